@@ -1,0 +1,154 @@
+"""What every result carries: a status, a recomputed residual, a standard error, a fitted slope.
+
+One enum says how a computation ended, everywhere in the package; it travels through `jit` as an int32.
+
+>>> f"{fit_slope(jnp.array([10.0, 100.0, 1000.0]), jnp.array([1.0, 0.1, 0.01])).slope:.4f}"
+'-1.0000'
+"""
+
+import enum
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxtheory.checks import known, require
+
+
+class Status(enum.IntEnum):
+    """How a computation ended. A result whose status is `OK` is finite."""
+
+    NOT_COMPUTED = -1
+    OK = 0
+    NOT_FINITE = 1
+    NOT_CONVERGED = 2
+    ILL_CONDITIONED = 3
+    INVALID_INPUT = 4
+
+
+class Slope(NamedTuple):
+    """The power law y ≈ exp(intercept) · x^slope, with the standard error of its exponent."""
+
+    slope: Float[Array, ""]
+    intercept: Float[Array, ""]
+    standard_error: Float[Array, ""]
+
+
+def status_where(*conditions: tuple[Array | bool, Status]) -> Int[Array, "..."]:
+    """The status of the first condition that holds, elementwise, or `OK` where none does.
+
+    Args:
+        conditions: pairs (where, status), the most telling first; `where` broadcasts.
+
+    Returns:
+        int32 array of the common shape. Cost: one `select` a condition.
+
+    >>> status_where((jnp.array([True, False]), Status.NOT_FINITE))
+    Array([1, 0], dtype=int32)
+    """
+    wheres = jnp.broadcast_arrays(*(jnp.asarray(where) for where, _ in conditions))
+    codes = [jnp.full(wheres[0].shape, int(status), jnp.int32) for _, status in conditions]
+    return jnp.select(wheres, codes, jnp.zeros_like(codes[0])).astype(jnp.int32)
+
+
+def finite_status(values: PyTree[Array], status: Int[Array, ""] | None = None) -> Int[Array, ""]:
+    """`status` (or `OK`), turned into `NOT_FINITE` where it says `OK` and a value is NaN or infinite.
+
+    Args:
+        values: any pytree of arrays; integers and booleans are always finite.
+        status: what the computation said of itself.
+
+    Returns:
+        A scalar int32. Cost: one pass over `values`.
+
+    >>> int(finite_status({"risk": jnp.array([1.0, jnp.nan])}))
+    1
+    """
+    inexact = [leaf for leaf in jax.tree.leaves(values) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    finite = jnp.array([jnp.isfinite(leaf).all() for leaf in inexact]).all() if inexact else jnp.array(True)
+    said = jnp.int32(Status.OK) if status is None else jnp.asarray(status, jnp.int32)
+    return jnp.where((said == Status.OK) & ~finite, jnp.int32(Status.NOT_FINITE), said)
+
+
+def relative_residual(product: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, ""]:
+    r"""‖Ax − b‖ / ‖b‖ from the recomputed product Ax, so that no solver vouches for itself.
+
+    Args:
+        product: A x, computed anew from the solution.
+        target: b, the same shape.
+
+    Returns:
+        The ratio of Frobenius norms; ‖Ax‖ itself where b = 0.
+
+    >>> f"{relative_residual(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])):.4f}"
+    '0.7071'
+    """
+    require(
+        product.shape == target.shape,
+        "product",
+        product.shape,
+        f"have the shape of target, {target.shape}",
+        "pass A @ x and b",
+    )
+    scale = jnp.linalg.norm(target.ravel())
+    return jnp.linalg.norm((product - target).ravel()) / jnp.where(scale > 0, scale, jnp.ones_like(scale))
+
+
+def standard_error(samples: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
+    r"""Standard error of the mean of independent samples: √(Σ(x − x̄)² / (n − 1)) / √n along `axis`.
+
+    Args:
+        samples: n ≥ 2 independent values along `axis`.
+        axis: the axis of the samples.
+
+    Returns:
+        `samples` without `axis`.
+
+    Raises:
+        ValueError: fewer than two samples, which have no spread.
+
+    >>> f"{standard_error(jnp.array([1.0, 2.0, 3.0])):.4f}"
+    '0.5774'
+    """
+    count = samples.shape[axis]
+    require(count >= 2, "samples", count, "hold at least two values along axis", "measure with more seeds")
+    return jnp.std(samples, axis=axis, ddof=1) / jnp.sqrt(jnp.asarray(count, samples.dtype))
+
+
+def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, " n"] | None = None) -> Slope:
+    r"""Exponent of a power law: least squares of log y on log x, with the exponent's standard error.
+
+    With u = log x, weights w_i and ū, v̄ the weighted means of u and v = log y:
+
+        slope = Σ w (u − ū)(v − v̄) / Σ w (u − ū)²,   intercept = v̄ − slope · ū
+
+    Without `error`, w = 1 and the standard error is √(RSS / (n − 2) / Σ(u − ū)²). With `error` (the
+    standard error of each y), w = (y/error)², by the delta method, and the standard error is (Σ w (u − ū)²)^(−1/2).
+
+    Args:
+        x, y: n ≥ 3 positive values (n ≥ 2 with `error`), any units; the slope has none.
+        error: positive standard errors of y.
+
+    Raises:
+        ValueError: too few points, or values that have no logarithm (outside jit; inside, the slope is NaN).
+
+    Cost: O(n). Source: Draper and Smith (1998), Applied Regression Analysis, sections 1.3 and 9.2.
+
+    >>> law = fit_slope(jnp.array([1.0, 2.0, 4.0]), jnp.array([3.0, 12.0, 48.0]))
+    >>> f"{law.slope:.3f} {jnp.exp(law.intercept):.3f}"
+    '2.000 3.000'
+    """
+    least = 3 if error is None else 2
+    require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
+    for name, values in (("x", x), ("y", y), ("error", error)):
+        if values is not None and known(values):
+            require(bool((values > 0).all()), name, values, "be positive to have a logarithm", "drop those points")
+    u, v = jnp.log(x), jnp.log(y)
+    weight = jnp.ones_like(v) if error is None else (y / error) ** 2
+    u_mean, v_mean = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()
+    spread = (weight * (u - u_mean) ** 2).sum()
+    slope = (weight * (u - u_mean) * (v - v_mean)).sum() / spread
+    residual = v - v_mean - slope * (u - u_mean)
+    variance = (residual**2).sum() / (len(x) - 2) if error is None else jnp.ones_like(spread)
+    return Slope(slope, v_mean - slope * u_mean, jnp.sqrt(variance / spread))

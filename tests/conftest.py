@@ -1,0 +1,56 @@
+"""Every test runs on 8 virtual CPU devices, with strict promotion for our own code and shapes checked by beartype."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import matplotlib as mpl
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion() -> Iterator[None]:
+    """Our code never mixes dtypes or ranks by accident."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@contextlib.contextmanager
+def relaxed_promotion() -> Iterator[None]:
+    """Around a named third-party call (optax's Adam, ott-jax's Sinkhorn) that fails under strict promotion."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def float64() -> Iterator[type]:
+    """The test runs with 64-bit types enabled."""
+    with jax.enable_x64(True):
+        yield jnp.float64
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[jnp.dtype]:
+    """The test runs once in each precision, with 64-bit types enabled only for the second."""
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes go unchecked by beartype, so that a test meets the error a user meets."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """One fixed key for every test; tests fold in what they need."""
+    return jax.random.key(20)

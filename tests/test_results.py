@@ -1,0 +1,63 @@
+"""The shared vocabulary of results, against SciPy and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from tolerances import assert_close
+
+from jaxtheory import results
+from jaxtheory.results import Status
+
+
+def test_slope_and_its_standard_error_are_those_of_scipy(float64):
+    x = np.geomspace(10.0, 1e4, 12)
+    y = 3.0 * x**-0.7 * np.exp(0.1 * np.random.default_rng(0).standard_normal(12))
+    fit, oracle = results.fit_slope(jnp.asarray(x), jnp.asarray(y)), scipy.stats.linregress(np.log(x), np.log(y))
+    assert_close(jnp.array(fit), np.array([oracle.slope, oracle.intercept, oracle.stderr]))
+
+
+def test_weighted_slope_is_unbiased_with_the_stated_error(float64, key):
+    """Over 4000 noisy power laws the z-scores of the slope have mean 0 and variance 1, within 4 standard errors."""
+    x = jnp.geomspace(1.0, 100.0, 6)
+    error = 0.01 * x**-0.5 * jnp.array([1.0, 3.0, 1.0, 2.0, 1.0, 5.0])
+    noise = error[None] * jax.random.normal(key, (4000, 6))
+    fits = jax.vmap(lambda e: results.fit_slope(x, x**-0.5 + e, error))(noise)
+    z = (fits.slope + 0.5) / fits.standard_error
+    assert abs(z.mean()) < 4 / np.sqrt(4000)
+    assert abs(z.var() - 1) < 4 * np.sqrt(2 / 4000)
+
+
+def test_slope_refuses_what_has_no_logarithm():
+    with pytest.raises(ValueError, match="y must be positive"):
+        results.fit_slope(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, -2.0, 3.0]))
+    with pytest.raises(ValueError, match="at least 3 points"):
+        results.fit_slope(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0]))
+
+
+def test_standard_error_is_scipys(dtype):
+    samples = jax.random.normal(jax.random.key(0), (7, 3), dtype)
+    assert_close(results.standard_error(samples), scipy.stats.sem(np.asarray(samples)))
+    with pytest.raises(ValueError, match="at least two"):
+        results.standard_error(samples[:1])
+
+
+def test_status_tells_of_nan_but_keeps_what_was_said():
+    bad, good = {"a": jnp.array([1.0, jnp.inf]), "n": jnp.arange(3)}, {"a": jnp.ones(2)}
+    assert int(results.finite_status(good)) == Status.OK
+    assert int(results.finite_status(bad)) == Status.NOT_FINITE
+    assert int(results.finite_status(bad, jnp.int32(Status.ILL_CONDITIONED))) == Status.ILL_CONDITIONED
+
+
+def test_first_condition_names_the_status():
+    status = results.status_where(
+        (jnp.array([True, False, False]), Status.INVALID_INPUT), (jnp.array([True, True, False]), Status.NOT_FINITE)
+    )
+    assert status.tolist() == [Status.INVALID_INPUT, Status.NOT_FINITE, Status.OK]
+
+
+def test_residual_is_recomputed(dtype):
+    matrix, x = jnp.diag(jnp.array([1.0, 2.0], dtype)), jnp.array([1.0, 1.0], dtype)
+    assert results.relative_residual(matrix @ x, jnp.array([1.0, 2.0], dtype)) == 0
+    assert_close(results.relative_residual(matrix @ x, jnp.array([1.0, 1.0], dtype)), jnp.asarray(0.5**0.5, dtype))
