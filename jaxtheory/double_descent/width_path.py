@@ -195,39 +195,42 @@ def _below(problem: _Problem, count: int, min_norm: bool) -> _Step:
     tests, samples = len(problem.test_targets), len(problem.targets)
     design = problem.features[:, :count]
     slack = jnp.sqrt(problem.ridge) * jnp.eye(count, dtype=design.dtype)
-    orthogonal, triangle = jnp.linalg.qr(design if min_norm else jnp.concatenate([design, slack]))
+    orthogonal, triangle = jnp.linalg.qr(design if min_norm else jnp.concatenate([design, slack]), mode="complete")
+    orthogonal, triangle = orthogonal[:samples], triangle[:count]
+    # 1 - leverage, summed from the columns not yet used: at p = n - 1 a subtraction would leave nothing.
+    squares = jnp.cumsum((orthogonal**2)[:, ::-1], axis=1)[:, ::-1]
+    spare = jnp.pad(squares, ((0, 0), (0, 1)))[:, 1 : count + 1]
+    orthogonal = orthogonal[:, :count]
     # Dead columns come last and are never read, but must not divide by zero on the way.
     triangle = triangle + jnp.diag((jnp.diag(triangle) == 0).astype(design.dtype))
     basis = solve_triangular(triangle, problem.rows[:tests, :count].T, trans=1)
-    basis = jnp.concatenate([basis, orthogonal[:samples].T], axis=1)
+    basis = jnp.concatenate([basis, orthogonal.T], axis=1)
     inverse = solve_triangular(triangle, jnp.eye(count, dtype=design.dtype))
-    coordinates = orthogonal[:samples].T @ problem.targets
+    coordinates = orthogonal.T @ problem.targets
 
     def add(carry: tuple[Array, ...], column: tuple[Array, ...]) -> tuple[tuple[Array, ...], _Step]:
-        prediction, beta, leverage, inverse_squared = carry
-        direction, coefficients, coordinate = column
+        prediction, beta, inverse_squared = carry
+        direction, coefficients, coordinate, free = column
         prediction = prediction + jnp.outer(direction, coordinate)
         beta = beta + jnp.outer(coefficients, coordinate)
-        leverage = leverage + direction[tests:] ** 2
         inverse_squared = inverse_squared + (coefficients**2).sum()
         residual, norm_squared = problem.targets - prediction[tests:], (beta**2).sum()
         misfit = (residual**2).sum() + problem.ridge * norm_squared
         step = _step(problem, prediction)._replace(
             norm_squared=norm_squared,
-            loo_mse=((residual / (1 - leverage[:, None])) ** 2).sum(axis=1).mean(),
+            loo_mse=((residual / free[:, None]) ** 2).sum(axis=1).mean(),
             inverse_squared=inverse_squared,
             amplification=1 + jnp.sqrt(inverse_squared * misfit / norm_squared),
         )
-        return (prediction, beta, leverage, inverse_squared), step
+        return (prediction, beta, inverse_squared), step
 
     zero = problem.rows[0, 0] * 0
     start = (
         jnp.zeros((len(problem.rows), coordinates.shape[1]), zero.dtype) + zero,
         jnp.zeros((count, coordinates.shape[1]), zero.dtype) + zero,
-        jnp.zeros(samples, zero.dtype) + zero,
         zero,
     )
-    return jax.lax.scan(add, start, (basis, inverse.T, coordinates))[1]
+    return jax.lax.scan(add, start, (basis, inverse.T, coordinates, spare.T))[1]
 
 
 def _above(problem: _Problem, min_norm: bool) -> _Step:
