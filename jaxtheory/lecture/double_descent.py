@@ -256,7 +256,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     figure, (squared, wrong, sphere) = figures.canvas(columns=3, panel=(5.6, 4.8))
     samples = dataset.attrs["samples"]
     for ax, name in ((squared, "test_mse"), (wrong, "test_error")):
-        for color, ridge in zip(figures.PALETTE, dataset.ridge.values, strict=False):
+        for color, ridge in zip(figures.PALETTE, dataset.ridge.values.tolist(), strict=False):
             _curve(ax, dataset[name].sel(ridge=ridge), samples, _ridge_label(ridge), color)
         figures.threshold(ax, 1.0, "$p = n$")
         first = dataset[name].sel(ridge=0.0, width=slice(None, samples)).median("seed").min()
@@ -289,7 +289,7 @@ def _curve(ax: Axes, values: xr.DataArray, samples: int, label: str, color: str)
 def _draw_sphere(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ratio = dataset.sphere_width.values / dataset.attrs["sphere_samples"]
     picked = np.linspace(0.02 * len(ratio), len(ratio), 28).astype(int) - 1
-    for color, ridge in zip(figures.PALETTE, dataset.sphere_ridge.values, strict=False):
+    for color, ridge in zip(figures.PALETTE, dataset.sphere_ridge.values.tolist(), strict=False):
         figures.theory_line(ax, ratio, claims.curves[f"ridge {ridge:g}"], color=color, label=_ridge_label(ridge))
         values = dataset.sphere_test_mse.sel(sphere_ridge=ridge).isel(sphere_width=picked)
         mean, spread = values.mean("sphere_seed").values, values.std("sphere_seed", ddof=1).values
