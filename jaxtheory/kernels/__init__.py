@@ -1,0 +1,88 @@
+"""Kernels and what follows from them, whoever made the kernel: regression, dynamics, spectra, learning curves.
+
+A kernel function is `kernel(x1, x2) -> [n1 n2]`; a Gram matrix may stand in its place. `ridge` is what is added to the
+unnormalized Gram matrix.
+
+- kernels: `gaussian`, `laplace`, `matern`, `arc_cosine`, `polynomial`, `precomputed`; at size: `gram`, `matvec`
+- regression: `fit`, `predict`, `ridge_path` (all ridges, leave-one-out, GCV); `posterior`, `log_marginal_likelihood`
+- training of wide networks: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
+- spectra: `sphere_eigenvalues`, `empirical_spectrum`, `lanczos_density`, `degrees_of_freedom`
+- errors before any data: `learning_curve`, `optimal_rate`, `noiseless_rate`
+
+>>> import jax.numpy as jnp
+>>> from jaxtheory import kernels
+>>> x = jnp.linspace(-1.0, 1.0, 30)[:, None]
+>>> model = kernels.fit(kernels.laplace(0.5), x, jnp.sin(3 * x[:, 0]), ridge=1e-4)
+>>> f"{kernels.predict(model, jnp.array([[0.5]]))[0]:.2f}"
+'1.00'
+"""
+
+from jaxtheory.kernels.cross_entropy import cross_entropy_flow
+from jaxtheory.kernels.dynamics import Ensemble, Trajectory, ensemble_flow, gradient_descent, gradient_flow
+from jaxtheory.kernels.functions import Kernel, arc_cosine, gaussian, laplace, matern, polynomial, precomputed
+from jaxtheory.kernels.gram import diagonal, gram, matvec
+from jaxtheory.kernels.learning_curves import (
+    LearningCurve,
+    effective_regularization,
+    learning_curve,
+    noiseless_rate,
+    optimal_rate,
+)
+from jaxtheory.kernels.preconditioners import low_rank_inverse, nystrom, rpcholesky
+from jaxtheory.kernels.processes import Posterior, log_marginal_likelihood, posterior
+from jaxtheory.kernels.regression import KernelRegressor, fit, predict
+from jaxtheory.kernels.ridge_path import RidgePath, ridge_path
+from jaxtheory.kernels.spectra import (
+    Estimate,
+    SpectralDensity,
+    degrees_of_freedom,
+    empirical_spectrum,
+    lanczos_density,
+    spectral_sum,
+)
+from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eigenvalues, sphere_eigenvalues
+
+__all__ = [
+    "Ensemble",
+    "Estimate",
+    "Kernel",
+    "KernelRegressor",
+    "LearningCurve",
+    "Posterior",
+    "RidgePath",
+    "SpectralDensity",
+    "SphereSpectrum",
+    "Trajectory",
+    "arc_cosine",
+    "cross_entropy_flow",
+    "degrees_of_freedom",
+    "diagonal",
+    "effective_regularization",
+    "empirical_spectrum",
+    "ensemble_flow",
+    "fit",
+    "gaussian",
+    "gradient_descent",
+    "gradient_flow",
+    "gram",
+    "lanczos_density",
+    "laplace",
+    "learning_curve",
+    "log_marginal_likelihood",
+    "low_rank_inverse",
+    "matern",
+    "matvec",
+    "multiplicities",
+    "noiseless_rate",
+    "nystrom",
+    "optimal_rate",
+    "polynomial",
+    "posterior",
+    "precomputed",
+    "predict",
+    "ridge_path",
+    "rpcholesky",
+    "series_eigenvalues",
+    "spectral_sum",
+    "sphere_eigenvalues",
+]
