@@ -14,7 +14,7 @@ unnormalized Gram matrix.
 >>> x = jnp.linspace(-1.0, 1.0, 30)[:, None]
 >>> model = kernels.fit(kernels.laplace(0.5), x, jnp.sin(3 * x[:, 0]), ridge=1e-4)
 >>> f"{kernels.predict(model, jnp.array([[0.5]]))[0]:.2f}"
-'1.00'
+'0.99'
 """
 
 from jaxtheory.kernels.cross_entropy import cross_entropy_flow

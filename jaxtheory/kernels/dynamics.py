@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxtheory.checks import known, require
@@ -157,7 +158,7 @@ def _check(ntk_train: Array, y: Array, learning_rate: Any, times: Array, ntk_tes
         require(ntk_test.shape[1] == n, "ntk_test", ntk_test.shape, f"have {n} columns", "pass Θ(x_test, x)")
     if known(learning_rate, times):
         require(float(learning_rate) > 0, "learning_rate", learning_rate, "be > 0", "pass the rate of the flow")
-        require(not bool((times < 0).any()), "times", times, "be >= 0", "start at 0")
+        require(not (np.asarray(times) < 0).any(), "times", times, "be >= 0", "start at 0")
 
 
 @partial(jax.jit, static_argnums=0)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory.checks import known, require
 
@@ -112,6 +113,23 @@ def as_kernel(kernel: Kernel | Array, x: Array | None) -> tuple[Any, Array]:
     return kernel if isinstance(kernel, Partial) else Partial(kernel), jnp.asarray(x)
 
 
+def require_problem(kernel: Any, x: Array, y: Array) -> None:
+    """The eager shape checks of a regression: points, as many targets, a kernel of all pairs."""
+    require(x.shape[0] >= 1, "x", x.shape, "hold at least one point", "pass data")
+    require(x.shape[0] == y.shape[0], "y", y.shape, f"have {x.shape[0]} rows, one a point", "check x and y")
+    shape, square = jax.eval_shape(kernel, x, x).shape, (x.shape[0], x.shape[0])
+    require(shape == square, "kernel(x, x)", shape, f"have the shape {square}", "return one number a pair of points")
+
+
+def asymmetric(one: Float[Array, "n m"], other: Float[Array, "n m"]) -> Bool[Array, ""]:
+    """Whether ‖A − B‖ > √ε ‖A‖: more than rounding, which a distance's square root makes √ε, lets K differ from Kᵀ.
+
+    >>> bool(asymmetric(jnp.ones((1, 2)), jnp.zeros((1, 2))))
+    True
+    """
+    return jnp.linalg.norm(one - other) > float(jnp.finfo(one.dtype).eps) ** 0.5 * jnp.linalg.norm(one)
+
+
 def squared_distances(x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> Float[Array, "n1 n2"]:
     """‖x − x'‖² for all pairs; coincident points have distance exactly 0, whatever the rounding.
 
@@ -173,7 +191,7 @@ def _indexed(gram: Float[Array, "n n"], rows: Int[Array, " n1"], columns: Int[Ar
 
 def _require_positive(name: str, value: Any) -> None:
     if known(value):
-        require(bool(jnp.asarray(value) > 0), name, value, "be > 0", "use a length scale of the data")
+        require(float(value) > 0, name, value, "be > 0", "use a length scale of the data")
 
 
 _MATERN = {0.5: _matern12, 1.5: _matern32, 2.5: _matern52}

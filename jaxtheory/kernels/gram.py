@@ -170,20 +170,18 @@ def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
 def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
-    axis = mesh.axis_names[0]
-    rows, whole = PartitionSpec(axis), PartitionSpec()
-    if x2 is None:
-        body, specs, arguments = partial(_own_rows, block, axis, mesh.shape[axis]), (whole, whole), (kernel, x1)
-    else:
-        body, specs, arguments = partial(_rows_against, block), (whole, rows, whole), (kernel, x1, x2)  # type: ignore[assignment]
-    matrix = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(axis, None), check_vma=False)(
-        *arguments
-    )
-    return jax.lax.with_sharding_constraint(matrix, NamedSharding(mesh, PartitionSpec(axis, None)))
+    axis, everywhere = mesh.axis_names[0], NamedSharding(mesh, PartitionSpec())
+    points = (x1,) if x2 is None else (x1, x2)
+    points = tuple(jax.device_put(some, everywhere) for some in points)
+    body = partial(_own_rows if x2 is None else _rows_against, block, axis, mesh.shape[axis])
+    specs = (PartitionSpec(), *(PartitionSpec() for _ in points))
+    rows = PartitionSpec(axis, None)
+    return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(kernel, *points)
 
 
-def _rows_against(block: int | None, kernel: Any, x1: Array, x2: Array) -> Array:
-    return _gram(kernel, x1, x2, block)
+def _rows_against(block: int | None, axis: str, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
+    size = x1.shape[0] // devices
+    return _gram(kernel, _rows(x1, jax.lax.axis_index(axis) * size, size), x2, block)
 
 
 def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array) -> Array:
@@ -192,7 +190,7 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
     matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0, me * size))
-    for k in range(1, devices // 2 + 1):  # ppermute wants its permutation when it is traced
+    for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
         other = (me + k) % devices
         tile = _gram(kernel, mine, _rows(x, other * size, size), block)
         matrix = jax.lax.dynamic_update_slice(matrix, tile, (0, other * size))

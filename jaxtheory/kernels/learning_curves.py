@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import known, require
@@ -67,7 +68,7 @@ def learning_curve(
     """
     for name, value in (("eigs", eigs), ("ridge", ridge), ("noise", noise), ("tail", tail), ("n", n)):
         if known(value):
-            require(not bool((jnp.asarray(value) < 0).any()), name, value, "be >= 0", "check its sign")
+            require(not (np.asarray(value) < 0).any(), name, value, "be >= 0", "check its sign")
     counts = jnp.ones_like(eigs) if multiplicity is None else multiplicity
     scalars = [jnp.asarray(value, eigs.dtype) for value in (ridge, noise, tail, unlearnable)]
     return _curve(eigs, coefficients, counts, n, *scalars)

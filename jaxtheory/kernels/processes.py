@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxtheory.checks import known, require
-from jaxtheory.kernels.functions import Kernel, as_kernel
+from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
 from jaxtheory.kernels.solvers import Factor, cholesky_solve, differentiable_cholesky
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -23,7 +23,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(
-    kernel: Kernel | Shaped[Array, "n n"],
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."],
     y: Float[Array, "n ..."],
     noise: Any,
@@ -53,12 +53,12 @@ def posterior(
     '0.50 0.50'
     """
     wrapped, x = as_kernel(kernel, x)
-    _check(x, y, noise)
+    _check(wrapped, x, y, noise)
     return _posterior(wrapped, x, y, jnp.asarray(noise, y.dtype), x_test)
 
 
 def log_marginal_likelihood(
-    kernel: Kernel | Shaped[Array, "n n"], x: Shaped[Array, "n ..."] | None, y: Float[Array, "n ..."], noise: Any
+    kernel: Kernel | Shaped[Array, "p p"], x: Shaped[Array, "n ..."] | None, y: Float[Array, "n ..."], noise: Any
 ) -> Float[Array, ""]:
     r"""log p(y | x) = −½ yᵀ (K + σ² I)⁻¹ y − ½ log det(K + σ² I) − (n/2) log 2π, summed over outputs.
 
@@ -71,12 +71,12 @@ def log_marginal_likelihood(
     '-1.2655'
     """
     wrapped, x = as_kernel(kernel, x)
-    _check(x, y, noise)
+    _check(wrapped, x, y, noise)
     return _evidence(wrapped, x, y.reshape(y.shape[0], -1), jnp.asarray(noise, y.dtype))
 
 
-def _check(x: Array, y: Array, noise: Any) -> None:
-    require(x.shape[0] == y.shape[0], "y", y.shape, f"have {x.shape[0]} rows, one a point", "check x and y")
+def _check(kernel: Any, x: Array, y: Array, noise: Any) -> None:
+    require_problem(kernel, x, y)
     if known(noise):
         require(not float(noise) < 0, "noise", noise, "be a variance, >= 0", "use 0.0 for exact observations")
 
@@ -84,7 +84,7 @@ def _check(x: Array, y: Array, noise: Any) -> None:
 def _factor(kernel: Any, x: Array, noise: Array) -> tuple[Factor, Array]:
     gram = kernel(x, x)
     factor = differentiable_cholesky(gram + noise * jnp.eye(x.shape[0], dtype=gram.dtype))
-    rough = jnp.linalg.norm(gram - gram.T) > 32 * jnp.finfo(gram.dtype).eps ** 0.5 * jnp.linalg.norm(gram)
+    rough = asymmetric(gram, gram.T)
     lower = jnp.where(rough, jnp.full_like(factor.lower, jnp.nan), factor.lower)
     return Factor(lower, factor.jitter), jnp.isfinite(gram).all()
 

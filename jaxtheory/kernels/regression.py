@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxtheory.checks import known, require
-from jaxtheory.kernels.functions import Kernel, as_kernel
+from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
 from jaxtheory.kernels.gram import diagonal, matvec
 from jaxtheory.kernels.preconditioners import low_rank_inverse, nystrom, rpcholesky
 from jaxtheory.kernels.solvers import Iterates, cholesky_solve, conjugate_gradients, eigenpro, jittered_cholesky
@@ -35,7 +35,7 @@ class KernelRegressor(NamedTuple):
 
 
 def fit(
-    kernel: Kernel | Shaped[Array, "n n"],
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."] | None,
     y: Float[Array, "n ..."],
     ridge: Any,
@@ -118,11 +118,7 @@ def predict(model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | N
 
 
 def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditioner: str) -> None:
-    require(x.shape[0] >= 1, "x", x.shape, "hold at least one point", "pass data")
-    require(x.shape[0] == y.shape[0], "y", y.shape, f"have {x.shape[0]} rows, one a point", "check x and y")
-    shape = jax.eval_shape(kernel, x, x).shape
-    square = (x.shape[0], x.shape[0])
-    require(shape == square, "kernel(x, x)", shape, f"have the shape {square}", "return one number a pair of points")
+    require_problem(kernel, x, y)
     require(solver in _SOLVERS, "solver", solver, f"be one of {_SOLVERS}", "use 'auto'")
     require(preconditioner in _FACTORS, "preconditioner", preconditioner, f"be one of {_FACTORS}", "use 'rpcholesky'")
     if known(ridge):
@@ -140,9 +136,9 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
     alpha = cholesky_solve(factor.lower, y)
     alpha = alpha + cholesky_solve(factor.lower, left(alpha))  # one refinement: the jitter's error too
     residual = relative_residual(y - left(alpha), y)
-    asymmetric = _asymmetry(gram, gram.T)
+    rough = asymmetric(gram, gram.T)
     solved = Iterates(alpha, jnp.int32(1), ~jnp.isfinite(factor.lower).all())
-    verdict = (kernel, x, y, ridge, solved, residual, asymmetric, gram, limit)
+    verdict = (kernel, x, y, ridge, solved, residual, rough, gram, limit)
     return _report(*verdict, Status.ILL_CONDITIONED)._replace(jitter=factor.jitter)
 
 
@@ -176,13 +172,8 @@ def _verify(kernel: Any, x: Array, y: Array, ridge: Array, solved: Iterates, lim
     probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
     both = matvec(kernel, x, jnp.concatenate([solved.solution, probe], axis=1), block, x2=x)
     residual = relative_residual(both[:, :-1] + ridge * solved.solution, y)
-    asymmetric = _asymmetry(both[:, -1:], matvec(kernel, x, probe, block))
-    return _report(kernel, x, y, ridge, solved, residual, asymmetric, both, limit, Status.NOT_CONVERGED)
-
-
-def _asymmetry(one: Array, other: Array) -> Array:
-    """Whether the two differ by more than the rounding of a kernel whose blocks are summed in another order."""
-    return jnp.linalg.norm(one - other) > 32 * jnp.sqrt(jnp.finfo(one.dtype).eps) * jnp.linalg.norm(one)
+    rough = asymmetric(both[:, -1:], matvec(kernel, x, probe, block))
+    return _report(kernel, x, y, ridge, solved, residual, rough, both, limit, Status.NOT_CONVERGED)
 
 
 def _report(
@@ -192,7 +183,7 @@ def _report(
     ridge: Array,
     solved: Iterates,
     residual: Array,
-    asymmetric: Array,
+    rough: Array,
     seen: Array,
     limit: Any,
     shortfall: Status,
@@ -200,7 +191,7 @@ def _report(
     finite = jnp.isfinite(seen).all() & jnp.isfinite(y).all() & jnp.isfinite(ridge)
     status = status_where(
         (~finite, Status.NOT_FINITE),
-        (asymmetric | (ridge < 0) | solved.indefinite, Status.INVALID_INPUT),
+        (rough | (ridge < 0) | solved.indefinite, Status.INVALID_INPUT),
         (~jnp.isfinite(solved.solution).all(), Status.NOT_FINITE),
         (~(residual <= limit), shortfall),
     )
@@ -266,7 +257,7 @@ def _falkon(
     solved = Iterates(colour(found.solution), found.iterations, bad)
     residual = relative_residual(normal(solved.solution), target)
     seen = jnp.concatenate([corner.ravel(), target.ravel()])
-    verdict = (kernel, centres, y, ridge, solved, residual, _asymmetry(corner, corner.T), seen, limit)
+    verdict = (kernel, centres, y, ridge, solved, residual, asymmetric(corner, corner.T), seen, limit)
     return _report(*verdict, Status.NOT_CONVERGED)._replace(jitter=jnp.maximum(t.jitter, a.jitter))
 
 

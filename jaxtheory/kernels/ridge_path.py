@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxtheory.checks import known, require
-from jaxtheory.kernels.functions import Kernel, as_kernel
+from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
 from jaxtheory.results import Status, status_where
 
 
@@ -37,7 +38,7 @@ class Eigenpairs(NamedTuple):
 
 
 def ridge_path(
-    kernel: Kernel | Shaped[Array, "n n"],
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."] | None,
     y: Float[Array, "n ..."],
     ridges: Float[Array, " r"],
@@ -71,9 +72,9 @@ def ridge_path(
     '[0.5  0.25] [2. 1.]'
     """
     wrapped, x = as_kernel(kernel, x)
-    require(x.shape[0] == y.shape[0], "y", y.shape, f"have {x.shape[0]} rows, one a point", "check x and y")
+    require_problem(wrapped, x, y)
     if known(ridges):
-        require(not bool((ridges < 0).any()), "ridges", ridges, "be >= 0", "use 0.0 for the min-norm solution")
+        require(not (np.asarray(ridges) < 0).any(), "ridges", ridges, "be >= 0", "use 0.0 for the min-norm solution")
     path = _path(wrapped(x, x).astype(y.dtype), y.reshape(y.shape[0], -1), ridges)
     return path._replace(alpha=path.alpha.reshape(ridges.shape[0], *y.shape))
 
@@ -87,12 +88,11 @@ def eigenpairs(gram: Float[Array, "n n"]) -> Eigenpairs:
     4
     """
     eps = float(jnp.finfo(gram.dtype).eps)
-    asymmetric = jnp.linalg.norm(gram - gram.T) > 32 * eps**0.5 * jnp.linalg.norm(gram)
     values, vectors = jnp.linalg.eigh((gram + gram.T) / 2)
     rounding = gram.shape[0] * eps * jnp.abs(values).max()
     indefinite = values[0] < -10 * rounding
     finite = jnp.isfinite(gram).all()
-    status = status_where((~finite, Status.NOT_FINITE), (asymmetric | indefinite, Status.INVALID_INPUT))
+    status = status_where((~finite, Status.NOT_FINITE), (asymmetric(gram, gram.T) | indefinite, Status.INVALID_INPUT))
     values = jnp.where(status == Status.OK, jnp.maximum(values, 0), jnp.full_like(values, jnp.nan))
     return Eigenpairs(values, vectors, values > rounding, status)
 

@@ -63,7 +63,7 @@ def empirical_spectrum(gram: Float[Array, "n n"]) -> Float[Array, " n"]:
 
 
 def lanczos_density(
-    kernel: Kernel | Shaped[Array, "n n"],
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."] | None,
     key: PRNGKeyArray,
     *,
