@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import known, require
 from jaxtheory.kernels.ridge_path import eigenpairs
@@ -215,7 +215,7 @@ def _exponential(values: Array, kept: Array, time: Array, rate: Array) -> tuple[
     exponent = jnp.where(kept, rate * jnp.where(kept, values, 1) * time, 0)
     finite = jnp.where(jnp.isfinite(time), time, 0)
     gain = jnp.where(kept, -jnp.expm1(-exponent) / jnp.where(kept, values, 1), rate * finite)
-    return jnp.exp(-exponent), _same_as(values, gain)
+    return jnp.exp(-exponent), gain
 
 
 def _heavy_ball(values: Array, kept: Array, time: Array, rate: Array, friction: Array) -> tuple[Array, Array]:
@@ -239,7 +239,7 @@ def _heavy_ball(values: Array, kept: Array, time: Array, rate: Array, friction: 
     left = jnp.where(over, decay * (1 + pull * values * delay), under_left)
     gain = jnp.where(over, over_gain, (1 - under_left) / safe)
     null = jnp.where(kept, 0, 1).astype(values.dtype)
-    return jnp.where(stopped, null, left), _same_as(values, jnp.where(stopped, (1 - null) / safe, gain))
+    return jnp.where(stopped, null, left), jnp.where(stopped, (1 - null) / safe, gain)
 
 
 def _powers(values: Array, kept: Array, step: Array, rate: Array, momentum: Array) -> tuple[Array, Array]:
@@ -258,11 +258,7 @@ def _powers(values: Array, kept: Array, step: Array, rate: Array, momentum: Arra
 
     start = jnp.stack([zero, zero, one], -1)
     gain = jax.lax.fori_loop(0, 31, bit, (start, matrix))[0][:, 0]
-    return 1 - values * gain, _same_as(values, gain)
-
-
-def _same_as(values: Array, gain: Shaped[Array, "..."]) -> Array:
-    return jnp.where(jnp.isfinite(values), gain, jnp.nan).astype(values.dtype)
+    return 1 - values * gain, gain
 
 
 def _dot(a: Array, b: Array) -> Array:

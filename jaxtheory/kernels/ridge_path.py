@@ -82,7 +82,7 @@ def ridge_path(
 def eigenpairs(gram: Float[Array, "n n"]) -> Eigenpairs:
     """Eigenvalues of a Gram matrix with a verdict: NOT_FINITE, or INVALID_INPUT (asymmetric, indefinite).
 
-    Negative eigenvalues within rounding, n ε max|λ|, are set to 0. Cost: ≈ 9 n³ flops, 2 n² memory.
+    Negative eigenvalues within rounding, n ε max|λ|, are set to 0; whatever is refused is NaN. Cost: ≈ 9 n³ flops, 2 n² memory.
 
     >>> int(eigenpairs(jnp.diag(jnp.array([1.0, -1.0]))).status)
     4
@@ -94,6 +94,7 @@ def eigenpairs(gram: Float[Array, "n n"]) -> Eigenpairs:
     finite = jnp.isfinite(gram).all()
     status = status_where((~finite, Status.NOT_FINITE), (asymmetric(gram, gram.T) | indefinite, Status.INVALID_INPUT))
     values = jnp.where(status == Status.OK, jnp.maximum(values, 0), jnp.full_like(values, jnp.nan))
+    vectors = jnp.where(status == Status.OK, vectors, jnp.full_like(vectors, jnp.nan))
     return Eigenpairs(values, vectors, values > rounding, status)
 
 

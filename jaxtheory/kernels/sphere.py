@@ -148,7 +148,8 @@ def _project(values: Array, t: Array, measure: Array, dim: int, counts: Array) -
 def _taylor(profile: Profile, radius: float, count: int = 2**14) -> tuple[Array, Array]:
     """Coefficients a_j and bounds of their error from the FFT of κ on a circle: ε max|κ| / radius^j, and aliasing."""
     terms = min(2000, int(30 / abs(np.log(radius)))) if radius != 1 else 2000
-    circle: Complex[Array, " count"] = radius * jnp.exp(2j * jnp.pi * jnp.arange(count) / count)
+    angle = 2 * jnp.pi * jnp.arange(count, dtype=jnp.float64) / count
+    circle: Complex[Array, " count"] = radius * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
     samples = profile(circle)
     scale = jnp.exp(-jnp.log(radius) * jnp.arange(terms, dtype=jnp.float64))
     coefficients = jnp.fft.fft(samples)[:terms].real / count * scale

@@ -1,0 +1,105 @@
+"""Kernel ridge regression beside scikit-learn's KernelRidge: seconds, peak memory and test error, in one run.
+
+    python scripts/benchmark_kernels.py                 # exact solve at n = 4000, then CG at n = 20,000
+    python scripts/benchmark_kernels.py --large 50000
+
+The exact solve runs both libraries on the same data in both precisions, warm, the best of `--repeats`. The iterative solve is
+compared with an exact one on the largest subset whose Gram matrix fits, and with the error of scikit-learn on the whole
+set where `--reference` asks for its n² matrix.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.kernel_ridge import KernelRidge
+
+from jaxtheory import kernels
+from jaxtheory.results import Status
+
+DIM, BANDWIDTH, NOISE = 10, 3.0, 0.1
+
+
+def synthetic(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian points and a smooth function of three coordinates, with noise of standard deviation 0.1."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, DIM))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + NOISE * rng.standard_normal(n)
+    return x, y
+
+
+def best(run: Callable[[], Any], repeats: int) -> float:
+    """Seconds of the fastest of `repeats` runs, after one to warm up."""
+    jax.block_until_ready(run())
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def exact(n: int, repeats: int) -> None:
+    """Fit at n points: the same Gaussian kernel, ridge and data in both libraries."""
+    for dtype in (np.float32, np.float64):
+        x, y = (a.astype(dtype) for a in synthetic(n, 0))
+        theirs = best(lambda x=x, y=y: KernelRidge(alpha=0.1, kernel="rbf", gamma=1 / 18).fit(x, y).dual_coef_, repeats)
+        with jax.enable_x64(dtype == np.float64):
+            points, targets = jnp.asarray(x), jnp.asarray(y)
+            fit = lambda a=points, b=targets: kernels.fit(kernels.gaussian(BANDWIDTH), a, b, 0.1, solver="cholesky")  # noqa: E731
+            ours, model = best(fit, repeats), fit()
+            named = Status(int(model.status)).name
+        row = f"exact n={n} {dtype.__name__}: scikit-learn {theirs:.2f} s, jaxtheory {ours:.2f} s"
+        print(f"{row} (ratio {ours / theirs:.2f}; {named}, residual {model.residual:.1e}, jitter {model.jitter:.0e})")
+
+
+def iterative(n: int, reference: bool, block: int, rank: int | None) -> None:
+    """Preconditioned conjugate gradients at n points without the Gram matrix, float32."""
+    x, y = synthetic(n + 2000, 1)
+    x32, y32 = x.astype(np.float32), y.astype(np.float32)
+    before, start = peak_gib(), time.perf_counter()
+    points, targets = jnp.asarray(x32[:n]), jnp.asarray(y32[:n])
+    model = kernels.fit(kernels.gaussian(BANDWIDTH), points, targets, 0.1, solver="cg", block=block, rank=rank)
+    predicted = kernels.predict(model, jnp.asarray(x32[n:]), block=block)
+    error = float(np.mean((np.asarray(predicted) - y[n:]) ** 2))
+    seconds = time.perf_counter() - start
+    print(f"cg n={n}: {seconds:.1f} s, {int(model.iterations)} iterations, residual {model.residual:.1e}, ", end="")
+    print(f"{Status(int(model.status)).name}, test error {error:.6f}, process peak {peak_gib():.2f} GiB ", end="")
+    print(f"(+{peak_gib() - before:.2f}; the float64 Gram alone is {8 * n**2 / 2**30:.2f} GiB)")
+    if reference:
+        start = time.perf_counter()
+        oracle = KernelRidge(alpha=0.1, kernel="rbf", gamma=1 / 18).fit(x[:n], y[:n])
+        theirs = float(np.mean((oracle.predict(x[n:]) - y[n:]) ** 2))
+        seconds = time.perf_counter() - start
+        print(
+            f"scikit-learn n={n}: {seconds:.1f} s, test error {theirs:.6f}, process peak {peak_gib():.2f} GiB; ", end=""
+        )
+        print(f"relative difference of test errors {abs(error / theirs - 1):.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exact", type=int, default=4000, help="points of the exact solve")
+    parser.add_argument("--large", type=int, default=20_000, help="points of the iterative solve")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of the exact solve; the best counts")
+    parser.add_argument("--block", type=int, default=2048, help="rows and columns of the kernel's blocks")
+    parser.add_argument("--rank", type=int, default=None, help="rank of the preconditioner; 10 √n by default")
+    parser.add_argument("--no-reference", action="store_true", help="leave out scikit-learn's n² solve at the large n")
+    options = parser.parse_args()
+    print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}")
+    iterative(options.large, not options.no_reference, options.block, options.rank)
+    exact(options.exact, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
