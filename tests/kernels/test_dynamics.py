@@ -96,19 +96,11 @@ def test_critical_damping_has_no_hole(float64):
 def test_gradient_descent_is_optax(momentum, problem):
     """A linear model trained by optax.sgd, step by step."""
     theta, cross, y, start, at_test = problem
-    root = jnp.linalg.svd(theta)[0][:, :6] * jnp.sqrt(jnp.linalg.svd(theta)[1][:6])
+    root = jnp.linalg.svd(theta)[0][:, :6] * jnp.sqrt(jnp.linalg.svd(theta)[1][None, :6])
     test = cross @ jnp.linalg.pinv(root).T
     steps, rate = jnp.array([0, 1, 2, 37, 200]), 0.05
-    path = kernels.gradient_descent(
-        theta,
-        y,
-        learning_rate=rate,
-        steps=steps,
-        momentum=momentum,
-        initial=start,
-        ntk_test=cross,
-        initial_test=at_test,
-    )
+    options = {"initial": start, "ntk_test": cross, "initial_test": at_test}
+    path = kernels.gradient_descent(theta, y, learning_rate=rate, steps=steps, momentum=momentum, **options)
     optimizer = optax.sgd(rate, momentum=momentum)
     weights, outputs = jnp.zeros((6, 2)), []
     with relaxed_promotion():
