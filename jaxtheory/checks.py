@@ -1,8 +1,10 @@
 """How the eager boundary says no: the argument, what it must be, what it was, and the mend."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def known(*values: Any) -> bool:
@@ -12,6 +14,20 @@ def known(*values: Any) -> bool:
     (True, Array(0., dtype=float32, weak_type=True))
     """
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def holds(predicate: Callable[..., Any], *values: Any) -> bool:
+    """Whether `predicate(*values)` is true everywhere; True where the numbers cannot be looked at now.
+
+    Works on constants inside somebody's `jit`, too, where plain operations on them would be traced.
+
+    >>> holds(lambda x: x > 0, jnp.array([1.0, -1.0])), jax.jit(lambda x: x * holds(lambda y: y > 0, x))(-2.0)
+    (False, Array(-2., dtype=float32, weak_type=True))
+    """
+    if not known(*values):
+        return True
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.all(predicate(*map(jnp.asarray, values))))
 
 
 def require(ok: bool, name: str, value: Any, requirement: str, mend: str) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import known, require
+from jaxtheory.checks import holds, require
 
 
 class Status(enum.IntEnum):
@@ -142,8 +142,8 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
     least = 3 if error is None else 2
     require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
     for name, values in (("x", x), ("y", y), ("error", error)):
-        if values is not None and known(values):
-            require(bool((values > 0).all()), name, values, "be positive to have a logarithm", "drop those points")
+        positive = values is None or holds(lambda v: v > 0, values)
+        require(positive, name, values, "be positive to have a logarithm", "drop those points")
     u, v = jnp.log(x), jnp.log(y)
     weight = jnp.ones_like(v) if error is None else (y / error) ** 2
     u_mean, v_mean = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()

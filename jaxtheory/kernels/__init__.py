@@ -7,6 +7,7 @@ unnormalized Gram matrix.
 - regression: `fit`, `predict`, `ridge_path` (all ridges, leave-one-out, GCV); `posterior`, `log_marginal_likelihood`
 - training of wide networks: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
 - spectra: `sphere_eigenvalues`, `empirical_spectrum`, `lanczos_density`, `degrees_of_freedom`
+- random features: `random_features`, nested in the width, and their `feature_weights`
 - errors before any data: `learning_curve`, `optimal_rate`, `noiseless_rate`
 
 >>> import jax.numpy as jnp
@@ -19,6 +20,7 @@ unnormalized Gram matrix.
 
 from jaxtheory.kernels.cross_entropy import cross_entropy_flow
 from jaxtheory.kernels.dynamics import Ensemble, Trajectory, ensemble_flow, gradient_descent, gradient_flow
+from jaxtheory.kernels.features import FeatureWeights, feature_weights, random_features
 from jaxtheory.kernels.functions import Kernel, arc_cosine, gaussian, laplace, matern, polynomial, precomputed
 from jaxtheory.kernels.gram import diagonal, gram, matvec
 from jaxtheory.kernels.learning_curves import (
@@ -45,6 +47,7 @@ from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eige
 __all__ = [
     "Ensemble",
     "Estimate",
+    "FeatureWeights",
     "Kernel",
     "KernelRegressor",
     "LearningCurve",
@@ -60,6 +63,7 @@ __all__ = [
     "effective_regularization",
     "empirical_spectrum",
     "ensemble_flow",
+    "feature_weights",
     "fit",
     "gaussian",
     "gradient_descent",
@@ -80,6 +84,7 @@ __all__ = [
     "posterior",
     "precomputed",
     "predict",
+    "random_features",
     "ridge_path",
     "rpcholesky",
     "series_eigenvalues",

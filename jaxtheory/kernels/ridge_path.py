@@ -82,7 +82,8 @@ def ridge_path(
 def eigenpairs(gram: Float[Array, "n n"]) -> Eigenpairs:
     """Eigenvalues of a Gram matrix with a verdict: NOT_FINITE, or INVALID_INPUT (asymmetric, indefinite).
 
-    Negative eigenvalues within rounding, n ε max|λ|, are set to 0; whatever is refused is NaN. Cost: ≈ 9 n³ flops, 2 n² memory.
+    Negative eigenvalues within rounding, n ε max|λ|, are set to 0; whatever is refused is NaN.
+    Cost: ≈ 9 n³ flops, 2 n² memory.
 
     >>> int(eigenpairs(jnp.diag(jnp.array([1.0, -1.0]))).status)
     4

@@ -77,7 +77,9 @@ def sphere_eigenvalues(profile: Profile, dim: int, k_max: int, *, radius: float 
     if radius is not None:
         coefficients, noise = _taylor(profile, radius)
         series = series_eigenvalues(coefficients, dim, k_max)
-        bound = series_eigenvalues(noise, dim, k_max)
+        # the weights are exponentials of log Γ, whose rounding is relative to log Γ itself
+        rounding = 4 * float(jnp.finfo(jnp.float64).eps) * gammaln(jnp.float64(coefficients.shape[0] + k_max + dim))
+        bound = series_eigenvalues(noise, dim, k_max) + rounding * jnp.abs(series)
         better = bound < error
         values, error = jnp.where(better, series, values), jnp.where(better, bound, error)
     return SphereSpectrum(values, counts, error)

@@ -1,0 +1,133 @@
+"""What is done to labels and inputs before a fit: label noise, one-hot targets, standardized columns.
+
+Inside jit nothing can be raised, so what is out of range comes back marked: a label as −1, a target as NaN.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
+
+from jaxtheory.checks import holds, known, require
+from jaxtheory.data.splits import floating
+
+
+def flip_labels(y: Int[Array, " n"], fraction: ScalarLike, key: PRNGKeyArray, *, classes: int) -> Int[Array, " n"]:
+    """Label noise: exactly round(fraction · n) labels, chosen uniformly, become a uniformly random other class.
+
+    At one key the labels flipped for a smaller fraction are also flipped, to the same class, for a larger one.
+
+    Args:
+        y: labels in 0..classes−1.
+        fraction: in [0, 1]; may be traced. n · fraction is rounded half to even.
+        key: chooses which labels and which classes.
+        classes: K ≥ 2, static under jit.
+
+    Returns:
+        Labels in 0..classes−1, dtype of `y`. Inside jit, a label that was out of range, and every label when
+        `fraction` is outside [0, 1], is −1, which `one_hot` turns to NaN.
+
+    Raises:
+        ValueError: a fraction outside [0, 1], fewer than two classes, labels out of range (outside jit).
+
+    Cost: O(n log n). Source: symmetric label noise, Angluin and Laird (1988).
+
+    >>> y = jnp.zeros(10, jnp.int32)
+    >>> int((flip_labels(y, 0.3, jax.random.key(0), classes=10) != y).sum())
+    3
+    """
+    require(classes >= 2, "classes", classes, "be >= 2 for another class to exist", "count the classes of y")
+    _require_labels(y, classes)
+    share = holds(lambda f: (f >= 0) & (f <= 1), fraction)
+    require(share, "fraction", fraction, "be within [0, 1]", "pass a share, not a percentage")
+    return _flip(y, jnp.asarray(fraction), key, classes)
+
+
+@partial(jax.jit, static_argnames="classes")
+def _flip(y: Int[Array, " n"], fraction: Array, key: PRNGKeyArray, classes: int) -> Int[Array, " n"]:
+    which, what = jax.random.split(key)
+    flips = jnp.round(fraction * len(y)).astype(jnp.int32)
+    flipped = jax.random.permutation(which, len(y)) < flips
+    # A shift by 1..classes−1 reaches each other class equally often and never the same one.
+    shift = jax.random.randint(what, y.shape, 1, classes, y.dtype)
+    other = (y + shift) % jnp.asarray(classes, y.dtype)
+    valid = (y >= 0) & (y < classes) & (fraction >= 0) & (fraction <= 1)
+    return jnp.where(valid, jnp.where(flipped, other, y), jnp.full_like(y, -1))
+
+
+def one_hot(y: Int[Array, "*shape"], classes: int, dtype: DTypeLike = "float32") -> Float[Array, "*shape classes"]:
+    """Targets for squared loss: e_y, the unit vector of each label.
+
+    Args:
+        y: labels in 0..classes−1.
+        classes: K ≥ 1, static under jit.
+        dtype: of the targets.
+
+    Returns:
+        The shape of `y` with a last axis of length `classes`. Inside jit a label out of range gives a row of NaN.
+
+    Raises:
+        ValueError: labels out of range (outside jit), no classes, a dtype that is not available.
+
+    Cost: O(n · classes).
+
+    >>> [[f"{v:.0f}" for v in row] for row in one_hot(jnp.array([1, 0]), 3)]
+    [['0', '1', '0'], ['1', '0', '0']]
+    """
+    require(classes >= 1, "classes", classes, "be >= 1", "count the classes of y")
+    _require_labels(y, classes)
+    target = jax.nn.one_hot(y, classes, dtype=floating(dtype))
+    return jnp.where(((y >= 0) & (y < classes))[..., None], target, jnp.full_like(target, jnp.nan))
+
+
+def standardize(
+    x: Float[Array, "n features"], reference: Float[Array, "m features"] | None = None
+) -> Float[Array, "n features"]:
+    """Columns with mean 0 and variance 1 over `reference`: (x − mean) / std, with the 1/m variance.
+
+    A column that is constant over `reference` carries no unit, so it becomes 0 in the result.
+
+    Args:
+        x: points, one a row.
+        reference: the points whose mean and spread are used, most often the training set; `x` when None.
+
+    Returns:
+        As `x`. A column with NaN in `reference` is NaN.
+
+    Raises:
+        ValueError: another number of columns in `reference`, or no rows.
+
+    Cost: O((n + m) · features). Neither tiny nor huge units under- or overflow: each column is scaled first.
+
+    >>> [f"{v:.3f}" for v in standardize(jnp.array([[1.0, 5.0], [3.0, 5.0]])).ravel()]
+    ['-1.000', '0.000', '1.000', '0.000']
+    """
+    base = x if reference is None else reference
+    require(base.ndim == x.ndim == 2, "x", x.shape, "be two-dimensional, as reference", "pass one point a row")
+    wish = f"have rows like the {x.shape[1]} columns of x"
+    require(len(base) > 0 and base.shape[1] == x.shape[1], "reference", base.shape, wish, "pass the training points")
+    return _standardize(x, base)
+
+
+@jax.jit
+def _standardize(x: Float[Array, "n features"], base: Float[Array, "m features"]) -> Float[Array, "n features"]:
+    # The range knows a constant column; the variance does not, for the mean of equal numbers need not equal them.
+    low = base.min(0, keepdims=True)
+    width = base.max(0, keepdims=True) - low
+    constant = width == 0
+    unit = jnp.where(constant, jnp.ones_like(width), width)
+    scaled = (base - low) / unit
+    mean, spread = scaled.mean(0, keepdims=True), scaled.std(0, keepdims=True)
+    standard = ((x - low) / unit - mean) / jnp.where(constant, jnp.ones_like(spread), spread)
+    return jnp.where(constant, jnp.zeros_like(x), standard)
+
+
+def _require_labels(y: Int[Array, "..."], classes: int) -> None:
+    if known(y) and y.size:
+        # Known labels inside someone else's jit are looked at now, not traced.
+        with jax.ensure_compile_time_eval():
+            low, high = int(y.min()), int(y.max())
+        mend = "number the classes from 0, or raise classes"
+        require(low >= 0 and high < classes, "y", f"labels {low}..{high}", f"hold labels within 0..{classes - 1}", mend)

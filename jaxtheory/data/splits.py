@@ -1,0 +1,76 @@
+"""A set of points and their targets, cut at random into a training and a test part."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from jaxtheory.checks import require
+
+
+class Split(NamedTuple):
+    """Training and test points, one a row, with their labels (int32) or regression targets (floating)."""
+
+    x: Float[Array, "train features"]
+    y: Shaped[Array, "train ..."]
+    x_test: Float[Array, "test features"]
+    y_test: Shaped[Array, "test ..."]
+
+
+def floating(dtype: DTypeLike) -> np.dtype:
+    """`dtype`, refused where it is no floating type, or one that JAX would silently narrow.
+
+    Raises:
+        ValueError: an integer type, or float64 while 64-bit types are off.
+
+    >>> str(floating("float32"))
+    'float32'
+    """
+    wanted = jnp.dtype(dtype)
+    require(jnp.issubdtype(wanted, jnp.floating), "dtype", wanted.name, "be a floating type", "use dtype='float32'")
+    require(
+        wanted.name != "float64" or bool(jax.config.read("jax_enable_x64")),
+        "dtype",
+        wanted.name,
+        "be at most 32 bits wide while 64-bit types are off",
+        'call jax.config.update("jax_enable_x64", True) first',
+    )
+    return wanted
+
+
+def split(x: ArrayLike, y: ArrayLike, train: int, key: PRNGKeyArray) -> Split:
+    """A uniformly random training set of `train` points; the rest, in random order too, is the test set.
+
+    The cut is not stratified: the number of training points of a class is hypergeometric around its share.
+    The set for fewer training points is a prefix of the set for more, at the same key.
+
+    Args:
+        x: [n, features] points, floating.
+        y: [n, ...] labels or targets; row i belongs to row i of `x`.
+        train: number of training points, 1..n; at n the test set is empty.
+        key: the only source of the choice.
+
+    Returns:
+        `Split`, dtypes as given.
+
+    Raises:
+        ValueError: lengths that differ, or `train` outside 1..n.
+
+    Cost: O(n · features) time and memory.
+
+    >>> x, y = jnp.eye(5), jnp.arange(5)
+    >>> parts = split(x, y, 3, jax.random.key(0))
+    >>> parts.x.shape, parts.x_test.shape, sorted([*parts.y.tolist(), *parts.y_test.tolist()])
+    ((3, 5), (2, 5), [0, 1, 2, 3, 4])
+    """
+    points, targets = jnp.asarray(x), jnp.asarray(y)
+    count = len(points)
+    require(
+        len(targets) == count, "y", f"{len(targets)} rows", f"have one row for each of the {count} of x", "pair them"
+    )
+    require(1 <= train <= count, "train", train, f"be within 1..{count}, the number of points", "ask for fewer")
+    order = jax.random.permutation(key, count)
+    return Split(points[order[:train]], targets[order[:train]], points[order[train:]], targets[order[train:]])

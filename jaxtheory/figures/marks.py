@@ -1,0 +1,174 @@
+"""What goes on axes: the line of a theory, the points of a measurement, a band, a threshold, the labels."""
+
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from jaxtheory.checks import require
+
+Scale = Literal["linear", "log", "symlog", "logit"]
+
+
+def theory_line(
+    ax: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    label: str | None = None,
+    color: str | None = None,
+    linestyle: str = "-",
+) -> Axes:
+    """A predicted curve. NaN and infinite values leave a gap.
+
+    Args:
+        ax: drawn on, and returned.
+        x, y: [n], in the order in which they are joined.
+        label: for the legend.
+        color: the next of the palette when None.
+        linestyle: as matplotlib's; "--" tells a second theory from the first in print.
+
+    Raises:
+        ValueError: lengths that differ, or no finite point at all.
+    """
+    horizontal, vertical = _finite_pairs(x, y)
+    ax.plot(horizontal, vertical, label=label, color=color, linestyle=linestyle, zorder=3)
+    return ax
+
+
+def points(
+    ax: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    error: ArrayLike | None = None,
+    *,
+    label: str | None = None,
+    color: str | None = None,
+    marker: str = "o",
+) -> Axes:
+    """Measured values, with one standard error up and down. Values that are not finite are left out.
+
+    Args:
+        ax: drawn on, and returned.
+        x, y: [n].
+        error: [n] standard errors; a point whose error is NaN or infinite is drawn without a bar.
+        label: for the legend.
+        color: the next of the palette when None.
+        marker: as matplotlib's.
+
+    Raises:
+        ValueError: lengths that differ, a negative error, or no finite point at all.
+    """
+    horizontal, vertical = _finite_pairs(x, y)
+    bars = None if error is None else _errors(error, vertical)
+    drawn = ax.errorbar(
+        horizontal,
+        vertical,
+        yerr=bars,
+        label=label,
+        color=color,
+        fmt=marker,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        elinewidth=1.4,
+        capsize=2.5,
+        zorder=4,
+    )
+    # Drawn as points, so that what lies on a predicted line is seen to lie on it.
+    drawn.lines[0].set_linestyle("none")
+    return ax
+
+
+def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str, label: str | None = None) -> Axes:
+    """The range between two curves, quantiles or y ± standard error, for points too dense for error bars.
+
+    Args:
+        ax: drawn on, and returned.
+        x, low, high: [n]; where one of them is not finite there is a gap.
+        color: that of the curve it belongs to.
+        label: for the legend.
+
+    Raises:
+        ValueError: lengths that differ, low > high somewhere, or no finite point at all.
+    """
+    horizontal, below = _finite_pairs(x, low)
+    above = _finite_pairs(x, high)[1]
+    crossed = int((below > above).sum())
+    require(crossed == 0, "low", f"{crossed} points above high", "be <= high", "pass the lower curve first")
+    ax.fill_between(horizontal, below, above, color=color, alpha=0.22, linewidth=0, label=label, zorder=2)
+    return ax
+
+
+def threshold(ax: Axes, x: float, label: str | None = None) -> Axes:
+    """A dashed vertical line where something changes, its label above the axes, clear of the curves.
+
+    Args:
+        ax: drawn on, and returned.
+        x: where, in the units of the axis; finite.
+        label: a word or a formula, as "$p = n$".
+
+    Raises:
+        ValueError: a place that is not finite.
+    """
+    require(bool(np.isfinite(x)), "x", x, "be finite", "a threshold has a place")
+    ax.axvline(x, color="#777777", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+    if label is not None:
+        ax.annotate(
+            label,
+            (x, 1.0),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(0, 4),
+            textcoords="offset points",
+            horizontalalignment="center",
+            verticalalignment="bottom",
+            fontsize=12,
+            color="#555555",
+        )
+    return ax
+
+
+def label_axes(
+    ax: Axes,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    *,
+    xscale: Scale = "linear",
+    yscale: Scale = "linear",
+) -> Axes:
+    """Names, scales and, where anything is labelled, a legend: the last call for each panel.
+
+    Args:
+        ax: finished, and returned.
+        xlabel, ylabel: with units.
+        title: what is to be seen, in a line.
+        xscale, yscale: matplotlib's names.
+    """
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    if title is not None:
+        ax.set_title(title)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
+    return ax
+
+
+def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """x and y as floats, NaN in both where one is not finite."""
+    horizontal, vertical = np.asarray(x, float), np.asarray(y, float)
+    same = horizontal.ndim == vertical.ndim == 1 and horizontal.shape == vertical.shape
+    wish = f"be one-dimensional, as long as x of shape {horizontal.shape}"
+    require(same, "y", f"shape {vertical.shape}", wish, "pass one curve a call")
+    finite = np.isfinite(horizontal) & np.isfinite(vertical)
+    mend = "look at the status of the computation that made it"
+    require(bool(finite.any()), "y", f"{vertical.size} values, none finite", "hold a finite point", mend)
+    return np.where(finite, horizontal, np.nan), np.where(finite, vertical, np.nan)
+
+
+def _errors(error: ArrayLike, y: np.ndarray) -> np.ndarray:
+    """Standard errors as floats, NaN where there is none."""
+    bars = np.asarray(error, float)
+    require(bars.shape == y.shape, "error", f"shape {bars.shape}", f"have the shape of y, {y.shape}", "pair them")
+    worst = "NaN" if np.isnan(bars).all() else np.nanmin(bars)
+    require(not (bars < 0).any(), "error", worst, "be >= 0", "pass standard errors, not signed residuals")
+    return np.where(np.isfinite(bars), bars, np.nan)

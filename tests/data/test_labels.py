@@ -1,0 +1,126 @@
+"""Label noise, one-hot targets and standardized columns, by counting and against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import assert_close
+
+from jaxtheory import data
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.sampled_from([1, 7, 40]), share=st.integers(0, 20), classes=st.integers(2, 12), seed=st.integers(0, 99))
+def test_exactly_the_rounded_number_of_labels_becomes_another_class(n, share, classes, seed):
+    y = jnp.arange(n, dtype=jnp.int32) % classes
+    flipped = data.flip_labels(y, share / 20, jax.random.key(seed), classes=classes)
+    assert int((flipped != y).sum()) == round(share / 20 * n)
+    assert flipped.dtype == y.dtype
+    assert bool(((flipped >= 0) & (flipped < classes)).all())
+
+
+def test_other_classes_are_equally_likely(key):
+    """χ² over 9 other classes and 9000 flips; a p-value under 1e-6 would refuse uniformity."""
+    flipped = data.flip_labels(jnp.full(9000, 4), 1.0, key, classes=10)
+    counts = np.bincount(np.asarray(flipped), minlength=10)
+    assert counts[4] == 0
+    assert scipy.stats.chisquare(np.delete(counts, 4)).pvalue > 1e-6
+
+
+def test_flipped_places_are_equally_likely(key):
+    """Over 3000 keys each of 10 places flips in 3/10 of the draws, within 5 standard errors."""
+    y = jnp.zeros(10, jnp.int32)
+    share = jax.vmap(lambda k: data.flip_labels(y, 0.3, k, classes=3) != y)(jax.random.split(key, 3000)).mean(0)
+    assert float(jnp.abs(share - 0.3).max()) < 5 * np.sqrt(0.3 * 0.7 / 3000)
+
+
+def test_smaller_noise_is_contained_in_larger(key):
+    y = jnp.arange(50) % 5
+    small, large = (data.flip_labels(y, f, key, classes=5) for f in (0.2, 0.6))
+    np.testing.assert_array_equal(jnp.where(small != y, small, large), large)
+
+
+def test_fraction_may_be_traced_and_mapped(key):
+    y = jnp.arange(40) % 4
+    fractions = jnp.array([0.0, 0.25, 1.0, 1.5, jnp.nan])
+    mapped = jax.jit(jax.vmap(lambda f: data.flip_labels(y, f, key, classes=4)))(fractions)
+    for row, fraction in zip(mapped[:3], (0.0, 0.25, 1.0), strict=True):
+        np.testing.assert_array_equal(row, data.flip_labels(y, fraction, key, classes=4))
+    assert (mapped[3:] == -1).all()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_outside_the_unit_interval_is_refused(key, fraction):
+    with pytest.raises(ValueError, match=r"fraction must be within \[0, 1\]"):
+        data.flip_labels(jnp.arange(3), fraction, key, classes=3)
+
+
+def test_labels_out_of_range_are_refused_and_marked_inside_jit(key):
+    y = jnp.array([0, 3, -1])
+    with pytest.raises(ValueError, match=r"y must hold labels within 0..2, got y=labels -1..3"):
+        data.flip_labels(y, 0.5, key, classes=3)
+    with pytest.raises(ValueError, match=r"y must hold labels within 0\.\.2"):
+        data.one_hot(y, 3)
+    marked = jax.jit(lambda v: data.flip_labels(v, 0.0, key, classes=3))(y)
+    assert marked.tolist() == [0, -1, -1]
+    assert jnp.isnan(jax.jit(lambda v: data.one_hot(v, 3))(marked)).all(1).tolist() == [False, True, True]
+
+
+def test_one_class_or_none_is_refused(key):
+    with pytest.raises(ValueError, match="classes must be >= 2"):
+        data.flip_labels(jnp.zeros(3, jnp.int32), 0.5, key, classes=1)
+    with pytest.raises(ValueError, match="classes must be >= 1"):
+        data.one_hot(jnp.zeros(3, jnp.int32), 0)
+
+
+def test_one_hot_is_a_row_of_the_identity(dtype):
+    y = jnp.array([[2, 0], [1, 1]])
+    hot = data.one_hot(y, 3, dtype)
+    assert hot.dtype == dtype
+    np.testing.assert_array_equal(hot, np.eye(3)[np.asarray(y)])
+
+
+def test_standardized_columns_are_those_of_numpy(dtype, key):
+    x, reference = (3 + 5 * jax.random.normal(k, (30, 4), dtype) for k in jax.random.split(key))
+    reference_np = np.asarray(reference)
+    expected = (np.asarray(x) - reference_np.mean(0)) / reference_np.std(0)
+    ours = data.standardize(x, reference)
+    assert ours.dtype == dtype
+    assert_close(ours, expected, condition=10)
+    own = data.standardize(x)
+    assert_close(own.std(0), np.ones(4, dtype))
+    assert_close(own.mean(0) + 1, np.ones(4, dtype))
+
+
+def test_constant_columns_stay_zero_though_their_mean_rounds(dtype):
+    """The mean of many 0.1 is not 0.1 in floating point; the column is constant all the same."""
+    x = jnp.stack([jnp.full(1001, 0.1, dtype), jnp.zeros(1001, dtype), jnp.arange(1001, dtype=dtype)], 1)
+    out = data.standardize(x)
+    assert not out[:, :2].any()
+    assert not data.standardize(x + 1, x)[:, :2].any()
+    assert jnp.isfinite(out).all()
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_standardize_does_not_know_the_unit(unit, key):
+    """In float32, squares of 1e±30 are not representable."""
+    x = jax.random.normal(key, (20, 3))
+    assert_close(data.standardize(x * jnp.float32(unit)), data.standardize(x))
+
+
+def test_standardize_finds_a_small_spread_on_a_large_mean(float64, key):
+    """Condition number mean/spread = 1e6."""
+    x = jax.random.normal(key, (50, 2), float64)
+    assert_close(data.standardize(1e6 + x), data.standardize(x), condition=1e6)
+
+
+def test_standardize_refuses_other_columns_and_keeps_nan_visible(unchecked):
+    with pytest.raises(ValueError, match="reference must have rows like the 3 columns of x"):
+        data.standardize(jnp.ones((2, 3)), jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match="x must be two-dimensional"):
+        data.standardize(jnp.ones(3))
+    out = data.standardize(jnp.array([[1.0, jnp.nan], [2.0, 1.0]]))
+    assert jnp.isnan(out).all(0).tolist() == [False, True]
