@@ -186,4 +186,4 @@ def eigenpro(
 
 
 def _cholesky(matrix: Array) -> Array:
-    return jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
