@@ -35,15 +35,15 @@ def synthetic(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def best(run: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` runs, after one to warm up."""
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def best(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
+    """Seconds of the fastest of `repeats` warm runs of each, taken in turns, so that a busy machine slows all alike."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats + 1):
+        for run, times in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times.append(time.perf_counter() - start)
+    return [min(times[1:]) for times in seconds]
 
 
 def peak_gib() -> float:
@@ -60,11 +60,11 @@ def exact(n: int, repeats: int) -> None:
     for dtype in (np.float32, np.float64):
         x, y = (a.astype(dtype) for a in synthetic(n, 0))
         ridge = KernelRidge(alpha=0.1, kernel="rbf", gamma=1 / 18)
-        theirs = best(partial(_coefficients, ridge, x, y), repeats)
         with jax.enable_x64(dtype == np.float64):
             points, targets = jnp.asarray(x), jnp.asarray(y)
             fit = partial(kernels.fit, kernels.gaussian(BANDWIDTH), points, targets, 0.1, solver="cholesky")
-            ours, model = best(fit, repeats), fit()
+            theirs, ours = best([partial(_coefficients, ridge, x, y), fit], repeats)
+            model = fit()
             named = Status(int(model.status)).name
         row = f"exact n={n} {dtype.__name__}: scikit-learn {theirs:.2f} s, jaxtheory {ours:.2f} s"
         print(f"{row} (ratio {ours / theirs:.2f}; {named}, residual {model.residual:.1e}, jitter {model.jitter:.0e})")

@@ -124,6 +124,8 @@ def require_problem(kernel: Any, x: Array, y: Array) -> None:
 def asymmetric(one: Float[Array, "n m"], other: Float[Array, "n m"]) -> Bool[Array, ""]:
     """Whether ‖A − B‖ > √ε ‖A‖: more than rounding, which a distance's square root makes √ε, lets K differ from Kᵀ.
 
+    A and B are K and Kᵀ, or their products with one random vector.
+
     >>> bool(asymmetric(jnp.ones((1, 2)), jnp.zeros((1, 2))))
     True
     """

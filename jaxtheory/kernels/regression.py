@@ -133,10 +133,15 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
     def left(alpha: Array) -> Array:
         return y - jnp.matmul(gram, alpha, precision="highest") - ridge * alpha
 
-    alpha = cholesky_solve(factor.lower, y)
-    alpha = alpha + cholesky_solve(factor.lower, left(alpha))  # one refinement: the jitter's error too
-    residual = relative_residual(y - left(alpha), y)
-    rough = asymmetric(gram, gram.T)
+    def miss(alpha: Array) -> Array:
+        return relative_residual(y - left(alpha), y)
+
+    first = cholesky_solve(factor.lower, y)
+    # one refinement where it is needed: it takes away the jitter's error too
+    alpha = jax.lax.cond(miss(first) <= limit, lambda: first, lambda: first + cholesky_solve(factor.lower, left(first)))
+    residual = miss(alpha)
+    probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
+    rough = asymmetric(jnp.matmul(gram, probe, precision="highest"), jnp.matmul(gram.T, probe, precision="highest"))
     solved = Iterates(alpha, jnp.int32(1), ~jnp.isfinite(factor.lower).all())
     verdict = (kernel, x, y, ridge, solved, residual, rough, gram, limit)
     return _report(*verdict, Status.ILL_CONDITIONED)._replace(jitter=factor.jitter)
