@@ -1,0 +1,218 @@
+"""Gram matrices at size: in blocks, each symmetric pair once, over devices; and products that never form them."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from jaxtheory.checks import require
+from jaxtheory.kernels.functions import Kernel, as_kernel
+
+
+def gram(
+    kernel: Kernel,
+    x1: Shaped[Array, "n1 ..."],
+    x2: Shaped[Array, "n2 ..."] | None = None,
+    *,
+    block: int | None = None,
+    mesh: Mesh | None = None,
+) -> Shaped[Array, "n1 n2"]:
+    """The matrix K_ij = kernel(x1_i, x2_j), computed in blocks and over the devices of a mesh.
+
+    Args:
+        kernel: kernel(x1, x2) -> [n1 n2].
+        x1: points along the first axis.
+        x2: other points, or None for x1, where each off-diagonal pair of blocks is computed once and mirrored.
+        block: rows and columns of a block; None asks the kernel for all at once.
+        mesh: the rows of K are sharded over its first axis (x1's length must be a multiple of that axis).
+
+    Returns:
+        K [n1 n2]; sharded by rows over `mesh`.
+
+    Raises:
+        ValueError: block < 1, or rows that do not divide over the mesh.
+
+    Peak memory: n1 n2 for K itself, plus O(block²) and what the kernel needs for one block; with p devices n1 n2 / p
+    for K on each, twice that in flight. Flops: one kernel evaluation an entry; half for x2 = None in blocks.
+
+    >>> from jaxtheory.kernels.functions import laplace
+    >>> gram(laplace(), jnp.arange(6.0)[:, None], block=2).shape
+    (6, 6)
+    """
+    wrapped, x1 = as_kernel(kernel, x1)
+    _require_block(block)
+    if mesh is None:
+        return _gram(wrapped, x1, x2, block)
+    devices = mesh.shape[mesh.axis_names[0]]
+    require(x1.shape[0] % devices == 0, "x1", x1.shape, f"have a multiple of {devices} rows to shard", "drop the rest")
+    return _sharded(wrapped, x1, x2, block, mesh)
+
+
+def matvec(
+    kernel: Kernel,
+    x: Shaped[Array, "n ..."],
+    v: Shaped[Array, "m ..."],
+    block: int = 2048,
+    *,
+    x2: Shaped[Array, "m ..."] | None = None,
+) -> Shaped[Array, "n ..."]:
+    """K v without the matrix: K = kernel(x, x2), or kernel(x, x) where each pair of blocks serves both triangles.
+
+    Args:
+        kernel: kernel(x1, x2) -> [n1 n2]; with x2 = None its upper blocks are taken from the lower ones by symmetry.
+        x: n points.
+        v: vector [m] or outputs [m o].
+        block: rows and columns of a block.
+        x2: m other points.
+
+    Returns:
+        K v, of v's trailing shape.
+
+    Raises:
+        ValueError: block < 1 or v of the wrong length.
+
+    Peak memory: O(block² + n (d + o)). Flops: one kernel evaluation for each pair (half, by symmetry, without x2) and
+    2 n m o for the products.
+
+    >>> from jaxtheory.kernels.functions import laplace
+    >>> f"{matvec(laplace(), jnp.zeros((4, 1)), jnp.ones(4), 3)}"
+    '[4. 4. 4. 4.]'
+    """
+    wrapped, x = as_kernel(kernel, x)
+    _require_block(block)
+    points = x if x2 is None else x2
+    require(v.shape[0] == points.shape[0], "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
+    columns = v.reshape(v.shape[0], -1)
+    product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
+    return product.reshape(x.shape[0], *v.shape[1:])
+
+
+def diagonal(kernel: Kernel, x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
+    """K_ii = kernel(x_i, x_i), one point at a time under `lax.map`: memory O(n).
+
+    >>> from jaxtheory.kernels.functions import laplace
+    >>> f"{diagonal(laplace(), jnp.zeros((2, 1)))}"
+    '[1. 1.]'
+    """
+    wrapped, x = as_kernel(kernel, x)
+    return _diagonal(wrapped, x)
+
+
+@jax.jit
+def _diagonal(kernel: Any, x: Array) -> Array:
+    return jax.lax.map(lambda point: kernel(point[None], point[None])[0, 0], x, batch_size=256)
+
+
+def _require_block(block: int | None) -> None:
+    if block is not None:
+        require(block >= 1, "block", block, "be at least 1", "use 2048, or None for one block")
+
+
+@partial(jax.jit, static_argnames="block")
+def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
+    if block is None or max(x1.shape[0], 0 if x2 is None else x2.shape[0]) <= block:
+        return kernel(x1, x1 if x2 is None else x2)
+    columns = x1 if x2 is None else x2
+    height, width = min(block, x1.shape[0]), min(block, columns.shape[0])
+    pairs = _pairs(-(-x1.shape[0] // height), -(-columns.shape[0] // width), x2 is None)
+
+    def write(matrix: Array, pair: Array) -> tuple[Array, None]:
+        # the last blocks start early enough to be whole: entries in the overlap are computed twice, alike
+        row = jnp.minimum(pair[0] * height, x1.shape[0] - height)
+        column = jnp.minimum(pair[1] * width, columns.shape[0] - width)
+        tile = kernel(_rows(x1, row, height), _rows(columns, column, width)).astype(matrix.dtype)
+        if x2 is None:
+            matrix = jax.lax.dynamic_update_slice(matrix, tile.T, (column, row))
+        return jax.lax.dynamic_update_slice(matrix, tile, (row, column)), None
+
+    dtype = jax.eval_shape(kernel, x1[:1], columns[:1]).dtype
+    return jax.lax.scan(write, jnp.zeros((x1.shape[0], columns.shape[0]), dtype), pairs)[0]
+
+
+@partial(jax.jit, static_argnames="block")
+def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
+    size = min(block, x.shape[0])
+    blocks = -(-x.shape[0] // size)
+    points, padded = _pad(x, blocks * size), jnp.pad(v, ((0, blocks * size - x.shape[0]), (0, 0)))
+
+    def add(total: Array, pair: Array) -> tuple[Array, None]:
+        row, column = pair[0] * size, pair[1] * size
+        tile = kernel(_rows(points, row, size), _rows(points, column, size))
+        lower = jnp.where(row == column, jnp.tril(tile), tile)
+        upper = jnp.where(row == column, jnp.tril(tile, -1), tile)
+        down = _rows(total, row, size) + _dot(lower, _rows(padded, column, size))
+        total = jax.lax.dynamic_update_slice(total, down, (row, 0))
+        across = _rows(total, column, size) + _dot(upper.T, _rows(padded, row, size))
+        return jax.lax.dynamic_update_slice(total, across, (column, 0)), None
+
+    return jax.lax.scan(add, jnp.zeros_like(padded), _pairs(blocks, blocks, True))[0][: x.shape[0]]
+
+
+@partial(jax.jit, static_argnames="block")
+def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
+    height, width = min(block, x.shape[0]), min(block, x2.shape[0])
+    rows, columns = -(-x.shape[0] // height), -(-x2.shape[0] // width)
+    points = _pad(x, rows * height).reshape(rows, height, *x.shape[1:])
+    others = _pad(x2, columns * width).reshape(columns, width, *x2.shape[1:])
+    weights = jnp.pad(v, ((0, columns * width - v.shape[0]), (0, 0))).reshape(columns, width, -1)
+
+    def row(some: Array) -> Array:
+        def add(total: Array, other: tuple[Array, Array]) -> tuple[Array, None]:
+            return total + _dot(kernel(some, other[0]), other[1]), None
+
+        return jax.lax.scan(add, jnp.zeros((height, v.shape[1]), v.dtype), (others, weights))[0]
+
+    return jax.lax.map(row, points).reshape(rows * height, -1)[: x.shape[0]]
+
+
+@partial(jax.jit, static_argnames=("block", "mesh"))
+def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
+    axis, everywhere = mesh.axis_names[0], NamedSharding(mesh, PartitionSpec())
+    points = (x1,) if x2 is None else (x1, x2)
+    points = tuple(jax.device_put(some, everywhere) for some in points)
+    body = partial(_own_rows if x2 is None else _rows_against, block, axis, mesh.shape[axis])
+    specs = (PartitionSpec(), *(PartitionSpec() for _ in points))
+    rows = PartitionSpec(axis, None)
+    return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(kernel, *points)
+
+
+def _rows_against(block: int | None, axis: str, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
+    size = x1.shape[0] // devices
+    return _gram(kernel, _rows(x1, jax.lax.axis_index(axis) * size, size), x2, block)
+
+
+def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array) -> Array:
+    """Device i computes the blocks (i, i+k) for k ≤ p/2 and is sent the transposes of the others: half the work."""
+    size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
+    mine = _rows(x, me * size, size)
+    first = _gram(kernel, mine, None, block)
+    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0, me * size))
+    for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
+        other = (me + k) % devices
+        tile = _gram(kernel, mine, _rows(x, other * size, size), block)
+        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0, other * size))
+        mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
+        if 2 * k != devices:
+            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0, ((me - k) % devices) * size))
+    return matrix
+
+
+def _pairs(rows: int, columns: int, symmetric: bool) -> Array:
+    i, j = jnp.indices((rows, columns)).reshape(2, -1) if not symmetric else jnp.tril_indices(rows)
+    return jnp.stack([i, j], axis=1)
+
+
+def _rows(x: Array, start: Any, size: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+
+def _pad(x: Array, length: int) -> Array:
+    # copies of the last point, not zeros, at which some kernels are not defined
+    return jnp.pad(x, ((0, length - x.shape[0]), *((0, 0) for _ in x.shape[1:])), mode="edge")
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
