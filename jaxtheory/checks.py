@@ -4,30 +4,28 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 
 def known(*values: Any) -> bool:
-    """Whether the numbers can be looked at now: True outside `jit`, False for tracers.
+    """Whether the numbers can be looked at now: True outside `jit`, False for tracers and other hosts' arrays.
 
     >>> known(1.0), jax.jit(lambda x: x * known(x))(2.0)
     (True, Array(0., dtype=float32, weak_type=True))
     """
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    leaves = jax.tree.leaves(values)
+    return all(not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "is_fully_addressable", True) for leaf in leaves)
 
 
 def holds(predicate: Callable[..., Any], *values: Any) -> bool:
     """Whether `predicate(*values)` is true everywhere; True where the numbers cannot be looked at now.
 
-    Works on constants inside somebody's `jit`, too, where plain operations on them would be traced.
+    The predicate gets numpy arrays, since JAX would trace it inside somebody's `jit` or `shard_map`.
 
-    >>> holds(lambda x: x > 0, jnp.array([1.0, -1.0])), jax.jit(lambda x: x * holds(lambda y: y > 0, x))(-2.0)
+    >>> holds(lambda x: x > 0, np.array([1.0, -1.0])), jax.jit(lambda x: x * holds(lambda y: y > 0, x))(-2.0)
     (False, Array(-2., dtype=float32, weak_type=True))
     """
-    if not known(*values):
-        return True
-    with jax.ensure_compile_time_eval():
-        return bool(jnp.all(predicate(*map(jnp.asarray, values))))
+    return not known(*values) or bool(np.all(predicate(*map(np.asarray, values))))
 
 
 def require(ok: bool, name: str, value: Any, requirement: str, mend: str) -> None:

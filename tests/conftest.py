@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import jaxtyping
 import matplotlib as mpl
 import pytest
+import threadpoolctl
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 mpl.use("Agg")
+# Oracles are many small decompositions: threads inside each would only wait for each other.
+threadpoolctl.threadpool_limits(1)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ from tolerances import assert_close
 from jaxtheory import results
 from jaxtheory.results import Status
 
+pytestmark = pytest.mark.smoke
+
 
 def test_slope_and_its_standard_error_are_those_of_scipy(float64):
     x = np.geomspace(10.0, 1e4, 12)

@@ -7,6 +7,7 @@ that a jump within 0.3% of an end is seen by neither rule, and the two agree on 
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -77,6 +78,12 @@ def fit_rule(function: Callable, scale: float, decay: float) -> Rule:
     Limits: a feature narrower than 0.01 standard deviations, outside of which f is smooth, can fall between the nodes.
     Cost: 3e4 evaluations of f where it is smooth and 4e3 for each of up to 60 halvings at a kink; never above 2e8.
     """
+    # In a thread of its own: there nobody traces, and no mesh or promotion rule of the caller's is in force.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_fit, function, scale, decay).result()
+
+
+def _fit(function: Callable, scale: float, decay: float) -> Rule:
     settled, error = [], 0.0
     with _float64_on_host():
         panels = _within_reach(function, scale, decay)
@@ -167,12 +174,12 @@ def _name(function: Callable) -> str:
 
 @contextlib.contextmanager
 def _float64_on_host() -> Iterator[None]:
-    """float64 whatever the mode, on the CPU if there is one whatever the device, now whoever is tracing."""
+    """float64 whatever the mode, on the CPU if there is one whatever the device."""
     try:
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX was told to start without its CPU backend
         device = jax.local_devices()[0]
-    with jax.enable_x64(True), jax.ensure_compile_time_eval(), jax.default_device(device):
+    with jax.enable_x64(True), jax.default_device(device):
         yield
 
 

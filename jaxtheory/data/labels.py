@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 
@@ -126,8 +127,7 @@ def _standardize(x: Float[Array, "n features"], base: Float[Array, "m features"]
 
 def _require_labels(y: Int[Array, "..."], classes: int) -> None:
     if known(y) and y.size:
-        # Known labels inside someone else's jit are looked at now, not traced.
-        with jax.ensure_compile_time_eval():
-            low, high = int(y.min()), int(y.max())
+        # Known labels inside someone else's jit are looked at now, by numpy, not traced.
+        low, high = int(np.asarray(y).min()), int(np.asarray(y).max())
         mend = "number the classes from 0, or raise classes"
         require(low >= 0 and high < classes, "y", f"labels {low}..{high}", f"hold labels within 0..{classes - 1}", mend)

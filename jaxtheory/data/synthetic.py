@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
@@ -111,7 +112,7 @@ def sphere(
     require(samples >= 1, "samples", samples, "be >= 1", "draw at least one point")
     require(features >= 1, "features", features, "be >= 1", "a sphere needs a dimension")
     length = math.sqrt(features) if radius is None else radius
-    positive = holds(lambda r: (r > 0) & jnp.isfinite(r), length)
+    positive = holds(lambda r: (r > 0) & np.isfinite(r), length)
     require(positive, "radius", length, "be positive and finite", "leave it out for √d")
     wanted = floating(dtype)
     return _sphere(samples, features, key, jnp.asarray(length, wanted))
@@ -176,5 +177,5 @@ def _random_teacher(
 
 
 def _require_variance(name: str, values: ScalarLike | Float[Array, "..."]) -> None:
-    valid = holds(lambda v: (v >= 0) & jnp.isfinite(v), values)
+    valid = holds(lambda v: (v >= 0) & np.isfinite(v), values)
     require(valid, name, values, "be finite and >= 0 to be a variance", "pass σ², not −σ")

@@ -271,11 +271,11 @@ def _common(*values: Number) -> list[Array]:
 
 def _check_positive(**values: Number) -> None:
     for name, value in values.items():
-        ok = holds(lambda v: (v > 0) & jnp.isfinite(v), value)
+        ok = holds(lambda v: (v > 0) & np.isfinite(v), value)
         require(ok, name, value, "be finite and > 0", "pass a ratio of two sizes")
 
 
 def _check_nonnegative(**values: Number) -> None:
     mend = "pass powers and variances, and lam=0 for the min-norm solution"
     for name, value in values.items():
-        require(holds(lambda v: (v >= 0) & jnp.isfinite(v), value), name, value, "be finite and >= 0", mend)
+        require(holds(lambda v: (v >= 0) & np.isfinite(v), value), name, value, "be finite and >= 0", mend)

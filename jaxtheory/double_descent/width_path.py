@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int
 
@@ -103,7 +105,7 @@ def width_path(
         ValueError: shapes that do not match, values that are not finite, a negative ridge, a width outside 1..P.
 
     Cost: about (13 n² + 8 (m + n) n) P flops for P > n and outputs ≪ n; peak memory 4 (m + n) n + (m + n) P + 12 n²
-    numbers beside the inputs. jit once per shape; vmap over seeds, targets and ridges.
+    numbers beside the inputs. jit once per shape; vmap over seeds, targets and ridges runs path after path.
     Source: Golub and Van Loan (2013), Matrix Computations, 5.2 and 6.5 (updating); Higham (2002), theorems 20.1, 21.1.
 
     >>> a, t = jax.random.normal(jax.random.key(0), (20, 60)), jax.random.normal(jax.random.key(1), (50, 60))
@@ -138,22 +140,27 @@ def _check(features: Array, targets: Array, test_features: Array, test_targets: 
     for name, value, like in (("test_features", test_features, features), ("test_targets", test_targets, targets)):
         same = value.shape[1:] == like.shape[1:]
         require(same, name, value.shape, f"have the columns of the training data, {like.shape}", "use the same columns")
-    for name, value in {"features": features, **rest, "ridge": ridge}.items():
-        require(holds(jnp.isfinite, value), name, value, "be finite", "drop or fill what is missing")
+    numbers: dict[str, float | Array] = {"features": features, **rest, "ridge": ridge}
+    for name, number in numbers.items():
+        require(holds(np.isfinite, number), name, number, "be finite", "drop or fill what is missing")
     legal = holds(lambda value: value >= 0, ridge)
     require(legal, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 for the min-norm solution")
 
 
 @partial(jax.jit, static_argnames="min_norm")
+def _path(*arrays: Array, min_norm: bool) -> WidthPath:
+    # One path fills a device, so vmap maps. On a CPU two batched LAPACK calls at once can wait for each other forever.
+    return sequential_vmap(partial(_solve, min_norm=min_norm))(*arrays)
+
+
 @jax.default_matmul_precision("highest")
-def _path(
+def _solve(
     features: Array,
     targets: Array,
     test_features: Array,
     test_targets: Array,
     ridge: Array,
     widths: Array,
-    *,
     min_norm: bool,
 ) -> WidthPath:
     samples, limit = features.shape
@@ -225,12 +232,13 @@ def _below(problem: _Problem, count: int, min_norm: bool) -> _Step:
         return (prediction, beta, inverse_squared), step
 
     zero = problem.rows[0, 0] * 0
-    start = (
+    start: tuple[Array, ...] = (
         jnp.zeros((len(problem.rows), coordinates.shape[1]), zero.dtype) + zero,
         jnp.zeros((count, coordinates.shape[1]), zero.dtype) + zero,
         zero,
     )
-    return jax.lax.scan(add, start, (basis, inverse.T, coordinates, spare.T))[1]
+    per_feature: tuple[Array, ...] = basis, inverse.T, coordinates, spare.T
+    return jax.lax.scan(add, start, per_feature)[1]
 
 
 def _above(problem: _Problem, min_norm: bool) -> _Step:
@@ -292,8 +300,9 @@ def _remove(
         )
         return (prediction, dual, diagonal, norm_squared), step
 
-    start = (points @ whitened, inverse @ whitened, (inverse**2).sum(axis=1), (whitened**2).sum())
-    return (triangle, points), jax.lax.scan(remove, start, (directions.T, duals.T, shifts))[1]
+    start: tuple[Array, ...] = points @ whitened, inverse @ whitened, (inverse**2).sum(axis=1), (whitened**2).sum()
+    per_feature: tuple[Array, ...] = directions.T, duals.T, shifts
+    return (triangle, points), jax.lax.scan(remove, start, per_feature)[1]
 
 
 def _feature_norm(problem: _Problem, fitted: Array, total: Array) -> Array:

@@ -77,10 +77,10 @@ def random_features(
     _require_drawable(x.shape[1], width, key, weights)
     require(jnp.issubdtype(x.dtype, jnp.floating), "x", x.dtype, "be floating", "pass x.astype('float32')")
     mend = "clean the data, for one bad number spoils every feature"
-    require(holds(jnp.isfinite, x), "x", "values NaN or infinite", "be finite", mend)
-    scaled = holds(lambda s: (s > 0) & jnp.isfinite(s), scale)
+    require(holds(np.isfinite, x), "x", "values NaN or infinite", "be finite", mend)
+    scaled = holds(lambda s: (s > 0) & np.isfinite(s), scale)
     require(scaled, "scale", scale, "be positive and finite", "use 1.0 for inputs of norm √d")
-    biased = holds(lambda b: (b >= 0) & jnp.isfinite(b), bias)
+    biased = holds(lambda b: (b >= 0) & np.isfinite(b), bias)
     require(biased, "bias", bias, "be finite and >= 0 to be a standard deviation", "use 0.0 for no bias")
     fourier = isinstance(activation, str) and activation == "cos"
     function = activations.resolve(activation)

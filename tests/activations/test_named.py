@@ -9,6 +9,8 @@ from tolerances import assert_close
 
 from jaxtheory.activations import resolve
 
+pytestmark = pytest.mark.smoke
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), equation 14
 ORACLES = {
     "abs": np.abs,

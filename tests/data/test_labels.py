@@ -11,6 +11,8 @@ from tolerances import assert_close
 
 from jaxtheory import data
 
+pytestmark = pytest.mark.smoke
+
 
 @settings(max_examples=25, deadline=None)
 @given(n=st.sampled_from([1, 7, 40]), share=st.integers(0, 20), classes=st.integers(2, 12), seed=st.integers(0, 99))

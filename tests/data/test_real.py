@@ -9,6 +9,8 @@ import pytest
 
 from jaxtheory import data
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(params=[(data.mnist5k, 5000, 784, 255), (data.digits, 1797, 64, 16)], ids=["mnist5k", "digits"])
 def images(request):

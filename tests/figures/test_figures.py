@@ -14,6 +14,8 @@ from matplotlib.image import imread
 
 from jaxtheory import figures
 
+pytestmark = pytest.mark.smoke
+
 X, HOLES = np.arange(1.0, 6.0), np.array([1.0, np.nan, 3.0, np.inf, 5.0])
 
 

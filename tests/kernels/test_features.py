@@ -9,6 +9,8 @@ from tolerances import assert_close
 from jaxtheory import data, kernels
 from jaxtheory.results import standard_error
 
+pytestmark = pytest.mark.smoke
+
 WIDTH = 20_000
 
 

@@ -1,0 +1,15 @@
+"""The lecture: each topic predicts, then measures, then draws; verdicts are held against the saved predictions.
+
+`run(TOPICS["double-descent"], config)` runs one from Python; the scripts run them from the command line. A topic is
+a module with a frozen `Config`, three functions `predict`, `measure`, `draw`, and a `TOPIC` that names them.
+
+>>> from jaxtheory import lecture
+>>> "double-descent" in lecture.TOPICS
+True
+"""
+
+from jaxtheory.lecture.claims import Claim, Claims, Verdict, judge, table
+from jaxtheory.lecture.registry import TOPICS
+from jaxtheory.lecture.topic import Outcome, Topic, run
+
+__all__ = ["TOPICS", "Claim", "Claims", "Outcome", "Topic", "Verdict", "judge", "run", "table"]

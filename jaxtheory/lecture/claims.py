@@ -1,0 +1,125 @@
+"""What the theory says before anything is measured, and how a measurement is held against it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from jaxtheory.checks import require
+
+
+class Claim(NamedTuple):
+    """One number of a theorem: the measurement of the same name must meet it.
+
+    The allowance is `tolerance + standard_errors · (standard error of the measurement)`: the first part comes from
+    theory (a remainder, a round-off), the second from statistics; `basis` says which and why.
+    """
+
+    name: str
+    statement: str
+    source: str
+    predicted: float
+    basis: str
+    tolerance: float = 0.0
+    standard_errors: float = 0.0
+    relation: Literal["=", "<=", ">="] = "="
+
+
+class Claims(NamedTuple):
+    """All that a topic predicts: claims to be judged, and curves to be drawn under the measurements."""
+
+    claims: tuple[Claim, ...]
+    curves: dict[str, list[float]]
+
+
+class Verdict(NamedTuple):
+    """A claim beside its measurement."""
+
+    claim: Claim
+    measured: float
+    standard_error: float
+    allowance: float
+    holds: bool
+
+
+def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
+    """Hold each claim against `dataset[claim.name]` and its standard error `dataset[claim.name + "_error"]`.
+
+    Args:
+        claims: predictions, as they were saved.
+        dataset: measurements; a claim with `standard_errors > 0` needs its error.
+
+    Returns:
+        One verdict a claim; a measurement that is NaN fails.
+
+    Raises:
+        ValueError: a claim that was not measured.
+
+    >>> claim = Claim("pi", "area of the unit disc", "Archimedes", 3.1416, "rounding of the prediction", 1e-4)
+    >>> judge([claim], xr.Dataset({"pi": 3.14159}))[0].holds
+    True
+    """
+    return [_verdict(claim, dataset) for claim in claims]
+
+
+def _verdict(claim: Claim, dataset: xr.Dataset) -> Verdict:
+    needed = [claim.name] + ([f"{claim.name}_error"] if claim.standard_errors else [])
+    missing = [name for name in needed if name not in dataset]
+    require(not missing, "dataset", sorted(map(str, dataset)), f"hold {missing}", "measure what was predicted")
+    measured, error = float(dataset[claim.name]), float(dataset.get(f"{claim.name}_error", 0.0))
+    allowance = claim.tolerance + claim.standard_errors * error
+    excess = measured - claim.predicted
+    distance = {"=": abs(excess), "<=": excess, ">=": -excess}[claim.relation]
+    return Verdict(claim, measured, error, allowance, bool(np.isfinite(measured) and distance <= allowance))
+
+
+def save(path: Path, claims: Claims, config: Mapping[str, Any]) -> None:
+    """Write predictions and the configuration they were made for, in one step that cannot be half done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"config": dict(config), "claims": [c._asdict() for c in claims.claims], "curves": claims.curves})
+    draft = path.with_suffix(".partial")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def load(path: Path, config: Mapping[str, Any]) -> Claims:
+    """Read saved predictions back.
+
+    Raises:
+        ValueError: they were made for another configuration; the message names what differs.
+    """
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    given = json.loads(json.dumps(dict(config)))
+    differ = {k: (saved["config"].get(k), given.get(k)) for k in given if saved["config"].get(k) != given.get(k)}
+    mend = "choose another --out, or remove that folder to start afresh"
+    told = ", ".join(f"{name}: saved {old!r}, given {new!r}" for name, (old, new) in differ.items())
+    require(not differ, "out", path.parent, f"hold a run of this configuration ({told})", mend)
+    return Claims(tuple(Claim(**claim) for claim in saved["claims"]), saved["curves"])
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts as lines of text: claim, source, predicted, measured, tolerance, verdict."""
+    header = ("claim", "source", "predicted", "measured", "tolerance", "verdict")
+    rows = [header, *map(cells, verdicts)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def cells(verdict: Verdict) -> tuple[str, ...]:
+    """One row of the table of claims."""
+    claim = verdict.claim
+    relation = {"=": "", "<=": "≤ ", ">=": "≥ "}[claim.relation]
+    error = f" ± {verdict.standard_error:.2g}" if verdict.standard_error else ""
+    return (
+        claim.statement,
+        claim.source,
+        f"{relation}{claim.predicted:.5g}",
+        f"{verdict.measured:.5g}{error}",
+        f"{verdict.allowance:.2g} ({claim.basis})",
+        "holds" if verdict.holds else "FAILS",
+    )

@@ -1,0 +1,127 @@
+"""Scripts: a topic's configuration as a command line, the run, and what it took."""
+
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tqdm
+import tyro
+
+from jaxtheory.lecture import claims, index
+from jaxtheory.lecture.registry import TOPICS
+from jaxtheory.lecture.topic import Outcome, Topic, run
+
+_compiling: list[float] = []
+
+
+@dataclass(frozen=True)
+class Lecture:
+    """Every topic of the lecture, one after another, and one page with all figures and claims."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: about a minute a topic on two cores; paper: the published sizes, for an accelerator"""
+    out: Path = Path("runs/lecture")
+    """folder: one subfolder a topic, and index.html"""
+    seed: int = 0
+    """of every random draw"""
+    x64: bool | None = None
+    """compute in float64; each topic's own choice by default"""
+
+
+def main(topic: Topic, arguments: Sequence[str] | None = None) -> int:
+    """Run a topic from the command line: `--preset quick|paper`, then any field of its configuration.
+
+    Returns:
+        0 if every claim holds, 1 otherwise.
+    """
+    config = parse(topic, sys.argv[1:] if arguments is None else arguments)
+    keep_compilations()
+    outcome = timed(topic, config)
+    return 0 if all(verdict.holds for verdict in outcome.verdicts) else 1
+
+
+def parse(topic: Topic, arguments: Sequence[str]) -> Any:
+    """The configuration that a command line asks for: the preset's, with the options given changed.
+
+    >>> from jaxtheory.lecture.double_descent import TOPIC
+    >>> parse(TOPIC, ["--preset", "paper", "--seeds", "3"]).seeds
+    3
+    """
+    preset = "quick"
+    for given, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if given.split("=")[0] == "--preset":
+            preset = given.partition("=")[2] or value
+    known = preset if preset in ("quick", "paper") else "quick"  # tyro says what is wrong with another
+    return tyro.cli(
+        topic.Config, default=topic.Config.of(known), args=list(arguments), description=topic.measure.__doc__
+    )
+
+
+def main_all(arguments: Sequence[str] | None = None) -> int:
+    """Run every registered topic; one that breaks is told of on the page and does not stop the others.
+
+    Returns:
+        0 if every topic ran and every claim holds, 1 otherwise.
+    """
+    options = tyro.cli(Lecture, args=arguments)
+    keep_compilations()
+    outcomes, failures = [], {}
+    for name, topic in tqdm.tqdm(TOPICS.items(), desc="topics"):
+        config = replace(topic.Config.of(options.preset), out=options.out / name, seed=options.seed)
+        try:
+            outcomes.append(timed(topic, config if options.x64 is None else replace(config, x64=options.x64)))
+        except Exception as error:  # whatever a topic raises is reported, here and on the page
+            traceback.print_exc()
+            failures[name] = f"{type(error).__name__}: {error}"
+    verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+    print(f"\n{claims.table(verdicts)}\n\npage: {index.write(options.out / 'index.html', outcomes, failures)}")
+    return 0 if not failures and all(verdict.holds for verdict in verdicts) else 1
+
+
+def timed(topic: Topic, config: Any) -> Outcome:
+    """Run, then print the table of claims, where things were saved, and what it took."""
+    _listen()
+    compiled, start = sum(_compiling), time.perf_counter()
+    outcome = run(topic, config)
+    compiling, total = sum(_compiling) - compiled, time.perf_counter() - start
+    print(claims.table(outcome.verdicts))
+    print(f"\nfigure: {outcome.figure} (and .pdf)   data: {outcome.dataset}")
+    device = jax.devices()[0]
+    print(
+        f"device: {len(jax.devices())} × {device.device_kind}   compile: {compiling:.1f} s   "
+        f"warm: {total - compiling:.1f} s   peak memory: {peak_memory() / 2**30:.2f} GiB"
+    )
+    return outcome
+
+
+def peak_memory() -> int:
+    """Bytes at the peak: the device's own count where it keeps one, else the process's resident set."""
+    stats = jax.devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+
+
+def keep_compilations() -> None:
+    """Keep compiled programs between runs, where the user has not said where: under the user's cache folder."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxtheory"))
+
+
+def _listen() -> None:
+    """Collect compile times from JAX's own events, once a process."""
+    if not _compiling:
+        _compiling.append(0.0)
+        jax.monitoring.register_event_duration_secs_listener(_collect)
+
+
+def _collect(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    if event.startswith("/jax/core/compile/"):
+        _compiling.append(duration_secs)

@@ -1,0 +1,143 @@
+"""One block of points as one compiled program, sharded over devices and sized to their memory."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxtheory.checks import require
+
+# The rest is for what the analysis does not see: constants of the program, other arrays, the host's own work.
+MEMORY_FRACTION = 0.5
+
+
+class Block(NamedTuple):
+    """A compiled program for `points` points, padded to `rows`, a multiple of the number of devices."""
+
+    compiled: Any
+    points: int
+    rows: int
+
+
+class Work(NamedTuple):
+    """A point with its static values bound, what it takes, and where it runs."""
+
+    evaluate: Callable[..., Any]
+    dtypes: dict[str, np.dtype]
+    key: jax.Array
+    mesh: Mesh
+
+
+def points_mesh(mesh: Mesh | None) -> Mesh:
+    """The devices of `mesh`, or this process' own, along one axis."""
+    meant = mesh is None or isinstance(mesh, Mesh)
+    require(meant, "mesh", mesh, "be a jax.sharding.Mesh", 'use jax.make_mesh((jax.device_count(),), ("points",))')
+    devices = jax.local_devices() if mesh is None else list(mesh.devices.flat)
+    return jax.make_mesh((len(devices),), ("points",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def shapes(work: Work) -> Any:
+    """What one point returns, without running it."""
+    values = {name: jax.ShapeDtypeStruct((), dtype) for name, dtype in work.dtypes.items()}
+    return jax.eval_shape(work.evaluate, values, jax.ShapeDtypeStruct((), np.uint32), work.key)
+
+
+def fitting(work: Work, points: int) -> Block:
+    """The largest of `points`, its half, its quarter, ... whose compiled program fits in the devices' memory.
+
+    Temporaries, arguments and outputs of the compiled program must fit in half of each device's memory limit, or
+    of its share of the host's physical memory where the device states none.
+    """
+    block = compiled(work, points)
+    budget = MEMORY_FRACTION * _memory(work.mesh)
+    while _needed(block) > budget and block.rows > work.mesh.size:
+        block = compiled(work, _half(block, work.mesh))
+    return block
+
+
+def compiled(work: Work, points: int) -> Block:
+    """The program of a block of `points`, or of the largest half of it for which the compiler finds memory."""
+    rows = -(-points // work.mesh.size) * work.mesh.size
+    try:
+        return Block(_compile(work, rows), points, rows)
+    except jax.errors.JaxRuntimeError as error:
+        return halved(work, Block(None, points, rows), error)
+
+
+def halved(work: Work, block: Block, error: jax.errors.JaxRuntimeError) -> Block:
+    """The program of half a block, after an error that says that memory ran out; any other error is raised."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    if block.rows == work.mesh.size:
+        raise MemoryError(
+            f"one point a device does not fit in memory ({work.mesh.size} devices); "
+            "make the point smaller or pass a mesh of fewer devices"
+        ) from error
+    smaller = _half(block, work.mesh)
+    warnings.warn(f"out of memory with blocks of {block.points} points: continuing with {smaller}", stacklevel=2)
+    return compiled(work, smaller)
+
+
+def evaluate(block: Block, work: Work, values: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of a run of points, block after block; the last is padded with repeated points, which are dropped."""
+    parts = []
+    for rows, count in _padded(len(index), block):
+        arguments = {name: column[rows] for name, column in values.items()}
+        parts.append(_first(jax.device_get(block.compiled(*_placed(work, arguments, index[rows]))), count))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _padded(total: int, block: Block) -> Iterator[tuple[np.ndarray, int]]:
+    for start in range(0, total, block.points):
+        stop = min(total, start + block.points)
+        yield np.minimum(np.arange(start, start + block.rows), stop - 1), stop - start
+
+
+def _first(outputs: Any, count: int) -> dict[str, np.ndarray]:
+    return {name: np.asarray(output.array)[:count] for name, output in outputs.items()}
+
+
+def _placed(work: Work, values: dict[str, np.ndarray], index: np.ndarray) -> tuple[Any, ...]:
+    rows, whole = NamedSharding(work.mesh, PartitionSpec("points")), NamedSharding(work.mesh, PartitionSpec())
+    return (*jax.device_put((values, index), rows), jax.device_put(work.key, whole))
+
+
+def _compile(work: Work, rows: int) -> Any:
+    split, whole = PartitionSpec("points"), PartitionSpec()
+    # check_vma=False: users' scans carry constants, which vary over no axis and would be refused.
+    mapped = jax.shard_map(
+        jax.vmap(work.evaluate, in_axes=(0, 0, None)),
+        mesh=work.mesh,
+        in_specs=(split, split, whole),
+        out_specs=split,
+        check_vma=False,
+    )
+    values = {name: np.zeros(rows, dtype) for name, dtype in work.dtypes.items()}
+    return jax.jit(mapped).lower(*_placed(work, values, np.zeros(rows, np.uint32))).compile()
+
+
+def _half(block: Block, mesh: Mesh) -> int:
+    """Points of the next smaller block: half the rows of each device, rounded down."""
+    return max(1, block.rows // mesh.size // 2) * mesh.size
+
+
+def _needed(block: Block) -> int:
+    analysis = block.compiled.memory_analysis()
+    if analysis is None:
+        return 0
+    return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+
+
+def _memory(mesh: Mesh) -> float:
+    """Bytes each device may hold."""
+    stats = mesh.devices.flat[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / mesh.size

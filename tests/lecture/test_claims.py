@@ -1,0 +1,153 @@
+"""The contract of a topic: predictions are saved first, and verdicts are held against what was saved."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxtheory import figures
+from jaxtheory.lecture import Claim, Claims, Topic, command, index, judge, run, table
+from jaxtheory.lecture.registry import TOPICS
+
+pytestmark = pytest.mark.smoke
+
+
+def claim(**changes):
+    return Claim("risk", "the risk", "Nobody (2000)", 1.0, "theory", tolerance=0.1)._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "measured", "error", "holds"),
+    [
+        ({}, 1.09, 0.0, True),
+        ({}, 1.11, 0.0, False),
+        ({}, 0.89, 0.0, False),
+        ({"standard_errors": 3.0}, 1.11, 0.01, True),
+        ({"standard_errors": 3.0}, 1.14, 0.01, False),
+        ({"relation": "<="}, -50.0, 0.0, True),
+        ({"relation": "<="}, 1.2, 0.0, False),
+        ({"relation": ">="}, 50.0, 0.0, True),
+        ({"relation": ">="}, 0.8, 0.0, False),
+        ({}, float("nan"), 0.0, False),
+        ({"relation": "<="}, float("-inf"), 0.0, False),
+    ],
+)
+def test_a_verdict_is_the_allowance_and_nothing_more(changes, measured, error, holds):
+    dataset = xr.Dataset({"risk": measured, "risk_error": error})
+    assert judge([claim(**changes)], dataset)[0].holds is holds
+
+
+def test_a_claim_that_was_not_measured_is_an_error():
+    with pytest.raises(ValueError, match="risk_error"):
+        judge([claim(standard_errors=2.0)], xr.Dataset({"risk": 1.0}))
+
+
+def test_the_table_shows_every_column():
+    text = table(judge([claim(standard_errors=1.0)], xr.Dataset({"risk": 3.0, "risk_error": 0.25})))
+    for word in (
+        "claim",
+        "source",
+        "predicted",
+        "measured",
+        "tolerance",
+        "the risk",
+        "Nobody (2000)",
+        "3 ± 0.25",
+        "FAILS",
+    ):
+        assert word in text
+
+
+@dataclass(frozen=True)
+class Config:
+    """A topic small enough to test the contract."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    out: Path = Path("runs/coin")
+    seed: int = 0
+    x64: bool = False
+    tosses: int = 400
+
+    @classmethod
+    def of(cls, preset):
+        return cls() if preset == "quick" else cls(preset=preset, tosses=10**4)
+
+
+def measure(config):
+    """A fair coin."""
+    assert (config.out / "predictions.json").exists()
+    heads = np.random.default_rng(config.seed).integers(0, 2, config.tosses)
+    return xr.Dataset({"risk": heads.mean(), "risk_error": heads.std() / np.sqrt(config.tosses)})
+
+
+def draw(dataset, claims):
+    figure, (ax,) = figures.canvas()
+    figures.points(ax, [0], [float(dataset.risk)])
+    return figure
+
+
+def predict(config):
+    return Claims((claim(predicted=0.5, tolerance=0.0, standard_errors=4.0),), {})
+
+
+COIN = Topic("coin", Config, predict, measure, draw)
+
+
+def test_a_run_leaves_predictions_data_verdicts_and_figure(tmp_path):
+    config = Config(out=tmp_path / "coin")
+    outcome = run(COIN, config)
+    assert outcome.verdicts[0].holds
+    names = {path.name for path in config.out.iterdir()}
+    assert names == {"predictions.json", "measurements.zarr", "verdicts.txt", "figure.png", "figure.pdf"}
+    assert float(xr.open_zarr(outcome.dataset, consolidated=False).risk) == outcome.verdicts[0].measured
+
+
+def test_verdicts_are_held_against_the_saved_file_not_a_new_prediction(tmp_path):
+    """A prediction changed after the fact changes nothing: the file decides, and is not rewritten."""
+    config = Config(out=tmp_path)
+    run(COIN, config)
+    saved = tmp_path / "predictions.json"
+    content = json.loads(saved.read_text())
+    content["claims"][0]["predicted"] = 0.9
+    saved.write_text(json.dumps(content))
+    assert not run(COIN, config).verdicts[0].holds
+    assert json.loads(saved.read_text()) == content
+
+
+def test_another_configuration_is_refused_by_name(tmp_path):
+    config = Config(out=tmp_path)
+    run(COIN, config)
+    with pytest.raises(ValueError, match=r"tosses: saved 400, given 500.*choose another --out"):
+        run(COIN, replace(config, tosses=500))
+
+
+def test_the_command_line_is_the_preset_with_changes():
+    config = command.parse(COIN, ["--preset", "paper", "--seed", "7", "--x64"])
+    assert config == Config(preset="paper", seed=7, x64=True, tosses=10**4)
+    assert command.parse(COIN, ["--tosses=3"]).tosses == 3
+    assert command.parse(COIN, ["--preset=paper"]).tosses == 10**4
+
+
+def test_help_tells_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        command.parse(next(iter(TOPICS.values())), ["--help"])
+    text = capsys.readouterr().out
+    for option in ("--preset", "--out", "--seed", "--x64", "--no-x64", "--samples", "1000", "training images"):
+        assert option in text
+
+
+def test_an_unknown_option_ends_with_a_message(capsys):
+    with pytest.raises(SystemExit):
+        command.parse(COIN, ["--tossses", "3"])
+    assert "tossses" in capsys.readouterr().err
+
+
+def test_the_page_shows_every_figure_beside_its_claims(tmp_path):
+    outcome = run(COIN, Config(out=tmp_path / "coin"))
+    page = index.write(tmp_path / "index.html", [outcome], {"broken": "ValueError: <no data>"}).read_text()
+    for part in ('src="coin/figure.png"', "the risk", "holds", "broken", "&lt;no data&gt;"):
+        assert part in page

@@ -1,0 +1,72 @@
+"""Killed with SIGKILL anywhere and run again, a sweep leaves the same bytes as one that was left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CHUNKS, FILES = 12, 3
+DRAW = random.Random(2024)
+
+# 20 kills after the first commit: 4 + 4 inside a chunk write, 6 between data and status, 6 at any moment.
+PLANS = {
+    **{f"temporary{i}": [("temporary", DRAW.randint(1, (CHUNKS - 1) * FILES))] for i in range(4)},
+    **{f"torn{i}": [("torn", DRAW.randint(1, (CHUNKS - 1) * FILES))] for i in range(4)},
+    **{f"between{i}": [("between", DRAW.randint(1, CHUNKS - 1))] for i in range(6)},
+    **{f"moment{i}": [("moment", DRAW.uniform(0.0, 0.2))] for i in range(6)},
+}
+# Before anything is committed, and one store killed again and again.
+MORE = {
+    **{f"creation{i}": [("creation", i)] for i in (1, 4, 9)},
+    "often": [("creation", 8), ("torn", 4), ("between", 2), ("temporary", 5), ("between", 1)],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Where the stores are, and what each kill left."""
+    if not hasattr(os, "fork"):
+        pytest.skip("forks")
+    where = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-W", "ignore", str(HERE / "killed.py"), str(where), json.dumps(PLANS | MORE)]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return where, json.loads(done.stdout.splitlines()[-1])
+
+
+def content(path):
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("name", PLANS | MORE)
+def test_killed_and_resumed_equals_uninterrupted(runs, name):
+    where, report = runs
+    assert report["resumed"] == 0
+    assert [left["signal"] for left in report[name]] == [signal.SIGKILL] * len(report[name])
+    assert content(where / name) == content(where / "uninterrupted")
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_kill_struck_where_it_was_meant_to(runs, name):
+    left = runs[1][name][0]
+    assert left["committed"] >= 1
+    if left["mode"] != "moment":
+        assert left["committed"] < CHUNKS
+    if left["mode"] == "temporary":
+        assert (left["temporary"], left["torn"]) == (1, 0)
+    if left["mode"] == "torn":
+        assert (left["temporary"], left["torn"]) == (0, 1)
+    if left["mode"] == "between":
+        assert left["written"] == left["committed"] + 1
+
+
+def test_nothing_is_left_beside_the_stores(runs):
+    where, _ = runs
+    assert sorted(path.name for path in where.iterdir()) == sorted(["uninterrupted", *PLANS, *MORE])

@@ -1,0 +1,32 @@
+"""What the README shows, runs."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_api_in_twenty_lines_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert len(code.strip().splitlines()) <= 20
+    with jax.numpy_rank_promotion("allow"):
+        names: dict = {}
+        exec(compile(code, "README.md", "exec"), names)
+    assert names["best"].sizes == {"width": 600}
+    assert (tmp_path / "runs" / "ridges.zarr").exists()
+    assert float(names["slope"]) != 0
+
+
+def test_there_are_exactly_two_commands():
+    section = README.read_text().split("## Two commands")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.S)
+    assert [block.count("\n") for block in blocks] == [1, 1]
+
+
+@pytest.mark.parametrize("path", re.findall(r"(?:scripts|docs|jaxtheory/\w+)/\w+\.\w+", README.read_text()))
+def test_files_it_names_exist(path):
+    assert (README.parent / path).exists()
