@@ -1,5 +1,6 @@
 """Scripts: a topic's configuration as a command line, the run, and what it took."""
 
+import itertools
 import os
 import resource
 import sys
@@ -55,7 +56,7 @@ def parse(topic: Topic, arguments: Sequence[str]) -> Any:
     3
     """
     preset = "quick"
-    for given, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for given, value in itertools.pairwise([*arguments, ""]):
         if given.split("=")[0] == "--preset":
             preset = given.partition("=")[2] or value
     known = preset if preset in ("quick", "paper") else "quick"  # tyro says what is wrong with another

@@ -130,6 +130,7 @@ def test_the_command_line_is_the_preset_with_changes():
     assert config == Config(preset="paper", seed=7, x64=True, tosses=10**4)
     assert command.parse(COIN, ["--tosses=3"]).tosses == 3
     assert command.parse(COIN, ["--preset=paper"]).tosses == 10**4
+    assert command.parse(COIN, []) == Config()
 
 
 def test_help_tells_every_option_with_its_default(capsys):
