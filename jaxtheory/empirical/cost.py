@@ -1,0 +1,221 @@
+"""What each method costs, in flops and bytes, per leaf and in all; and the blocks that keep memory under a bound.
+
+Counts are of multiply-adds times two, for the whole call. They rank methods; they do not predict seconds.
+Source: Novak, Sohl-Dickstein, Schoenholz (2022), table 1.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import opt_einsum
+
+from jaxtheory.empirical.analysis import opened
+from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.outputs import Spec, directions
+from jaxtheory.empirical.structured import Group, Structure, row_contraction
+
+# Never hold more than this unasked, and do not stream to save less than that.
+LARGEST_BOUND, SMALLEST_BOUND = 2**30, 2**22
+
+
+class Problem(NamedTuple):
+    """Sizes of one call."""
+
+    n1: int
+    n2: int
+    same: bool
+    itemsize: int
+    spec: Spec
+
+    @property
+    def examples(self) -> int:
+        """Examples whose derivatives are needed."""
+        return self.n1 if self.same else self.n1 + self.n2
+
+    @property
+    def pairs(self) -> float:
+        """Pairs of examples, half of them when both inputs are one."""
+        return self.n1 * (self.n1 + 1) / 2 if self.same else self.n1 * self.n2
+
+    @property
+    def products(self) -> int:
+        """Pairs of directions, traced ones included."""
+        return self.spec.traced * self.spec.block
+
+
+class GroupCost(NamedTuple):
+    """One way to contract one group: flops an example and a pair; numbers held an example and a pair."""
+
+    strategy: str
+    example_flops: float
+    pair_flops: float
+    example_size: float
+    pair_size: float
+
+
+class MethodCost(NamedTuple):
+    """Flops and peak bytes of one method with its blocks."""
+
+    flops: float
+    bytes: float
+
+
+def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
+    """Keep rows apart, or sum them into the leaf's Jacobian first."""
+    rows, batch, inputs, outputs = group.sizes
+    o, leaf = directions(problem.spec), batch * inputs * outputs
+    gram = rows**2 * batch * (1 if group.kind == "gather" else 2 * inputs)
+    flops, largest = _row_path(group, problem)
+    held = rows * batch * (o * outputs + (1 if group.kind == "gather" else inputs))
+    apart = GroupCost("rows", 0.0, gram + flops, held, largest + rows**2 * batch)
+    summed = GroupCost("jacobian", 2.0 * o * rows * leaf, 2.0 * problem.products * leaf, o * leaf, problem.spec.block)
+    return apart, summed
+
+
+def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
+    """Flops and largest intermediate of the row contraction, a pair, at a block of 8 by 8."""
+    rows, batch, _, outputs = group.sizes
+    spec, n = problem.spec, 8
+    if rows == batch == 1:
+        return 2.0 * problem.products * outputs + spec.block, 2 * spec.block
+    g = (n, spec.traced, spec.kept, rows, batch, outputs)
+    path = opt_einsum.contract_path(row_contraction(group, spec), (n, n, rows, rows, batch), g, g, shapes=True)[1]
+    return float(path.opt_cost) / n**2, float(path.largest_intermediate) / n**2
+
+
+def choose(group: Group, problem: Problem) -> GroupCost:
+    """The strategy with fewer flops in the whole call."""
+    return min(
+        group_costs(group, problem), key=lambda c: problem.examples * c.example_flops + problem.pairs * c.pair_flops
+    )
+
+
+def strategies(found: Structure, problem: Problem) -> dict[Group, str]:
+    """The cheaper strategy of every group."""
+    return {group: choose(group, problem).strategy for leaf in found.leaves for group in leaf.groups}
+
+
+def forward_flops(jaxpr: Any) -> float:
+    """Flops of one evaluation: products counted, everything else one flop an entry; loops as often as they turn."""
+    body, _ = opened(jaxpr)
+    return float(sum(_equation_flops(equation) for equation in body.eqns))
+
+
+def _equation_flops(equation: Any) -> float:
+    name, params = equation.primitive.name, equation.params
+    out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
+    if name == "dot_general":
+        (contract, _), _ = params["dimension_numbers"]
+        return 2 * out * math.prod(equation.invars[0].aval.shape[d] for d in contract)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        return 2 * out * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+    inner = [v for v in params.values() if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
+    if name == "cond":
+        return max(forward_flops(branch) for branch in params["branches"])
+    if inner:
+        return params.get("length", 1) * sum(forward_flops(j) for j in inner)
+    return out
+
+
+def parameters(found: Structure) -> int:
+    """P, the number of parameters."""
+    return sum(math.prod(shape) for shape in found.shapes)
+
+
+def bound(found: Structure, problem: Problem) -> float:
+    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 4 MiB and 1 GiB."""
+    jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
+    return min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND)
+
+
+class Footprint(NamedTuple):
+    """Bytes held an example, needed while an example's factors are made, and needed a pair."""
+
+    held: float
+    transient: float
+    pair: float
+
+
+def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
+    """Bytes of one method, from the sizes of activations, factors and Jacobians."""
+    o, size, spec = directions(problem.spec), parameters(found), problem.spec
+    activations = found.findings.total + 3 * o * found.findings.largest
+    if method == "jacobian":
+        return _bytes(problem, o * size, o * size + activations, 2 * spec.block)
+    if method == "products":
+        return _bytes(problem, found.findings.total, found.findings.total + o * size, 2 * spec.block * spec.traced**2)
+    costs = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
+    direct = sum(math.prod(s) for s, leaf in zip(found.shapes, found.leaves, strict=True) if leaf.rule in ("direct", "fallback"))
+    groups = [group for leaf in found.leaves for group in leaf.groups]
+    raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in groups if g.kind != "gather"]
+    held = o * direct + sum(c.example_size for c in costs)
+    transient = activations + held + sum(raw)
+    return _bytes(problem, held, transient, 2 * spec.block + max((c.pair_size for c in costs), default=0))
+
+
+def _bytes(problem: Problem, *sizes: float) -> Footprint:
+    return Footprint(*(problem.itemsize * size for size in sizes))
+
+
+def tiles(cost: Footprint, problem: Problem, limit: float) -> Tiles:
+    """The largest blocks whose factors and intermediates stay under `limit`, the result itself not counted."""
+    n1, n2 = problem.n1, problem.n2
+    strips = min(n1, 8 if n1 >= 512 else 4) if problem.same else 1
+    for chunk in _halvings(max(n1, n2)):
+        rows = -(-n1 // strips)
+        if problem.examples * cost.held + chunk * cost.transient + rows * n2 * cost.pair <= limit:
+            return Tiles(rows, chunk, True)
+    best = Tiles(1, 1, False)
+    for rows in _halvings(-(-n1 // 3) if problem.same else n1):
+        for chunk in _halvings(min(rows, n2)):
+            need = rows * cost.held + chunk * (cost.transient + cost.held) + rows * chunk * cost.pair
+            if need <= limit:
+                return Tiles(rows, chunk, False)
+    return best
+
+
+def _halvings(n: int) -> list[int]:
+    sizes = [n]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+def peak(cost: Footprint, problem: Problem, used: Tiles) -> float:
+    """Bytes of temporaries of a call with these blocks, the result not counted."""
+    if used.cached:
+        rows = used.rows * problem.n2
+        return problem.examples * cost.held + used.columns * cost.transient + rows * cost.pair
+    return used.rows * cost.held + used.columns * (cost.transient + cost.held) + used.rows * used.columns * cost.pair
+
+
+def repeats(problem: Problem, used: Tiles) -> float:
+    """How often the derivatives of an example are taken: columns again for every strip of rows."""
+    if used.cached:
+        return 1.0
+    strips = -(-problem.n1 // used.rows)
+    wide = strips // 2 + 1 if problem.same else -(-problem.n2 // used.rows)
+    return (problem.n1 + strips * wide * used.rows) / problem.examples
+
+
+def method_cost(found: Structure, forward: float, problem: Problem, method: str, limit: float) -> tuple[MethodCost, Tiles]:
+    """Flops and bytes of a method at the blocks it would use."""
+    o, size = directions(problem.spec), parameters(found)
+    cost = footprint(found, problem, method)
+    used = tiles(cost, problem, limit)
+    again = repeats(problem, used)
+    if method == "products":
+        flops = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
+    elif method == "jacobian":
+        flops = again * problem.examples * (1 + 2 * o) * forward + 2 * problem.pairs * problem.products * size
+    else:
+        chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
+        direct = sum(
+            math.prod(s) for s, leaf in zip(found.shapes, found.leaves, strict=True) if leaf.rule in ("direct", "fallback")
+        )
+        once = (1 + o) * forward + sum(c.example_flops for c in chosen)
+        flops = again * problem.examples * once + problem.pairs * (
+            2 * problem.products * direct + sum(c.pair_flops for c in chosen)
+        )
+    return MethodCost(flops, peak(cost, problem, used)), used
