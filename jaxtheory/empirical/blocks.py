@@ -83,15 +83,26 @@ def everywhere(mesh: Mesh, tree: Any) -> tuple[Mesh, Any]:
     return free, jax.device_put(tree, NamedSharding(free, PartitionSpec()))
 
 
-def sharded(prepare: Prepare, pair: Pair, x1: Any, x2: Any | None, tiles: Tiles, mesh: Mesh) -> Array:
-    """Rows of the kernel over all devices of a mesh; each holds its rows and streams the columns it needs."""
+def sharded(
+    method: Callable[[Any, Any], tuple[Prepare, Pair]],
+    params: Any,
+    x1: Any,
+    x2: Any | None,
+    tiles: Tiles,
+    mesh: Mesh,
+) -> Array:
+    """Rows of the kernel over all devices of a mesh; each holds its rows and streams the columns it needs.
+
+    `method(params, x)` gives the two functions; with x2=None each device computes ⌊devices/2⌋ + 1 strips of columns.
+    """
     axes, devices = mesh.axis_names, mesh.size
     n1 = length(x1)
     local = -(-n1 // devices)
     padded = _pad(x1, local * devices)
     own = tiles._replace(rows=min(tiles.rows, local), columns=min(tiles.columns, local), cached=False)
 
-    def rows_of(number: Array, ours: Any, everything: Any) -> Array:
+    def rows_of(number: Array, params: Any, ours: Any, everything: Any) -> Array:
+        prepare, pair = method(params, ours)
         if x2 is None:
             strip = own._replace(rows=local)
             return window(prepare, pair, everything, number[0], devices, strip)
@@ -99,9 +110,13 @@ def sharded(prepare: Prepare, pair: Pair, x1: Any, x2: Any | None, tiles: Tiles,
 
     spec = PartitionSpec(axes)
     run = jax.shard_map(
-        rows_of, mesh=mesh, in_specs=(spec, spec, PartitionSpec()), out_specs=spec, check_vma=False
+        rows_of,
+        mesh=mesh,
+        in_specs=(spec, PartitionSpec(), spec, PartitionSpec()),
+        out_specs=spec,
+        check_vma=False,
     )
-    whole = run(jnp.arange(devices), padded, padded if x2 is None else x2)
+    whole = run(jnp.arange(devices), params, padded, padded if x2 is None else x2)
     if x2 is None:
         whole = _mirror(whole, local, _cyclic(devices, local))[:, :, :n1]
     return whole[:n1]

@@ -117,23 +117,28 @@ def _ntk(
 ) -> Array:
     found, problem, forward = plan(f, params, x1, x2, output)
     name, tiles = pick(found, problem, forward, method, block)
-    prepare, pair = _method(name, found, problem, f, params)
     if mesh is not None:
-        whole = blocks.sharded(prepare, pair, x1, x2, tiles, mesh)
-    elif x2 is None:
-        whole = blocks.symmetric(prepare, pair, x1, tiles)
-    else:
-        whole = blocks.rectangle(prepare, pair, x1, x2, tiles)
-    return finish(problem.spec, whole)
+        # traced anew on each device: a jaxpr remembers the mesh it was traced under
+        return finish(problem.spec, blocks.sharded(partial(_method, name, problem, f), params, x1, x2, tiles, mesh))
+    prepare, pair = _method(name, problem, f, params, x1, found)
+    if x2 is None:
+        return finish(problem.spec, blocks.symmetric(prepare, pair, x1, tiles))
+    return finish(problem.spec, blocks.rectangle(prepare, pair, x1, x2, tiles))
 
 
 def _method(
-    name: str, found: structured.Structure, problem: cost.Problem, f: Function, params: PyTree
+    name: str,
+    problem: cost.Problem,
+    f: Function,
+    params: PyTree,
+    x: PyTree,
+    found: structured.Structure | None = None,
 ) -> tuple[blocks.Prepare, blocks.Pair]:
     spec = problem.spec
     if name == "jacobian":
         return partial(jacobian.prepare, f, params, spec), partial(jacobian.pair, spec)
     if name == "products":
         return lambda x: x, partial(products.tile, f, params, spec)
+    found = structured.structure(f, params, x) if found is None else found
     chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
     return partial(structured.prepare, found, chosen, spec, leaves), partial(structured.pair, chosen, found, spec)
