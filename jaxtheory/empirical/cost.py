@@ -33,9 +33,9 @@ class Problem(NamedTuple):
         return self.n1 if self.same else self.n1 + self.n2
 
     @property
-    def pairs(self) -> float:
+    def pairs(self) -> int:
         """Pairs of examples, half of them when both inputs are one."""
-        return self.n1 * (self.n1 + 1) / 2 if self.same else self.n1 * self.n2
+        return self.n1 * (self.n1 + 1) // 2 if self.same else self.n1 * self.n2
 
     @property
     def products(self) -> int:
@@ -47,10 +47,10 @@ class GroupCost(NamedTuple):
     """One way to contract one group: flops an example and a pair; numbers held an example and a pair."""
 
     strategy: str
-    example_flops: float
-    pair_flops: float
-    example_size: float
-    pair_size: float
+    example_flops: int | float
+    pair_flops: int | float
+    example_size: int | float
+    pair_size: int | float
 
 
 class MethodCost(NamedTuple):
@@ -67,8 +67,8 @@ def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
     gram = rows**2 * batch * (1 if group.kind == "gather" else 2 * inputs)
     flops, largest = _row_path(group, problem)
     held = rows * batch * (o * outputs + (1 if group.kind == "gather" else inputs))
-    apart = GroupCost("rows", 0.0, gram + flops, held, largest + rows**2 * batch)
-    summed = GroupCost("jacobian", 2.0 * o * rows * leaf, 2.0 * problem.products * leaf, o * leaf, problem.spec.block)
+    apart = GroupCost("rows", 0, gram + flops, held, largest + rows**2 * batch)
+    summed = GroupCost("jacobian", 2 * o * rows * leaf, 2 * problem.products * leaf, o * leaf, problem.spec.block)
     return apart, summed
 
 
@@ -77,7 +77,7 @@ def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
     rows, batch, _, outputs = group.sizes
     spec, n = problem.spec, 8
     if rows == batch == 1:
-        return 2.0 * problem.products * outputs + spec.block, 2 * spec.block
+        return 2.0 * problem.products * outputs + spec.block, 2.0 * spec.block
     g = (n, spec.traced, spec.kept, rows, batch, outputs)
     path = opt_einsum.contract_path(row_contraction(group, spec), (n, n, rows, rows, batch), g, g, shapes=True)[1]
     return float(path.opt_cost) / n**2, float(path.largest_intermediate) / n**2
@@ -106,7 +106,7 @@ def _equation_flops(equation: Any) -> float:
     out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
     if name == "dot_general":
         (contract, _), _ = params["dimension_numbers"]
-        return 2 * out * math.prod(equation.invars[0].aval.shape[d] for d in contract)
+        return 2 * out * float(math.prod(equation.invars[0].aval.shape[d] for d in contract))
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval
         return 2 * out * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
@@ -126,7 +126,7 @@ def parameters(found: Structure) -> int:
 def bound(found: Structure, problem: Problem) -> float:
     """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 4 MiB and 1 GiB."""
     jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
-    return min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND)
+    return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
 
 
 class Footprint(NamedTuple):
@@ -154,8 +154,8 @@ def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
     return _bytes(problem, held, transient, 2 * spec.block + max((c.pair_size for c in costs), default=0))
 
 
-def _bytes(problem: Problem, *sizes: float) -> Footprint:
-    return Footprint(*(problem.itemsize * size for size in sizes))
+def _bytes(problem: Problem, *sizes: int | float) -> Footprint:
+    return Footprint(*(float(problem.itemsize * size) for size in sizes))
 
 
 def tiles(cost: Footprint, problem: Problem, limit: float) -> Tiles:
@@ -196,7 +196,7 @@ def repeats(problem: Problem, used: Tiles) -> float:
         return 1.0
     strips = -(-problem.n1 // used.rows)
     wide = strips // 2 + 1 if problem.same else -(-problem.n2 // used.rows)
-    return (problem.n1 + strips * wide * used.rows) / problem.examples
+    return float((problem.n1 + strips * wide * used.rows) / problem.examples)
 
 
 def method_cost(found: Structure, forward: float, problem: Problem, method: str, limit: float) -> tuple[MethodCost, Tiles]:
@@ -206,7 +206,7 @@ def method_cost(found: Structure, forward: float, problem: Problem, method: str,
     used = tiles(cost, problem, limit)
     again = repeats(problem, used)
     if method == "products":
-        flops = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
+        flops: float = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
     elif method == "jacobian":
         flops = again * problem.examples * (1 + 2 * o) * forward + 2 * problem.pairs * problem.products * size
     else:
@@ -218,4 +218,4 @@ def method_cost(found: Structure, forward: float, problem: Problem, method: str,
         flops = again * problem.examples * once + problem.pairs * (
             2 * problem.products * direct + sum(c.pair_flops for c in chosen)
         )
-    return MethodCost(flops, peak(cost, problem, used)), used
+    return MethodCost(float(flops), peak(cost, problem, used)), used

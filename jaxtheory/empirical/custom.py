@@ -5,14 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
 def bind(equation: Any, values: list[Any]) -> list[Any]:
-    """Evaluate one equation as JAX has it, custom rules included, as a jaxpr of its own."""
-    given = {v: value for v, value in zip(equation.invars, values, strict=True) if not isinstance(v, Literal)}
-    alone = Jaxpr([], list(given), list(equation.outvars), [equation], equation.effects)
-    return list(jaxpr_as_fun(ClosedJaxpr(alone, []))(*given.values()))
+    """Evaluate one equation as JAX has it, custom rules included."""
+    params = equation.primitive.get_bind_params(equation.params)
+    out = equation.primitive.bind(*values, **params)
+    return list(out) if equation.primitive.multiple_results else [out]
 
 
 def rule_agrees(equation: Any, operands: list[int]) -> bool:
