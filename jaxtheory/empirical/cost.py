@@ -118,6 +118,17 @@ def _equation_flops(equation: Any) -> float:
     return out
 
 
+def count(shape: tuple[int, ...]) -> int:
+    """Entries of a leaf."""
+    return math.prod(shape)
+
+
+def differentiated_size(found: Structure) -> int:
+    """Entries of the leaves whose Jacobian is taken as JAX takes it."""
+    pairs = zip(found.shapes, found.leaves, strict=True)
+    return sum(count(shape) for shape, leaf in pairs if leaf.rule in ("direct", "fallback"))
+
+
 def parameters(found: Structure) -> int:
     """P, the number of parameters."""
     return sum(math.prod(shape) for shape in found.shapes)
@@ -146,7 +157,7 @@ def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
     if method == "products":
         return _bytes(problem, found.findings.total, found.findings.total + o * size, 2 * spec.block * spec.traced**2)
     costs = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-    direct = sum(math.prod(s) for s, leaf in zip(found.shapes, found.leaves, strict=True) if leaf.rule in ("direct", "fallback"))
+    direct = differentiated_size(found)
     groups = [group for leaf in found.leaves for group in leaf.groups]
     raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in groups if g.kind != "gather"]
     held = o * direct + sum(c.example_size for c in costs)
@@ -211,9 +222,7 @@ def method_cost(found: Structure, forward: float, problem: Problem, method: str,
         flops = again * problem.examples * (1 + 2 * o) * forward + 2 * problem.pairs * problem.products * size
     else:
         chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-        direct = sum(
-            math.prod(s) for s, leaf in zip(found.shapes, found.leaves, strict=True) if leaf.rule in ("direct", "fallback")
-        )
+        direct = differentiated_size(found)
         once = (1 + o) * forward + sum(c.example_flops for c in chosen)
         flops = again * problem.examples * once + problem.pairs * (
             2 * problem.products * direct + sum(c.pair_flops for c in chosen)
