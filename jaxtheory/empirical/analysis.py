@@ -6,6 +6,7 @@ run again with probes on the outputs of those uses. Everything else is left as J
 """
 
 import math
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxtheory.empirical import views
 from jaxtheory.empirical.custom import rule_agrees
-from jaxtheory.empirical.rules import Use, dot_spec, reads_gather
+from jaxtheory.empirical.rules import Use, bias_shape, dot_spec, reads_gather
 from jaxtheory.empirical.views import View
 
 INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
@@ -50,6 +51,7 @@ class Findings(NamedTuple):
     plan: Plan
     uses: dict[Path, Use]
     events: tuple[Event, ...]
+    biases: dict[Path, int]
     largest: int
     total: int
     unrolled: bool
@@ -59,6 +61,7 @@ class _Context(NamedTuple):
     uses: dict[Path, Use]
     events: list[Event]
     sizes: list[int]
+    biases: dict[Path, int]
 
 
 def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
@@ -66,13 +69,15 @@ def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
 
     Cost: one look at each equation, at trace time; no arithmetic but the check of custom derivative rules.
     """
-    context = _Context({}, [], [1])
+    context = _Context({}, [], [1], {})
     shapes = [v.aval.shape for v in closed.jaxpr.invars[:leaves]]
     inputs: list[View | None] = [views.whole(i, shape) for i, shape in enumerate(shapes)]
     rest = len(closed.jaxpr.invars) - leaves
     plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, (), (), context)
     context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
-    return Findings(plan, context.uses, tuple(context.events), max(context.sizes), sum(context.sizes), _loops_unknown(closed, leaves))
+    largest, total = max(context.sizes), sum(context.sizes)
+    unrolled = _loops_unknown(closed, leaves)
+    return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total, unrolled)
 
 
 def _loops_unknown(closed: ClosedJaxpr, leaves: int) -> bool:
@@ -105,6 +110,8 @@ class _Scope(NamedTuple):
     views: dict[Any, View]
     data: dict[Any, bool]
     uniform: dict[Any, Any]
+    produced: dict[Any, Path]
+    consumers: dict[Any, int]
 
     def view(self, atom: Any) -> View | None:
         return None if isinstance(atom, Literal) else self.views.get(atom)
@@ -123,7 +130,7 @@ def _walk(
     jaxpr: Any, inputs: list[View | None], moving: list[bool], loops: tuple[int, ...], path: Path, context: _Context
 ) -> tuple[Plan, list[View | None], list[bool]]:
     body, consts = opened(jaxpr)
-    scope = _Scope({}, {}, {})
+    scope = _Scope({}, {}, {}, {}, _consumers(body))
     for var, view, moves in zip(body.invars, inputs, moving, strict=True):
         scope.data[var] = moves
         if view is not None:
@@ -134,6 +141,12 @@ def _walk(
         _note_sizes(equation, scope, loops, context)
     out_views = [scope.view(v) for v in body.outvars]
     return Plan(body, consts, tuple(actions)), out_views, [scope.moves(v) for v in body.outvars]
+
+
+def _consumers(body: Jaxpr) -> dict[Any, int]:
+    """How many times each variable is read."""
+    atoms = [atom for equation in body.eqns for atom in equation.invars] + list(body.outvars)
+    return dict(Counter(atom for atom in atoms if not isinstance(atom, Literal)))
 
 
 def _note_sizes(equation: Any, scope: _Scope, loops: tuple[int, ...], context: _Context) -> None:
@@ -160,10 +173,14 @@ def _action(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, co
     use = _use(equation, scope, loops)
     if use is not None:
         context.uses[path] = use
+        scope.produced[equation.outvars[0]] = path
         extra = [v for i, v in enumerate(equation.invars) if i != use.operand and scope.view(v) is not None]
         # a product of two parameters: the second one is left to plain differentiation
         _record(extra, scope, context, "a product with another parameter")
         return ("use", path, use.operand)
+    bias = _bias(equation, scope, context) if name == "add" else None
+    if bias is not None:
+        return bias
     if name != "stop_gradient":
         _record(equation.invars, scope, context, name)
     return None
@@ -234,6 +251,21 @@ def _use(equation: Any, scope: _Scope, loops: tuple[int, ...]) -> Use | None:
         view = scope.view(atoms[0])
         if view is not None and reads_gather(params, view):
             return Use(name, view, 0, loops, params, _aval(atoms[1]), out)
+    return None
+
+
+def _bias(equation: Any, scope: _Scope, context: _Context) -> Any:
+    """W a + b: where nothing else reads W a, the bias shares the cotangent of W, and is one more input that is always 1."""
+    for i in (0, 1):
+        view, other = scope.view(equation.invars[i]), equation.invars[1 - i]
+        path = None if isinstance(other, Literal) else scope.produced.get(other)
+        if view is None or path is None or scope.consumers[other] != 1 or context.uses[path].kind == "gather":
+            continue
+        use = context.uses[path]
+        same_turns = {loop for loop, _ in view.bound} == {loop for loop, _ in use.view.bound}
+        if same_turns and view.shape == bias_shape(use):
+            context.biases[path] = view.leaf
+            return ("bias", path, i)
     return None
 
 

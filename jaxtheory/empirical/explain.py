@@ -14,7 +14,7 @@ from jaxtheory.empirical.validation import check_function
 
 
 class Row(NamedTuple):
-    """One parameter leaf: its rule ("structured", "direct", "fallback" or "unused"), where it enters, and its cost."""
+    """One parameter leaf: its rule ("structured", "merged", "direct", "fallback" or "unused"), where it enters, and its cost."""
 
     name: str
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ def explain(
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
     if leaf.rule != "factored":
-        size = 0 if leaf.rule == "unused" else cost.count(shape)
+        size = 0 if leaf.rule in ("unused", "merged") else cost.count(shape)
         flops, held = 2 * problem.pairs * problem.products * size, directions(problem.spec) * size
         return Row(name, shape, leaf.rule, leaf.reason, float(flops), float(problem.examples * held * problem.itemsize))
     costs = [cost.choose(group, problem) for group in leaf.groups]

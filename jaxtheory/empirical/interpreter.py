@@ -12,6 +12,8 @@ from jaxtheory.empirical.custom import bind
 from jaxtheory.empirical.rules import Use
 
 Taps = dict[Path, Array]
+# what a use's path is followed by to name the scalar factor of its bias
+BIAS = -1
 
 
 @jax.custom_jvp
@@ -68,6 +70,9 @@ def run(
         if kind == "use" and action[1] in uses:
             other, probe = _tapped(uses[action[1]], values, scale_of(equation.invars[action[2]]), probes[action[1]])
             kept[action[1]], outs = other, [tap(outs[0], probe)]
+        if kind == "bias" and action[1] in uses:
+            scale = scale_of(equation.invars[action[2]])
+            kept[(*action[1], BIAS)] = jnp.ones((), outs[0].dtype) if scale is None else scale.astype(outs[0].dtype)
         env.update(zip(equation.outvars, outs, strict=True))
     return [read(v) for v in plan.jaxpr.outvars], [scale_of(v) for v in plan.jaxpr.outvars], kept
 
@@ -118,18 +123,29 @@ def _scan(equation: Any, action: Any, values: list[Any], scales: list[Any], prob
 
 def _cond(equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int) -> Any:
     inside = _below(probes, action[1])
+    biased = {act[1] for plan in action[2] for act in _actions(plan) if act[0] == "bias"}
     shapes = {p: (*uses[p].loops[depth:], *uses[p].other.shape) for p in inside}
+    dtypes = {p: uses[p].other.dtype for p in inside}
+    for p in [p for p in inside if p in biased]:
+        shapes[(*p, BIAS)], dtypes[(*p, BIAS)] = uses[p].loops[depth:], uses[p].out.dtype
 
     def branch(plan: Plan) -> Any:
         def taken(values: list[Any], probes: Taps) -> Any:
             outs, _, kept = run(plan, values, scales[1:], probes, uses, depth)
-            absent = {p: jnp.zeros(shapes[p], uses[p].other.dtype) for p in inside if p not in kept}
+            absent = {p: jnp.zeros(shapes[p], dtypes[p]) for p in shapes if p not in kept}
             return outs, {**kept, **absent}
 
         return taken
 
     outs, kept = jax.lax.switch(values[0].astype("int32"), [branch(p) for p in action[2]], values[1:], inside)
     return outs, [None] * len(equation.outvars), kept
+
+
+def _actions(plan: Plan) -> list[Any]:
+    """All actions of a plan, nested ones included."""
+    found = [action for action in plan.actions if action is not None]
+    inner = [sub for a in found if a[0] in _NESTED for sub in (a[2] if a[0] == "cond" else [a[2]])]
+    return found + [action for sub in inner for action in _actions(sub)]
 
 
 def _below(probes: Taps, path: Path) -> Taps:

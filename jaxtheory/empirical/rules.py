@@ -98,13 +98,25 @@ def sizes(use: Use) -> Sizes:
     return Sizes(rows * row_count, batch, use.view.shape[0], use.out.size // row_count)
 
 
-def factors(use: Use, other: Array, cotangent: Array) -> tuple[Array, Array]:
+def bias_shape(use: Use) -> tuple[int, ...]:
+    """The shape a bias of this use has: the use's output, with extent one along the rows."""
+    shape = use.out.shape
+    if use.kind == "conv_general_dilated":
+        feature = use.params["dimension_numbers"].out_spec[1]
+        return tuple(n if d == feature else 1 for d, n in enumerate(shape))
+    batch, rows = len(use.params.batch), len(use.params.other_free)
+    first = batch if use.operand == 1 else len(shape) - rows
+    return tuple(1 if first <= d < first + rows else n for d, n in enumerate(shape))
+
+
+def factors(use: Use, other: Array, cotangent: Array, bias: Array | None = None) -> tuple[Array, Array]:
     """The factored Jacobian of one use in one example.
 
     Args:
         use: the equation.
         other: its other operand, with the loops' axes in front.
         cotangent: o cotangents of its output: [o, loops, output shape].
+        bias: the factor of a bias that shares the cotangent, [loops], which becomes one more input.
 
     Returns:
         a [rows, batch, inputs] (for a gather the indices, [rows]) and g [o, rows, batch, outputs].
@@ -112,6 +124,9 @@ def factors(use: Use, other: Array, cotangent: Array) -> tuple[Array, Array]:
     depth, size = len(use.loops), sizes(use)
     read = {"dot_general": _read_dot, "conv_general_dilated": _read_conv, "gather": _read_gather}[use.kind]
     a, g = read(use, other.reshape(-1, *other.shape[depth:]), cotangent.reshape(-1, *use.out.shape))
+    if bias is not None:
+        ones = jnp.broadcast_to(bias.reshape(-1, 1, 1, 1).astype(a.dtype), (*a.shape[:3], 1))
+        a = jnp.concatenate([a, ones], axis=-1)
     a = a.reshape(*use.loops, *a.shape[1:])
     g = g.reshape(cotangent.shape[0], *use.loops, *g.shape[1:])
     bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
@@ -121,7 +136,7 @@ def factors(use: Use, other: Array, cotangent: Array) -> tuple[Array, Array]:
     # own axes of a and g now read [rows, batch, inputs or outputs]
     a = a.transpose(*free, depth, *bound, depth + 1, depth + 2)
     g = g.transpose(0, *(1 + i for i in free), depth + 1, *(1 + i for i in bound), depth + 2, depth + 3)
-    return a.reshape(size.rows, size.batch, size.inputs), g.reshape(-1, size.rows, size.batch, size.outputs)
+    return a.reshape(size.rows, size.batch, -1), g.reshape(-1, size.rows, size.batch, size.outputs)
 
 
 def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:

@@ -18,8 +18,8 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical import views
-from jaxtheory.empirical.analysis import Findings, Path, analyse
-from jaxtheory.empirical.interpreter import run
+from jaxtheory.empirical.analysis import Event, Findings, Path, analyse
+from jaxtheory.empirical.interpreter import BIAS, run
 from jaxtheory.empirical.outputs import Spec, cotangents
 from jaxtheory.empirical.rules import Sizes, factors, sizes
 
@@ -33,10 +33,11 @@ class Group(NamedTuple):
     kind: str
     paths: tuple[Path, ...]
     sizes: Sizes
+    bias: int | None
 
 
 class Leaf(NamedTuple):
-    """How one parameter leaf is treated: rule is "factored", "direct", "fallback" or "unused"."""
+    """How one parameter leaf is treated: rule is "factored", "merged" (a bias), "direct", "fallback" or "unused"."""
 
     rule: str
     reason: str
@@ -70,7 +71,9 @@ def structure(f: Function, params: PyTree, x: Any) -> Structure:
     count = len(jax.tree.leaves(params))
     shapes = tuple(v.aval.shape for v in closed.jaxpr.invars[:count])
     findings = analyse(closed, count)
-    leaves = tuple(_treat(leaf, shapes[leaf], findings) for leaf in range(count))
+    treated = [_treat(leaf, shapes[leaf], findings) for leaf in range(count)]
+    merged = {group.bias for leaf in treated for group in leaf.groups}
+    leaves = tuple(Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated))
     return Structure(findings, leaves, shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
@@ -80,6 +83,7 @@ def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
         if use.view.leaf == leaf:
             roles.setdefault(use.role, []).append(path)
     events = [event for event in findings.events if event.leaf == leaf]
+    events += [Event(leaf, "add", True) for other in findings.biases.values() if other == leaf]
     if events:
         small = math.prod(shape) <= findings.largest and all(event.linear for event in events)
         names = ", ".join(sorted({event.primitive for event in events}))
@@ -93,8 +97,18 @@ def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
 
 
 def _group(leaf: int, paths: tuple[Path, ...], findings: Findings) -> Group:
-    each = [sizes(findings.uses[path]) for path in paths]
-    return Group(leaf, findings.uses[paths[0]].kind, paths, each[0]._replace(rows=sum(s.rows for s in each)))
+    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings)
+    total = each[0]._replace(rows=sum(s.rows for s in each), inputs=each[0].inputs + (bias is not None))
+    return Group(leaf, findings.uses[paths[0]].kind, paths, total, bias)
+
+
+def _shared_bias(paths: tuple[Path, ...], findings: Findings) -> int | None:
+    """The bias that follows every one of these uses, and nothing else."""
+    found = findings.biases.get(paths[0])
+    everywhere = {path for path, bias in findings.biases.items() if bias == found}
+    other = any(event.leaf == found for event in findings.events)
+    other = other or any(use.view.leaf == found for use in findings.uses.values())
+    return found if found is not None and everywhere == set(paths) and not other else None
 
 
 def differentiated(found: Structure) -> list[int]:
@@ -133,7 +147,8 @@ def _example(found: Structure, strategies: dict[Group, str], spec: Spec, leaves:
     # a scan or cond may hand back a probe's cotangent where JAX knows it to be zero
     factored, reduced = [], [j.reshape(*shape, -1) for j in jacobians]
     for group in (group for leaf in found.leaves for group in leaf.groups):
-        pairs = [factors(uses[p], kept[p], g[p]) for p in group.paths]
+        ones = [None if group.bias is None else kept[(*p, BIAS)] for p in group.paths]
+        pairs = [factors(uses[p], kept[p], g[p], bias) for p, bias in zip(group.paths, ones, strict=True)]
         a = jnp.concatenate([a for a, _ in pairs])
         h = jnp.concatenate([h for _, h in pairs], axis=1)
         if strategies[group] == "rows":
