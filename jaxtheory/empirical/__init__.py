@@ -11,7 +11,7 @@ initializations. Flax modules come in through `from_nnx` and `from_linen`.
 (3, 3)
 """
 
-from jaxtheory.empirical.explain import Explanation, explain
+from jaxtheory.empirical.explanation import Explanation, explain
 from jaxtheory.empirical.kernel import kernel_fn, ntk
 from jaxtheory.empirical.linearize import Drift, Trajectory, function_space_flow, linearize, ntk_drift, taylor, train
 from jaxtheory.empirical.models import Frozen, filter_params, from_linen, from_nnx

@@ -49,21 +49,18 @@ def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles) -> A
 def symmetric(prepare: Prepare, pair: Pair, x: Any, tiles: Tiles) -> Array:
     """All pairs of x with itself, of which only one of (i, j) and (j, i) is computed but within a strip.
 
-    Cached, strip r of s meets columns r, …, s−1: (s + 1)/2s of the pairs. Streamed, strip r meets the ⌊s/2⌋ + 1
+    Cached, blocks (r, c) with c ≥ r: (s + 1)/2s of the pairs for s strips. Streamed, strip r meets the ⌊s/2⌋ + 1
     strips that follow it cyclically, so that every strip is the same program: the same share for odd s.
     """
     n = length(x)
-    if tiles.cached:
-        held = _chunked(prepare, x, tiles.columns)
-        starts = range(0, n, tiles.rows)
-        strips = [pair(_part(held, i, i + tiles.rows), _part(held, i, n)) for i in starts]
-        filled = [jnp.pad(s, ((0, 0), (0, 0), (i, 0), *[(0, 0)] * (s.ndim - 3))) for i, s in zip(starts, strips, strict=True)]
-        return _mirror(jnp.concatenate(filled), tiles.rows, _upper(n, tiles.rows))
     count = -(-n // tiles.rows)
     padded = _pad(x, count * tiles.rows)
+    if tiles.cached:
+        whole = _triangle(pair, _chunked(prepare, padded, tiles.columns), count, tiles.rows)
+        return _mirror(whole, _upper(count, tiles.rows))[:n, :, :n]
     strips = jax.lax.map(lambda r: window(prepare, pair, padded, r, count, tiles), jnp.arange(count))
     whole = strips.reshape(-1, *strips.shape[2:])
-    return _mirror(whole, tiles.rows, _cyclic(count, tiles.rows))[:n, :, :n]
+    return _mirror(whole, _cyclic(count, tiles.rows))[:n, :, :n]
 
 
 def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles: Tiles) -> Array:
@@ -118,7 +115,7 @@ def sharded(
     )
     whole = run(jnp.arange(devices), params, padded, padded if x2 is None else x2)
     if x2 is None:
-        whole = _mirror(whole, local, _cyclic(devices, local))[:, :, :n1]
+        whole = _mirror(whole, _cyclic(devices, local))[:, :, :n1]
     return whole[:n1]
 
 
@@ -131,9 +128,28 @@ def _part(tree: Any, start: int, stop: int) -> Any:
     return jax.tree.map(lambda a: a[start:stop], tree)
 
 
-def _upper(n: int, rows: int) -> Array:
+def _triangle(pair: Pair, held: Any, count: int, rows: int) -> Array:
+    """Blocks on and above the diagonal, one after the other, zeros below."""
+    if count == 1:
+        return pair(held, held)
+    first, second = jnp.triu_indices(count)
+
+    def block_at(i: Array) -> Any:
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * rows, rows), held)
+
+    def step(whole: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        i, j = block
+        corner = (i * rows, jnp.zeros_like(i), j * rows, *[jnp.zeros_like(i)] * (whole.ndim - 3))
+        return jax.lax.dynamic_update_slice(whole, pair(block_at(i), block_at(j)), corner), None
+
+    one = jax.eval_shape(lambda: pair(block_at(first[0]), block_at(second[0])))
+    shape = (count * rows, one.shape[1], count * rows, *one.shape[3:])
+    return jax.lax.scan(step, jnp.zeros(shape, one.dtype), (first, second))[0]
+
+
+def _upper(count: int, rows: int) -> Array:
     """Whether entry (i, j) was computed: j is in the strip of i or after it."""
-    strip = jnp.arange(n) // rows
+    strip = jnp.repeat(jnp.arange(count), rows)
     return strip[:, None] <= strip[None, :]
 
 
@@ -142,7 +158,7 @@ def _cyclic(count: int, rows: int) -> Array:
     return (strip[None, :] - strip[:, None]) % count <= count // 2
 
 
-def _mirror(whole: Array, rows: int, computed: Array) -> Array:
+def _mirror(whole: Array, computed: Array) -> Array:
     """Fill what was not computed from its transpose."""
     if whole.ndim == 4:
         return jnp.where(computed[:, None, :, None], whole, whole.transpose(2, 3, 0, 1))

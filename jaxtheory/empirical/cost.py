@@ -12,10 +12,17 @@ import opt_einsum
 from jaxtheory.empirical.analysis import opened
 from jaxtheory.empirical.blocks import Tiles
 from jaxtheory.empirical.outputs import Spec, directions
-from jaxtheory.empirical.structured import Group, Structure, row_contraction
+from jaxtheory.empirical.structured import (
+    Group,
+    Portion,
+    Structure,
+    differentiated,
+    everything,
+    row_contraction,
+)
 
 # Never hold more than this unasked, and do not stream to save less than that.
-LARGEST_BOUND, SMALLEST_BOUND = 2**30, 2**22
+LARGEST_BOUND, SMALLEST_BOUND = 2**30, 2**25
 
 
 class Problem(NamedTuple):
@@ -135,9 +142,14 @@ def parameters(found: Structure) -> int:
 
 
 def bound(found: Structure, problem: Problem) -> float:
-    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 4 MiB and 1 GiB."""
+    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 32 MiB and 1 GiB."""
     jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
     return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
+
+
+def working_bound(found: Structure, problem: Problem) -> float:
+    """What blocks are sized for: the model of memory leaves out small buffers, a tenth of the bound at most."""
+    return 0.9 * bound(found, problem)
 
 
 class Footprint(NamedTuple):
@@ -174,9 +186,9 @@ def tiles(cost: Footprint, problem: Problem, limit: float) -> Tiles:
     n1, n2 = problem.n1, problem.n2
     strips = min(n1, 8 if n1 >= 512 else 4) if problem.same else 1
     for chunk in _halvings(max(n1, n2)):
-        rows = -(-n1 // strips)
-        if problem.examples * cost.held + chunk * cost.transient + rows * n2 * cost.pair <= limit:
-            return Tiles(rows, chunk, True)
+        found = Tiles(-(-n1 // strips), chunk, True)
+        if peak(cost, problem, found) <= limit:
+            return found
     best = Tiles(1, 1, False)
     for rows in _halvings(-(-n1 // 3) if problem.same else n1):
         for chunk in _halvings(min(rows, n2)):
@@ -193,11 +205,56 @@ def _halvings(n: int) -> list[int]:
     return sizes
 
 
+class Schedule(NamedTuple):
+    """Blocks, the portions of the parameters that are swept one after another, and the peak bytes of temporaries."""
+
+    tiles: Tiles
+    portions: tuple[Portion, ...]
+    bytes: float
+
+
+def schedule(found: Structure, problem: Problem, method: str, limit: float) -> Schedule:
+    """Hold all factors if they fit; else hold those of one portion of the parameters at a time; else stream columns."""
+    cost, whole = footprint(found, problem, method), (everything(found),)
+    used = tiles(cost, problem, limit)
+    if method == "structured" and not used.cached:
+        portions = _portions(found, problem, limit / 2)
+        lighter = cost._replace(held=limit / 2 / problem.examples, transient=cost.transient - cost.held)
+        split = tiles(lighter, problem, limit)
+        if portions and split.cached and sum(p.sweeps for p in portions) < 2 * repeats(problem, used):
+            return Schedule(split, portions, peak(lighter, problem, split))
+    return Schedule(used, whole, peak(cost, problem, used))
+
+
+def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion, ...]:
+    """Portions whose factors for all examples stay under `held` bytes; none if a leaf cannot be cut that small."""
+    room = held / (problem.examples * problem.itemsize)
+    groups = [group for leaf in found.leaves for group in leaf.groups]
+    held_by = {group: choose(group, problem).example_size for group in groups}
+    small = tuple(group for group in groups if held_by[group] <= room / 4)
+    direct = tuple(differentiated(found))
+    rest = sum(held_by[g] for g in small) + directions(problem.spec) * differentiated_size(found)
+    cut = [_cut(group, held_by[group], room) for group in groups if group not in small]
+    if rest > room or any(portion is None for portion in cut):
+        return ()
+    return (Portion(small, direct), *(portion for portion in cut if portion is not None))
+
+
+def _cut(group: Group, size: float, room: float) -> Portion | None:
+    """One group, as few equal slices of its output channels as fit."""
+    outputs = group.sizes.outputs
+    widths = [w for w in range(outputs, 0, -1) if outputs % w == 0 and size * w / outputs <= room]
+    return Portion((group,), (), widths[0], outputs // widths[0]) if widths else None
+
+
 def peak(cost: Footprint, problem: Problem, used: Tiles) -> float:
     """Bytes of temporaries of a call with these blocks, the result not counted."""
     if used.cached:
-        rows = used.rows * problem.n2
-        return problem.examples * cost.held + used.columns * cost.transient + rows * cost.pair
+        # blocks are copied out of what is held; rows meet blocks of as many columns, or all of them
+        columns = used.rows if problem.same else problem.n2
+        copied = used.rows + (used.rows if problem.same else 0)
+        held = problem.examples + copied
+        return held * cost.held + used.columns * cost.transient + used.rows * columns * cost.pair
     return used.rows * cost.held + used.columns * (cost.transient + cost.held) + used.rows * used.columns * cost.pair
 
 
@@ -210,12 +267,11 @@ def repeats(problem: Problem, used: Tiles) -> float:
     return float((problem.n1 + strips * wide * used.rows) / problem.examples)
 
 
-def method_cost(found: Structure, forward: float, problem: Problem, method: str, limit: float) -> tuple[MethodCost, Tiles]:
-    """Flops and bytes of a method at the blocks it would use."""
+def method_cost(found: Structure, forward: float, problem: Problem, method: str, limit: float) -> tuple[MethodCost, Schedule]:
+    """Flops and bytes of a method as it would be scheduled."""
     o, size = directions(problem.spec), parameters(found)
-    cost = footprint(found, problem, method)
-    used = tiles(cost, problem, limit)
-    again = repeats(problem, used)
+    used = schedule(found, problem, method, limit)
+    again = repeats(problem, used.tiles)
     if method == "products":
         flops: float = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
     elif method == "jacobian":
@@ -223,8 +279,8 @@ def method_cost(found: Structure, forward: float, problem: Problem, method: str,
     else:
         chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
         direct = differentiated_size(found)
-        once = (1 + o) * forward + sum(c.example_flops for c in chosen)
+        once = sum(p.sweeps for p in used.portions) * (1 + o) * forward + sum(c.example_flops for c in chosen)
         flops = again * problem.examples * once + problem.pairs * (
             2 * problem.products * direct + sum(c.pair_flops for c in chosen)
         )
-    return MethodCost(float(flops), peak(cost, problem, used)), used
+    return MethodCost(float(flops), used.bytes), used

@@ -49,7 +49,7 @@ def ntk(
         ValueError: f has no batch axis, or is not differentiable in params, or params has integers, or block does not fit.
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
-    Memory: the result and, without `block`, temporaries of at most max(4 MiB, n·o·P·itemsize/4), never over 1 GiB, as far
+    Memory: the result and, without `block`, temporaries of at most max(32 MiB, n·o·P·itemsize/4), never over 1 GiB, as far
     as the model of `explain` goes.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
@@ -98,9 +98,9 @@ def plan(
 
 def pick(
     found: structured.Structure, problem: cost.Problem, forward: float, method: str, block: Block
-) -> tuple[str, Tiles]:
-    """The method and its blocks."""
-    limit = cost.bound(found, problem)
+) -> tuple[str, cost.Schedule]:
+    """The method and how it is scheduled."""
+    limit = cost.working_bound(found, problem)
     costs = {m: cost.method_cost(found, forward, problem, m, limit) for m in ("structured", "jacobian", "products")}
     # structured flops are matrix products; those of the others run through batched backward passes at a fraction of the speed
     weights = {"structured": 1, "jacobian": 2, "products": 2}
@@ -110,7 +110,9 @@ def pick(
     rows, columns = (block, block) if isinstance(block, int) else block
     fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
     require(fits, "block", block, f"lie within the {problem.n1} by {problem.n2} examples", "pass a smaller block")
-    return name, Tiles(rows, columns, False)
+    given = Tiles(rows, columns, False)
+    needed = cost.peak(cost.footprint(found, problem, name), problem, given)
+    return name, cost.Schedule(given, (structured.everything(found),), needed)
 
 
 @partial(jax.jit, static_argnames=("f", "output", "method", "block", "mesh"))
@@ -118,20 +120,46 @@ def _ntk(
     f: Function, params: PyTree, x1: Any, x2: Any, output: Output, method: str, block: Block, mesh: Mesh | None
 ) -> Array:
     found, problem, forward = plan(f, params, x1, x2, output)
-    name, tiles = pick(found, problem, forward, method, block)
+    name, schedule = pick(found, problem, forward, method, block)
     if mesh is not None:
         # traced anew on each device: a jaxpr remembers the mesh it was traced under
-        return finish(problem.spec, blocks.sharded(partial(_method, name, problem, f), params, x1, x2, tiles, mesh))
-    prepare, pair = _method(name, problem, f, params, x1, found)
+        make = partial(_method, name, problem, f, structured.everything(found), 0)
+        return finish(problem.spec, blocks.sharded(make, params, x1, x2, schedule.tiles, mesh))
+    total: Any = None
+    for portion in schedule.portions:
+        sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found)
+        if portion.sweeps == 1:
+            total = sweep(0) if total is None else total + sweep(0)
+        else:
+            # a loop, so that one sweep's factors are gone before the next are made
+            total, _ = jax.lax.scan(lambda sum_, i, sweep=sweep: (sum_ + sweep(i), None), total, jnp.arange(portion.sweeps))
+    return finish(problem.spec, total)
+
+
+def _sweep(
+    name: str,
+    problem: cost.Problem,
+    f: Function,
+    portion: structured.Portion,
+    tiles: Tiles,
+    params: PyTree,
+    x1: Any,
+    x2: Any,
+    found: structured.Structure,
+    sweep: Any,
+) -> Array:
+    prepare, pair = _method(name, problem, f, portion, sweep, params, x1, found)
     if x2 is None:
-        return finish(problem.spec, blocks.symmetric(prepare, pair, x1, tiles))
-    return finish(problem.spec, blocks.rectangle(prepare, pair, x1, x2, tiles))
+        return blocks.symmetric(prepare, pair, x1, tiles)
+    return blocks.rectangle(prepare, pair, x1, x2, tiles)
 
 
 def _method(
     name: str,
     problem: cost.Problem,
     f: Function,
+    portion: structured.Portion,
+    sweep: Any,
     params: PyTree,
     x: PyTree,
     found: structured.Structure | None = None,
@@ -143,4 +171,5 @@ def _method(
         return lambda x: x, partial(products.tile, f, params, spec)
     found = structured.structure(f, params, x) if found is None else found
     chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
-    return partial(structured.prepare, found, chosen, spec, leaves), partial(structured.pair, chosen, found, spec)
+    prepare = partial(structured.prepare, found, chosen, spec, leaves, portion, sweep)
+    return prepare, partial(structured.pair, chosen, spec, portion)

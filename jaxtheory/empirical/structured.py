@@ -36,6 +36,18 @@ class Group(NamedTuple):
     bias: int | None
 
 
+class Portion(NamedTuple):
+    """Groups and directly differentiated leaves treated together, `sweeps` times with `width` output channels each.
+
+    Kernels of disjoint channels add up. With one sweep all channels are taken (`width` is 0).
+    """
+
+    groups: tuple[Group, ...]
+    direct: tuple[int, ...]
+    width: int = 0
+    sweeps: int = 1
+
+
 class Leaf(NamedTuple):
     """How one parameter leaf is treated: rule is "factored", "merged" (a bias), "direct", "fallback" or "unused"."""
 
@@ -116,8 +128,13 @@ def differentiated(found: Structure) -> list[int]:
     return [i for i, leaf in enumerate(found.leaves) if leaf.rule in ("direct", "fallback")]
 
 
+def everything(found: Structure) -> Portion:
+    """All groups, whole, and all directly differentiated leaves."""
+    return Portion(tuple(g for leaf in found.leaves for g in leaf.groups), tuple(differentiated(found)))
+
+
 def prepare(
-    found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], x: Any
+    found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], portion: Portion, sweep: Any, x: Any
 ) -> dict[str, list[Any]]:
     """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
 
@@ -125,32 +142,34 @@ def prepare(
         "factored": (a, g) pairs, [n, rows, batch, inputs] and [n, t, k, rows, batch, outputs]; "jacobian":
         [n, t, k, entries] for groups whose rows are summed at once and for leaves differentiated directly.
     """
-    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, example))(x)
+    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, example))(x)
 
 
-def _example(found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], x: Any) -> Any:
-    uses = {p: found.findings.uses[p] for leaf in found.leaves for group in leaf.groups for p in group.paths}
+def _example(
+    found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], portion: Portion, sweep: Any, x: Any
+) -> dict[str, list[Any]]:
+    uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
     probes = {p: jnp.zeros((*use.loops, *use.out.shape), use.out.dtype) for p, use in uses.items()}
-    direct = differentiated(found)
 
     def program(probes: Any, chosen: list[Array]) -> tuple[Array, Any]:
         values = list(leaves)
-        for i, value in zip(direct, chosen, strict=True):
+        for i, value in zip(portion.direct, chosen, strict=True):
             values[i] = value
         inputs = [*values, *jax.tree.leaves(x)]
         outs, _, kept = run(found.findings.plan, inputs, [None] * len(inputs), probes, uses)
         return outs[0], kept
 
-    out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in direct], has_aux=True)
+    out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
     g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype))
     shape = (spec.traced, spec.kept)
-    # a scan or cond may hand back a probe's cotangent where JAX knows it to be zero
     factored, reduced = [], [j.reshape(*shape, -1) for j in jacobians]
-    for group in (group for leaf in found.leaves for group in leaf.groups):
+    for group in portion.groups:
         ones = [None if group.bias is None else kept[(*p, BIAS)] for p in group.paths]
         pairs = [factors(uses[p], kept[p], g[p], bias) for p, bias in zip(group.paths, ones, strict=True)]
         a = jnp.concatenate([a for a, _ in pairs])
         h = jnp.concatenate([h for _, h in pairs], axis=1)
+        if portion.width:
+            h = jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)
         if strategies[group] == "rows":
             factored.append((a, h.reshape(*shape, *h.shape[1:])))
         else:
@@ -166,9 +185,9 @@ def _summed(group: Group, a: Array, g: Array) -> Array:
     return jnp.einsum("rbc,orbf->obcf", a.astype(g.dtype), g, precision="highest")
 
 
-def pair(strategies: dict[Group, str], found: Structure, spec: Spec, first: Any, second: Any) -> Array:
+def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any, second: Any) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel from the factors of two sets of examples."""
-    groups = [group for leaf in found.leaves for group in leaf.groups if strategies[group] == "rows"]
+    groups = [group for group in portion.groups if strategies[group] == "rows"]
     last = spec.letters if not spec.paired else ""
     total: Any = 0
     for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):

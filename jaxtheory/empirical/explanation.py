@@ -32,6 +32,7 @@ class Explanation(NamedTuple):
     chosen: str
     rows_per_block: int
     columns_per_block: int
+    sweeps: int
     bound: float
 
     @property
@@ -46,7 +47,7 @@ class Explanation(NamedTuple):
             for r in self.rows
         ]
         lines += [""] + [f"{name:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes" for name, c in self.methods.items()]
-        block = f"blocks of {self.rows_per_block} by {self.columns_per_block}"
+        block = f"blocks of {self.rows_per_block} by {self.columns_per_block}, {self.sweeps} sweep(s)"
         return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
 
 
@@ -76,13 +77,13 @@ def explain(
     """
     check_function(f, params, x1, x2)
     found, problem, forward = plan(f, params, x1, x2, output)
-    limit = cost.bound(found, problem)
+    limit = cost.working_bound(found, problem)
     methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")}
-    chosen, tiles = pick(found, problem, forward, method, block)
+    chosen, schedule = pick(found, problem, forward, method, block)
     names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     table = zip(names, found.shapes, found.leaves, strict=True)
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
-    return Explanation(rows, methods, chosen, tiles.rows, tiles.columns, limit)
+    return Explanation(rows, methods, chosen, *schedule.tiles[:2], sum(p.sweeps for p in schedule.portions), cost.bound(found, problem))
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
