@@ -3,8 +3,8 @@
     pip install --no-deps neural-tangents==0.6.5 frozendict
     python scripts/benchmark_ntk.py --out runs/benchmark_ntk.json
 
-neural-tangents does not import on current JAX; the names it misses are put back only while it is imported, enough for its
-implementations 1 (Jacobian contraction) and 2 (NTK-vector products). Its structured derivatives do not run.
+neural-tangents does not import on current JAX; the names it misses are put back only while it is imported, enough for
+its implementations 1 (Jacobian contraction) and 2 (NTK-vector products). Its structured derivatives do not run.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,17 +105,18 @@ def measure(kernel: Function, case: Case, repeats: int) -> tuple[Timing, jax.Arr
     start = time.perf_counter()
     compiled = jax.jit(kernel).lower(case.params, case.x).compile()
     built = time.perf_counter() - start
-    seconds = []
+    seconds, memory = [], compiled.memory_analysis()
+    assert memory is not None
     for _ in range(repeats):
         start = time.perf_counter()
         result = jax.block_until_ready(compiled(case.params, case.x))
         seconds.append(time.perf_counter() - start)
-    return Timing(built, min(seconds), compiled.memory_analysis().temp_size_in_bytes), result
+    return Timing(built, min(seconds), memory.temp_size_in_bytes), result
 
 
 @contextlib.contextmanager
 def restored_names() -> Iterator[None]:
-    """The names of JAX that neural-tangents 0.6.5 imports and current JAX has moved or dropped; gone again afterwards."""
+    """The names of JAX that neural-tangents 0.6.5 imports and current JAX has dropped; gone again afterwards."""
     public = {name: getattr(jec, name) for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var", "ClosedJaxpr")}
     shapes = dict.fromkeys(("DShapedArray", "AbstractValue"), jax.core.ShapedArray)
     names = {(jax.core, name): value for name, value in {**public, **shapes, "Value": Any}.items()}
@@ -128,7 +130,9 @@ def restored_names() -> Iterator[None]:
         "neural_tangents.experimental": types.ModuleType("neural_tangents.experimental"),
         "jax.util": types.ModuleType("jax.util"),
     }
-    vars(absent["jax.util"]).update(safe_map=lambda f, *xs: list(map(f, *xs)), safe_zip=lambda *xs: list(zip(*xs, strict=True)))
+    vars(absent["jax.util"]).update(
+        safe_map=lambda f, *xs: list(map(f, *xs)), safe_zip=lambda *xs: list(zip(*xs, strict=True))
+    )
     sys.modules.update(absent)
     try:
         yield
@@ -162,7 +166,7 @@ def main(config: Config) -> None:
     rows = []
     for name in config.cases:
         case = CASES[name]()
-        ours, kernel = measure(lambda p, x, f=case.f: empirical.ntk(f, p, x), case, config.repeats)
+        ours, kernel = measure(partial(empirical.ntk, case.f), case, config.repeats)
         rows.append({"case": name, "what": "jaxtheory", **ours._asdict(), "ratio": 1.0, "difference": 0.0})
         print_row(rows[-1])
         for implementation in config.implementations:

@@ -1,7 +1,7 @@
 """A pass over the jaxpr of one example that finds every equation in which a parameter enters linearly.
 
-The pass follows each parameter leaf as a `View` through rearrangements and scalar factors, into jit, remat, custom rules,
-cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program is
+The pass follows each parameter leaf as a `View` through rearrangements and scalar factors, into jit, remat, custom
+rules, cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program is
 run again with probes on the outputs of those uses. Everything else is left as JAX has it.
 """
 
@@ -22,7 +22,10 @@ INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_ca
 REMAT = {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
 CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _ELEMENTWISE = frozenset(
-    "add add_any sub mul div neg broadcast_in_dim select_n convert_element_type reduce_sum concatenate pad squeeze".split()
+    [
+        *("add", "add_any", "sub", "mul", "div", "neg", "select_n", "reduce_sum"),
+        *("broadcast_in_dim", "convert_element_type", "concatenate", "pad", "squeeze"),
+    ]
 )
 _SAME = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision", "optimization_barrier"})
 
@@ -30,7 +33,7 @@ Path = tuple[int, ...]
 
 
 class Plan(NamedTuple):
-    """What to do at each equation of one jaxpr: nothing (None), ("use",), ("scale", ...), ("view",) or ("nested", ...)."""
+    """What to do at each equation of one jaxpr: None, ("use", …), ("scale", …), ("bias", …), or how to enter it."""
 
     jaxpr: Jaxpr
     consts: tuple[Any, ...]
@@ -255,7 +258,7 @@ def _use(equation: Any, scope: _Scope, loops: tuple[int, ...]) -> Use | None:
 
 
 def _bias(equation: Any, scope: _Scope, context: _Context) -> Any:
-    """W a + b: where nothing else reads W a, the bias shares the cotangent of W, and is one more input that is always 1."""
+    """W a + b: where nothing else reads W a, the bias shares the cotangent of W: one more input, always 1."""
     for i in (0, 1):
         view, other = scope.view(equation.invars[i]), equation.invars[1 - i]
         path = None if isinstance(other, Literal) else scope.produced.get(other)

@@ -1,4 +1,4 @@
-"""The loop over pairs of blocks: rows held, columns streamed, half the pairs when both inputs are one, rows over a mesh.
+"""The loop over pairs of blocks: rows held, columns streamed, half the pairs for one input, rows over a mesh.
 
 A method gives `prepare(x) -> factors`, with examples leading, and `pair(factors, factors) -> [n1, k, n2, l]`.
 """

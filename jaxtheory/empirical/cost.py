@@ -7,7 +7,7 @@ Source: Novak, Sohl-Dickstein, Schoenholz (2022), table 1.
 import math
 from typing import Any, NamedTuple
 
-import opt_einsum
+import opt_einsum  # type: ignore[import-untyped]
 
 from jaxtheory.empirical.analysis import opened
 from jaxtheory.empirical.blocks import Tiles
@@ -22,7 +22,7 @@ from jaxtheory.empirical.structured import (
 )
 
 # Never hold more than this unasked, and do not stream to save less than that.
-LARGEST_BOUND, SMALLEST_BOUND = 2**30, 2**25
+LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
 
 
 class Problem(NamedTuple):
@@ -142,21 +142,22 @@ def parameters(found: Structure) -> int:
 
 
 def bound(found: Structure, problem: Problem) -> float:
-    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 32 MiB and 1 GiB."""
+    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 48 MB and 1 GiB."""
     jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
     return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
 
 
 def working_bound(found: Structure, problem: Problem) -> float:
-    """What blocks are sized for: the model of memory leaves out small buffers, a tenth of the bound at most."""
-    return 0.9 * bound(found, problem)
+    """What blocks are sized for: the model of memory leaves out small buffers, a fifth of the bound at most."""
+    return 0.8 * bound(found, problem)
 
 
 class Footprint(NamedTuple):
-    """Bytes held an example, needed while an example's factors are made, and needed a pair."""
+    """Bytes held an example, needed while an example's factors are made (all, or one group's), and needed a pair."""
 
     held: float
     transient: float
+    alone: float
     pair: float
 
 
@@ -165,26 +166,28 @@ def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
     o, size, spec = directions(problem.spec), parameters(found), problem.spec
     activations = found.findings.total + 3 * o * found.findings.largest
     if method == "jacobian":
-        return _bytes(problem, o * size, o * size + activations, 2 * spec.block)
+        return _bytes(problem, o * size, o * size + activations, o * size + activations, 2 * spec.block)
     if method == "products":
-        return _bytes(problem, found.findings.total, found.findings.total + o * size, 2 * spec.block * spec.traced**2)
+        total = found.findings.total
+        return _bytes(problem, total, total + o * size, total + o * size, 2 * spec.block * spec.traced**2)
     costs = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
     direct = differentiated_size(found)
     groups = [group for leaf in found.leaves for group in leaf.groups]
     raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in groups if g.kind != "gather"]
     held = o * direct + sum(c.example_size for c in costs)
     transient = activations + held + sum(raw)
-    return _bytes(problem, held, transient, 2 * spec.block + max((c.pair_size for c in costs), default=0))
+    alone = activations + 2 * max(raw, default=0)
+    return _bytes(problem, held, transient, alone, 2 * spec.block + max((c.pair_size for c in costs), default=0))
 
 
 def _bytes(problem: Problem, *sizes: int | float) -> Footprint:
     return Footprint(*(float(problem.itemsize * size) for size in sizes))
 
 
-def tiles(cost: Footprint, problem: Problem, limit: float) -> Tiles:
+def tiles(cost: Footprint, problem: Problem, limit: float, strips: int | None = None) -> Tiles:
     """The largest blocks whose factors and intermediates stay under `limit`, the result itself not counted."""
     n1, n2 = problem.n1, problem.n2
-    strips = min(n1, 8 if n1 >= 512 else 4) if problem.same else 1
+    strips = min(n1, strips or (8 if n1 >= 512 else 4)) if problem.same else 1
     for chunk in _halvings(max(n1, n2)):
         found = Tiles(-(-n1 // strips), chunk, True)
         if peak(cost, problem, found) <= limit:
@@ -218,9 +221,10 @@ def schedule(found: Structure, problem: Problem, method: str, limit: float) -> S
     cost, whole = footprint(found, problem, method), (everything(found),)
     used = tiles(cost, problem, limit)
     if method == "structured" and not used.cached:
-        portions = _portions(found, problem, limit / 2)
-        lighter = cost._replace(held=limit / 2 / problem.examples, transient=cost.transient - cost.held)
-        split = tiles(lighter, problem, limit)
+        share = 0.62 * limit
+        portions = _portions(found, problem, share)
+        lighter = cost._replace(held=share / problem.examples, transient=cost.alone)
+        split = tiles(lighter, problem, limit, strips=8)
         if portions and split.cached and sum(p.sweeps for p in portions) < 2 * repeats(problem, used):
             return Schedule(split, portions, peak(lighter, problem, split))
     return Schedule(used, whole, peak(cost, problem, used))
@@ -267,7 +271,9 @@ def repeats(problem: Problem, used: Tiles) -> float:
     return float((problem.n1 + strips * wide * used.rows) / problem.examples)
 
 
-def method_cost(found: Structure, forward: float, problem: Problem, method: str, limit: float) -> tuple[MethodCost, Schedule]:
+def method_cost(
+    found: Structure, forward: float, problem: Problem, method: str, limit: float
+) -> tuple[MethodCost, Schedule]:
     """Flops and bytes of a method as it would be scheduled."""
     o, size = directions(problem.spec), parameters(found)
     used = schedule(found, problem, method, limit)

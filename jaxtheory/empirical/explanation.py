@@ -14,7 +14,10 @@ from jaxtheory.empirical.validation import check_function
 
 
 class Row(NamedTuple):
-    """One parameter leaf: its rule ("structured", "merged", "direct", "fallback" or "unused"), where it enters, and its cost."""
+    """One parameter leaf: its rule, where it enters, and its cost.
+
+    The rule is "structured", "merged" (a bias, with its layer), "direct", "fallback" or "unused".
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -64,8 +67,8 @@ def explain(
     """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
 
     Returns:
-        `Explanation`; print it for the table. A "fallback" row says in `detail` what was not understood; a "direct" row is a
-        parameter that enters by elementwise linear operations and whose Jacobian is no larger than a cotangent.
+        `Explanation`; print it for the table. A "fallback" row says in `detail` what was not understood; a "direct" row
+        is a parameter that enters by elementwise linear operations and whose Jacobian is no larger than a cotangent.
 
     Cost: one trace of f; nothing is computed.
 
@@ -78,12 +81,16 @@ def explain(
     check_function(f, params, x1, x2)
     found, problem, forward = plan(f, params, x1, x2, output)
     limit = cost.working_bound(found, problem)
-    methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")}
+    methods = {
+        m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")
+    }
     chosen, schedule = pick(found, problem, forward, method, block)
     names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     table = zip(names, found.shapes, found.leaves, strict=True)
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
-    return Explanation(rows, methods, chosen, *schedule.tiles[:2], sum(p.sweeps for p in schedule.portions), cost.bound(found, problem))
+    return Explanation(
+        rows, methods, chosen, *schedule.tiles[:2], sum(p.sweeps for p in schedule.portions), cost.bound(found, problem)
+    )
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
@@ -92,10 +99,12 @@ def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -
         flops, held = 2 * problem.pairs * problem.products * size, directions(problem.spec) * size
         return Row(name, shape, leaf.rule, leaf.reason, float(flops), float(problem.examples * held * problem.itemsize))
     costs = [cost.choose(group, problem) for group in leaf.groups]
-    flops = sum(problem.examples * c.example_flops + problem.pairs * c.pair_flops for c in costs)
-    held = sum(c.example_size for c in costs) * problem.examples * problem.itemsize
-    uses = [f"{g.kind} x{len(g.paths)}, {g.sizes.rows} rows, {_order(c)}" for g, c in zip(leaf.groups, costs, strict=True)]
-    return Row(name, shape, "structured", "; ".join(uses), float(flops), float(held))
+    work = sum(problem.examples * c.example_flops + problem.pairs * c.pair_flops for c in costs)
+    stored = sum(c.example_size for c in costs) * problem.examples * problem.itemsize
+    uses = [
+        f"{g.kind} x{len(g.paths)}, {g.sizes.rows} rows, {_order(c)}" for g, c in zip(leaf.groups, costs, strict=True)
+    ]
+    return Row(name, shape, "structured", "; ".join(uses), float(work), float(stored))
 
 
 def _order(chosen: cost.GroupCost) -> str:

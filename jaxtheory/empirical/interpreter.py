@@ -82,7 +82,11 @@ def _tapped(use: Use, values: list[Any], scale: Any, probe: Array) -> tuple[Arra
     other = values[1 - use.operand]
     if scale is None:
         return other, probe
-    return (other, probe * scale.astype(probe.dtype)) if use.kind == "gather" else (other * scale.astype(other.dtype), probe)
+    return (
+        (other, probe * scale.astype(probe.dtype))
+        if use.kind == "gather"
+        else (other * scale.astype(other.dtype), probe)
+    )
 
 
 def _rescaled(scale: Any, other: Any, op: str, out: Array) -> Any:
@@ -95,11 +99,15 @@ def _rescaled(scale: Any, other: Any, op: str, out: Array) -> Any:
     return scale
 
 
-def _inline(equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int) -> Any:
+def _inline(
+    equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int
+) -> Any:
     return run(action[2], values, scales, _below(probes, action[1]), uses, depth)
 
 
-def _remat(equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int) -> Any:
+def _remat(
+    equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int
+) -> Any:
     def body(values: list[Any], scales: list[Any], probes: Taps) -> Any:
         return run(action[2], values, scales, probes, uses, depth)
 

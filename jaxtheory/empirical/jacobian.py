@@ -1,4 +1,4 @@
-"""Jacobian contraction: the explicit Jacobian of every example, contracted leaf by leaf. The oracle of the other methods."""
+"""Jacobian contraction: the explicit Jacobian of every example, contracted leaf by leaf."""
 
 from collections.abc import Callable
 from typing import Any

@@ -49,8 +49,8 @@ def ntk(
         ValueError: f has no batch axis, or is not differentiable in params, or params has integers, or block does not fit.
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
-    Memory: the result and, without `block`, temporaries of at most max(32 MiB, n·o·P·itemsize/4), never over 1 GiB, as far
-    as the model of `explain` goes.
+    Memory: the result and, without `block`, temporaries of at most max(48 MB, n·o·P·itemsize/4), never over 1 GiB, as
+    far as the model of `explain` goes.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
 
@@ -102,7 +102,7 @@ def pick(
     """The method and how it is scheduled."""
     limit = cost.working_bound(found, problem)
     costs = {m: cost.method_cost(found, forward, problem, m, limit) for m in ("structured", "jacobian", "products")}
-    # structured flops are matrix products; those of the others run through batched backward passes at a fraction of the speed
+    # structured flops are matrix products; the others' run through batched backward passes at a fraction of the speed
     weights = {"structured": 1, "jacobian": 2, "products": 2}
     name = min(costs, key=lambda m: weights[m] * costs[m][0].flops) if method == "auto" else method
     if block is None:
@@ -132,8 +132,13 @@ def _ntk(
             total = sweep(0) if total is None else total + sweep(0)
         else:
             # a loop, so that one sweep's factors are gone before the next are made
-            total, _ = jax.lax.scan(lambda sum_, i, sweep=sweep: (sum_ + sweep(i), None), total, jnp.arange(portion.sweeps))
+            total = _summed(sweep, total, portion.sweeps)
     return finish(problem.spec, total)
+
+
+def _summed(sweep: Callable[[Any], Array], total: Array, sweeps: int) -> Array:
+    """`total` and the sum of all sweeps."""
+    return jax.lax.scan(lambda carry, i: (carry + sweep(i), None), total, jnp.arange(sweeps))[0]
 
 
 def _sweep(

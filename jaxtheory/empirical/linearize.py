@@ -70,7 +70,7 @@ def _along(function: Callable[[PyTree], Any], step: PyTree) -> Callable[[PyTree]
 
 
 def ntk_drift(
-    f: Function, params: PyTree, x: PyTree, residual: Float[Array, "n *out"], *, output: Any = "full"
+    f: Function, params: PyTree, x: PyTree, residual: Float[Array, "n ..."], *, output: Any = "full"
 ) -> Drift:
     r"""How fast the kernel itself moves under gradient flow: the first correction of the neural tangent hierarchy.
 
@@ -108,7 +108,7 @@ def function_space_flow(
 
 
 def train(
-    f: Function, params: PyTree, x: PyTree, targets: Float[Array, "n *out"], optimizer: Any, steps: int
+    f: Function, params: PyTree, x: PyTree, targets: Float[Array, "n ..."], optimizer: Any, steps: int
 ) -> Trajectory:
     """Full-batch training of ½ Σ (f − y)² in weight space with an optax optimizer; f may be `linearize(f, params)`.
 

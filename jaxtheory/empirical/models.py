@@ -1,7 +1,8 @@
 """Flax modules as plain functions `f(params, x)`, with everything that is not trained held fixed and named."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jaxtyping import Array, PyTree
@@ -9,7 +10,8 @@ from jaxtyping import Array, PyTree
 from jaxtheory.checks import require
 
 
-class Frozen(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Frozen:
     """A model with part of its state fixed: `f(params, x)`. `fixed` names what was held, by path."""
 
     apply: Callable[..., Any]
@@ -26,15 +28,6 @@ class Frozen(NamedTuple):
             return dict(self.state)
         leaves = jax.tree_util.tree_flatten_with_path(self.state)[0]
         return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-    def __hash__(self) -> int:
-        return id(self.apply)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Frozen) and self.apply is other.apply and self.state is other.state
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
 
 def from_nnx(module: Any) -> tuple[Frozen, PyTree]:
@@ -53,7 +46,8 @@ def from_nnx(module: Any) -> tuple[Frozen, PyTree]:
     require(isinstance(module, nnx.Module), "module", type(module).__name__, "be a flax.nnx.Module", "see from_linen")
     copy = nnx.clone(module)
     copy.eval()
-    graph, params, state = nnx.split(copy, nnx.Param, ...)
+    split: Any = nnx.split(copy, nnx.Param, ...)
+    graph, params, state = split
 
     def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
         return nnx.merge(graph, params, state)(x)
@@ -74,7 +68,9 @@ def from_linen(module: Any, variables: PyTree, **options: Any) -> tuple[Frozen, 
     >>> f(params, jax.numpy.ones((4, 2))).shape
     (4, 3)
     """
-    require("params" in variables, "variables", list(variables), "hold a collection 'params'", "pass what init returned")
+    require(
+        "params" in variables, "variables", list(variables), "hold a collection 'params'", "pass what init returned"
+    )
     state = {name: value for name, value in variables.items() if name != "params"}
 
     def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
@@ -96,7 +92,8 @@ def filter_params(
     >>> f"{list(kept)[0]} counts; held fixed: {list(f.state)[0]}"
     "['w'] counts; held fixed: ['b']"
     """
-    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+    tree = jax.tree.structure(params)
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     kept = {name: leaf for name, leaf in named.items() if keep(name, leaf)}
     require(bool(kept), "keep", list(named), "keep at least one of these parameters", "match a path")
@@ -104,6 +101,6 @@ def filter_params(
 
     def apply(kept: PyTree, rest: PyTree, x: PyTree) -> Any:
         both = {**rest, **kept}
-        return f(tree.unflatten([both[name] for name in named]), x)
+        return f(jax.tree.unflatten(tree, [both[name] for name in named]), x)
 
     return Frozen(apply, rest), kept

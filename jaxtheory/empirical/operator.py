@@ -1,10 +1,11 @@
 r"""The tangent kernel as an operator, never formed: Θv by one vector-Jacobian and one Jacobian-vector product.
 
-Vectors are shaped like the outputs, [n, *out], and Θv = J(Jᵀv). What needs only products (trace, diagonal, top eigenpairs,
-density of states, effective rank) is here too; anything that takes a matrix-vector product (conjugate gradients, matfree's
-Lanczos) takes this operator.
+Vectors are shaped like the outputs, [n, *out], and Θv = J(Jᵀv). What needs only products (trace, diagonal, top
+eigenpairs, density of states, effective rank) is here too; anything that takes a matrix-vector product (conjugate
+gradients, matfree's Lanczos) takes this operator.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.empirical.validation import check_function
-from jaxtheory.results import Status, finite_status, relative_residual, standard_error, status_where
+from jaxtheory.results import Status, finite_status, standard_error, status_where
 
 Operator = Callable[[Array], Array]
 
@@ -30,7 +31,7 @@ class Eigenpairs(NamedTuple):
     """Top eigenvalues, largest first, eigenvectors [k, *shape], recomputed relative residuals, and a status."""
 
     values: Float[Array, " k"]
-    vectors: Float[Array, "k *shape"]
+    vectors: Float[Array, "k ..."]
     residual: Float[Array, " k"]
     status: Int[Array, ""]
 
@@ -99,7 +100,9 @@ def top_eigenpairs(
     """
     size = _size(shape)
     steps = min(size, 2 * count + 20) if steps is None else steps
-    require(1 <= count <= steps <= size, "count", count, f"be in 1..steps={steps} <= {size}", "lower count or raise steps")
+    require(
+        1 <= count <= steps <= size, "count", count, f"be in 1..steps={steps} <= {size}", "lower count or raise steps"
+    )
     alpha, beta, basis = _lanczos(operator, shape, key, steps)
     values, inner = jnp.linalg.eigh(_tridiagonal(alpha, beta))
     top, ritz = values[::-1][:count], inner[:, ::-1][:, :count]
@@ -175,7 +178,7 @@ def _centered(kernel: Array) -> Array:
 
 
 def _size(shape: tuple[int, ...]) -> int:
-    return int(jnp.prod(jnp.array(shape))) if shape else 1
+    return math.prod(shape)
 
 
 def _dtype(operator: Operator, shape: tuple[int, ...]) -> Any:

@@ -53,7 +53,7 @@ def output_spec(output: Output, shape: tuple[int, ...]) -> Spec:
     return Spec(shape, counts[0], counts[1], kept_shape, (*traced, *kept), output == "diagonal", False)
 
 
-def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions *output"]:
+def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions ..."]:
     """The directions as cotangents of one example's output, those traced over first."""
     o = math.prod(spec.shape)
     if spec.summed:

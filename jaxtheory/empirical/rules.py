@@ -9,6 +9,7 @@ those it does both with (batch axes, groups, turns of a scan over stacked layers
 (tokens, pixels, turns of a loop). A rule returns `a` and `g` in that layout; nothing here forms J.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -91,7 +92,10 @@ def sizes(use: Use) -> Sizes:
         own = [math.prod(shape[d] for d in dims) for dims in (spec.other_free, spec.other_batch, spec.other_contract)]
         return Sizes(rows * own[0], batch * own[1], own[2], use.out.size // (own[0] * own[1]))
     if use.kind == "conv_general_dilated":
-        groups, out_features = use.params["feature_group_count"], use.out.shape[use.params["dimension_numbers"].out_spec[1]]
+        groups, out_features = (
+            use.params["feature_group_count"],
+            use.out.shape[use.params["dimension_numbers"].out_spec[1]],
+        )
         inputs = math.prod(use.view.shape) // out_features
         return Sizes(rows * (use.out.size // out_features), batch * groups, inputs, out_features // groups)
     row_count = math.prod(use.other.shape[:-1])
@@ -151,22 +155,32 @@ def _read_conv(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
     params, numbers = use.params, use.params["dimension_numbers"]
     own = sizes(use._replace(loops=(), view=use.view._replace(bound=())))
     taps = tuple(use.view.shape[d] for d in numbers.rhs_spec[2:])
-    plain = tuple(range(2 + len(taps)))
-    merged = a.transpose(0, *(1 + d for d in numbers.lhs_spec)).reshape(-1, *(a.shape[1 + d] for d in numbers.lhs_spec[1:]))
-    patches = lax.conv_general_dilated_patches(
-        merged,
-        taps,
-        params["window_strides"],
-        params["padding"],
-        params["lhs_dilation"],
-        params["rhs_dilation"],
-        dimension_numbers=lax.ConvDimensionNumbers(plain, plain, plain),
-        precision=lax.Precision.HIGHEST,
+    spatial = tuple(use.out.shape[d] for d in numbers.out_spec[2:])
+    merged = a.transpose(0, *(1 + d for d in numbers.lhs_spec)).reshape(
+        -1, *(a.shape[1 + d] for d in numbers.lhs_spec[1:])
     )
-    patches = patches.reshape(len(a), -1, own.batch, own.inputs, patches.shape[2:] and math.prod(patches.shape[2:]))
-    patches = patches.transpose(0, 1, 4, 2, 3).reshape(len(a), own.rows, own.batch, own.inputs)
+    patches = _patches(merged, taps, spatial, params)
+    patches = patches.reshape(len(a), -1, *spatial, own.batch, own.inputs // math.prod(taps), math.prod(taps))
+    patches = patches.reshape(len(a), own.rows, own.batch, own.inputs)
     g = g.transpose(0, 1 + numbers.out_spec[0], *(1 + d for d in numbers.out_spec[2:]), 1 + numbers.out_spec[1])
     return patches, g.reshape(-1, own.rows, own.batch, own.outputs)
+
+
+def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: dict[str, Any]) -> Array:
+    """What each output pixel sees: [images, *spatial, channels, taps], by slices, one a tap."""
+    interior = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
+    ]
+    padded = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), (0, 0, 0), *interior])
+    strides = params["window_strides"]
+    slices = []
+    for tap in itertools.product(*map(range, taps)):
+        start = [t * d for t, d in zip(tap, params["rhs_dilation"], strict=True)]
+        stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, spatial, strides, strict=True)]
+        seen = lax.slice(padded, (0, 0, *start), (*padded.shape[:2], *stop), (1, 1, *strides))
+        slices.append(jnp.moveaxis(seen, 1, -1))
+    return jnp.stack(slices, axis=-1)
 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:

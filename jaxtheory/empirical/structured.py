@@ -1,11 +1,11 @@
 r"""Structured derivatives: the kernel from inner products of inputs and of cotangents, leaf by leaf.
 
-Every use of a parameter gives its Jacobian in factored form (`rules`), J_k = Σ_r a_r ⊗ g_kr, so that for a pair of examples
+Every use of a parameter gives its Jacobian in factored form (`rules`), J_k = Σ_r a_r ⊗ g_kr; for a pair of examples
 
     Θ[i, k, j, l] = Σ_{r s b} (a_irb · a_jsb) (g_ikrb · g_jlsb)
 
-and for a dense layer (A1 A2ᵀ) ∘ (G1 G2ᵀ). Where rows r are many, summing them first, which forms that one leaf's Jacobian
-for the block at hand, is cheaper; `cost` chooses per leaf. Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
+and for a dense layer (A1 A2ᵀ) ∘ (G1 G2ᵀ). Where rows r are many, summing them first, which forms that one leaf's
+Jacobian for the block at hand, is cheaper; `cost` chooses per leaf. Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
 """
 
 import math
@@ -67,12 +67,12 @@ class Structure(NamedTuple):
 
 def one_example(f: Function, params: PyTree, x: Any) -> ClosedJaxpr:
     """The jaxpr of f at a batch of one, seen as a function of the leaves and of one example."""
-    leaves, tree = jax.tree.flatten(params)
+    leaves, tree = jax.tree.leaves(params), jax.tree.structure(params)
     shapes = [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
 
     def single(leaves: list[Array], example: Any) -> Array:
-        return f(tree.unflatten(leaves), jax.tree.map(lambda a: a[None], example))[0]
+        return f(jax.tree.unflatten(tree, leaves), jax.tree.map(lambda a: a[None], example))[0]
 
     return jax.make_jaxpr(single)(shapes, example)
 
@@ -85,7 +85,9 @@ def structure(f: Function, params: PyTree, x: Any) -> Structure:
     findings = analyse(closed, count)
     treated = [_treat(leaf, shapes[leaf], findings) for leaf in range(count)]
     merged = {group.bias for leaf in treated for group in leaf.groups}
-    leaves = tuple(Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated))
+    leaves = tuple(
+        Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated)
+    )
     return Structure(findings, leaves, shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
@@ -134,7 +136,13 @@ def everything(found: Structure) -> Portion:
 
 
 def prepare(
-    found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], portion: Portion, sweep: Any, x: Any
+    found: Structure,
+    strategies: dict[Group, str],
+    spec: Spec,
+    leaves: list[Array],
+    portion: Portion,
+    sweep: Any,
+    x: Any,
 ) -> dict[str, list[Any]]:
     """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
 
@@ -146,7 +154,13 @@ def prepare(
 
 
 def _example(
-    found: Structure, strategies: dict[Group, str], spec: Spec, leaves: list[Array], portion: Portion, sweep: Any, x: Any
+    found: Structure,
+    strategies: dict[Group, str],
+    spec: Spec,
+    leaves: list[Array],
+    portion: Portion,
+    sweep: Any,
+    x: Any,
 ) -> dict[str, list[Any]]:
     uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
     probes = {p: jnp.zeros((*use.loops, *use.out.shape), use.out.dtype) for p, use in uses.items()}
@@ -204,9 +218,13 @@ def _contract(group: Group, spec: Spec, a1: Array, g1: Array, a2: Array, g2: Arr
     else:
         gram = jnp.einsum("irbc,jsbc->ijrsb", a1, a2, precision="highest").astype(g1.dtype)
     if group.sizes.rows == 1 and group.sizes.batch == 1:
-        other = jnp.einsum(f"itkf,jt{spec.letters}f->ikj{last}", g1[..., 0, 0, :], g2[..., 0, 0, :], precision="highest")
+        other = jnp.einsum(
+            f"itkf,jt{spec.letters}f->ikj{last}", g1[..., 0, 0, :], g2[..., 0, 0, :], precision="highest"
+        )
         return other * (gram[:, None, :, 0, 0, 0] if spec.paired else gram[:, None, :, 0, 0, 0, None])
-    return jnp.einsum(f"ijrsb,itkrbf,jt{spec.letters}sbf->ikj{last}", gram, g1, g2, precision="highest", optimize="optimal")
+    return jnp.einsum(
+        f"ijrsb,itkrbf,jt{spec.letters}sbf->ikj{last}", gram, g1, g2, precision="highest", optimize="optimal"
+    )
 
 
 def row_contraction(group: Group, spec: Spec) -> str:

@@ -37,7 +37,9 @@ def check_function(f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree
     inputs = [("x1", x1)] if x2 is None else [("x1", x1), ("x2", x2)]
     for name, x in inputs:
         counts = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(x)}
-        require(len(counts) == 1 and 0 not in counts, name, counts, "hold one number of examples >= 1", "put them first")
+        require(
+            len(counts) == 1 and 0 not in counts, name, counts, "hold one number of examples >= 1", "put them first"
+        )
     for batch in (1, 2):
         out = jax.eval_shape(f, params, _examples(x1, batch))
         mend = "return one array with examples first, for example f(params, x)[None] of a single output"

@@ -1,7 +1,7 @@
 """A parameter on its way to the primitive that uses it: which leaf, rearranged how, bound to which loop.
 
-A `View` is a linear, one-to-one rearrangement of a part of one parameter leaf, up to a scalar factor. Transposes only relabel
-axes; whatever else rearranges entries (reshape, slice, reverse) starts a new base, so that two uses of a leaf either
+A `View` is a linear, one-to-one rearrangement of a part of one parameter leaf, up to a scalar factor. Transposes only
+relabel axes; whatever else rearranges entries (reshape, slice, reverse) starts a new base, so that two uses of a leaf either
 share a base, and their Jacobians add in factored form, or must be shown to touch disjoint entries.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class View(NamedTuple):
-    """Leaf `leaf` rearranged by `chain`, its dimensions carrying the base axes `axes`; `bound` pairs (loop, base axis)."""
+    """Leaf `leaf` rearranged by `chain`; its dimensions carry the base axes `axes`; `bound` pairs (loop, base axis)."""
 
     leaf: int
     shape: tuple[int, ...]
@@ -28,9 +28,7 @@ def whole(leaf: int, shape: tuple[int, ...]) -> View:
 
 def transposed(view: View, permutation: tuple[int, ...]) -> View:
     """The same base with its axes in another order."""
-    return view._replace(
-        shape=tuple(view.shape[i] for i in permutation), axes=tuple(view.axes[i] for i in permutation)
-    )
+    return view._replace(shape=tuple(view.shape[i] for i in permutation), axes=tuple(view.axes[i] for i in permutation))
 
 
 def rearranged(view: View, op: str, argument: Any, shape: tuple[int, ...]) -> View:
@@ -72,4 +70,4 @@ def _reverse(index: np.ndarray, lead: int, axes: tuple[int, ...]) -> np.ndarray:
     return np.flip(index, tuple(lead + axis for axis in axes))
 
 
-_STEPS = {"reshape": _reshape, "slice": _slice, "rev": _reverse}
+_STEPS: dict[str, Any] = {"reshape": _reshape, "slice": _slice, "rev": _reverse}

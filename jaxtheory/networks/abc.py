@@ -4,7 +4,7 @@ A weight of layer l is W = n^(−a_l) w with w ~ N(0, σ² n^(−2 b_l)) trained
 
     (a, b, c) → (a + θ, b − θ, c − 2θ)
 
-for every layer at once changes neither the function at initialization nor SGD's course (for Adam with ε → 0 it is c − θ).
+for every layer at once changes neither the function at initialization nor SGD's course (for Adam with ε → 0: c − θ).
 Of the family only the exponent r decides the limit: r = 0 learns features, r > 0 is the kernel regime.
 Source: Yang and Hu (2021), definition 3.1, theorem 3.3 and section 5.
 """

@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 class Multilayer(NamedTuple):
-    """A network as two functions: `init(key) -> params` and `apply(params, x) -> outputs`; and its rate's width factor."""
+    """A network as two functions, `init(key) -> params` and `apply(params, x) -> outputs`, and its rate's factor."""
 
     init: Callable[[Any], PyTree]
     apply: Callable[[Any, Any], Any]

@@ -210,7 +210,9 @@ def masked_weights(p, x):
 
 
 def scaled_weights(p, x):
-    return jnp.tanh(-p["gain"] * (x @ (p["w1"] * 0.3 / 2.0)) + x @ (p["w1"].T * p["gain"])[:, :4]) @ p["w2"].reshape(4, 3)
+    return jnp.tanh(-p["gain"] * (x @ (p["w1"] * 0.3 / 2.0)) + x @ (p["w1"].T * p["gain"])[:, :4]) @ p["w2"].reshape(
+        4, 3
+    )
 
 
 def image_output(p, x):
@@ -239,9 +241,7 @@ NETWORKS = {
     "tied embedding": Network(tied_embedding, {"table": (7, 4)}, (6,), fallbacks=1, integers=7),
     "one weight used three times": Network(twice_used, {"w": (4, 4)}, (4,)),
     "weight and its transpose": Network(tied_transpose, {"w": (4, 5)}, (4,), fallbacks=1),
-    "scan over layers": Network(
-        scan_over_layers, {"layers": {"w": (3, 4, 4), "b": (3, 4)}, "out": (4, 2)}, (4,)
-    ),
+    "scan over layers": Network(scan_over_layers, {"layers": {"w": (3, 4, 4), "b": (3, 4)}, "out": (4, 2)}, (4,)),
     "scan over conv layers": Network(scan_over_conv_layers, {"k": (3, 2, 2, 3, 3)}, (2, 4, 4)),
     "remat": Network(remat, {"w1": (4, 4), "w2": (4, 4), "w3": (4, 2)}, (4,)),
     "residual": Network(residual, {"w1": (4, 4), "w2": (4, 4), "w3": (4, 2)}, (4,)),

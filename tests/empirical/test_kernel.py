@@ -8,11 +8,11 @@ from conftest import relaxed_promotion
 from empirical.architectures import NETWORKS, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripts import benchmark_ntk
 from tolerances import assert_close
 
 from jaxtheory import empirical
 from jaxtheory.empirical import blocks, kernel, structured
+from scripts import benchmark_ntk
 
 
 def oracle(f, params, x1, x2):
@@ -176,7 +176,10 @@ def test_random_networks(kinds, seed):
     """Compositions drawn by hypothesis, against jacrev in float64."""
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(seed), len(kinds) + 1)
-        params = [jax.random.normal(k, {"conv": (3, 1, 1), "scale": (4,)}.get(kind, (4, 4))) for k, kind in zip(keys, kinds, strict=False)]
+        params = [
+            jax.random.normal(k, {"conv": (3, 1, 1), "scale": (4,)}.get(kind, (4, 4)))
+            for k, kind in zip(keys, kinds, strict=False)
+        ]
         x = jax.random.normal(keys[-1], (3, 4))
         f = lambda params, x: random_network(kinds, params, x)  # noqa: E731
         actual = kernel.ntk(f, params, x, method="structured")
@@ -187,7 +190,9 @@ def random_network(kinds, params, x):
     """One layer a kind; each keeps 4 features."""
     for kind, p in zip(kinds, params, strict=True):
         if kind == "conv":
-            x = jax.lax.conv_general_dilated(x[:, :, None], p, (1,), "SAME", dimension_numbers=("NTC", "TIO", "NTC"))[..., 0]
+            x = jax.lax.conv_general_dilated(x[:, :, None], p, (1,), "SAME", dimension_numbers=("NTC", "TIO", "NTC"))[
+                ..., 0
+            ]
         elif kind == "scale":
             x = jnp.sin(x * p[None, :])
         elif kind == "twice":
