@@ -1,0 +1,65 @@
+"""The empirical neural tangent kernel of any differentiable function, at size.
+
+`ntk(f, params, x1, x2)` computes it by structured derivatives, `explain` says how; `ntk_operator` never forms it;
+`linearize` and `taylor` replace a network by its polynomial in the parameters; `nngp` and `mean_ntk` average over
+initializations. Flax modules come in through `from_nnx` and `from_linen`.
+
+>>> import jax.numpy as jnp
+>>> f = lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"]
+>>> params = {"in": jnp.eye(2), "out": jnp.ones((2, 1))}
+>>> kernel_fn(f, params)(jnp.ones((3, 2))).shape
+(3, 3)
+"""
+
+from jaxtheory.empirical.explanation import Explanation, explain
+from jaxtheory.empirical.kernel import kernel_fn, ntk
+from jaxtheory.empirical.linearize import Drift, Trajectory, function_space_flow, linearize, ntk_drift, taylor, train
+from jaxtheory.empirical.models import Frozen, filter_params, from_linen, from_nnx
+from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
+from jaxtheory.empirical.operator import (
+    Density,
+    Eigenpairs,
+    Estimate,
+    alignment,
+    centered_alignment,
+    diagonal,
+    effective_rank,
+    ntk_operator,
+    spectral_density,
+    target_alignment,
+    top_eigenpairs,
+    trace,
+)
+
+__all__ = [
+    "Average",
+    "Density",
+    "Drift",
+    "Eigenpairs",
+    "Estimate",
+    "Explanation",
+    "Frozen",
+    "Trajectory",
+    "alignment",
+    "centered_alignment",
+    "diagonal",
+    "effective_rank",
+    "explain",
+    "filter_params",
+    "from_linen",
+    "from_nnx",
+    "function_space_flow",
+    "kernel_fn",
+    "linearize",
+    "mean_ntk",
+    "nngp",
+    "ntk",
+    "ntk_drift",
+    "ntk_operator",
+    "spectral_density",
+    "target_alignment",
+    "taylor",
+    "top_eigenpairs",
+    "trace",
+    "train",
+]

@@ -1,0 +1,329 @@
+"""A pass over the jaxpr of one example that finds every equation in which a parameter enters linearly.
+
+The pass follows each parameter leaf as a `View` through rearrangements and scalar factors, into jit, remat, custom
+rules, cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program is
+run again with probes on the outputs of those uses. Everything else is left as JAX has it.
+"""
+
+import math
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from jaxtheory.empirical import views
+from jaxtheory.empirical.custom import rule_agrees
+from jaxtheory.empirical.rules import Use, bias_shape, dot_spec, reads_gather
+from jaxtheory.empirical.views import View
+
+INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+REMAT = {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
+CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+_ELEMENTWISE = frozenset(
+    [
+        *("add", "add_any", "sub", "mul", "div", "neg", "select_n", "reduce_sum"),
+        *("broadcast_in_dim", "convert_element_type", "concatenate", "pad", "squeeze"),
+    ]
+)
+_SAME = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision", "optimization_barrier"})
+
+Path = tuple[int, ...]
+
+
+class Plan(NamedTuple):
+    """What to do at each equation of one jaxpr: None, ("use", …), ("scale", …), ("bias", …), or how to enter it."""
+
+    jaxpr: Jaxpr
+    consts: tuple[Any, ...]
+    actions: tuple[Any, ...]
+
+
+class Event(NamedTuple):
+    """A parameter leaf met an equation that is not one of the rules."""
+
+    leaf: int
+    primitive: str
+    linear: bool
+
+
+class Findings(NamedTuple):
+    """Everything the pass saw: the plan to run, uses by path, events, and activations in numbers: largest and all."""
+
+    plan: Plan
+    uses: dict[Path, Use]
+    events: tuple[Event, ...]
+    biases: dict[Path, int]
+    largest: int
+    total: int
+    unrolled: bool
+
+
+class _Context(NamedTuple):
+    uses: dict[Path, Use]
+    events: list[Event]
+    sizes: list[int]
+    biases: dict[Path, int]
+
+
+def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
+    """Follow the first `leaves` inputs of a jaxpr (the parameters; the rest is one example).
+
+    Cost: one look at each equation, at trace time; no arithmetic but the check of custom derivative rules.
+    """
+    context = _Context({}, [], [1], {})
+    shapes = [v.aval.shape for v in closed.jaxpr.invars[:leaves]]
+    inputs: list[View | None] = [views.whole(i, shape) for i, shape in enumerate(shapes)]
+    rest = len(closed.jaxpr.invars) - leaves
+    plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, (), (), context)
+    context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
+    largest, total = max(context.sizes), sum(context.sizes)
+    unrolled = _loops_unknown(closed, leaves)
+    return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total, unrolled)
+
+
+def _loops_unknown(closed: ClosedJaxpr, leaves: int) -> bool:
+    """Whether floats that depend on parameters pass through a while loop, which has no reverse mode."""
+    touched = set(closed.jaxpr.invars[:leaves])
+    for equation in closed.jaxpr.eqns:
+        if any(v in touched for v in equation.invars if not isinstance(v, Literal)):
+            touched.update(equation.outvars)
+            if equation.primitive.name == "while" and any(v.aval.dtype.kind == "f" for v in equation.outvars):
+                return True
+    return False
+
+
+def opened(jaxpr: Any) -> tuple[Jaxpr, tuple[Any, ...]]:
+    """A jaxpr and its constants, whether it came closed or open."""
+    return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
+
+
+def scan_sections(params: dict[str, Any]) -> tuple[int, int]:
+    """Numbers of constants and carries of a scan, which newer JAX keeps as trees."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(tuple(consts.vals)), len(tuple(carry.vals))
+
+
+class _Scope(NamedTuple):
+    """What is known of the variables of one jaxpr."""
+
+    views: dict[Any, View]
+    data: dict[Any, bool]
+    uniform: dict[Any, Any]
+    produced: dict[Any, Path]
+    consumers: dict[Any, int]
+
+    def view(self, atom: Any) -> View | None:
+        return None if isinstance(atom, Literal) else self.views.get(atom)
+
+    def moves(self, atom: Any) -> bool:
+        return not isinstance(atom, Literal) and self.data.get(atom, False)
+
+    def scalar(self, atom: Any) -> Any:
+        """The size-one atom that `atom` repeats, or None."""
+        if np.prod(np.shape(atom.val) if isinstance(atom, Literal) else atom.aval.shape) == 1:
+            return atom
+        return None if isinstance(atom, Literal) else self.uniform.get(atom)
+
+
+def _walk(
+    jaxpr: Any, inputs: list[View | None], moving: list[bool], loops: tuple[int, ...], path: Path, context: _Context
+) -> tuple[Plan, list[View | None], list[bool]]:
+    body, consts = opened(jaxpr)
+    scope = _Scope({}, {}, {}, {}, _consumers(body))
+    for var, view, moves in zip(body.invars, inputs, moving, strict=True):
+        scope.data[var] = moves
+        if view is not None:
+            scope.views[var] = view
+    actions = []
+    for number, equation in enumerate(body.eqns):
+        actions.append(_action(equation, scope, loops, (*path, number), context))
+        _note_sizes(equation, scope, loops, context)
+    out_views = [scope.view(v) for v in body.outvars]
+    return Plan(body, consts, tuple(actions)), out_views, [scope.moves(v) for v in body.outvars]
+
+
+def _consumers(body: Jaxpr) -> dict[Any, int]:
+    """How many times each variable is read."""
+    atoms = [atom for equation in body.eqns for atom in equation.invars] + list(body.outvars)
+    return dict(Counter(atom for atom in atoms if not isinstance(atom, Literal)))
+
+
+def _note_sizes(equation: Any, scope: _Scope, loops: tuple[int, ...], context: _Context) -> None:
+    moves = any(scope.moves(v) for v in equation.invars)
+    for var in equation.outvars:
+        scope.data[var] = scope.data.get(var, False) or moves
+        if scope.data[var] and hasattr(var.aval, "size"):
+            context.sizes.append(var.aval.size * math.prod(loops))
+    if equation.primitive.name in ("broadcast_in_dim", "reshape"):
+        source = scope.scalar(equation.invars[0])
+        if source is not None:
+            scope.uniform[equation.outvars[0]] = source
+
+
+def _action(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, context: _Context) -> Any:
+    if not any(scope.view(v) is not None for v in equation.invars):
+        return None
+    name = equation.primitive.name
+    if name in INLINE or name in REMAT or name in CUSTOM or name in ("scan", "cond"):
+        return _nested(equation, scope, loops, path, context)
+    moved = _rearrange(equation, scope)
+    if moved is not None:
+        return moved
+    use = _use(equation, scope, loops)
+    if use is not None:
+        context.uses[path] = use
+        scope.produced[equation.outvars[0]] = path
+        extra = [v for i, v in enumerate(equation.invars) if i != use.operand and scope.view(v) is not None]
+        # a product of two parameters: the second one is left to plain differentiation
+        _record(extra, scope, context, "a product with another parameter")
+        return ("use", path, use.operand)
+    bias = _bias(equation, scope, context) if name == "add" else None
+    if bias is not None:
+        return bias
+    if name != "stop_gradient":
+        _record(equation.invars, scope, context, name)
+    return None
+
+
+def _record(atoms: Any, scope: _Scope, context: _Context, name: str) -> None:
+    found = [view for view in map(scope.view, atoms) if view is not None]
+    context.events.extend(Event(view.leaf, name, name in _ELEMENTWISE) for view in found)
+
+
+def _rearrange(equation: Any, scope: _Scope) -> Any:
+    """Follow a view through an equation that only rearranges or rescales it."""
+    name, params, atom = equation.primitive.name, equation.params, equation.invars[0]
+    view, out = scope.view(atom), equation.outvars[0]
+    shape = out.aval.shape
+    if name in ("mul", "div"):
+        return _rescale(equation, scope)
+    if view is None:
+        return None
+    if name in _SAME or name == "neg":
+        scope.views[out] = view
+        return ("scale", 0, None, name)
+    if name == "transpose":
+        scope.views[out] = views.transposed(view, params["permutation"])
+    elif name in ("reshape", "squeeze", "expand_dims", "broadcast_in_dim"):
+        if out.aval.size != atom.aval.size or _reorders(name, params):
+            return None
+        scope.views[out] = view if shape == view.shape else views.rearranged(view, "reshape", shape, shape)
+    elif name == "rev":
+        scope.views[out] = views.rearranged(view, "rev", tuple(params["dimensions"]), shape)
+    elif name == "slice":
+        strides = params["strides"] or (1,) * len(shape)
+        limits = tuple(zip(params["start_indices"], params["limit_indices"], strides, strict=True))
+        scope.views[out] = views.rearranged(view, "slice", limits, shape)
+    else:
+        return None
+    return ("scale", 0, None, "same")
+
+
+def _reorders(name: str, params: dict[str, Any]) -> bool:
+    return name == "reshape" and params.get("dimensions") is not None
+
+
+def _rescale(equation: Any, scope: _Scope) -> Any:
+    """W c and W / c, with c one number, are W up to a factor."""
+    for i in (0, 1) if equation.primitive.name == "mul" else (0,):
+        view, other = scope.view(equation.invars[i]), scope.scalar(equation.invars[1 - i])
+        same_shape = view is not None and equation.outvars[0].aval.shape == view.shape
+        if view is not None and same_shape and other is not None and scope.view(other) is None:
+            scope.views[equation.outvars[0]] = view
+            return ("scale", i, other, equation.primitive.name)
+    return None
+
+
+def _use(equation: Any, scope: _Scope, loops: tuple[int, ...]) -> Use | None:
+    name, params = equation.primitive.name, equation.params
+    out = jax.ShapeDtypeStruct(equation.outvars[0].aval.shape, equation.outvars[0].aval.dtype)
+    atoms = equation.invars
+    if name == "dot_general":
+        operand = 0 if scope.view(atoms[0]) is not None else 1
+        view, other = scope.view(atoms[operand]), _aval(atoms[1 - operand])
+        assert view is not None
+        return Use(name, view, operand, loops, dot_spec(params, operand, view, len(other.shape)), other, out)
+    if name == "conv_general_dilated" and scope.view(atoms[0]) is None and params["batch_group_count"] == 1:
+        view = scope.view(atoms[1])
+        return None if view is None else Use(name, view, 1, loops, params, _aval(atoms[0]), out)
+    if name == "gather":
+        view = scope.view(atoms[0])
+        if view is not None and reads_gather(params, view):
+            return Use(name, view, 0, loops, params, _aval(atoms[1]), out)
+    return None
+
+
+def _bias(equation: Any, scope: _Scope, context: _Context) -> Any:
+    """W a + b: where nothing else reads W a, the bias shares the cotangent of W: one more input, always 1."""
+    for i in (0, 1):
+        view, other = scope.view(equation.invars[i]), equation.invars[1 - i]
+        path = None if isinstance(other, Literal) else scope.produced.get(other)
+        if view is None or path is None or scope.consumers[other] != 1 or context.uses[path].kind == "gather":
+            continue
+        use = context.uses[path]
+        same_turns = {loop for loop, _ in view.bound} == {loop for loop, _ in use.view.bound}
+        if same_turns and view.shape == bias_shape(use):
+            context.biases[path] = view.leaf
+            return ("bias", path, i)
+    return None
+
+
+def _aval(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+
+
+def _nested(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, context: _Context) -> Any:
+    name, params = equation.primitive.name, equation.params
+    inputs = [scope.view(v) for v in equation.invars]
+    moving = [scope.moves(v) for v in equation.invars]
+    if name == "scan":
+        return _nested_scan(equation, inputs, moving, scope, loops, path, context)
+    if name == "cond":
+        _record(equation.invars[:1], scope, context, "the predicate of cond")
+        walked = [
+            _walk(branch, inputs[1:], moving[1:], loops, (*path, i), context)
+            for i, branch in enumerate(params["branches"])
+        ]
+        context.events.extend(Event(v.leaf, "cond", False) for _, outs, _ in walked for v in outs if v is not None)
+        _mark(equation, scope, [any(moves) for moves in zip(*(m for _, _, m in walked), strict=True)])
+        return ("cond", path, tuple(plan for plan, _, _ in walked))
+    if name in CUSTOM and not rule_agrees(equation, [i for i, view in enumerate(inputs) if view is not None]):
+        _record(equation.invars, scope, context, f"{name} with a derivative that is not its function's")
+        return None
+    body = params[INLINE.get(name) or REMAT.get(name) or ("call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr")]
+    plan, outs, moves = _walk(body, inputs, moving, loops, path, context)
+    for var, view in zip(equation.outvars, outs, strict=True):
+        if view is not None:
+            scope.views[var] = view
+    _mark(equation, scope, moves)
+    return ("remat" if name in REMAT else "inline", path, plan)
+
+
+def _nested_scan(
+    equation: Any,
+    inputs: list[View | None],
+    moving: list[bool],
+    scope: _Scope,
+    loops: tuple[int, ...],
+    path: Path,
+    context: _Context,
+) -> Any:
+    consts, carry = scan_sections(equation.params)
+    _record(equation.invars[consts : consts + carry], scope, context, "the carry of a scan")
+    stacked = [None if v is None else views.sliced_by_loop(v, len(loops)) for v in inputs[consts + carry :]]
+    inner: list[View | None] = [*inputs[:consts], *[None] * carry, *stacked]
+    moves_in = [*moving[:consts], *[True] * carry, *moving[consts + carry :]]
+    inner_loops = (*loops, equation.params["length"])
+    plan, outs, _ = _walk(equation.params["jaxpr"], inner, moves_in, inner_loops, path, context)
+    context.events.extend(Event(view.leaf, "scan", False) for view in outs if view is not None)
+    _mark(equation, scope, [True] * len(outs))
+    return ("scan", path, plan)
+
+
+def _mark(equation: Any, scope: _Scope, moves: list[bool]) -> None:
+    for var, moved in zip(equation.outvars, moves, strict=True):
+        scope.data[var] = moved

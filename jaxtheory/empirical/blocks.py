@@ -1,0 +1,189 @@
+"""The loop over pairs of blocks: rows held, columns streamed, half the pairs for one input, rows over a mesh.
+
+A method gives `prepare(x) -> factors`, with examples leading, and `pair(factors, factors) -> [n1, k, n2, l]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+Prepare = Callable[[Any], Any]
+Pair = Callable[[Any, Any], Array]
+
+
+class Tiles(NamedTuple):
+    """`rows` examples of x1 are held at a time and met by `columns` of x2; `cached`: all factors are held."""
+
+    rows: int
+    columns: int
+    cached: bool
+
+
+def length(x: Any) -> int:
+    """How many examples."""
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles) -> Array:
+    """All pairs of x1 and x2.
+
+    Peak memory: the result, and factors of `rows` + `columns` examples (of all of them if cached).
+    """
+    n1, n2 = length(x1), length(x2)
+    if tiles.cached:
+        return _strips(pair, _chunked(prepare, x1, tiles.columns), _chunked(prepare, x2, tiles.columns), tiles.rows)
+
+    def strip(rows: Any) -> Array:
+        first = _chunked(prepare, rows, tiles.columns)
+        blocks = jax.lax.map(lambda columns: pair(first, prepare(columns)), _split(x2, tiles.columns))
+        return _join_columns(blocks)
+
+    strips = jax.lax.map(strip, _split(x1, tiles.rows))
+    return strips.reshape(-1, *strips.shape[2:])[:n1, :, :n2]
+
+
+def symmetric(prepare: Prepare, pair: Pair, x: Any, tiles: Tiles) -> Array:
+    """All pairs of x with itself, of which only one of (i, j) and (j, i) is computed but within a strip.
+
+    Cached, blocks (r, c) with c ≥ r: (s + 1)/2s of the pairs for s strips. Streamed, strip r meets the ⌊s/2⌋ + 1
+    strips that follow it cyclically, so that every strip is the same program: the same share for odd s.
+    """
+    n = length(x)
+    count = -(-n // tiles.rows)
+    padded = _pad(x, count * tiles.rows)
+    if tiles.cached:
+        whole = _triangle(pair, _chunked(prepare, padded, tiles.columns), count, tiles.rows)
+        return _mirror(whole, _upper(count, tiles.rows))[:n, :, :n]
+    strips = jax.lax.map(lambda r: window(prepare, pair, padded, r, count, tiles), jnp.arange(count))
+    whole = strips.reshape(-1, *strips.shape[2:])
+    return _mirror(whole, _cyclic(count, tiles.rows))[:n, :, :n]
+
+
+def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles: Tiles) -> Array:
+    """Strip number `strip` of `count` against itself and the ⌊count/2⌋ strips after it; zero elsewhere."""
+    n, start = length(x), strip * tiles.rows
+    wide = (count // 2 + 1) * tiles.rows
+    columns = jax.tree.map(lambda a: jnp.take(a, (start + jnp.arange(wide)) % n, axis=0), x)
+    rows = jax.tree.map(lambda a: a[: tiles.rows], columns)
+    block = rectangle(prepare, pair, rows, columns, tiles)
+    filled = jnp.pad(block, ((0, 0), (0, 0), (0, n - wide), *[(0, 0)] * (block.ndim - 3)))
+    return jnp.roll(filled, start, axis=2)
+
+
+def everywhere(mesh: Mesh, tree: Any) -> tuple[Mesh, Any]:
+    """The mesh with axes that the compiler may shard freely, and `tree` copied to all its devices."""
+    free = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    return free, jax.device_put(tree, NamedSharding(free, PartitionSpec()))
+
+
+def sharded(
+    method: Callable[[Any, Any], tuple[Prepare, Pair]],
+    params: Any,
+    x1: Any,
+    x2: Any | None,
+    tiles: Tiles,
+    mesh: Mesh,
+) -> Array:
+    """Rows of the kernel over all devices of a mesh; each holds its rows and streams the columns it needs.
+
+    `method(params, x)` gives the two functions; with x2=None each device computes ⌊devices/2⌋ + 1 strips of columns.
+    """
+    axes, devices = mesh.axis_names, mesh.size
+    n1 = length(x1)
+    local = -(-n1 // devices)
+    padded = _pad(x1, local * devices)
+    own = tiles._replace(rows=min(tiles.rows, local), columns=min(tiles.columns, local), cached=False)
+
+    def rows_of(number: Array, params: Any, ours: Any, everything: Any) -> Array:
+        prepare, pair = method(params, ours)
+        if x2 is None:
+            strip = own._replace(rows=local)
+            return window(prepare, pair, everything, number[0], devices, strip)
+        return rectangle(prepare, pair, ours, everything, own)
+
+    spec = PartitionSpec(axes)
+    run = jax.shard_map(
+        rows_of,
+        mesh=mesh,
+        in_specs=(spec, PartitionSpec(), spec, PartitionSpec()),
+        out_specs=spec,
+        check_vma=False,
+    )
+    whole = run(jnp.arange(devices), params, padded, padded if x2 is None else x2)
+    if x2 is None:
+        whole = _mirror(whole, _cyclic(devices, local))[:, :, :n1]
+    return whole[:n1]
+
+
+def _strips(pair: Pair, first: Any, second: Any, rows: int) -> Array:
+    n = length(first)
+    return jnp.concatenate([pair(_part(first, i, i + rows), second) for i in range(0, n, rows)])
+
+
+def _part(tree: Any, start: int, stop: int) -> Any:
+    return jax.tree.map(lambda a: a[start:stop], tree)
+
+
+def _triangle(pair: Pair, held: Any, count: int, rows: int) -> Array:
+    """Blocks on and above the diagonal, one after the other, zeros below."""
+    if count == 1:
+        return pair(held, held)
+    first, second = jnp.triu_indices(count)
+
+    def block_at(i: Array) -> Any:
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * rows, rows), held)
+
+    def step(whole: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        i, j = block
+        corner = (i * rows, jnp.zeros_like(i), j * rows, *[jnp.zeros_like(i)] * (whole.ndim - 3))
+        return jax.lax.dynamic_update_slice(whole, pair(block_at(i), block_at(j)), corner), None
+
+    one = jax.eval_shape(lambda: pair(block_at(first[0]), block_at(second[0])))
+    shape = (count * rows, one.shape[1], count * rows, *one.shape[3:])
+    return jax.lax.scan(step, jnp.zeros(shape, one.dtype), (first, second))[0]
+
+
+def _upper(count: int, rows: int) -> Array:
+    """Whether entry (i, j) was computed: j is in the strip of i or after it."""
+    strip = jnp.repeat(jnp.arange(count), rows)
+    return strip[:, None] <= strip[None, :]
+
+
+def _cyclic(count: int, rows: int) -> Array:
+    strip = jnp.repeat(jnp.arange(count), rows)
+    return (strip[None, :] - strip[:, None]) % count <= count // 2
+
+
+def _mirror(whole: Array, computed: Array) -> Array:
+    """Fill what was not computed from its transpose."""
+    if whole.ndim == 4:
+        return jnp.where(computed[:, None, :, None], whole, whole.transpose(2, 3, 0, 1))
+    return jnp.where(computed[:, None, :], whole, whole.transpose(2, 1, 0))
+
+
+def _pad(x: Any, n: int) -> Any:
+    """Repeat the last example: a padded row is finite and is cut off at the end."""
+    return jax.tree.map(lambda a: jnp.pad(a, ((0, n - a.shape[0]), *[(0, 0)] * (a.ndim - 1)), mode="edge"), x)
+
+
+def _split(x: Any, size: int) -> Any:
+    count = -(-length(x) // size)
+    return jax.tree.map(lambda a: a.reshape(count, size, *a.shape[1:]), _pad(x, count * size))
+
+
+def _chunked(prepare: Prepare, x: Any, size: int) -> Any:
+    n = length(x)
+    if size >= n:
+        return prepare(x)
+    chunks = jax.lax.map(prepare, _split(x, size))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], chunks)
+
+
+def _join_columns(blocks: Array) -> Array:
+    """[blocks, n1, k, size, ...] to [n1, k, blocks·size, ...]."""
+    moved = jnp.moveaxis(blocks, 0, 2)
+    return moved.reshape(*moved.shape[:2], -1, *moved.shape[4:])

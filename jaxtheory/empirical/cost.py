@@ -1,0 +1,292 @@
+"""What each method costs, in flops and bytes, per leaf and in all; and the blocks that keep memory under a bound.
+
+Counts are of multiply-adds times two, for the whole call. They rank methods; they do not predict seconds.
+Source: Novak, Sohl-Dickstein, Schoenholz (2022), table 1.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import opt_einsum  # type: ignore[import-untyped]
+
+from jaxtheory.empirical.analysis import opened
+from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.outputs import Spec, directions
+from jaxtheory.empirical.structured import (
+    Group,
+    Portion,
+    Structure,
+    differentiated,
+    everything,
+    row_contraction,
+)
+
+# Never hold more than this unasked, and do not stream to save less than that.
+LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
+
+
+class Problem(NamedTuple):
+    """Sizes of one call."""
+
+    n1: int
+    n2: int
+    same: bool
+    itemsize: int
+    spec: Spec
+
+    @property
+    def examples(self) -> int:
+        """Examples whose derivatives are needed."""
+        return self.n1 if self.same else self.n1 + self.n2
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of examples, half of them when both inputs are one."""
+        return self.n1 * (self.n1 + 1) // 2 if self.same else self.n1 * self.n2
+
+    @property
+    def products(self) -> int:
+        """Pairs of directions, traced ones included."""
+        return self.spec.traced * self.spec.block
+
+
+class GroupCost(NamedTuple):
+    """One way to contract one group: flops an example and a pair; numbers held an example and a pair."""
+
+    strategy: str
+    example_flops: int | float
+    pair_flops: int | float
+    example_size: int | float
+    pair_size: int | float
+
+
+class MethodCost(NamedTuple):
+    """Flops and peak bytes of one method with its blocks."""
+
+    flops: float
+    bytes: float
+
+
+def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
+    """Keep rows apart, or sum them into the leaf's Jacobian first."""
+    rows, batch, inputs, outputs = group.sizes
+    o, leaf = directions(problem.spec), batch * inputs * outputs
+    gram = rows**2 * batch * (1 if group.kind == "gather" else 2 * inputs)
+    flops, largest = _row_path(group, problem)
+    held = rows * batch * (o * outputs + (1 if group.kind == "gather" else inputs))
+    apart = GroupCost("rows", 0, gram + flops, held, largest + rows**2 * batch)
+    summed = GroupCost("jacobian", 2 * o * rows * leaf, 2 * problem.products * leaf, o * leaf, problem.spec.block)
+    return apart, summed
+
+
+def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
+    """Flops and largest intermediate of the row contraction, a pair, at a block of 8 by 8."""
+    rows, batch, _, outputs = group.sizes
+    spec, n = problem.spec, 8
+    if rows == batch == 1:
+        return 2.0 * problem.products * outputs + spec.block, 2.0 * spec.block
+    g = (n, spec.traced, spec.kept, rows, batch, outputs)
+    path = opt_einsum.contract_path(row_contraction(group, spec), (n, n, rows, rows, batch), g, g, shapes=True)[1]
+    return float(path.opt_cost) / n**2, float(path.largest_intermediate) / n**2
+
+
+def choose(group: Group, problem: Problem) -> GroupCost:
+    """The strategy with fewer flops in the whole call."""
+    return min(
+        group_costs(group, problem), key=lambda c: problem.examples * c.example_flops + problem.pairs * c.pair_flops
+    )
+
+
+def strategies(found: Structure, problem: Problem) -> dict[Group, str]:
+    """The cheaper strategy of every group."""
+    return {group: choose(group, problem).strategy for leaf in found.leaves for group in leaf.groups}
+
+
+def forward_flops(jaxpr: Any) -> float:
+    """Flops of one evaluation: products counted, everything else one flop an entry; loops as often as they turn."""
+    body, _ = opened(jaxpr)
+    return float(sum(_equation_flops(equation) for equation in body.eqns))
+
+
+def _equation_flops(equation: Any) -> float:
+    name, params = equation.primitive.name, equation.params
+    out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
+    if name == "dot_general":
+        (contract, _), _ = params["dimension_numbers"]
+        return 2 * out * float(math.prod(equation.invars[0].aval.shape[d] for d in contract))
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        return 2 * out * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+    inner = [v for v in params.values() if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
+    if name == "cond":
+        return max(forward_flops(branch) for branch in params["branches"])
+    if inner:
+        return params.get("length", 1) * sum(forward_flops(j) for j in inner)
+    return out
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """Entries of a leaf."""
+    return math.prod(shape)
+
+
+def differentiated_size(found: Structure) -> int:
+    """Entries of the leaves whose Jacobian is taken as JAX takes it."""
+    pairs = zip(found.shapes, found.leaves, strict=True)
+    return sum(count(shape) for shape, leaf in pairs if leaf.rule in ("direct", "fallback"))
+
+
+def parameters(found: Structure) -> int:
+    """P, the number of parameters."""
+    return sum(math.prod(shape) for shape in found.shapes)
+
+
+def bound(found: Structure, problem: Problem) -> float:
+    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 48 MB and 1 GiB."""
+    jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
+    return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
+
+
+def working_bound(found: Structure, problem: Problem) -> float:
+    """What blocks are sized for: the model of memory leaves out small buffers, a fifth of the bound at most."""
+    return 0.8 * bound(found, problem)
+
+
+class Footprint(NamedTuple):
+    """Bytes held an example, needed while an example's factors are made (all, or one group's), and needed a pair."""
+
+    held: float
+    transient: float
+    alone: float
+    pair: float
+
+
+def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
+    """Bytes of one method, from the sizes of activations, factors and Jacobians."""
+    o, size, spec = directions(problem.spec), parameters(found), problem.spec
+    activations = found.findings.total + 3 * o * found.findings.largest
+    if method == "jacobian":
+        return _bytes(problem, o * size, o * size + activations, o * size + activations, 2 * spec.block)
+    if method == "products":
+        total = found.findings.total
+        return _bytes(problem, total, total + o * size, total + o * size, 2 * spec.block * spec.traced**2)
+    costs = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
+    direct = differentiated_size(found)
+    groups = [group for leaf in found.leaves for group in leaf.groups]
+    raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in groups if g.kind != "gather"]
+    held = o * direct + sum(c.example_size for c in costs)
+    transient = activations + held + sum(raw)
+    alone = activations + 2 * max(raw, default=0)
+    return _bytes(problem, held, transient, alone, 2 * spec.block + max((c.pair_size for c in costs), default=0))
+
+
+def _bytes(problem: Problem, *sizes: int | float) -> Footprint:
+    return Footprint(*(float(problem.itemsize * size) for size in sizes))
+
+
+def tiles(cost: Footprint, problem: Problem, limit: float, strips: int | None = None) -> Tiles:
+    """The largest blocks whose factors and intermediates stay under `limit`, the result itself not counted."""
+    n1, n2 = problem.n1, problem.n2
+    strips = min(n1, strips or (8 if n1 >= 512 else 4)) if problem.same else 1
+    for chunk in _halvings(max(n1, n2)):
+        found = Tiles(-(-n1 // strips), chunk, True)
+        if peak(cost, problem, found) <= limit:
+            return found
+    best = Tiles(1, 1, False)
+    for rows in _halvings(-(-n1 // 3) if problem.same else n1):
+        for chunk in _halvings(min(rows, n2)):
+            need = rows * cost.held + chunk * (cost.transient + cost.held) + rows * chunk * cost.pair
+            if need <= limit:
+                return Tiles(rows, chunk, False)
+    return best
+
+
+def _halvings(n: int) -> list[int]:
+    sizes = [n]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+class Schedule(NamedTuple):
+    """Blocks, the portions of the parameters that are swept one after another, and the peak bytes of temporaries."""
+
+    tiles: Tiles
+    portions: tuple[Portion, ...]
+    bytes: float
+
+
+def schedule(found: Structure, problem: Problem, method: str, limit: float) -> Schedule:
+    """Hold all factors if they fit; else hold those of one portion of the parameters at a time; else stream columns."""
+    cost, whole = footprint(found, problem, method), (everything(found),)
+    used = tiles(cost, problem, limit)
+    if method == "structured" and not used.cached:
+        share = 0.62 * limit
+        portions = _portions(found, problem, share)
+        lighter = cost._replace(held=share / problem.examples, transient=cost.alone)
+        split = tiles(lighter, problem, limit, strips=8)
+        if portions and split.cached and sum(p.sweeps for p in portions) < 2 * repeats(problem, used):
+            return Schedule(split, portions, peak(lighter, problem, split))
+    return Schedule(used, whole, peak(cost, problem, used))
+
+
+def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion, ...]:
+    """Portions whose factors for all examples stay under `held` bytes; none if a leaf cannot be cut that small."""
+    room = held / (problem.examples * problem.itemsize)
+    groups = [group for leaf in found.leaves for group in leaf.groups]
+    held_by = {group: choose(group, problem).example_size for group in groups}
+    small = tuple(group for group in groups if held_by[group] <= room / 4)
+    direct = tuple(differentiated(found))
+    rest = sum(held_by[g] for g in small) + directions(problem.spec) * differentiated_size(found)
+    cut = [_cut(group, held_by[group], room) for group in groups if group not in small]
+    if rest > room or any(portion is None for portion in cut):
+        return ()
+    return (Portion(small, direct), *(portion for portion in cut if portion is not None))
+
+
+def _cut(group: Group, size: float, room: float) -> Portion | None:
+    """One group, as few equal slices of its output channels as fit."""
+    outputs = group.sizes.outputs
+    widths = [w for w in range(outputs, 0, -1) if outputs % w == 0 and size * w / outputs <= room]
+    return Portion((group,), (), widths[0], outputs // widths[0]) if widths else None
+
+
+def peak(cost: Footprint, problem: Problem, used: Tiles) -> float:
+    """Bytes of temporaries of a call with these blocks, the result not counted."""
+    if used.cached:
+        # blocks are copied out of what is held; rows meet blocks of as many columns, or all of them
+        columns = used.rows if problem.same else problem.n2
+        copied = used.rows + (used.rows if problem.same else 0)
+        held = problem.examples + copied
+        return held * cost.held + used.columns * cost.transient + used.rows * columns * cost.pair
+    return used.rows * cost.held + used.columns * (cost.transient + cost.held) + used.rows * used.columns * cost.pair
+
+
+def repeats(problem: Problem, used: Tiles) -> float:
+    """How often the derivatives of an example are taken: columns again for every strip of rows."""
+    if used.cached:
+        return 1.0
+    strips = -(-problem.n1 // used.rows)
+    wide = strips // 2 + 1 if problem.same else -(-problem.n2 // used.rows)
+    return float((problem.n1 + strips * wide * used.rows) / problem.examples)
+
+
+def method_cost(
+    found: Structure, forward: float, problem: Problem, method: str, limit: float
+) -> tuple[MethodCost, Schedule]:
+    """Flops and bytes of a method as it would be scheduled."""
+    o, size = directions(problem.spec), parameters(found)
+    used = schedule(found, problem, method, limit)
+    again = repeats(problem, used.tiles)
+    if method == "products":
+        flops: float = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
+    elif method == "jacobian":
+        flops = again * problem.examples * (1 + 2 * o) * forward + 2 * problem.pairs * problem.products * size
+    else:
+        chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
+        direct = differentiated_size(found)
+        once = sum(p.sweeps for p in used.portions) * (1 + o) * forward + sum(c.example_flops for c in chosen)
+        flops = again * problem.examples * once + problem.pairs * (
+            2 * problem.products * direct + sum(c.pair_flops for c in chosen)
+        )
+    return MethodCost(float(flops), used.bytes), used

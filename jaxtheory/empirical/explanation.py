@@ -1,0 +1,111 @@
+"""What `ntk` would do: every parameter's rule, every method's flops and memory, as a table."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import PyTree
+
+from jaxtheory.empirical import cost
+from jaxtheory.empirical.kernel import Block, pick, plan
+from jaxtheory.empirical.outputs import Output, directions
+from jaxtheory.empirical.structured import Leaf
+from jaxtheory.empirical.validation import check_function
+
+
+class Row(NamedTuple):
+    """One parameter leaf: its rule, where it enters, and its cost.
+
+    The rule is "structured", "merged" (a bias, with its layer), "direct", "fallback" or "unused".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rule: str
+    detail: str
+    flops: float
+    bytes: float
+
+
+class Explanation(NamedTuple):
+    """The table of `explain`; `str` of it is what is printed."""
+
+    rows: tuple[Row, ...]
+    methods: dict[str, cost.MethodCost]
+    chosen: str
+    rows_per_block: int
+    columns_per_block: int
+    sweeps: int
+    bound: float
+
+    @property
+    def fallbacks(self) -> tuple[Row, ...]:
+        """Leaves contracted by their explicit Jacobian because no rule knows them."""
+        return tuple(row for row in self.rows if row.rule == "fallback")
+
+    def __str__(self) -> str:
+        lines = [f"{'parameter':<28}{'shape':<18}{'rule':<12}{'flops':>10}{'bytes':>10}  detail"]
+        lines += [
+            f"{r.name:<28}{'x'.join(map(str, r.shape)) or '-':<18}{r.rule:<12}{r.flops:>10.1e}{r.bytes:>10.1e}  {r.detail}"
+            for r in self.rows
+        ]
+        lines += [""] + [f"{name:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes" for name, c in self.methods.items()]
+        block = f"blocks of {self.rows_per_block} by {self.columns_per_block}, {self.sweeps} sweep(s)"
+        return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
+
+
+def explain(
+    f: Callable[[Any, Any], Any],
+    params: PyTree,
+    x1: PyTree,
+    x2: PyTree | None = None,
+    *,
+    output: Output = "full",
+    method: str = "auto",
+    block: Block = None,
+) -> Explanation:
+    """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
+
+    Returns:
+        `Explanation`; print it for the table. A "fallback" row says in `detail` what was not understood; a "direct" row
+        is a parameter that enters by elementwise linear operations and whose Jacobian is no larger than a cotangent.
+
+    Cost: one trace of f; nothing is computed.
+
+    >>> import jax.numpy as jnp
+    >>> table = explain(lambda w, x: jnp.tanh(x @ w["a"]) @ w["b"], {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 1))},
+    ...                 jnp.ones((4, 2)))
+    >>> table.chosen, [row.rule for row in table.rows], len(table.fallbacks)
+    ('structured', ['structured', 'structured'], 0)
+    """
+    check_function(f, params, x1, x2)
+    found, problem, forward = plan(f, params, x1, x2, output)
+    limit = cost.working_bound(found, problem)
+    methods = {
+        m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")
+    }
+    chosen, schedule = pick(found, problem, forward, method, block)
+    names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    table = zip(names, found.shapes, found.leaves, strict=True)
+    rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
+    return Explanation(
+        rows, methods, chosen, *schedule.tiles[:2], sum(p.sweeps for p in schedule.portions), cost.bound(found, problem)
+    )
+
+
+def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
+    if leaf.rule != "factored":
+        size = 0 if leaf.rule in ("unused", "merged") else cost.count(shape)
+        flops, held = 2 * problem.pairs * problem.products * size, directions(problem.spec) * size
+        return Row(name, shape, leaf.rule, leaf.reason, float(flops), float(problem.examples * held * problem.itemsize))
+    costs = [cost.choose(group, problem) for group in leaf.groups]
+    work = sum(problem.examples * c.example_flops + problem.pairs * c.pair_flops for c in costs)
+    stored = sum(c.example_size for c in costs) * problem.examples * problem.itemsize
+    uses = [
+        f"{g.kind} x{len(g.paths)}, {g.sizes.rows} rows, {_order(c)}" for g, c in zip(leaf.groups, costs, strict=True)
+    ]
+    return Row(name, shape, "structured", "; ".join(uses), float(work), float(stored))
+
+
+def _order(chosen: cost.GroupCost) -> str:
+    return "rows apart" if chosen.strategy == "rows" else "rows summed first"

@@ -1,0 +1,180 @@
+"""The empirical neural tangent kernel of any differentiable function, and it as a kernel function."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
+
+from jaxtheory.checks import require
+from jaxtheory.empirical import blocks, cost, jacobian, products, structured
+from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.outputs import Output, finish, output_spec
+from jaxtheory.empirical.validation import check_function, check_method, check_while
+
+Function = Callable[[Any, Any], Any]
+Block = int | tuple[int, int] | None
+
+
+def ntk(
+    f: Function,
+    params: PyTree,
+    x1: PyTree,
+    x2: PyTree | None = None,
+    *,
+    output: Output = "full",
+    method: str = "auto",
+    block: Block = None,
+    mesh: Mesh | None = None,
+) -> Float[Array, "n1 n2 *outputs"]:
+    r"""The empirical neural tangent kernel of f at params.
+
+        Θ(x, x')_kl = Σ_p ∂f_k(x)/∂θ_p ∂f_l(x')/∂θ_p
+
+    Args:
+        f: `f(params, x) -> outputs`, outputs of any shape with the examples first, each of its own example alone.
+        params: any pytree of floating-point arrays.
+        x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work.
+        output: "full" keeps both outputs, [n1, n2, *out, *out]; "trace" is the mean of Θ_kk over outputs, [n1, n2];
+            "diagonal" is Θ_kk, [n1, n2, *out]; "sum-of-logits" is the kernel of o^(−1/2) Σ_k f_k, [n1, n2]; a tuple of
+            output axes means the mean of the diagonal over these axes, the others kept twice.
+        method: "jacobian", "products", "structured", or "auto", the one with fewest flops by the cost model.
+        block: examples a block, or (rows, columns); by default so that temporaries stay under `cost.bound`.
+        mesh: rows of the kernel are spread over all devices of this mesh.
+
+    Raises:
+        ValueError: f has no batch axis, or is not differentiable in params, or params has integers, or block does not fit.
+
+    Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
+    Memory: the result and, without `block`, temporaries of at most max(48 MB, n·o·P·itemsize/4), never over 1 GiB, as
+    far as the model of `explain` goes.
+    Differentiable in params and x in forward mode; in reverse mode too.
+    Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
+
+    >>> f = lambda w, x: x @ w
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> print(ntk(f, jnp.ones((2, 1)), x, output="trace"))
+    [[ 5. 11.]
+     [11. 25.]]
+    """
+    check_method(method, mesh)
+    check_function(f, params, x1, x2)
+    if mesh is not None:
+        mesh, (params, x1, x2) = blocks.everywhere(mesh, (params, x1, x2))
+    return _ntk(f, params, x1, x2, output, method, block, mesh)
+
+
+def kernel_fn(
+    f: Function, params: PyTree, output: Output = "trace", **options: Any
+) -> Callable[..., Float[Array, "n1 n2 *outputs"]]:
+    """The kernel function `kernel(x1, x2=None)` of f at params; `options` as in `ntk`.
+
+    >>> kernel = kernel_fn(lambda w, x: x @ w, jnp.ones((2, 1)))
+    >>> print(kernel(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]])))
+    [[11.]]
+    """
+
+    def kernel(x1: PyTree, x2: PyTree | None = None) -> Array:
+        return ntk(f, params, x1, x2, output=output, **options)
+
+    return kernel
+
+
+def plan(
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, output: Output
+) -> tuple[structured.Structure, cost.Problem, float]:
+    """How each parameter enters f, the sizes of the call, and the flops of one forward pass."""
+    found = structured.structure(f, params, x1)
+    check_while(found.findings)
+    spec = output_spec(output, found.out_shape)
+    n1 = blocks.length(x1)
+    itemsize = max(jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params))
+    problem = cost.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
+    return found, problem, cost.forward_flops(found.findings.plan.jaxpr)
+
+
+def pick(
+    found: structured.Structure, problem: cost.Problem, forward: float, method: str, block: Block
+) -> tuple[str, cost.Schedule]:
+    """The method and how it is scheduled."""
+    limit = cost.working_bound(found, problem)
+    costs = {m: cost.method_cost(found, forward, problem, m, limit) for m in ("structured", "jacobian", "products")}
+    # structured flops are matrix products; the others' run through batched backward passes at a fraction of the speed
+    weights = {"structured": 1, "jacobian": 2, "products": 2}
+    name = min(costs, key=lambda m: weights[m] * costs[m][0].flops) if method == "auto" else method
+    if block is None:
+        return name, costs[name][1]
+    rows, columns = (block, block) if isinstance(block, int) else block
+    fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
+    require(fits, "block", block, f"lie within the {problem.n1} by {problem.n2} examples", "pass a smaller block")
+    given = Tiles(rows, columns, False)
+    needed = cost.peak(cost.footprint(found, problem, name), problem, given)
+    return name, cost.Schedule(given, (structured.everything(found),), needed)
+
+
+@partial(jax.jit, static_argnames=("f", "output", "method", "block", "mesh"))
+def _ntk(
+    f: Function, params: PyTree, x1: Any, x2: Any, output: Output, method: str, block: Block, mesh: Mesh | None
+) -> Array:
+    found, problem, forward = plan(f, params, x1, x2, output)
+    name, schedule = pick(found, problem, forward, method, block)
+    if mesh is not None:
+        # traced anew on each device: a jaxpr remembers the mesh it was traced under
+        make = partial(_method, name, problem, f, structured.everything(found), 0)
+        return finish(problem.spec, blocks.sharded(make, params, x1, x2, schedule.tiles, mesh))
+    total: Any = None
+    for portion in schedule.portions:
+        sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found)
+        if portion.sweeps == 1:
+            total = sweep(0) if total is None else total + sweep(0)
+        else:
+            # a loop, so that one sweep's factors are gone before the next are made
+            total = _summed(sweep, total, portion.sweeps)
+    return finish(problem.spec, total)
+
+
+def _summed(sweep: Callable[[Any], Array], total: Array, sweeps: int) -> Array:
+    """`total` and the sum of all sweeps."""
+    return jax.lax.scan(lambda carry, i: (carry + sweep(i), None), total, jnp.arange(sweeps))[0]
+
+
+def _sweep(
+    name: str,
+    problem: cost.Problem,
+    f: Function,
+    portion: structured.Portion,
+    tiles: Tiles,
+    params: PyTree,
+    x1: Any,
+    x2: Any,
+    found: structured.Structure,
+    sweep: Any,
+) -> Array:
+    prepare, pair = _method(name, problem, f, portion, sweep, params, x1, found)
+    if x2 is None:
+        return blocks.symmetric(prepare, pair, x1, tiles)
+    return blocks.rectangle(prepare, pair, x1, x2, tiles)
+
+
+def _method(
+    name: str,
+    problem: cost.Problem,
+    f: Function,
+    portion: structured.Portion,
+    sweep: Any,
+    params: PyTree,
+    x: PyTree,
+    found: structured.Structure | None = None,
+) -> tuple[blocks.Prepare, blocks.Pair]:
+    spec = problem.spec
+    if name == "jacobian":
+        return partial(jacobian.prepare, f, params, spec), partial(jacobian.pair, spec)
+    if name == "products":
+        return lambda x: x, partial(products.tile, f, params, spec)
+    found = structured.structure(f, params, x) if found is None else found
+    chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
+    prepare = partial(structured.prepare, found, chosen, spec, leaves, portion, sweep)
+    return prepare, partial(structured.pair, chosen, spec, portion)

@@ -1,0 +1,76 @@
+"""Which entries of the o-by-o block of each pair of examples a kernel keeps."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxtheory.checks import require
+
+Output = str | tuple[int, ...]
+
+
+class Spec(NamedTuple):
+    """Output directions in rows of `traced` times `kept` cotangents; `paired` keeps only equal ones."""
+
+    shape: tuple[int, ...]
+    traced: int
+    kept: int
+    kept_shape: tuple[int, ...]
+    order: tuple[int, ...]
+    paired: bool
+    summed: bool
+
+    @property
+    def letters(self) -> str:
+        """The second example's letter for the kept directions."""
+        return "k" if self.paired else "l"
+
+    @property
+    def block(self) -> int:
+        """Numbers a pair of examples."""
+        return self.kept if self.paired else self.kept**2
+
+
+def output_spec(output: Output, shape: tuple[int, ...]) -> Spec:
+    """Read `output` for a network whose single output has shape `shape`.
+
+    Raises:
+        ValueError: an unknown name, or an axis the output does not have.
+    """
+    names = ("full", "trace", "diagonal", "sum-of-logits")
+    known = output in names if isinstance(output, str) else all(-len(shape) <= axis < len(shape) for axis in output)
+    require(known, "output", output, f"be one of {names} or axes of an output of shape {shape}", "choose one of these")
+    everything = tuple(range(len(shape)))
+    traced = {"trace": everything}.get(output, ()) if isinstance(output, str) else output
+    traced = tuple(sorted(axis % len(shape) for axis in traced)) if traced else ()
+    kept = tuple(axis for axis in everything if axis not in traced)
+    counts = [math.prod(shape[axis] for axis in axes) for axes in (traced, kept)]
+    if output == "sum-of-logits":
+        return Spec(shape, 1, 1, (), everything, False, True)
+    kept_shape = tuple(shape[axis] for axis in kept)
+    return Spec(shape, counts[0], counts[1], kept_shape, (*traced, *kept), output == "diagonal", False)
+
+
+def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions ..."]:
+    """The directions as cotangents of one example's output, those traced over first."""
+    o = math.prod(spec.shape)
+    if spec.summed:
+        return jnp.full((1, *spec.shape), o**-0.5, dtype)
+    basis = jnp.eye(o, dtype=dtype).reshape(o, *spec.shape)
+    index = jnp.arange(o).reshape(spec.shape).transpose(spec.order).ravel()
+    return basis[index]
+
+
+def directions(spec: Spec) -> int:
+    """Backward passes an example."""
+    return spec.traced * spec.kept
+
+
+def finish(spec: Spec, block: Array) -> Array:
+    """From [n1, k, n2, l] (or [n1, k, n2]) to [n1, n2, *kept, *kept], the trace turned into a mean."""
+    scaled = block / spec.traced
+    if spec.paired:
+        return scaled.transpose(0, 2, 1).reshape(block.shape[0], block.shape[2], *spec.kept_shape)
+    return scaled.transpose(0, 2, 1, 3).reshape(block.shape[0], block.shape[2], *spec.kept_shape, *spec.kept_shape)

@@ -1,0 +1,213 @@
+r"""Where a parameter enters linearly: one rule a primitive, giving its Jacobian as a sum of outer products.
+
+For the view W of a parameter used in y = e(a, W), an example's Jacobian is, with cotangents g_k = ∂f_k/∂y,
+
+    J_k[b, c, f] = Σ_r a[r, b, c] g_k[r, b, f]
+
+where c runs over the axes of W that the primitive contracts with its input, f over those it hands to its output, b over
+those it does both with (batch axes, groups, turns of a scan over stacked layers), and r over the places where W is used
+(tokens, pixels, turns of a loop). A rule returns `a` and `g` in that layout; nothing here forms J.
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxtheory.empirical.views import View
+
+
+class Use(NamedTuple):
+    """One equation in which a view enters linearly: how to read it, and the sizes of its factored Jacobian."""
+
+    kind: str
+    view: View
+    operand: int
+    loops: tuple[int, ...]
+    params: Any
+    other: jax.ShapeDtypeStruct
+    out: jax.ShapeDtypeStruct
+
+    @property
+    def role(self) -> tuple[Any, ...]:
+        """Uses of one leaf with equal roles add up row by row."""
+        spec = self.params
+        names = (spec.batch, spec.contract, spec.free) if self.kind == "dot_general" else ()
+        taps = self.view.axes if self.kind == "conv_general_dilated" else ()
+        groups = spec["feature_group_count"] if self.kind == "conv_general_dilated" else 1
+        numbers = _conv_spec(spec) if self.kind == "conv_general_dilated" else ()
+        bound = tuple(axis for _, axis in self.view.bound)
+        return (self.kind, self.view.chain, names, taps, groups, numbers, bound)
+
+
+class DotSpec(NamedTuple):
+    """Dimension numbers of a dot_general seen from the parameter: base axes, and the dimensions of the other operand."""
+
+    batch: tuple[int, ...]
+    contract: tuple[int, ...]
+    free: tuple[int, ...]
+    other_batch: tuple[int, ...]
+    other_contract: tuple[int, ...]
+    other_free: tuple[int, ...]
+
+
+class Sizes(NamedTuple):
+    """Extents of the factored Jacobian of one use."""
+
+    rows: int
+    batch: int
+    inputs: int
+    outputs: int
+
+
+def dot_spec(params: dict[str, Any], operand: int, view: View, other_rank: int) -> DotSpec:
+    """Read a dot_general whose operand number `operand` is the parameter; axes sorted so that roles compare."""
+    (lhs_c, rhs_c), (lhs_b, rhs_b) = params["dimension_numbers"]
+    mine, yours = ((lhs_c, lhs_b), (rhs_c, rhs_b)) if operand == 0 else ((rhs_c, rhs_b), (lhs_c, lhs_b))
+    contract = sorted(zip((view.axes[i] for i in mine[0]), yours[0], strict=True))
+    batch = tuple(zip((view.axes[i] for i in mine[1]), yours[1], strict=True))
+    free = tuple(axis for i, axis in enumerate(view.axes) if i not in (*mine[0], *mine[1]))
+    other_free = tuple(i for i in range(other_rank) if i not in (*yours[0], *yours[1]))
+    return DotSpec(
+        tuple(a for a, _ in batch),
+        tuple(a for a, _ in contract),
+        free,
+        tuple(int(d) for _, d in batch),
+        tuple(int(d) for _, d in contract),
+        other_free,
+    )
+
+
+def sizes(use: Use) -> Sizes:
+    """Rows, batch, inputs and outputs of a use, loops included."""
+    bound = {loop for loop, _ in use.view.bound}
+    rows = math.prod(n for i, n in enumerate(use.loops) if i not in bound)
+    batch = math.prod(n for i, n in enumerate(use.loops) if i in bound)
+    if use.kind == "dot_general":
+        shape, spec = use.other.shape, use.params
+        own = [math.prod(shape[d] for d in dims) for dims in (spec.other_free, spec.other_batch, spec.other_contract)]
+        return Sizes(rows * own[0], batch * own[1], own[2], use.out.size // (own[0] * own[1]))
+    if use.kind == "conv_general_dilated":
+        groups, out_features = (
+            use.params["feature_group_count"],
+            use.out.shape[use.params["dimension_numbers"].out_spec[1]],
+        )
+        inputs = math.prod(use.view.shape) // out_features
+        return Sizes(rows * (use.out.size // out_features), batch * groups, inputs, out_features // groups)
+    row_count = math.prod(use.other.shape[:-1])
+    return Sizes(rows * row_count, batch, use.view.shape[0], use.out.size // row_count)
+
+
+def bias_shape(use: Use) -> tuple[int, ...]:
+    """The shape a bias of this use has: the use's output, with extent one along the rows."""
+    shape = use.out.shape
+    if use.kind == "conv_general_dilated":
+        feature = use.params["dimension_numbers"].out_spec[1]
+        return tuple(n if d == feature else 1 for d, n in enumerate(shape))
+    batch, rows = len(use.params.batch), len(use.params.other_free)
+    first = batch if use.operand == 1 else len(shape) - rows
+    return tuple(1 if first <= d < first + rows else n for d, n in enumerate(shape))
+
+
+def factors(use: Use, other: Array, cotangent: Array, bias: Array | None = None) -> tuple[Array, Array]:
+    """The factored Jacobian of one use in one example.
+
+    Args:
+        use: the equation.
+        other: its other operand, with the loops' axes in front.
+        cotangent: o cotangents of its output: [o, loops, output shape].
+        bias: the factor of a bias that shares the cotangent, [loops], which becomes one more input.
+
+    Returns:
+        a [rows, batch, inputs] (for a gather the indices, [rows]) and g [o, rows, batch, outputs].
+    """
+    depth, size = len(use.loops), sizes(use)
+    read = {"dot_general": _read_dot, "conv_general_dilated": _read_conv, "gather": _read_gather}[use.kind]
+    a, g = read(use, other.reshape(-1, *other.shape[depth:]), cotangent.reshape(-1, *use.out.shape))
+    if bias is not None:
+        ones = jnp.broadcast_to(bias.reshape(-1, 1, 1, 1).astype(a.dtype), (*a.shape[:3], 1))
+        a = jnp.concatenate([a, ones], axis=-1)
+    a = a.reshape(*use.loops, *a.shape[1:])
+    g = g.reshape(cotangent.shape[0], *use.loops, *g.shape[1:])
+    bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
+    free = [loop for loop in range(depth) if loop not in bound]
+    if use.kind == "gather":
+        return a.reshape(size.rows), g.reshape(-1, size.rows, 1, size.outputs)
+    # own axes of a and g now read [rows, batch, inputs or outputs]
+    a = a.transpose(*free, depth, *bound, depth + 1, depth + 2)
+    g = g.transpose(0, *(1 + i for i in free), depth + 1, *(1 + i for i in bound), depth + 2, depth + 3)
+    return a.reshape(size.rows, size.batch, -1), g.reshape(-1, size.rows, size.batch, size.outputs)
+
+
+def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
+    spec, own = use.params, sizes(use._replace(loops=(), view=use.view._replace(bound=())))
+    a = a.transpose(0, *(1 + d for d in (*spec.other_free, *spec.other_batch, *spec.other_contract)))
+    g = g.reshape(-1, own.batch, *((own.outputs, own.rows) if use.operand == 0 else (own.rows, own.outputs)))
+    g = g.transpose(0, 3, 1, 2) if use.operand == 0 else g.transpose(0, 2, 1, 3)
+    return a.reshape(-1, own.rows, own.batch, own.inputs), g
+
+
+def _read_conv(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
+    params, numbers = use.params, use.params["dimension_numbers"]
+    own = sizes(use._replace(loops=(), view=use.view._replace(bound=())))
+    taps = tuple(use.view.shape[d] for d in numbers.rhs_spec[2:])
+    spatial = tuple(use.out.shape[d] for d in numbers.out_spec[2:])
+    merged = a.transpose(0, *(1 + d for d in numbers.lhs_spec)).reshape(
+        -1, *(a.shape[1 + d] for d in numbers.lhs_spec[1:])
+    )
+    patches = _patches(merged, taps, spatial, params)
+    patches = patches.reshape(len(a), -1, *spatial, own.batch, own.inputs // math.prod(taps), math.prod(taps))
+    patches = patches.reshape(len(a), own.rows, own.batch, own.inputs)
+    g = g.transpose(0, 1 + numbers.out_spec[0], *(1 + d for d in numbers.out_spec[2:]), 1 + numbers.out_spec[1])
+    return patches, g.reshape(-1, own.rows, own.batch, own.outputs)
+
+
+def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: dict[str, Any]) -> Array:
+    """What each output pixel sees: [images, *spatial, channels, taps], by slices, one a tap."""
+    interior = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
+    ]
+    padded = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), (0, 0, 0), *interior])
+    strides = params["window_strides"]
+    slices = []
+    for tap in itertools.product(*map(range, taps)):
+        start = [t * d for t, d in zip(tap, params["rhs_dilation"], strict=True)]
+        stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, spatial, strides, strict=True)]
+        seen = lax.slice(padded, (0, 0, *start), (*padded.shape[:2], *stop), (1, 1, *strides))
+        slices.append(jnp.moveaxis(seen, 1, -1))
+    return jnp.stack(slices, axis=-1)
+
+
+def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:
+    rows = math.prod(use.other.shape[:-1])
+    indices = indices.reshape(-1, rows)
+    limit = use.view.shape[0] - 1
+    if use.params["mode"] == lax.GatherScatterMode.CLIP:
+        indices = jnp.clip(indices, 0, limit)
+    valid = (indices >= 0) & (indices <= limit)
+    g = _rows_first(use, g).reshape(-1, len(indices), rows, use.out.size // rows)
+    g = jnp.where(valid[None, :, :, None], g, jnp.zeros_like(g))
+    return indices, g.reshape(-1, rows, g.shape[-1])
+
+
+def _rows_first(use: Use, g: Array) -> Array:
+    offset = use.params["dimension_numbers"].offset_dims
+    rows = [i for i in range(len(use.out.shape)) if i not in offset]
+    return g.transpose(0, *(1 + i for i in rows), *(1 + i for i in offset))
+
+
+def _conv_spec(params: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(params["dimension_numbers"].rhs_spec)
+
+
+def reads_gather(params: dict[str, Any], view: View) -> bool:
+    """Whether a gather is a look-up of whole rows along the first axis, as embeddings do it."""
+    numbers = params["dimension_numbers"]
+    plain = not numbers.operand_batching_dims and not numbers.start_indices_batching_dims
+    rows = numbers.collapsed_slice_dims == (0,) and numbers.start_index_map == (0,)
+    return bool(plain and rows and tuple(params["slice_sizes"]) == (1, *view.shape[1:]) and not view.bound)

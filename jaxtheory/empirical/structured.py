@@ -1,0 +1,232 @@
+r"""Structured derivatives: the kernel from inner products of inputs and of cotangents, leaf by leaf.
+
+Every use of a parameter gives its Jacobian in factored form (`rules`), J_k = Σ_r a_r ⊗ g_kr; for a pair of examples
+
+    Θ[i, k, j, l] = Σ_{r s b} (a_irb · a_jsb) (g_ikrb · g_jlsb)
+
+and for a dense layer (A1 A2ᵀ) ∘ (G1 G2ᵀ). Where rows r are many, summing them first, which forms that one leaf's
+Jacobian for the block at hand, is cheaper; `cost` chooses per leaf. Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array, PyTree
+
+from jaxtheory.empirical import views
+from jaxtheory.empirical.analysis import Event, Findings, Path, analyse
+from jaxtheory.empirical.interpreter import BIAS, run
+from jaxtheory.empirical.outputs import Spec, cotangents
+from jaxtheory.empirical.rules import Sizes, factors, sizes
+
+Function = Callable[..., Any]
+
+
+class Group(NamedTuple):
+    """Uses of one leaf whose factored Jacobians add up row by row."""
+
+    leaf: int
+    kind: str
+    paths: tuple[Path, ...]
+    sizes: Sizes
+    bias: int | None
+
+
+class Portion(NamedTuple):
+    """Groups and directly differentiated leaves treated together, `sweeps` times with `width` output channels each.
+
+    Kernels of disjoint channels add up. With one sweep all channels are taken (`width` is 0).
+    """
+
+    groups: tuple[Group, ...]
+    direct: tuple[int, ...]
+    width: int = 0
+    sweeps: int = 1
+
+
+class Leaf(NamedTuple):
+    """How one parameter leaf is treated: rule is "factored", "merged" (a bias), "direct", "fallback" or "unused"."""
+
+    rule: str
+    reason: str
+    groups: tuple[Group, ...]
+
+
+class Structure(NamedTuple):
+    """The program of one example, with every leaf's treatment."""
+
+    findings: Findings
+    leaves: tuple[Leaf, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    out_shape: tuple[int, ...]
+
+
+def one_example(f: Function, params: PyTree, x: Any) -> ClosedJaxpr:
+    """The jaxpr of f at a batch of one, seen as a function of the leaves and of one example."""
+    leaves, tree = jax.tree.leaves(params), jax.tree.structure(params)
+    shapes = [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
+
+    def single(leaves: list[Array], example: Any) -> Array:
+        return f(jax.tree.unflatten(tree, leaves), jax.tree.map(lambda a: a[None], example))[0]
+
+    return jax.make_jaxpr(single)(shapes, example)
+
+
+def structure(f: Function, params: PyTree, x: Any) -> Structure:
+    """Find how each parameter leaf enters f. Cost: one trace, no arithmetic."""
+    closed = one_example(f, params, x)
+    count = len(jax.tree.leaves(params))
+    shapes = tuple(v.aval.shape for v in closed.jaxpr.invars[:count])
+    findings = analyse(closed, count)
+    treated = [_treat(leaf, shapes[leaf], findings) for leaf in range(count)]
+    merged = {group.bias for leaf in treated for group in leaf.groups}
+    leaves = tuple(
+        Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated)
+    )
+    return Structure(findings, leaves, shapes, closed.jaxpr.outvars[0].aval.shape)
+
+
+def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
+    roles: dict[Any, list[Path]] = {}
+    for path, use in findings.uses.items():
+        if use.view.leaf == leaf:
+            roles.setdefault(use.role, []).append(path)
+    events = [event for event in findings.events if event.leaf == leaf]
+    events += [Event(leaf, "add", True) for other in findings.biases.values() if other == leaf]
+    if events:
+        small = math.prod(shape) <= findings.largest and all(event.linear for event in events)
+        names = ", ".join(sorted({event.primitive for event in events}))
+        return Leaf("direct", names, ()) if small and not roles else Leaf("fallback", f"enters {names}", ())
+    first = [findings.uses[paths[0]].view for paths in roles.values()]
+    meet = [(v, w) for i, v in enumerate(first) for w in first[:i] if not views.disjoint(shape, v, w)]
+    if meet:
+        return Leaf("fallback", "uses that read it along different axes", ())
+    groups = tuple(_group(leaf, tuple(paths), findings) for paths in roles.values())
+    return Leaf("factored" if groups else "unused", "", groups)
+
+
+def _group(leaf: int, paths: tuple[Path, ...], findings: Findings) -> Group:
+    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings)
+    total = each[0]._replace(rows=sum(s.rows for s in each), inputs=each[0].inputs + (bias is not None))
+    return Group(leaf, findings.uses[paths[0]].kind, paths, total, bias)
+
+
+def _shared_bias(paths: tuple[Path, ...], findings: Findings) -> int | None:
+    """The bias that follows every one of these uses, and nothing else."""
+    found = findings.biases.get(paths[0])
+    everywhere = {path for path, bias in findings.biases.items() if bias == found}
+    other = any(event.leaf == found for event in findings.events)
+    other = other or any(use.view.leaf == found for use in findings.uses.values())
+    return found if found is not None and everywhere == set(paths) and not other else None
+
+
+def differentiated(found: Structure) -> list[int]:
+    """Leaves whose Jacobian is taken as JAX takes it."""
+    return [i for i, leaf in enumerate(found.leaves) if leaf.rule in ("direct", "fallback")]
+
+
+def everything(found: Structure) -> Portion:
+    """All groups, whole, and all directly differentiated leaves."""
+    return Portion(tuple(g for leaf in found.leaves for g in leaf.groups), tuple(differentiated(found)))
+
+
+def prepare(
+    found: Structure,
+    strategies: dict[Group, str],
+    spec: Spec,
+    leaves: list[Array],
+    portion: Portion,
+    sweep: Any,
+    x: Any,
+) -> dict[str, list[Any]]:
+    """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
+
+    Returns:
+        "factored": (a, g) pairs, [n, rows, batch, inputs] and [n, t, k, rows, batch, outputs]; "jacobian":
+        [n, t, k, entries] for groups whose rows are summed at once and for leaves differentiated directly.
+    """
+    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, example))(x)
+
+
+def _example(
+    found: Structure,
+    strategies: dict[Group, str],
+    spec: Spec,
+    leaves: list[Array],
+    portion: Portion,
+    sweep: Any,
+    x: Any,
+) -> dict[str, list[Any]]:
+    uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
+    probes = {p: jnp.zeros((*use.loops, *use.out.shape), use.out.dtype) for p, use in uses.items()}
+
+    def program(probes: Any, chosen: list[Array]) -> tuple[Array, Any]:
+        values = list(leaves)
+        for i, value in zip(portion.direct, chosen, strict=True):
+            values[i] = value
+        inputs = [*values, *jax.tree.leaves(x)]
+        outs, _, kept = run(found.findings.plan, inputs, [None] * len(inputs), probes, uses)
+        return outs[0], kept
+
+    out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
+    g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype))
+    shape = (spec.traced, spec.kept)
+    factored, reduced = [], [j.reshape(*shape, -1) for j in jacobians]
+    for group in portion.groups:
+        ones = [None if group.bias is None else kept[(*p, BIAS)] for p in group.paths]
+        pairs = [factors(uses[p], kept[p], g[p], bias) for p, bias in zip(group.paths, ones, strict=True)]
+        a = jnp.concatenate([a for a, _ in pairs])
+        h = jnp.concatenate([h for _, h in pairs], axis=1)
+        if portion.width:
+            h = jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)
+        if strategies[group] == "rows":
+            factored.append((a, h.reshape(*shape, *h.shape[1:])))
+        else:
+            reduced.append(_summed(group, a, h).reshape(*shape, -1))
+    return {"factored": factored, "jacobian": [jnp.concatenate(reduced, axis=-1)] if reduced else []}
+
+
+def _summed(group: Group, a: Array, g: Array) -> Array:
+    """The Jacobian of one group in one example: Σ_r a_r ⊗ g_r."""
+    if group.kind == "gather":
+        zero = jnp.zeros((g.shape[0], group.sizes.inputs, g.shape[-1]), g.dtype)
+        return zero.at[:, a].add(g[:, :, 0])
+    return jnp.einsum("rbc,orbf->obcf", a.astype(g.dtype), g, precision="highest")
+
+
+def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any, second: Any) -> Array:
+    """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel from the factors of two sets of examples."""
+    groups = [group for group in portion.groups if strategies[group] == "rows"]
+    last = spec.letters if not spec.paired else ""
+    total: Any = 0
+    for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):
+        total = total + jnp.einsum(f"itkp,jt{spec.letters}p->ikj{last}", j1, j2, precision="highest")
+    for group, (a1, g1), (a2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
+        total = total + _contract(group, spec, a1, g1, a2, g2)
+    return total
+
+
+def _contract(group: Group, spec: Spec, a1: Array, g1: Array, a2: Array, g2: Array) -> Array:
+    last = spec.letters if not spec.paired else ""
+    if group.kind == "gather":
+        gram = (a1[:, None, :, None] == a2[None, :, None, :]).astype(g1.dtype)[..., None]
+    else:
+        gram = jnp.einsum("irbc,jsbc->ijrsb", a1, a2, precision="highest").astype(g1.dtype)
+    if group.sizes.rows == 1 and group.sizes.batch == 1:
+        other = jnp.einsum(
+            f"itkf,jt{spec.letters}f->ikj{last}", g1[..., 0, 0, :], g2[..., 0, 0, :], precision="highest"
+        )
+        return other * (gram[:, None, :, 0, 0, 0] if spec.paired else gram[:, None, :, 0, 0, 0, None])
+    return jnp.einsum(
+        f"ijrsb,itkrbf,jt{spec.letters}sbf->ikj{last}", gram, g1, g2, precision="highest", optimize="optimal"
+    )
+
+
+def row_contraction(group: Group, spec: Spec) -> str:
+    """The einsum of `_contract`, for the cost model."""
+    return f"ijrsb,itkrbf,jt{spec.letters}sbf->ikj{'' if spec.paired else spec.letters}"

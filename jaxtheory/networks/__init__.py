@@ -1,0 +1,24 @@
+"""Plain init/apply networks with the abc family of parameterizations, used by every room.
+
+>>> import jax, jax.numpy as jnp
+>>> net = multilayer(3, 64, 1, abc=mup(2), activation=jnp.tanh)
+>>> net.apply(net.init(jax.random.key(0)), jnp.ones((2, 3))).shape
+(2, 1)
+"""
+
+from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, ntk, shifted, standard
+from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer
+
+__all__ = [
+    "ABC",
+    "Activation",
+    "Layer",
+    "Multilayer",
+    "feature_exponent",
+    "mean_field",
+    "multilayer",
+    "mup",
+    "ntk",
+    "shifted",
+    "standard",
+]
