@@ -1,7 +1,8 @@
 """A pass over the jaxpr of one example that finds every equation in which a parameter enters linearly.
 
 The pass follows each parameter leaf as a `View` through rearrangements and scalar factors, into jit, remat, custom
-rules, cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program is
+rules, cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program
+is
 run again with probes on the outputs of those uses. Everything else is left as JAX has it.
 """
 

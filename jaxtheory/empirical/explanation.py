@@ -46,7 +46,8 @@ class Explanation(NamedTuple):
     def __str__(self) -> str:
         lines = [f"{'parameter':<28}{'shape':<18}{'rule':<12}{'flops':>10}{'bytes':>10}  detail"]
         lines += [
-            f"{r.name:<28}{'x'.join(map(str, r.shape)) or '-':<18}{r.rule:<12}{r.flops:>10.1e}{r.bytes:>10.1e}  {r.detail}"
+            f"{r.name:<28}{'x'.join(map(str, r.shape)) or '-':<18}{r.rule:<12}"
+            f"{r.flops:>10.1e}{r.bytes:>10.1e}  {r.detail}"
             for r in self.rows
         ]
         lines += [""] + [f"{name:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes" for name, c in self.methods.items()]

@@ -46,7 +46,7 @@ def ntk(
         mesh: rows of the kernel are spread over all devices of this mesh.
 
     Raises:
-        ValueError: f has no batch axis, or is not differentiable in params, or params has integers, or block does not fit.
+        ValueError: f has no batch axis, or is not differentiable in params; integer params; a block that does not fit.
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
     Memory: the result and, without `block`, temporaries of at most max(48 MB, n·o·P·itemsize/4), never over 1 GiB, as

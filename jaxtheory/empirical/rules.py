@@ -45,7 +45,7 @@ class Use(NamedTuple):
 
 
 class DotSpec(NamedTuple):
-    """Dimension numbers of a dot_general seen from the parameter: base axes, and the dimensions of the other operand."""
+    """Dimension numbers of a dot_general seen from the parameter: base axes, and dimensions of the other operand."""
 
     batch: tuple[int, ...]
     contract: tuple[int, ...]

@@ -5,7 +5,8 @@ Every use of a parameter gives its Jacobian in factored form (`rules`), J_k = Σ
     Θ[i, k, j, l] = Σ_{r s b} (a_irb · a_jsb) (g_ikrb · g_jlsb)
 
 and for a dense layer (A1 A2ᵀ) ∘ (G1 G2ᵀ). Where rows r are many, summing them first, which forms that one leaf's
-Jacobian for the block at hand, is cheaper; `cost` chooses per leaf. Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
+Jacobian for the block at hand, is cheaper; `cost` chooses per leaf.
+Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
 """
 
 import math
