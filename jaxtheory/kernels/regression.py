@@ -61,7 +61,7 @@ def fit(
         solver: "cholesky" holds K; "cg" holds n · rank numbers; "eigenpro" holds n · rank; "auto" is Cholesky up to
             10,000 points and conjugate gradients beyond.
         centres: m points; the solver is then Falkon's.
-        preconditioner, rank: of conjugate gradients; rank defaults to min(n, 10 √n), for EigenPro min(n / 2, 160).
+        preconditioner, rank: of conjugate gradients; rank defaults to min(n, 6 √n), for EigenPro min(n / 2, 160).
         tolerance: a residual above it is not OK; √ε of the dtype by default.
         max_iterations: of conjugate gradients, or epochs of EigenPro.
         block: rows and columns of the blocks in which K is evaluated.
@@ -210,7 +210,8 @@ def _preconditioner(
 ) -> Float[Array, "n r"] | None:
     if name == "none":
         return None
-    columns = min(x.shape[0], int(10 * x.shape[0] ** 0.5)) if rank is None else rank
+    # its set-up, ~6 n r² flops, is then some seven products with K; 2 √n to 10 √n cost up to twice as much in all
+    columns = min(x.shape[0], int(6 * x.shape[0] ** 0.5)) if rank is None else rank
     return (
         rpcholesky(kernel, x, columns, key) if name == "rpcholesky" else nystrom(kernel, x, columns, key, block=block)
     )

@@ -153,22 +153,17 @@ def eigenpro(
     >>> bool(jnp.abs(kernel(x, x) @ run.solution + 0.1 * run.solution - 1).max() < 1e-3)
     True
     """
-    n, order = x.shape[0], jax.random.permutation(key, x.shape[0])
-    chosen = order[:subsample]
-    corner = kernel(x[chosen], x[chosen]) + ridge * jnp.eye(subsample, dtype=y.dtype)
-    values, vectors = jnp.linalg.eigh((corner + corner.T) / 2)
-    level, top, vectors = values[-modes - 1], values[-modes:], vectors[:, -modes:]
-    damping = (1 - level / top) / top
-    beta = jnp.diagonal(corner).max()
-    rate = 1 / (beta + (batch - 1) * level / subsample)  # η/m
+    n = x.shape[0]
+    chosen = jax.random.permutation(key, n)[:subsample]
+    damped = _damped(kernel, x[chosen], ridge, modes, batch)
 
     def visit(state: tuple[Array, Array], members: Array) -> tuple[tuple[Array, Array], None]:
         alpha, squares = state
         rows = kernel(x[members], x)
         gradient = jnp.matmul(rows, alpha, precision="highest") + ridge * alpha[members] - y[members]
         cross = rows[:, chosen] + ridge * (members[:, None] == chosen[None]).astype(y.dtype)
-        lifted = vectors @ (damping[:, None] * (vectors.T @ (cross.T @ gradient)))
-        alpha = alpha.at[members].add(-rate * gradient).at[chosen].add(rate * lifted)
+        lifted = damped.vectors @ (damped.damping[:, None] * (damped.vectors.T @ (cross.T @ gradient)))
+        alpha = alpha.at[members].add(-damped.rate * gradient).at[chosen].add(damped.rate * lifted)
         return (alpha, squares + jnp.sum(gradient**2)), None
 
     def going(state: tuple[Array, Array, Array]) -> Array:
@@ -182,7 +177,25 @@ def eigenpro(
 
     start = (jnp.zeros_like(y), jnp.full((), jnp.inf, y.dtype), jnp.int32(0))
     alpha, _, epochs_done = jax.lax.while_loop(going, epoch, start)
-    return Iterates(alpha, epochs_done, ~(level > 0))
+    return Iterates(alpha, epochs_done, ~(damped.level > 0))
+
+
+class _Damped(NamedTuple):
+    """EigenPro's V, D, η/m and σ_{q+1}."""
+
+    vectors: Float[Array, "s q"]
+    damping: Float[Array, " q"]
+    rate: Float[Array, ""]
+    level: Float[Array, ""]
+
+
+def _damped(kernel: Any, sample: Array, ridge: Array, modes: int, batch: int) -> _Damped:
+    corner = kernel(sample, sample)
+    corner = corner + ridge * jnp.eye(sample.shape[0], dtype=corner.dtype)
+    values, vectors = jnp.linalg.eigh((corner + corner.T) / 2)
+    level, top = values[-modes - 1], values[-modes:]
+    rate = 1 / (jnp.diagonal(corner).max() + (batch - 1) * level / sample.shape[0])
+    return _Damped(vectors[:, -modes:], (1 - level / top) / top, rate, level)
 
 
 def _cholesky(matrix: Array) -> Array:

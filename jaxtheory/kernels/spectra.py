@@ -99,7 +99,9 @@ def lanczos_density(
     n = x.shape[0]
     require(2 <= order < n, "order", order, f"lie in 2..{n - 1}, below the number of points", "use a smaller order")
     require(probes >= 1, "probes", probes, "be at least 1", "use 8 for a standard error")
-    return _density(wrapped, x, key, order, probes, block)
+    # a Gram matrix is multiplied as it is: gathering its entries block by block would cost more than the product
+    matrix = None if callable(kernel) else wrapped(x, x)
+    return _density(wrapped, x, matrix, key, order, probes, block)
 
 
 def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -> Estimate:
@@ -115,14 +117,19 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
 
 
 @partial(jax.jit, static_argnames=("order", "probes", "block"))
-def _density(kernel: Any, x: Array, key: PRNGKeyArray, order: int, probes: int, block: int) -> SpectralDensity:
+def _density(
+    kernel: Any, x: Array, matrix: Array | None, key: PRNGKeyArray, order: int, probes: int, block: int
+) -> SpectralDensity:
     from matfree import decomp
 
     n, dtype = x.shape[0], jax.eval_shape(kernel, x[:1], x[:1]).dtype
     lanczos = decomp.tridiag_sym(order, reortho="full", custom_vjp=False)
 
+    def product(v: Array) -> Array:
+        return matvec(kernel, x, v, block) if matrix is None else jnp.matmul(matrix, v, precision="highest")
+
     def probe(start: Array) -> tuple[Array, Array]:
-        found = lanczos(lambda v: matvec(kernel, x, v, block), start / n**0.5)
+        found = lanczos(product, start / n**0.5)
         nodes, vectors = jnp.linalg.eigh(found.J_small)
         return nodes, n * vectors[0] ** 2
 

@@ -1,0 +1,55 @@
+"""The topic end to end on real digits, at a size for tests."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxtheory.lecture import kernel_regression, run
+
+TINY = kernel_regression.Config(
+    images=90, sizes=(5, 30), width=16, seeds=2, smoothness=(1,), circle_sizes=(8, 20), circle_seeds=3
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return run(kernel_regression.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
+
+
+def test_every_claim_is_measured_and_every_curve_kept(outcome):
+    names = {verdict.claim.name for verdict in outcome.verdicts}
+    assert names >= {"Laplace test", "NTK used", "finite NTK trace", "rate 1", "circle 1"}
+    assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
+    dataset = xr.open_zarr(outcome.dataset, consolidated=False)
+    assert dataset.test.sizes == {"seed": 2, "kernel": 4, "size": 2}
+    assert dataset.excess.sizes == {"s": 1, "circle_seed": 3, "circle_size": 2}
+
+
+def test_the_rate_does_not_depend_on_the_sizes(outcome):
+    """The slope is deterministic: −2/3 at s = 1, in the tiny configuration as in any other."""
+    rate = next(verdict for verdict in outcome.verdicts if verdict.claim.name == "rate 1")
+    assert rate.claim.predicted == pytest.approx(-2 / 3)
+    assert rate.holds
+
+
+@pytest.mark.parametrize("s", [1, 2])
+def test_the_spline_kernel_is_its_fourier_series(s, float64):
+    x = jnp.array([[0.0], [0.3], [0.8]])
+    k = np.arange(1, 200_001.0)
+    d = (np.asarray(x) - np.asarray(x).T)[..., None]
+    series = 1 + (2 * np.cos(2 * np.pi * k * d) * k ** (-2.0 * s)).sum(axis=-1)
+    # what is left of the series is at most 2 Σ_{k > K} k^(−2s)
+    assert np.abs(kernel_regression._SPLINES[s](x, x) - series).max() < 2 / k[-1] ** (2 * s - 1) + 1e-12
+
+
+def test_the_closed_form_is_the_limit_of_the_networks_kernel(float64):
+    """E[Θ̂] = Θ at any width: entries of one kernel of width m scatter by 2/√m around the limit (5 of them)."""
+    config = replace(TINY, width=16384)
+    x = jax.random.normal(jax.random.key(1), (4, 784), jnp.float64)
+    x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
+    functions = kernel_regression.kernel_functions(config)
+    assert jnp.abs(functions["finite NTK"](x, x) - functions["NTK"](x, x)).max() < 5 * 2 / 16384**0.5
