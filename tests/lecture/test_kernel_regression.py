@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtheory.lecture import kernel_regression, run
 
 TINY = kernel_regression.Config(
-    images=90, sizes=(5, 30), width=16, seeds=2, smoothness=(1,), circle_sizes=(8, 20), circle_seeds=3
+    images=90, sizes=(5, 9), width=16, seeds=2, smoothness=(1,), circle_sizes=(8, 20), circle_seeds=3
 )  # fmt: skip
 
 
