@@ -1,5 +1,6 @@
 """Run a point over a grid: block by block on all devices, chunk by chunk into a store that another call continues."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -10,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,12 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from jaxtheory.checks import require
-from jaxtheory.sweeps import axes, blocks, contract, outputs, store
+from jaxtheory.sweeps import axes, blocks, contract, outputs, places, shares, store
 from jaxtheory.sweeps.axes import Grid, Layout
 from jaxtheory.sweeps.blocks import Block, Work
 from jaxtheory.sweeps.outputs import Variable
+from jaxtheory.sweeps.places import Place
+from jaxtheory.sweeps.shares import Share
 from jaxtheory.sweeps.store import Store
 
 Chunk = tuple[int, ...]
@@ -54,6 +56,7 @@ def run(
     progress: bool = True,
     static: str | Sequence[str] = (),
     paired: str | Sequence[str] = (),
+    shard: str | None = None,
 ) -> xarray.Dataset:
     r"""Evaluate a point everywhere on a grid, with randomness of its own: point(x₁, ..., x_d, fold_in(key, i)).
 
@@ -65,13 +68,17 @@ def run(
     device count and block it ends with the same bytes; otherwise it warns, and records in the store's attribute
     `environments` and its array `provenance/environment` what computed which chunk.
 
+    Under `jax.distributed` every process calls `run` alike: process 0 makes the store and sees what is missing, each
+    process computes its share on its own devices and writes its own chunks, and all return when all are done, with
+    the bytes of one process. A process that dies leaves its chunks missing; any number of processes finish them.
+
     Args:
         point: a pure function of the axes by name and of `key`, that returns a dict of scalars and of
             `sweeps.named` arrays, and may return its own integer "status". NaN or infinity in its outputs makes an
             OK status NOT_FINITE; its neighbours are unaffected. `point.version` (0 unless declared) tells results of
             a changed point from those of the old one: neither code nor data it closes over is compared.
         grid: from `sweeps.grid`.
-        out: path of the Zarr v3 store; None keeps the result in memory.
+        out: path of the Zarr v3 store, or a URL that fsspec knows; None keeps the result in memory, of each process.
         key: seed, or a key of JAX's threefry generator.
         block: points computed at once, at most, padded to a multiple of the devices. None takes the largest of a
             chunk, its half, its quarter, ... whose compiled program needs at most half of each device's memory.
@@ -80,14 +87,16 @@ def run(
         progress: show a bar with points per second and time left.
         static: axes whose values `point` gets as Python objects: shapes, names, functions. One compilation each.
         paired: axes whose points share their key, and so their draws.
+        shard: "i/n", the i-th of n runs that know nothing of each other (a job array) and fill one store: chunks i,
+            i + n, i + 2n, ... are this run's, and what it returns is -1 where the others are not done.
 
     Returns:
         Dataset with the axes as dimensions and an int32 `status` at each point; -1 is not computed. With `out`, it
         reads lazily from the store.
 
     Raises:
-        ValueError: bad arguments; or `out` holds another sweep (grid, key, version, dtypes, outputs, `static` or
-            `paired`), named term by term with both values.
+        ValueError: bad arguments; another run is writing `out`; or `out` holds another sweep (grid, key, version,
+            dtypes, outputs, `static` or `paired`), named term by term with both values.
         OSError: `out` cannot be written; names the path. What was committed stays.
         MemoryError: not even one point a device fits.
 
@@ -101,24 +110,72 @@ def run(
     with jax.set_mesh(devices):  # a mesh of the caller's in context would contradict it
         typed = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
         sweep = _checked(point, grid, typed, block, devices, _names(static), _names(paired))
-        return _run(sweep, None if out is None else Path(out), progress)
+        place = None if out is None else places.located(out)
+        return _run(sweep, place, shares.ALONE if place is None else shares.share(shard), progress)
 
 
-def _run(sweep: Sweep, path: Path | None, progress: bool) -> xarray.Dataset:
-    found = store.existing(path)
-    sweep = sweep if found is None else _continued(sweep, found)
-    todo = axes.chunks(sweep.layout) if found is None else store.missing(found, sweep.layout)
-    places = _combinations(sweep, todo)
-    schema = _schema(sweep, places)
-    program = functools.lru_cache(maxsize=1)(functools.partial(_program, sweep))
-    if found is None:
-        opened = _created(sweep, path, schema, program(places[0])[1])
-    else:
-        opened = store.mended(found, sweep.coordinates, todo)
-    done = sweep.grid.size - sum(math.prod(axes.extent(sweep.layout, chunk)) for chunk in todo)
-    with tqdm(total=sweep.grid.size, initial=done, unit=" points", disable=not progress) as bar:
-        _fill(sweep, opened, todo, program, bar)
+def _run(sweep: Sweep, place: Place | None, share: Share, progress: bool) -> xarray.Dataset:
+    program = _programs(sweep)
+    opened, fresh = shares.first(share, functools.partial(_opened, sweep, place, program)) or _opened_by_first(place)
+    if not fresh:
+        sweep = _continued(sweep, opened)
+        program = _programs(sweep)
+    with contextlib.ExitStack() as right:
+        if place is not None:
+            among = share.runs > 1 and not share.together
+            shares.first(share, lambda: right.enter_context(places.held(place, shared=among)))
+        todo = _todo(sweep, opened, share, fresh)
+        if not fresh:
+            _schema(sweep, _combinations(sweep, todo))
+        _fill(sweep, opened, todo, program, _bar(sweep, share, todo, progress))
+        shares.finished(share)
     return store.dataset(opened)
+
+
+def _programs(sweep: Sweep) -> Callable[[Chunk], tuple[Work, Block]]:
+    return functools.lru_cache(maxsize=1)(functools.partial(_program, sweep))
+
+
+def _opened(sweep: Sweep, place: Place | None, program: Callable[[Chunk], Any]) -> tuple[Store, bool]:
+    """The store, and whether this call has made it."""
+    found = store.existing(place)
+    if found is not None:
+        return found, False
+    places = _combinations(sweep, axes.chunks(sweep.layout))
+    schema = _schema(sweep, places)
+    return _created(sweep, place, schema, program(places[0])[1])
+
+
+def _opened_by_first(place: Place | None) -> tuple[Store, bool]:
+    found = store.existing(place)
+    if found is None:
+        raise FileNotFoundError(f"process 0 made the sweep's store, but {place} is not to be seen from this process")
+    return found, False
+
+
+def _todo(sweep: Sweep, opened: Store, share: Share, fresh: bool) -> list[Chunk]:
+    """This share's chunks that are missing or damaged, and cleared of what a kill left."""
+    chunks = axes.chunks(sweep.layout)
+    if not share.together:
+        mine = shares.own(share, chunks)
+        return mine if fresh else _cleared(sweep, opened, mine, share.runs == 1)
+    found = shares.first(share, lambda: chunks if fresh else _cleared(sweep, opened, chunks, True))
+    left = set(found or ())
+    marks = shares.told(share, [chunk in left for chunk in chunks])
+    return shares.own(share, list(itertools.compress(chunks, marks)))
+
+
+def _cleared(sweep: Sweep, opened: Store, chunks: list[Chunk], alone: bool) -> list[Chunk]:
+    todo = store.missing(opened, chunks)
+    store.mended(opened, sweep.coordinates, todo, alone)
+    return todo
+
+
+def _bar(sweep: Sweep, share: Share, todo: list[Chunk], progress: bool) -> Any:
+    """A bar over this share's points; what it does not have to do is done."""
+    left = sum(math.prod(axes.extent(sweep.layout, chunk)) for chunk in todo)
+    total = sweep.grid.size if share.runs == 1 else left
+    return tqdm(total=total, initial=total - left, unit=" points", disable=not progress)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -171,15 +228,15 @@ def _continued(sweep: Sweep, found: Store) -> Sweep:
         ValueError: the store holds another sweep.
     """
     first = (0,) * len(sweep.layout.static)
-    contract.require_same(found.path, found.group.attrs.asdict(), _terms(sweep, _schema(sweep, [first])))
+    contract.require_same(found.place, found.group.attrs.asdict(), _terms(sweep, _schema(sweep, [first])))
     return sweep._replace(layout=sweep.layout._replace(chunk=store.chunk_shape(found)))
 
 
-def _created(sweep: Sweep, path: Path | None, schema: dict[str, Variable], block: Block) -> Store:
+def _created(sweep: Sweep, place: Place | None, schema: dict[str, Variable], block: Block) -> tuple[Store, bool]:
     here = contract.environment(sweep.mesh, block.points)
     attributes = _terms(sweep, schema) | here
     attributes |= {"chunk": list(sweep.layout.chunk), "environments": json.dumps([here])}
-    return store.create(path, sweep.layout, sweep.coordinates, schema, attributes)
+    return store.create(place, sweep.layout, sweep.coordinates, schema, attributes)
 
 
 def _terms(sweep: Sweep, schema: dict[str, Variable]) -> dict[str, Any]:
@@ -226,7 +283,7 @@ def _program(sweep: Sweep, place: Chunk) -> tuple[Work, Block]:
 def _fill(sweep: Sweep, opened: Store, todo: list[Chunk], program: Callable[[Chunk], Any], bar: Any) -> None:
     """Compute these chunks, each written by a second thread while the next one is computed."""
     writing: Future[int] | None = None
-    with ThreadPoolExecutor(1) as writer:
+    with bar, ThreadPoolExecutor(1) as writer:
         for place, chunks in itertools.groupby(todo, key=functools.partial(axes.combination, sweep.layout)):
             work, block = program(place)
             _warn_if_elsewhere(sweep, opened, todo, place, block)
@@ -263,5 +320,5 @@ def _warn_if_elsewhere(sweep: Sweep, opened: Store, todo: list[Chunk], place: Ch
         changed = ", ".join(
             f"{name} {before[0][name]} -> {here[name]}" for name in here if before[0][name] != here[name]
         )
-        message = f"{opened.path} is continued elsewhere ({changed}): values agree to rounding, not bit for bit"
+        message = f"{opened.place} is continued elsewhere ({changed}): values agree to rounding, not bit for bit"
         warnings.warn(message, stacklevel=4)
