@@ -23,10 +23,10 @@ def point(ridge, seed, key):
     return {"bits": jax.random.bits(key), "path": sweeps.named(path, "time")}
 
 
-def sweep(out: pathlib.Path) -> None:
+def sweep(out: pathlib.Path, **options: object) -> None:
     """12 chunks of 20 points, each computed in blocks of 5."""
     grid = sweeps.grid(ridge=[float(i) for i in range(24)], seed=range(10))
-    sweeps.run(point, grid, out=out, block=5, key=7, progress=False)
+    sweeps.run(point, grid, out=out, block=5, key=7, progress=False, **options)
 
 
 def die() -> None:
