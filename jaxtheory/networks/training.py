@@ -77,8 +77,9 @@ def train(
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
     divides = record_every >= 1 and steps % record_every == 0
     require(divides, "record_every", record_every, f"divide steps, {steps}", "choose a divisor, or round steps up")
-    alike = mask is None or jax.tree.structure(mask) == jax.tree.structure(params)
-    require(alike, "mask", jax.tree.structure(mask), f"be a tree like params, {jax.tree.structure(params)}", "map it")
+    held: Any = jax.tree.structure(mask)
+    whole: Any = jax.tree.structure(params)
+    require(mask is None or held == whole, "mask", held, f"be a tree like params, {whole}", "map over params")
     transform = optax.with_extra_args_support(optimizer)
     if state is None:
         with relaxed_promotion():
