@@ -30,7 +30,7 @@ class _Corner(NamedTuple):
     steps: Array
 
 
-def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, tolerance: Array) -> tuple[Array, Array]:  # noqa: N803
+def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, tolerance: Array) -> tuple[Array, Array]:
     """Iterations until each coordinate has passed 2τ, and until ‖∇f‖ ≤ tolerance at the minimum.
 
     Coordinates that start beyond 2τ count as passed. Each costs one division and one short `while_loop`.
@@ -63,7 +63,7 @@ def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, to
     return times, times[-1] + rest
 
 
-def _walk(corner: _Corner, L: Array, gamma: Array, tau: Array, step_size: Array) -> _Corner:  # noqa: N803
+def _walk(corner: _Corner, L: Array, gamma: Array, tau: Array, step_size: Array) -> _Corner:
     """One step of gradient descent inside a turn, the next coordinate by its logarithm."""
 
     def height(a: Array) -> Array:

@@ -27,7 +27,7 @@ class Turn(NamedTuple):
     stiffness: Float[Array, "..."]
 
 
-def turn(a: Float[Array, "..."], *, L: Number, gamma: Number, tau: Number) -> Turn:  # noqa: N803
+def turn(a: Float[Array, "..."], *, L: Number, gamma: Number, tau: Number) -> Turn:
     r"""g₁ and g₂ on (τ, 2τ], where they join both sides twice differentiably.
 
         g₁(a) = −γ a² + (10γ − 14L)/(3τ) (a − τ)³ + (5L − 3γ)/(2τ²) (a − τ)⁴
@@ -44,7 +44,7 @@ def turn(a: Float[Array, "..."], *, L: Number, gamma: Number, tau: Number) -> Tu
     return Turn(height, -gamma - (L + gamma) * (10 * v**3 + 15 * v**4 + 6 * v**5))
 
 
-def octopus(x: Float[Array, " d"], *, L: float, gamma: float, tau: float) -> Float[Array, ""]:  # noqa: N803
+def octopus(x: Float[Array, " d"], *, L: Number, gamma: Number, tau: Number) -> Float[Array, ""]:
     r"""The value of the landscape at `x`; differentiate it twice with `jax.grad` and `jax.hessian`.
 
     Args:
@@ -70,7 +70,7 @@ def octopus(x: Float[Array, " d"], *, L: float, gamma: float, tau: float) -> Flo
 
 
 @jax.jit
-def _octopus(x: Array, L: Number, gamma: Number, tau: Number) -> Array:  # noqa: N803
+def _octopus(x: Array, L: Number, gamma: Number, tau: Number) -> Array:
     a = jnp.where(x < 0, -x, x)  # unlike |x|, twice differentiable through zero
     order = jnp.arange(x.shape[0])
     first = waiting(a, tau)
@@ -96,7 +96,7 @@ def waiting(a: Float[Array, " d"], tau: Number) -> Array:
     return jnp.where(waits.any(), jnp.argmax(waits), a.shape[0])
 
 
-def check_landscape(L: float, gamma: float, tau: float) -> None:  # noqa: N803
+def check_landscape(L: Number, gamma: Number, tau: Number) -> None:
     """The three constants are positive."""
     for name, value in (("L", L), ("gamma", gamma), ("tau", tau)):
         require(holds(lambda v: v > 0, value), name, value, "be > 0", "see Du et al. (2017): L=1, gamma=1, tau=e")

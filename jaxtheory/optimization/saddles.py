@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import holds, known, require
 from jaxtheory.optimization.escape_events import events
 from jaxtheory.optimization.octopus import check_landscape, octopus, waiting
 from jaxtheory.results import Status, status_where
@@ -93,7 +93,7 @@ def practical_constants(gamma: float, step_size: float) -> Perturbation:
     return Perturbation(step_size, float(np.e) / 100, gamma * float(np.e) / 100, 1.0, 0.0)
 
 
-def growth(L: float, gamma: float, step_size: float) -> float:  # noqa: N803
+def growth(L: float, gamma: float, step_size: float) -> float:
     r"""The limit of T_{j+1}/T_j for gradient descent: 1 + ln(1/(1 − 2ηL)) / ln(1 + 2ηγ).
 
     Source: Du et al. (2017), Theorem 4.1, with its constant.
@@ -108,7 +108,7 @@ def escape_times(
     key: Key[Array, ""],
     *,
     dim: int | Int[Array, ""],
-    L: float,  # noqa: N803
+    L: float,
     gamma: float,
     tau: float,
     step_size: float | None = None,
@@ -116,7 +116,7 @@ def escape_times(
     max_dim: int | None = None,
     perturbation: Perturbation | None = None,
     noise: float = 0.0,
-    tolerance: float = 1e-6,
+    tolerance: float | None = None,
     max_steps: int = 100_000,
 ) -> Escape:
     r"""Iterations to leave each saddle of the octopus from a start drawn uniformly in [−1, 1]^dim.
@@ -136,7 +136,7 @@ def escape_times(
         max_dim: length of `times`; by default `dim`.
         perturbation: constants of `perturbed`, by default `practical_constants`.
         noise: of `sgd` and `langevin`.
-        tolerance: of the gradient at the end.
+        tolerance: of the gradient at the end, by default 1e-6, or 1e-4 in float32, where 4τ has no finer neighbour.
         max_steps: of every method but `gradient_descent`.
 
     Returns:
@@ -156,11 +156,14 @@ def escape_times(
     length = _check(dim, max_dim, L, gamma, tau, noise, max_steps)
     eta = 1 / (4 * L) if step_size is None else step_size
     mend = "use the default 1/(4L)"
-    require(holds(lambda v: (v > 0) & (v < 1 / (2 * L)), eta), "step_size", eta, f"be within (0, 1/(2L)) for L={L}", mend)
+    require(
+        holds(lambda v: (v > 0) & (v < 1 / (2 * L)), eta), "step_size", eta, f"be within (0, 1/(2L)) for L={L}", mend
+    )
     exact = method != "gradient_descent" or jax.config.jax_enable_x64
     require(exact, "method", method, "have 64-bit types for its logarithms", "enable x64 (jax.enable_x64(True))")
     kick = practical_constants(gamma, eta) if perturbation is None else perturbation
-    constants = tuple(map(float, (L, gamma, tau, eta, tolerance, noise)))
+    close = (1e-6 if jax.config.jax_enable_x64 else 1e-4) if tolerance is None else tolerance
+    constants = tuple(map(float, (L, gamma, tau, eta, close, noise)))
     return _escape(key, jnp.asarray(dim), constants, kick._replace(step_size=eta), length, method, max_steps)
 
 
@@ -169,7 +172,7 @@ def _escape(
     key: Array, dim: Array, constants: tuple, kick: Perturbation, length: int, method: Method, max_steps: int
 ) -> Escape:
     dtype = jnp.zeros(()).dtype
-    L, gamma, tau, eta, tolerance, noise = (jnp.asarray(c, dtype) for c in constants)  # noqa: N806
+    L, gamma, tau, eta, tolerance, noise = (jnp.asarray(c, dtype) for c in constants)
     start, draws = jax.random.split(key)
     # A landscape of d saddles is one of max_dim saddles whose first ones are behind: those coordinates rest at 4τ.
     live = jnp.arange(length) >= length - dim
@@ -245,7 +248,7 @@ def _move(walk: _Walk, course: _Course, gradient: Array, small: Array, key: Arra
         return x - eta * gradient, course.kicked
     if walk.method == "perturbed":
         # At the minimum nothing is to be escaped: the published stopping rule, here by the height reached.
-        due = (small <= walk.kick.threshold) & ((course.step - course.kicked) > walk.kick.interval)
+        due = (small <= walk.kick.threshold) & ((course.step - course.kicked).astype(x.dtype) > walk.kick.interval)
         due &= jnp.isnan(course.times).any()
         start = jnp.where(due, x + walk.kick.radius * _in_ball(key, walk.live, x.dtype), x)
         return start - eta * _slope(start, walk), jnp.where(due, course.step, course.kicked)
@@ -267,14 +270,14 @@ def _as(kick: Perturbation, dtype: jnp.dtype) -> Perturbation:
 
 
 def _check(
-    dim: int | Array, max_dim: int | None, L: float, gamma: float, tau: float, noise: float, max_steps: int  # noqa: N803
+    dim: int | Array, max_dim: int | None, L: float, gamma: float, tau: float, noise: float, max_steps: int
 ) -> int:
     check_landscape(L, gamma, tau)
     require(tau >= 1, "tau", tau, "be >= 1 so that [-1, 1]^dim lies in the tube", "use the paper's tau = e")
     require(noise >= 0, "noise", noise, "be >= 0", "pass a deviation (sgd) or a temperature (langevin)")
     require(max_steps >= 1, "max_steps", max_steps, "be >= 1", "allow some steps")
-    traced = isinstance(dim, jax.core.Tracer)
-    require(not traced or max_dim is not None, "max_dim", max_dim, "be given where dim is traced", "pass the largest dim")
+    sized = known(dim) or max_dim is not None
+    require(sized, "max_dim", max_dim, "be given where dim is traced", "pass the largest dim")
     length = int(dim) if max_dim is None else max_dim
     within = holds(lambda d: (d >= 1) & (d <= length), dim)
     require(within, "dim", dim, f"be within 1..{length} (max_dim)", "raise max_dim")
