@@ -85,7 +85,8 @@ def _interlayer(net: Chain, z: list[Array], start: int) -> Array:
         jacobian, own = jnp.eye(here.shape[0], dtype=here.dtype), jnp.linalg.norm(here)
         cushion = 1 / jnp.sqrt(jnp.asarray(here.shape[0], here.dtype))
         for step in range(start + 1, len(net)):
-            jacobian = jnp.matmul(net[step] * (values[step - 1] > 0), jacobian, precision="highest")
+            active = jnp.where((values[step - 1] > 0)[None, :], net[step], 0)
+            jacobian = jnp.matmul(active, jacobian, precision="highest")
             ratio = jnp.linalg.norm(values[step]) / (jnp.linalg.norm(jacobian) * own)
             cushion = jnp.minimum(cushion, ratio)
         return cushion
