@@ -11,7 +11,6 @@ stands. A convolution is the matrix it is, its true operator on the image, with 
 """
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -43,14 +42,11 @@ def chain(model: Any, x: Float[Array, "n ..."] | None = None) -> Chain:
 
     Cost: that of unrolling: d_in convolutions of one image for each convolutional layer.
     """
-    layers = _traced(model, x) if x is not None and not isinstance(model, list | tuple) else None
-    if isinstance(model, tuple) and len(model) == 2 and hasattr(model[0], "apply"):
-        layers = _traced(model, x)
-    pairs = _pairs(model) if layers is None else layers
+    pairs = _pairs(model) if isinstance(model, list) else _traced(model, x)
     last = len(pairs) - 1
     matrices = tuple(_homogeneous(w, b, keep=i < last) for i, (w, b) in enumerate(pairs))
     _check(matrices)
-    if layers is not None:
+    if not isinstance(model, list):
         _check_reproduces(matrices, model, x)
     return matrices
 
@@ -73,9 +69,8 @@ def preactivations(net: Chain, x: Float[Array, "n ..."]) -> list[Float[Array, "n
     return values
 
 
-def _pairs(model: Any) -> list[tuple[Array, Array | None]]:
-    named = isinstance(model, Sequence) and len(model) > 0
-    require(named, "model", type(model).__name__, "be a module (with inputs x) or a list of weights", "see chain")
+def _pairs(model: list) -> list[tuple[Array, Array | None]]:
+    require(len(model) > 0, "model", model, "hold at least one layer", "pass its weights, the first layer first")
     pairs = [(e.weight, e.bias) if hasattr(e, "weight") else e if isinstance(e, tuple) else (e, None) for e in model]
     flat = all(jnp.ndim(weight) == 2 for weight, _ in pairs)
     shapes = [jnp.shape(weight) for weight, _ in pairs]
@@ -100,7 +95,7 @@ def _check(net: Chain) -> None:
         require(fits, "model", told, "be a chain", "pass the layers in order")
 
 
-def _check_reproduces(net: Chain, model: Any, x: Array) -> None:
+def _check_reproduces(net: Chain, model: Any, x: Any) -> None:
     expected = model[0].apply(model[1], x) if isinstance(model, tuple) else model(x)
     gap = float(jnp.abs(forward(net, x) - expected).max())
     scale = float(jnp.abs(expected).max()) + 1
@@ -112,7 +107,7 @@ def _check_reproduces(net: Chain, model: Any, x: Array) -> None:
 def _traced(model: Any, x: Any) -> list[tuple[Array, Array | None]]:
     """The affine layers in the order in which the model calls them on x, as matrices on flattened inputs."""
     require(x is not None, "x", x, "be given with a module", "pass a few inputs, to find its layers by running it")
-    calls = _linen_calls(*model, x) if isinstance(model, tuple) else _nnx_calls(model, x)
+    calls = _linen_calls(model[0], model[1], x) if isinstance(model, tuple) else _nnx_calls(model, x)
     return [_unrolled(*call) for call in calls]
 
 
@@ -121,7 +116,8 @@ def _nnx_calls(model: Any, x: Array) -> list[tuple[Any, tuple[int, ...], Array |
     from flax import nnx
 
     require(isinstance(model, nnx.Module), "model", type(model).__name__, "be a flax module or weights", "see chain")
-    copy, calls = nnx.clone(model), []
+    copy: Any = nnx.clone(model)
+    calls: list = []
     copy.eval()
     own = {path: sub for path, sub in nnx.iter_modules(copy) if _holds_parameters(sub)}
     unknown = [f"{type(s).__name__} at {p}" for p, s in own.items() if not isinstance(s, nnx.Linear | nnx.Conv)]

@@ -8,6 +8,7 @@ r"""Does a measure order networks as their gaps do? Kendall's tau, over one knob
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtheory.checks import require
 
@@ -63,16 +64,23 @@ def rank(measure: np.ndarray, gap: np.ndarray, axes: tuple[str, ...], *, draws: 
     along = np.array([_along(measure, gap, axis + 1) for axis in range(len(axes))])  # [axes, seeds]
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, measure.shape[0], (draws, measure.shape[0]))
-    samples = np.nanmean(along[:, picks], axis=(0, 2))
-    low, high = (float(np.nanquantile(samples, q)) for q in (0.025, 0.975))
-    means = {name: float(np.nanmean(values)) for name, values in zip(axes, along, strict=True)}
+    samples = np.array([_finite_mean(along[:, pick]) for pick in picks])
+    finite = samples[np.isfinite(samples)]
+    low, high = (float(np.quantile(finite, q)) if finite.size else float("nan") for q in (0.025, 0.975))
+    means = {name: _finite_mean(values) for name, values in zip(axes, along, strict=True)}
     tau = float(np.mean([kendall(m.ravel(), g.ravel()) for m, g in zip(measure, gap, strict=True)]))
-    return Ranking(tau, float(np.nanmean(list(means.values()))), means, (low, high))
+    return Ranking(tau, _finite_mean(list(means.values())), means, (low, high))
 
 
 def _along(measure: np.ndarray, gap: np.ndarray, axis: int) -> np.ndarray:
     """τ along one axis, averaged over the places of the others, for each seed."""
     lines = [np.moveaxis(v, axis, -1).reshape(v.shape[0], -1, v.shape[axis]) for v in (measure, gap)]
     return np.array(
-        [np.nanmean([kendall(m, g) for m, g in zip(*seed, strict=True)]) for seed in zip(*lines, strict=True)]
+        [_finite_mean([kendall(m, g) for m, g in zip(*seed, strict=True)]) for seed in zip(*lines, strict=True)]
     )
+
+
+def _finite_mean(values: ArrayLike) -> float:
+    """The mean of what is finite; NaN where nothing is, as along an axis of one place."""
+    finite = np.asarray(values)[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

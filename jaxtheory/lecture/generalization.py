@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,12 @@ class Config:
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
-        more = {"samples": 1000, "widths": (16, 64, 256, 1024), "depths": (1, 2, 4), "batches": (32, 128, 1000)}
+        more: dict[str, Any] = {
+            "samples": 1000,
+            "widths": (16, 64, 256, 1024),
+            "depths": (1, 2, 4),
+            "batches": (32, 128, 1000),
+        }
         return replace(cls(), preset="paper", seeds=10, steps=5000, **more) if preset == "paper" else cls()
 
 
@@ -77,7 +82,11 @@ class _Digits(NamedTuple):
 
 def predict(config: Config) -> Claims:
     """Bounds hold; the spectral one is vacuous for every network there is; random labels cost more."""
-    above = {"standard_errors": -3, "relation": ">=", "basis": "significance: more than 3 standard errors above"}
+    above: dict[str, Any] = {
+        "standard_errors": -3,
+        "relation": ">=",
+        "basis": "significance: more than 3 standard errors above",
+    }
     rows = [
         Claim("covers", "share of bounds that cover the true test error", "each bound's theorem", 1 - _DELTA,
               "theory: each fails with probability at most 0.05", relation=">="),
@@ -85,7 +94,7 @@ def predict(config: Config) -> Claims:
               _spectral_floor(config), "theory: its value at the best norms possible", relation=">="),
         Claim("labels", "NTK label complexity, random labels minus true ones", "Arora et al. (2019), Thm 5.1", 0.0,
               **above),
-        Claim("dearer", "log of spectral complexity over margin, random minus true labels",
+        Claim("dearer", "log of mean spectral complexity over margin, random minus true labels",
               "Bartlett, Foster, Telgarsky (2017), sec. 2", 0.0, **above),
         Claim("upper", "Rademacher complexity of linear functions over B‖X‖_F/n", "Jensen", 1.0,
               "3 standard errors over signs", standard_errors=3, relation="<="),
@@ -124,17 +133,8 @@ def measure(config: Config) -> xr.Dataset:
     digits = _digits(config)
     shapes = list(itertools.product(config.widths, config.depths, config.batches))
     parts = [_train_shape(*shape, config, digits) for shape in tqdm.tqdm(shapes, desc="networks")]
-    grid = xr.concat([part.expand_dims(shape=[i]) for i, part in enumerate(parts)], "shape")
-    dims = dict(zip(_AXES[:3], (config.widths, config.depths, config.batches), strict=True))
-    index = xr.Coordinates.from_pandas_multiindex(_product(dims), "shape")
-    networks = grid.assign_coords(index).unstack("shape")
+    networks: Any = xr.combine_by_coords(parts)
     return networks.merge(_ranking(networks)).merge(_labels(config, digits)).merge(_claims(networks))
-
-
-def _product(dims: dict[str, tuple[int, ...]]) -> object:
-    import pandas
-
-    return pandas.MultiIndex.from_product(list(dims.values()), names=list(dims))
 
 
 def _train_shape(width: int, depth: int, batch: int, config: Config, digits: _Digits) -> xr.Dataset:
@@ -149,7 +149,7 @@ def _train_shape(width: int, depth: int, batch: int, config: Config, digits: _Di
     ]
     names = rows[0][0]
     values = {name: (("noise", "seed"), [[cell[name] for cell in row] for row in rows]) for name in names}
-    return xr.Dataset(values, {"noise": list(config.noises)})
+    return xr.Dataset(values, {"noise": list(config.noises)}).expand_dims(width=[width], depth=[depth], batch=[batch])
 
 
 def _fit(y: Array, key: Array, *, x: Array, sizes: tuple[int, ...], batch: int, steps: int) -> list[Array]:
@@ -226,8 +226,8 @@ def _labels(config: Config, digits: _Digits) -> xr.Dataset:
 def _claims(networks: xr.Dataset) -> xr.Dataset:
     bounds = [name for name in networks if str(name).startswith("bound of")]
     covers = np.mean([float((networks[name] >= networks.test_error).mean()) for name in bounds])
-    noisy, true = networks.isel(noise=-1), networks.isel(noise=0)
-    dearer = np.log(noisy["spectral"] / true["spectral"]).mean(_AXES[:3])
+    spectral = networks["spectral"].mean(["width", "depth", "batch"])
+    dearer = xr.apply_ufunc(np.log, spectral.isel(noise=-1) / spectral.isel(noise=0))
     return xr.Dataset({
         "covers": covers, "floor": float(networks["bound of spectral"].min()), **_over_seeds("dearer", dearer),
     })  # fmt: skip
@@ -245,7 +245,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     _draw_bounds(scatter, dataset)
     _draw_ranks(ranks, dataset)
     for ax, name, color in ((labels, "ntk_labels", 0), (labels.twinx(), "spectral", 1)):
-        values = dataset[name] if name == "ntk_labels" else dataset[name].median(_AXES[:3])
+        values = dataset[name] if name == "ntk_labels" else dataset[name].median(["width", "depth", "batch"])
         mean, error = values.mean("seed"), values.std("seed", ddof=1) / np.sqrt(values.sizes["seed"])
         tone = figures.PALETTE[color]
         figures.points(ax, dataset.noise, mean, error, color=tone, marker="os"[color])
@@ -268,6 +268,8 @@ def _draw_bounds(ax: Axes, dataset: xr.Dataset) -> None:
     ax.axhline(1, color="#777777", linestyle=":", linewidth=1.3)
     ax.annotate("vacuous above", (0.06, 1.15), fontsize=11, color="#555555")
     figures.label_axes(ax, "true test error", "bound with all constants", "bounds hold, and say little", yscale="log")
+    ax.set_ylim(1e-2, 1e11)
+    ax.legend(loc="upper left", ncols=2, fontsize=10)
 
 
 def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
@@ -276,8 +278,8 @@ def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
     places = np.arange(len(order))
     ax.errorbar(psi, places, xerr=[psi - low, high - psi], fmt="o", capsize=3, color=figures.PALETTE[0])
     ax.axvline(0, color="#777777", linestyle=":", linewidth=1.3)
-    ax.set_yticks(places, [_RANKED[i] for i in order])
     figures.label_axes(ax, "granulated Kendall $\\Psi$, 95% over seeds", "", "which measures follow the gap")
+    ax.set_yticks(places, [_RANKED[i] for i in order])
 
 
 TOPIC = Topic("generalization", Config, predict, measure, draw)

@@ -7,7 +7,7 @@ entropy of diagonal networks, singular values learned one after another, and the
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,13 @@ class Config:
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
-        more = {"doublings": 22, "features": 100, "steps": 200_000, "step_size": 2e-4, "walkers": 1_000_000}
+        more: dict[str, Any] = {
+            "doublings": 22,
+            "features": 100,
+            "steps": 200_000,
+            "step_size": 2e-4,
+            "walkers": 1_000_000,
+        }
         return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
 
 
@@ -234,7 +240,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     figures.theory_line(axes[2], scale, dataset.l1_law, label="least entropy")
     figures.points(axes[2], scale, dataset.l1_run, label="gradient descent")
     figures.label_axes(axes[2], "size of the start, $\\alpha$", "$\\|\\beta\\|_1$ of the interpolant",
-                       "diagonal networks: sparse from small starts", xscale="log")  # fmt: skip
+                       "sparse from small starts", xscale="log")  # fmt: skip
     for ax, depth in zip(axes[3:5], (2, 3), strict=True):
         if f"law{depth}" in dataset:
             _draw_modes(ax, dataset, depth)
@@ -250,6 +256,7 @@ def _draw_stopping(ax: Axes, dataset: xr.Dataset) -> None:
     figures.theory_line(ax, dataset.x, dataset.bias_ratio, label="bias, flow over ridge", linestyle="--")
     ax.axhline(bias.flow_ratio(), color="#777777", linestyle=":", label=f"{bias.flow_ratio():.4f}")
     figures.label_axes(ax, "$x = h\\,t$", "ratio at $\\lambda = 1/t$", "early stopping is nearly ridge", xscale="log")
+    ax.legend(loc="center right")
 
 
 def _draw_margins(ax: Axes, dataset: xr.Dataset) -> None:

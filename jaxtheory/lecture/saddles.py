@@ -7,7 +7,7 @@ underflow that stops a plain run; landscapes without bad minima show when no esc
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,13 @@ class Config:
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
-        more = {"seeds": 5000, "dim": 20, "perturbed_dims": (5, 10, 20, 40), "exits": 20_000, "teacher": 20}
+        more: dict[str, Any] = {
+            "seeds": 5000,
+            "dim": 20,
+            "perturbed_dims": (5, 10, 20, 40),
+            "exits": 20_000,
+            "teacher": 20,
+        }
         return replace(cls(), preset="paper", starts=512, **more) if preset == "paper" else cls()
 
 
@@ -94,7 +100,8 @@ def predict(config: Config) -> Claims:
         Claim(f"student_{config.surplus[-1]}", f"student of {config.surplus[-1]} neurons more: starts that succeed",
               "Safran, Shamir (2018), sec. 4", 1.0, "95% confidence with no failure seen: 3/starts", tolerance=rule),
         Claim("gain", "success of the widest student minus that of the teacher's width",
-              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 3 standard errors above", standard_errors=-3, relation=">="),
+              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 3 standard errors above", standard_errors=-3,
+              relation=">="),
     ]  # fmt: skip
     return Claims(tuple(claims), {})
 

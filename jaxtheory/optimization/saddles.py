@@ -159,10 +159,11 @@ def escape_times(
     require(
         holds(lambda v: (v > 0) & (v < 1 / (2 * L)), eta), "step_size", eta, f"be within (0, 1/(2L)) for L={L}", mend
     )
-    exact = method != "gradient_descent" or jax.config.jax_enable_x64
+    wide = jnp.result_type(float) == jnp.float64
+    exact = method != "gradient_descent" or wide
     require(exact, "method", method, "have 64-bit types for its logarithms", "enable x64 (jax.enable_x64(True))")
     kick = practical_constants(gamma, eta) if perturbation is None else perturbation
-    close = (1e-6 if jax.config.jax_enable_x64 else 1e-4) if tolerance is None else tolerance
+    close = (1e-6 if wide else 1e-4) if tolerance is None else tolerance
     constants = tuple(map(float, (L, gamma, tau, eta, close, noise)))
     return _escape(key, jnp.asarray(dim), constants, kick._replace(step_size=eta), length, method, max_steps)
 
@@ -266,7 +267,7 @@ def _in_ball(key: Array, live: Array, dtype: jnp.dtype) -> Array:
 
 
 def _as(kick: Perturbation, dtype: jnp.dtype) -> Perturbation:
-    return Perturbation(*(jnp.asarray(value, dtype) for value in kick))
+    return jax.tree.map(lambda value: jnp.asarray(value, dtype), kick)
 
 
 def _check(
