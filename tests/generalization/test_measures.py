@@ -137,6 +137,7 @@ def test_bounds_are_those_written_out(trained, sample):
     assert found["frobenius"] == pytest.approx(frobenius, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_every_bound_covers_the_test_error(trained, sample):
     """Bounds hold with probability 1 − δ each; true test error on the rest of the digits is far below."""
     split = data.digits(train=200)
@@ -199,6 +200,7 @@ def test_convolutions_are_their_true_operators():
     assert_close(matrices[0][:-1, :-1], dense.astype("float32"))
 
 
+@pytest.mark.smoke
 def test_linen_and_nnx_give_the_same_chain():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     module = LinenNet()
@@ -315,11 +317,13 @@ def test_sharpness_of_a_quadratic(float64):
     assert abs(float(rise.mean) - 0.01 * 5.5 / 2) < 4 * float(rise.standard_error)
 
 
+@pytest.mark.smoke
 def test_vacuous_bounds_say_so():
     rows = [gen.Measure("a", 1.0, value, "") for value in (0.5, 1.0, float("nan"), float("inf"))]
     assert [m.vacuous for m in rows] == [False, True, True, True]
 
 
+@pytest.mark.slow
 def test_pac_bayes_beats_counting_on_an_easy_task():
     """Two well-separated classes, 2,000 points: the fitted posterior certifies what counting cannot."""
     x = jax.random.normal(jax.random.key(0), (2000, 2)) * 0.3 + jnp.array([[2.0, 0.0]])

@@ -79,6 +79,7 @@ def test_stationary_covariance_solves_lyapunov_and_is_reached(rng, float64):
     assert (np.abs(np.cov(theta.T).diagonal() - np.asarray(sigma).diagonal()) < 4 * spread).all()
 
 
+@pytest.mark.smoke
 def test_largest_margin_is_the_quadratic_programs(separable, float64):
     x, y = separable
     fit = bias.max_margin(jnp.asarray(x), jnp.asarray(y))

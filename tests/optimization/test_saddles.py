@@ -81,6 +81,7 @@ def test_cases_join_twice_differentiably(join, L, float64):
         np.testing.assert_allclose(derivative(below), derivative(above), rtol=1e-7, atol=1e-6)
 
 
+@pytest.mark.smoke
 def test_hessian_at_a_saddle_has_one_negative_direction(float64):
     """At (4τ, 0, 0): 2L along what is behind and ahead, −2γ along the way out."""
     hessian = jax.hessian(lambda p: octopus(p, L=2.0, gamma=0.5, tau=TAU))(jnp.array([4 * TAU, 0.0, 0.0]))
