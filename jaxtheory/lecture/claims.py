@@ -70,7 +70,8 @@ def _verdict(claim: Claim, dataset: xr.Dataset) -> Verdict:
     needed = [claim.name] + ([f"{claim.name}_error"] if claim.standard_errors else [])
     missing = [name for name in needed if name not in dataset]
     require(not missing, "dataset", sorted(map(str, dataset)), f"hold {missing}", "measure what was predicted")
-    measured, error = float(dataset[claim.name]), float(dataset.get(f"{claim.name}_error", 0.0))
+    spread = dataset.variables.get(f"{claim.name}_error", 0.0)  # Dataset.get takes "a.b" for an attribute of a
+    measured, error = float(dataset[claim.name]), float(spread)
     allowance = claim.tolerance + claim.standard_errors * error
     excess = measured - claim.predicted
     distance = {"=": abs(excess), "<=": excess, ">=": -excess}[claim.relation]

@@ -1,6 +1,20 @@
 """The topics, in the order of the lecture. A new topic is one import and one entry here."""
 
-from jaxtheory.lecture import double_descent, kernel_regression
+from jaxtheory.lecture import (
+    double_descent,
+    generalization,
+    implicit_bias,
+    kernel_regression,
+    saddles,
+)
 from jaxtheory.lecture.topic import Topic
 
-TOPICS: dict[str, Topic] = {topic.name: topic for topic in (double_descent.TOPIC, kernel_regression.TOPIC)}
+_ORDER = (
+    kernel_regression.TOPIC,
+    double_descent.TOPIC,
+    saddles.TOPIC,
+    implicit_bias.TOPIC,
+    generalization.TOPIC,
+)
+
+TOPICS: dict[str, Topic] = {topic.name: topic for topic in _ORDER}

@@ -8,17 +8,22 @@
 
 from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, ntk, shifted, standard
 from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer
+from jaxtheory.networks.training import Training, TrainingState, minibatch, train
 
 __all__ = [
     "ABC",
     "Activation",
     "Layer",
     "Multilayer",
+    "Training",
+    "TrainingState",
     "feature_exponent",
     "mean_field",
+    "minibatch",
     "multilayer",
     "mup",
     "ntk",
     "shifted",
     "standard",
+    "train",
 ]

@@ -1,0 +1,64 @@
+"""Norms, bounds and complexity measures of trained networks, with all their constants.
+
+A network is the `chain` of matrices of its layers; `measures` gives every measure of it bare and as a bound, and says
+whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, NTK label
+complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau are functions of their own.
+
+>>> import jax.numpy as jnp
+>>> table = measures([jnp.eye(2), jnp.eye(2)], (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
+>>> {m.name: round(m.measure, 2) for m in table.measures}["parameters"]
+12.0
+"""
+
+from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_complexity, rademacher, vc_dimension
+from jaxtheory.generalization.chain import Chain, chain, forward
+from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
+from jaxtheory.generalization.measures import Measure, Table, measures
+from jaxtheory.generalization.norms import (
+    frobenius_norms,
+    group_norms,
+    l1_path_norm,
+    margins,
+    path_norm,
+    spectral_complexity,
+    spectral_norms,
+    weight_ratio,
+)
+from jaxtheory.generalization.pac_bayes import Certificate, gaussian_posterior, kl_inverse
+from jaxtheory.generalization.ranking import Ranking, kendall, rank
+from jaxtheory.generalization.sharpness import Rise, random_direction, worst_direction
+
+__all__ = [
+    "Certificate",
+    "Chain",
+    "Compressed",
+    "Cushions",
+    "Measure",
+    "Rademacher",
+    "Ranking",
+    "Rise",
+    "Table",
+    "chain",
+    "compressed",
+    "cushions",
+    "forward",
+    "frobenius_norms",
+    "gaussian_posterior",
+    "group_norms",
+    "kendall",
+    "kl_inverse",
+    "l1_path_norm",
+    "log_growth",
+    "margins",
+    "measures",
+    "ntk_complexity",
+    "path_norm",
+    "rademacher",
+    "random_direction",
+    "rank",
+    "spectral_complexity",
+    "spectral_norms",
+    "vc_dimension",
+    "weight_ratio",
+    "worst_direction",
+]

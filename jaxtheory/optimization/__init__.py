@@ -1,0 +1,17 @@
+r"""Optimization landscapes and implicit bias: where descent gets stuck, how it escapes, and which solution it finds.
+
+`saddles` holds the landscape on which gradient descent takes exponential time and perturbed descent does not;
+`landscapes` has losses whose critical points are known with their Hessian spectra; `implicit_bias` states which of
+many interpolants gradient descent finds, each law as an exact prediction beside its run.
+
+>>> import jax, numpy as np
+>>> run = saddles.escape_times(jax.random.key(0), dim=5, L=1.0, gamma=1.0, tau=float(np.e), method="perturbed")
+>>> bool(run.total < 300)  # gradient descent needs about 500
+True
+"""
+
+from jaxtheory.optimization import implicit_bias, landscapes, saddles
+from jaxtheory.optimization.langevin_exit import Exit, exit_time, mean_exit_time
+from jaxtheory.optimization.octopus import octopus
+
+__all__ = ["Exit", "exit_time", "implicit_bias", "landscapes", "mean_exit_time", "octopus", "saddles"]

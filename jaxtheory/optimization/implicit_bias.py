@@ -1,0 +1,39 @@
+"""Which of many solutions gradient descent finds: each law as an exact prediction beside the run that obeys it."""
+
+from jaxtheory.optimization.factorized import (
+    Interpolant,
+    balanced_start,
+    deep_linear_modes,
+    diagonal_descent,
+    effective_rank,
+    hyperbolic_entropy,
+    hyperbolic_interpolant,
+)
+from jaxtheory.optimization.least_squares import (
+    Filtered,
+    filtered_risk,
+    flow_ratio,
+    minimum_norm,
+    stationary_covariance,
+)
+from jaxtheory.optimization.margins import MarginPath, Separator, limit_across, margin_path, max_margin
+
+__all__ = [
+    "Filtered",
+    "Interpolant",
+    "MarginPath",
+    "Separator",
+    "balanced_start",
+    "deep_linear_modes",
+    "diagonal_descent",
+    "effective_rank",
+    "filtered_risk",
+    "flow_ratio",
+    "hyperbolic_entropy",
+    "hyperbolic_interpolant",
+    "limit_across",
+    "margin_path",
+    "max_margin",
+    "minimum_norm",
+    "stationary_covariance",
+]
