@@ -2,9 +2,8 @@
 
 import sys
 
-from jaxtheory.lecture.generalization import TOPIC
-
 from jaxtheory.lecture.command import main
+from jaxtheory.lecture.generalization import TOPIC
 
 if __name__ == "__main__":
     sys.exit(main(TOPIC))
