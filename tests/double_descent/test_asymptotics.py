@@ -327,6 +327,7 @@ def assert_converges(simulate, predicted, size, seeds):
     assert (width < 0.1 * np.abs(predicted) + 1e-11).all(), "the comparison is too coarse to fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "psi1", "psi2", "lam"),
     [("relu", 1.0, 2.0, 0.01), ("relu", 4.0, 2.0, 0.0), ("tanh", 1.5, 1.5, 0.01), ("erf", 3.0, 0.8, 0.1)],
@@ -354,9 +355,10 @@ def test_isotropic_is_the_limit_of_ridge_regression(gamma, lam, float64):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"psi1": 0.0}, r"psi1 must be finite and > 0, got psi1=0\.0; pass a ratio"),
-        ({"psi2": -1.0}, "psi2 must be finite and > 0"),
-        ({"psi1": float("nan")}, "psi1 must be finite"),
+        ({"psi1": 0.0}, r"psi1 must be > 0, got psi1=0\.0; pass a ratio"),
+        ({"psi2": -1.0}, "psi2 must be > 0"),
+        ({"psi1": float("nan")}, "psi1 must be > 0"),
+        ({"psi1": float("inf"), "psi2": float("inf")}, "psi2 must be finite where psi1 is not"),
         ({"lam": -0.1}, r"lam must be finite and >= 0, got lam=-0\.1; .*lam=0"),
         ({"noise": -1.0}, "noise must be finite and >= 0"),
         ({"signal": -1.0}, "signal must be finite and >= 0"),
