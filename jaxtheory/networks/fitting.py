@@ -225,7 +225,8 @@ def run_models(
         records.append(jax.device_get((run.losses, run.records)))
         statuses.append(np.asarray(run.status))
     losses, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *records)
-    run = Training(*memory, losses, curves, np.max(statuses, axis=0))
+    params, state = memory
+    run = Training(params, state, losses, curves, np.max(statuses, axis=0))
     return jax.tree.map(lambda leaf: leaf[: len(models)], run)
 
 

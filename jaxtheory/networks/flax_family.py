@@ -32,7 +32,8 @@ class Family(NamedTuple):
 
     def _init(self, key: Array) -> Any:
         """The parameters that the module draws from a key."""
-        _, params, rest = nnx.split(self.make_model(self.width, nnx.Rngs(key)), nnx.Param, ...)
+        parts: Any = nnx.split(self.make_model(self.width, nnx.Rngs(key)), nnx.Param, ...)
+        _, params, rest = parts
         held = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)]
         mend = "normalize by layer or group, and draw nothing in the forward pass"
         require(not held, "make_model", held, "hold parameters alone", mend)

@@ -203,7 +203,7 @@ def train_family(
     sizes, numbers = sorted(widths_list(widths)), seed_list(seeds)
     _require_batch(x, batch_size)
     recipe = _recipe(optimizer, steps, record_every, loss, batch_size, outputs)
-    builds = {(width,): Family(make_model, width) for width in sizes}
+    builds: dict[tuple[int, ...], Any] = {(width,): Family(make_model, width) for width in sizes}
     counts = {width: builds[(width,)].parameters(x[:1], outputs) for width in sizes}
     return _sweep(builds, recipe, data, numbers, counts.__getitem__, state, mesh)
 

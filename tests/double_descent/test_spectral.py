@@ -160,7 +160,7 @@ def test_many_features_are_the_kernel(float64):
 
 @pytest.mark.parametrize(("samples", "width", "ridge"), [(2.0, 1.0, 0.02), (2.0, 3.0, 0.05), (2.0, 3.0, 0.0)])
 def test_random_features_are_the_limit_of_simulation(float64, samples, width, ridge):
-    """Gaussian features of Gaussian modes; a ridge in proportion to the trace, averaged over noise and signs of β exactly."""
+    """Gaussian features of Gaussian modes; averaged over the noise and the signs of β exactly."""
 
     def simulate(m, seed):
         eigs, beta = repeated(m)
