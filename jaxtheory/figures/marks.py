@@ -151,7 +151,7 @@ def heat_map(
     require(bool(np.isfinite(shown).any()), "values", "no positive finite value", "hold one", "look at the status")
     low, high = limits or (np.nanmin(shown), np.nanmax(shown))
     mesh = ax.pcolormesh(_edges(x), _edges(y), shown, norm=LogNorm(low, high), cmap="cividis", rasterized=True)
-    ax.figure.colorbar(mesh, ax=ax, label=label)  # type: ignore[union-attr]
+    ax.figure.colorbar(mesh, ax=ax, label=label)
     ax.set(xscale="log", yscale="log")
     ax.grid(visible=False)
     return ax

@@ -68,9 +68,9 @@ class Config:
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         quick = cls()
-        sizes = {"images": "mnist", "samples": 4000, "fewer": (500, 1000, 2000), "rate": 1e-3, "steps": 40_000}
         widths = (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000)
-        published = replace(quick, preset="paper", widths=widths, seeds=5, records=100, draws=20, **sizes)
+        published = replace(quick, preset="paper", images="mnist", samples=4000, fewer=(500, 1000, 2000), widths=widths)
+        published = replace(published, rate=1e-3, steps=40_000, seeds=5, records=100, draws=20)
         return published if preset == "paper" else quick
 
 
@@ -112,17 +112,18 @@ def predict(config: Config) -> Claims:
 def _about_networks() -> tuple[Claim, ...]:
     """Differences of test losses that the phenomenon makes negative."""
     belkin, nakkiran = "Belkin et al. (2019)", "Nakkiran et al. (2020)"
+    ascoli, heckel = "d'Ascoli et al. (2020)", "Heckel, Yilmaz (2021)"
     signs = {
         "second_descent": ("widths: loss of the widest network minus loss at the peak", belkin),
         "modern": ("widths: lowest loss beyond the peak minus lowest before", belkin),
         "clean_peak": ("label noise: loss at the peak without it minus with it", nakkiran),
         "decay": ("weight decay: loss at the peak with it minus without", "Krogh, Hertz (1992)"),
         "early_stopping": ("early stopping: lowest loss over time at the peak minus the last", nakkiran),
-        "ensemble": ("ensemble of the seeds at the peak, minus one network", "d'Ascoli et al. (2020)"),
-        "ensemble_peak": ("ensemble: height of its peak over its widest, minus that of one network", "d'Ascoli et al. (2020)"),
+        "ensemble": ("ensemble of the seeds at the peak, minus one network", ascoli),
+        "ensemble_peak": ("ensemble: height of its peak over its widest, minus that of one network", ascoli),
         "more_data": ("samples: loss with fewer images minus with more, where more hurts most", nakkiran),
-        "network_rise": ("time: loss of a network at its first minimum minus at its bump", source_of_time := "Heckel, Yilmaz (2021)"),
-        "network_descent": ("time: loss of that network at the end minus at its first minimum", source_of_time),
+        "network_rise": ("time: loss of a network at its first minimum minus at its bump", heckel),
+        "network_descent": ("time: loss of that network at the end minus at its first minimum", heckel),
     }  # fmt: skip
     basis = "statistics: 3 standard errors over seeds"
     below = Claim(
@@ -144,7 +145,7 @@ def _bump(values: np.ndarray) -> int:
 
 
 def measure(config: Config) -> xr.Dataset:
-    """Networks of every width on digits, over label noise, weight decay, samples and time; the exact flow of least squares."""
+    """Networks of every width on digits, over label noise, weight decay, samples and time; the exact linear flow."""
     adam, decayed = (_optimizer(config, decay) for decay in (0.0, config.weight_decay))
     kept = partial(_kept, config.out)
     curve = partial(_widths, config)
@@ -157,10 +158,9 @@ def measure(config: Config) -> xr.Dataset:
     )
     by_samples = by_samples.assign_coords(samples=[*others, config.samples]).sortby("samples").drop_vars("step")
     time = kept("time", lambda: _time(config))
-    whole = noisy.assign(
-        clean_loss=clean.test_loss.isel(step=-1, drop=True), decay_loss=weak.test_loss.isel(step=-1, drop=True),
-        samples_loss=by_samples, **time.data_vars,
-    )  # fmt: skip
+    fields = {"clean_loss": clean.test_loss.isel(step=-1, drop=True)}
+    fields |= {"decay_loss": weak.test_loss.isel(step=-1, drop=True), "samples_loss": by_samples}
+    whole = noisy.assign({**fields, **{str(name): time[name] for name in time}})
     return whole.assign(_claims(whole, config)).assign_attrs(samples=config.samples)
 
 
@@ -170,7 +170,7 @@ def _optimizer(config: Config, decay: float) -> optax.GradientTransformation:
 
 def _kept(out: Path, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
     """A part of the measurement: read back if an earlier run finished it."""
-    path, draft = out / f"{name}.nc.zarr", out / f"{name}.partial.zarr"
+    path, draft = out / f"{name}.zarr", out / f"{name}.partial.zarr"
     if not path.exists():
         make().to_zarr(draft, mode="w", consolidated=False)
         draft.rename(path)
