@@ -69,7 +69,10 @@ def relative_error(actual, expected):
     return np.abs(np.asarray(actual, np.float64) / np.asarray(expected) - 1).max()
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "gelu", lambda x: jnp.abs(x - 0.3)])
+SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("tanh", "erf", "gelu")]
+
+
+@pytest.mark.parametrize("activation", ["relu", *SLOW_ONES, lambda x: jnp.abs(x - 0.3)])
 def test_mei_montanari_is_the_published_rational_function(activation, dtype):
     """At 120 points, at the rounded arguments; nothing is lost to their degree-five cancellations."""
     arguments = [jnp.asarray(v, dtype) for v in points(1)]
@@ -216,7 +219,8 @@ def test_arguments_broadcast_and_vmap_and_jit_agree(dtype):
 
 # --- Derivatives ------------------------------------------------------------------------------------------------------
 
-DERIVATIVES = [(0.7, 2.0, 0.05), (3.0, 2.0, 0.001), (2.0, 2.0, 0.01), (2.0 + 1e-9, 2.0, 1e-4)]
+OFF_THRESHOLD = [pytest.param(point, marks=pytest.mark.slow) for point in ((0.7, 2.0, 0.05), (3.0, 2.0, 0.001))]
+DERIVATIVES = [*OFF_THRESHOLD, (2.0, 2.0, 0.01), pytest.param((2.0 + 1e-9, 2.0, 1e-4), marks=pytest.mark.slow)]
 
 
 def central(function, at, order):
