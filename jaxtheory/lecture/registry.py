@@ -2,6 +2,7 @@
 
 from jaxtheory.lecture import (
     double_descent,
+    double_descent_networks,
     generalization,
     implicit_bias,
     kernel_regression,
@@ -12,6 +13,7 @@ from jaxtheory.lecture.topic import Topic
 _ORDER = (
     kernel_regression.TOPIC,
     double_descent.TOPIC,
+    double_descent_networks.TOPIC,
     saddles.TOPIC,
     implicit_bias.TOPIC,
     generalization.TOPIC,
