@@ -1,0 +1,1 @@
+"""Function classes and their rates."""
