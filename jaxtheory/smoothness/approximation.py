@@ -48,7 +48,7 @@ def linear_errors(coefficients: Coefficients) -> Float[Array, " levels"]:
     Cost: one pass. Source: DeVore (1998), section 3.
 
     >>> c = Coefficients(jnp.ones(1), (jnp.full((1, 1), 3.0), jnp.full((1, 2), 2.0**1.5)))
-    >>> linear_errors(c).tolist()
+    >>> linear_errors(c).round(4).tolist()
     [5.0, 4.0]
     """
     energies = jnp.stack([jnp.sum(detail**2) for detail in coefficients.details])
@@ -73,8 +73,8 @@ def n_term_errors(coefficients: Coefficients) -> Float[Array, " terms"]:
 
     Cost: one sort. Source: DeVore, Jawerth, Popov (1992); DeVore (1998), section 7.
 
-    >>> n_term_errors(Coefficients(jnp.ones(1), (jnp.full((1, 1), 4.0), jnp.array([[0.0, 3.0]])))).round(4).tolist()
-    [3.1623, 1.0, 0.0]
+    >>> n_term_errors(Coefficients(jnp.zeros(1), (jnp.full((1, 1), 4.0), jnp.array([[0.0, 3.0]])))).tolist()
+    [3.0, 0.0, 0.0]
     """
     squares = jnp.sort(ravel(coefficients) ** 2)
     return jnp.sqrt(jnp.cumsum(squares)[-2::-1])
@@ -167,7 +167,7 @@ def rates(s: float, p: float, *, dim: int = 1) -> Rates:
     Raises:
         ValueError: s ≤ d(1/p − 1/2)_+, where functions are not square-integrable.
 
-    Source: Donoho and Johnstone (1998), Theorems 1 and 7; Zhang, Wang, Zhou (2002); Suzuki (2019), Theorem 2, section 4.
+    Source: Donoho and Johnstone (1998), Theorems 1 and 7; Suzuki (2019), Theorem 2 and section 4.
 
     >>> rates(1.0, 1.0)
     Rates(linear_error=0.5, adaptive_error=1.0, linear_risk=0.5, adaptive_risk=0.6666666666666666)

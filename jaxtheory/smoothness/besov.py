@@ -7,6 +7,7 @@ allows it to fail in places: that is what an adaptive method can use and a linea
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -183,27 +184,54 @@ def sample(
     require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
     known = kind in ("spike+dense", "weak-lp", "gaussian") and not (kind == "weak-lp" and math.isinf(p))
     require(known, "kind", kind, "be spike+dense, gaussian, or, for p < inf, weak-lp", "choose one")
-    details = []
-    for j in range(levels):
-        drawn = level_draw(jax.random.fold_in(key, j), (2**dim - 1) * 2 ** (j * dim), p, kind, dtype)
-        scaled = drawn / (lp_norm(drawn, p) * _weight(j, s, p, dim))
-        details.append(scaled.reshape(2**dim - 1, *[2**j] * dim))
-    count = 1.0 if math.isinf(q) else levels ** (-1 / q)
-    return Coefficients(jnp.zeros((1,) * dim, dtype), tuple(count * detail for detail in details))
+    bands = 2**dim - 1
+    counts = [bands * 2 ** (j * dim) for j in range(levels)]
+    flat = jnp.split(unit_blocks(key, counts, p, kind, dtype), np.cumsum(counts)[:-1])
+    weights = [_weight(j, s, p, dim) * (1.0 if math.isinf(q) else levels ** (1 / q)) for j in range(levels)]
+    details = [(part / w).reshape(bands, *[2**j] * dim) for j, (part, w) in enumerate(zip(flat, weights, strict=True))]
+    return Coefficients(jnp.zeros((1,) * dim, dtype), tuple(details))
 
 
-def level_draw(key: PRNGKeyArray, size: int, p: float, kind: Kind, dtype: Any) -> Float[Array, " size"]:
-    """The coefficients of one level, up to scale: signs, places and sizes as `sample` says.
+def unit_blocks(
+    key: PRNGKeyArray, counts: Sequence[int] | np.ndarray, p: float, kind: Kind, dtype: Any
+) -> Float[Array, " total"]:
+    """Blocks of the given sizes one after another, each drawn as `sample` says and of norm 1 in ℓ_p.
 
-    >>> level_draw(jax.random.key(0), 4, 1.0, "gaussian", jnp.float32).shape
-    (4,)
+    >>> unit_blocks(jax.random.key(0), [1, 2], math.inf, "spike+dense", jnp.float32).shape
+    (3,)
     """
+    ids = np.repeat(np.arange(len(counts)), counts)
+    start = np.cumsum([0, *counts[:-1]])
     signs, places = jax.random.split(key)
     if kind == "gaussian":
-        return jax.random.normal(signs, (size,), dtype)
-    sign = jax.random.rademacher(signs, (size,), dtype)
-    if kind == "weak-lp":
-        return sign * jax.random.permutation(places, jnp.arange(1, size + 1, dtype=dtype) ** (-1 / p))
-    spike = jax.random.randint(places, (), 0, size)
-    large = 0.0 if math.isinf(p) else size ** (1 / p)
-    return sign * jnp.where(jnp.arange(size) == spike, jnp.asarray(1 + large, dtype), jnp.ones((), dtype))
+        drawn = jax.random.normal(signs, ids.shape, dtype)
+    else:
+        order = np.arange(len(ids)) - start[ids]
+        if kind == "weak-lp":  # sorted by block, then by chance: a random order within each block
+            shuffled = jnp.lexsort((jax.random.uniform(places, ids.shape, dtype), jnp.asarray(ids)))
+            size = jnp.zeros(ids.shape, dtype).at[shuffled].set(jnp.asarray((order + 1.0) ** (-1 / p), dtype))
+        else:
+            spike = jax.random.randint(places, (len(counts),), 0, jnp.asarray(counts))[ids]
+            large = np.asarray(counts, float) ** (1 / p)
+            size = jnp.where(
+                jnp.asarray(order) == spike, jnp.asarray(1 + (large * (p < math.inf))[ids], dtype), jnp.ones((), dtype)
+            )
+        drawn = size * jax.random.rademacher(signs, ids.shape, dtype)
+    return drawn / block_norms(drawn, counts, p)[ids]
+
+
+def block_norms(
+    values: Float[Array, " total"], counts: Sequence[int] | np.ndarray, p: float
+) -> Float[Array, " blocks"]:
+    """‖·‖_p of each of the blocks that follow one another in `values`, scaled as in `lp_norm`.
+
+    >>> block_norms(jnp.array([3.0, -4.0, 2.0]), [2, 1], 2.0).round(4).tolist()
+    [5.0, 2.0]
+    """
+    ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)
+    size = jnp.abs(values)
+    largest = jax.ops.segment_max(size, ids, blocks)
+    if math.isinf(p):
+        return largest
+    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return largest * jax.ops.segment_sum((size / unit[ids]) ** p, ids, blocks) ** (1 / p)
