@@ -35,6 +35,7 @@ class Rates(NamedTuple):
     adaptive_risk: float
 
 
+@jax.jit
 def linear_errors(coefficients: Coefficients) -> Float[Array, " levels"]:
     r"""L² errors of the first N coefficients, coarse levels first, at the N where a level ends.
 

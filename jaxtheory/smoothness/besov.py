@@ -22,6 +22,7 @@ from jaxtheory.smoothness.wavelets import Coefficients, level, smoothness
 Kind = Literal["spike+dense", "weak-lp", "gaussian"]
 
 
+@partial(jax.jit, static_argnames=("s", "p", "q", "wavelet"))
 def norm(coefficients: Coefficients, s: float, p: float, q: float, *, wavelet: str | None = None) -> Float[Array, ""]:
     r"""The Besov norm of wavelet coefficients, the equation above.
 
@@ -144,6 +145,7 @@ def modulus_norm(x: Float[Array, " n"], s: float, p: float, q: float, *, periodi
     return size + lp_norm(weights * moduli[steps - 1], q)
 
 
+@partial(jax.jit, static_argnames=("s", "p", "q", "levels", "kind", "dim", "dtype"))
 def sample(
     key: PRNGKeyArray,
     s: float,

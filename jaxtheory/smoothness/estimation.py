@@ -49,6 +49,7 @@ def universal(size: int, sigma: ScalarLike) -> Float[Array, ""]:
     return jnp.sqrt(2 * jnp.log(float(size))) * sigma
 
 
+@jax.jit
 def sure(y: Float[Array, "..."], sigma: ScalarLike) -> Float[Array, ""]:
     r"""The soft threshold that minimizes Stein's unbiased estimate of the risk, among 0 and the |y_i|:
 
@@ -74,6 +75,7 @@ def sure(y: Float[Array, "..."], sigma: ScalarLike) -> Float[Array, ""]:
     return jnp.where(sparse, at, jnp.minimum(size[jnp.argmin(estimate)], at))
 
 
+@partial(jax.jit, static_argnames=("method", "coarse"))
 def denoise(coefficients: Coefficients, sigma: ScalarLike, method: Method = "sure", *, coarse: int = 3) -> Coefficients:
     """Thresholded details, level by level; levels below `coarse`, and the averages, are kept as they are.
 
@@ -103,6 +105,7 @@ def denoise(coefficients: Coefficients, sigma: ScalarLike, method: Method = "sur
     return Coefficients(coefficients.approximation, tuple(map(shrunk, coefficients.details)))
 
 
+@jax.jit
 def linear_oracle(noisy: Coefficients, truth: Coefficients, sigma: ScalarLike) -> Coefficients:
     r"""The best linear shrinkage of whole levels, w_j = E_j/(E_j + m_j σ²), E_j = ‖β_j‖² of the truth.
 
@@ -124,6 +127,7 @@ def linear_oracle(noisy: Coefficients, truth: Coefficients, sigma: ScalarLike) -
     return jax.tree.map(shrunk, noisy, truth)
 
 
+@jax.jit
 def linear_oracle_risk(truth: Coefficients, sigma: ScalarLike) -> Float[Array, ""]:
     """E‖`linear_oracle` − β‖² = Σ_j E_j m_j σ²/(E_j + m_j σ²), exactly.
 
@@ -136,6 +140,7 @@ def linear_oracle_risk(truth: Coefficients, sigma: ScalarLike) -> Float[Array, "
     return jnp.sum(energy * noise / (energy + noise))
 
 
+@jax.jit
 def ideal_risk(truth: Coefficients, sigma: ScalarLike) -> Float[Array, ""]:
     """Σ min(β², σ²), the risk of keeping exactly the coefficients above the noise: what thresholds come close to.
 

@@ -4,6 +4,7 @@ The dictionary must hold every atom that a target may need; its size is exponent
 (`bspline.dictionary_size`). A network chooses its atoms after it has seen the data.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -47,9 +48,14 @@ def lasso(
     """
     require(design.shape[0] == len(y), "y", len(y), f"have one entry for each of {design.shape[0]} rows", "pair them")
     require(holds(lambda v: v >= 0, penalty), "penalty", penalty, "be >= 0", "use 0 for least squares")
+    return _lasso(design, y, jnp.asarray(penalty, y.dtype), steps)
+
+
+@partial(jax.jit, static_argnames="steps")
+def _lasso(design: Array, y: Array, level: Array, steps: int) -> Lasso:
     norms = jnp.linalg.norm(design, axis=0)
     scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), jnp.zeros_like(norms))
-    unit, level = design * scale[None, :], jnp.asarray(penalty, y.dtype)
+    unit = design * scale[None, :]
     b = _fista(unit, y, level, steps)
     fitted = jnp.matmul(unit, b, precision="highest")
     gap = _gap(unit, y, level, b, fitted)

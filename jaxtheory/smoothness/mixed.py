@@ -7,8 +7,10 @@ Blocks j ∈ N_0^d hold the 2^{|j|_1} coefficients of ψ_{j_1 k_1} ⊗ … ⊗ �
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -25,6 +27,7 @@ class Errors(NamedTuple):
     errors: np.ndarray
 
 
+@partial(jax.jit, static_argnames=("s", "p", "q", "levels", "dim"))
 def norm(values: Float[Array, " terms"], s: float, p: float, q: float, *, levels: int, dim: int) -> Float[Array, ""]:
     """The norm of MB^s_{p,q} of flat coefficients, the equation above.
 
@@ -50,6 +53,7 @@ def _blocks(s: float, p: float, levels: int, dim: int) -> tuple[np.ndarray, np.n
     return 2**totals, 2.0 ** (totals * (s + 0.5 - 1 / p))
 
 
+@partial(jax.jit, static_argnames=("s", "p", "q", "levels", "dim", "kind", "dtype"))
 def sample(
     key: PRNGKeyArray,
     s: float,

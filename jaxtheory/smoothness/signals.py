@@ -90,7 +90,8 @@ def piecewise_smooth(key: PRNGKeyArray, t: Float[Array, " n"], jumps: int, beta:
     place_key, sign_key, smooth_key = jax.random.split(key, 3)
     places = jax.random.uniform(place_key, (jumps,), t.dtype)
     signs = jax.random.rademacher(sign_key, (jumps,), t.dtype)
-    steps = jnp.sum(signs[:, None] * (t[None, :] >= places[:, None]), axis=0)
+    after = (t[None, :] >= places[:, None]).astype(t.dtype)
+    steps = jnp.sum(signs[:, None] * after, axis=0)
     return steps + smooth(smooth_key, t, beta)
 
 
@@ -112,7 +113,7 @@ def horizon(
     t = (jnp.arange(size, dtype=dtype) + 0.5) / size
     edge, left, right = (smooth(k, t, r) for k, r in zip(jax.random.split(key, 3), (alpha, beta, beta), strict=True))
     border = 0.5 + edge / (4 * jnp.maximum(jnp.abs(edge).max(), 1.0))
-    above = t[None, :] > border[:, None]
+    above = (t[None, :] > border[:, None]).astype(t.dtype)
     return left[:, None] + above * (1 + right)[None, :]
 
 

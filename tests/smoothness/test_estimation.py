@@ -96,7 +96,7 @@ def test_thresholds_beat_the_linear_oracle_on_spikes_only(key, float64):
 
 def test_denoise_keeps_coarse_levels_and_kills_noise(key):
     noise = Coefficients(
-        jnp.ones(1), tuple(jax.random.normal(k, (1, 2**j)) for j, k in enumerate(jax.random.split(key, 9)))
+        jnp.ones(1), tuple(jax.random.normal(k, (1, 2**j)) for j, k in enumerate(jax.random.split(key, 6)))
     )
     for method in ("hard", "soft", "sure"):
         kept = estimation.denoise(noise, 1.0, method, coarse=2)
