@@ -131,8 +131,8 @@ def _class_claims(row: function_classes.Row) -> list[Claim]:
     if row.name == "barron":
         del arms["linear"]  # a lower bound for every linear method: not a thing to measure
     return [
-        Claim(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, basis, tolerance=remainder,
-              standard_errors=4)
+        Claim(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, basis,
+              tolerance=remainder, standard_errors=4)
         for arm, (rate, remainder) in arms.items()
     ]  # fmt: skip
 

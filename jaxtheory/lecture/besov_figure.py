@@ -1,4 +1,4 @@
-"""The figure of the topic of Besov spaces: adaptivity seen, risk curves that part or coincide, and the table of rates."""
+"""The figure of the topic of Besov spaces: adaptivity seen, risks that part or coincide, and the table of rates."""
 
 import jax
 import jax.numpy as jnp

@@ -91,7 +91,7 @@ def signal_risks(
 
 
 def _trained(key: PRNGKeyArray, t: Array, y: Array, steps: int, width: int) -> Array:
-    """A ReLU network of two hidden layers, by Adam, stopped where a quarter of the samples says; in single precision."""
+    """A ReLU network of two hidden layers by Adam in float32, stopped where a quarter of the samples says."""
     net = networks.multilayer(
         1, width, 1, hidden_layers=2, abc=networks.standard(3), weight_variance=2.0, bias_variance=1.0
     )
@@ -127,7 +127,7 @@ def network_errors(key: PRNGKeyArray) -> tuple[Float[np.ndarray, " sizes"], Slop
 
 
 def on_the_circle(terms: SplineTerms, count: int) -> tuple[SplineTerms, np.ndarray]:
-    """The first `count` terms with their copies that meet (0, 1), padded with terms of weight 0, and whose copy each is.
+    """The first `count` terms and their copies that meet (0, 1), padded with weight 0, and whose copy each is.
 
     >>> spline = SplineTerms(jnp.ones(1), jnp.ones(1) * 4, -jnp.ones(1))
     >>> copies, source = on_the_circle(spline, 1)

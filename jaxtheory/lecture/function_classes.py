@@ -59,7 +59,7 @@ def rows(levels: int) -> tuple[Row, ...]:
 
 
 def _cut(levels: int, rate: float) -> float:
-    """What the missing levels take from the slope of an error N^{−rate}: (1 − 4^{−rate · levels left})^{1/2} at the end."""
+    """What missing levels take from the slope of N^{−rate}: the last error is short by (1 − 4^{−rate · left})^{1/2}."""
     octaves = _octaves(levels)
     lost = -0.5 * math.log1p(-(4.0 ** (-rate * (levels - octaves[-1]))))
     return lost / (math.log(2) * (octaves[-1] - octaves[0]))

@@ -33,7 +33,7 @@ class SplineSum(NamedTuple):
 
 
 def relu_network(order: int, accuracy: float, dim: int = 1) -> rn.Network:
-    r"""A ReLU network within `accuracy` of the cardinal B-spline N_m(x_1) ⋯ N_m(x_d), and 0 off its support, to rounding.
+    r"""A ReLU network within `accuracy` of the cardinal B-spline N_m(x_1) ⋯ N_m(x_d), and 0 off its support.
 
     A product gadget of s levels errs by 2^{−2s−2}; through the recursion the errors obey e_k/(k + 1) ≤ e_{k−1}/k +
     2^{−2s−1}/k, so e_m ≤ (m + 1) Σ_{k=2}^m (1/k) 2^{−2s−1}, which sets s. Tensor products add d − 1 gadgets.

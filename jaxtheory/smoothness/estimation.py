@@ -28,7 +28,9 @@ def threshold(y: Float[Array, "..."], at: ScalarLike, kind: Literal["hard", "sof
         y: any shape. at: t ≥ 0, a number or an array that broadcasts. kind: "soft" or "hard".
 
     Raises:
-        ValueError: another kind, or t < 0 (outside jit). Cost: one pass. Source: Donoho and Johnstone (1994), (10)-(11).
+        ValueError: another kind, or t < 0 (outside jit). Cost: one pass.
+
+    Source: Donoho and Johnstone (1994), equations (10) and (11).
 
     >>> threshold(jnp.array([-3.0, 0.5]), 1.0).tolist(), threshold(jnp.array([-3.0, 0.5]), 1.0, "hard").tolist()
     ([-2.0, 0.0], [-3.0, 0.0])
@@ -241,7 +243,7 @@ def _soft_level(p: float, j: Array, noise: Array, eta: Array, single: Array) -> 
 
 @lru_cache
 def _at_zero() -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds t, and ρ_t(0) = 2 φ(t) ∫_0^∞ u² e^{−tu − u²/2} du by quadrature: the closed form cancels at large t."""
+    """Thresholds t, and ρ_t(0) = 2 φ(t) ∫_0^∞ u² e^{−tu − u²/2} du by quadrature: the closed form cancels."""
     node, weight = np.polynomial.legendre.leggauss(80)
     u = 5 * (node + 1)
     t = np.linspace(0, 12, 49)

@@ -54,7 +54,7 @@ def doppler(t: Float[Array, " n"], epsilon: float = 0.05) -> Float[Array, " n"]:
 
 
 def smooth(key: PRNGKeyArray, t: Float[Array, "..."], beta: float, frequencies: int = 200) -> Float[Array, "..."]:
-    r"""A random β-Hölder function of one variable: Σ_k k^{−β−1/2} (a_k cos 2πkt + b_k sin 2πkt), standard Gaussian a, b.
+    r"""A random β-Hölder function: Σ_k k^{−β−1/2} (a_k cos 2πkt + b_k sin 2πkt), standard Gaussian a and b.
 
     It is in C^{β'} for every β' < β, almost surely.
 

@@ -1,4 +1,4 @@
-r"""Sparse grids: hierarchical hats whose levels sum to little, for functions with mixed derivatives, up to dimension 10.
+r"""Sparse grids: hierarchical hats whose levels sum to little, for mixed derivatives, up to dimension 10.
 
 Level vectors j ∈ N_0^d with |j|_1 < n, and for each the 2^{|j|_1} points (2k_i + 1)/2^{j_i + 1}: that is
 2^n n^{d−1} points where the full grid has 2^{nd}, at nearly the full grid's accuracy.

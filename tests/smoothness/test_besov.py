@@ -1,6 +1,7 @@
 """Besov norms against moduli, Fourier, Hölder quotients and variation; samplers; signals."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,21 @@ SEEDS = 6
 
 
 def functions(s, p, levels, wavelet="db4"):
-    """Samples and coefficients of random points of a ball, rough and smooth, spiky and dense."""
-    for kind in ("spike+dense", "weak-lp", "gaussian"):
-        for seed in range(SEEDS):
-            c = besov.sample(jax.random.key(seed), s, p, math.inf, levels, kind, dtype=jnp.float64)
-            yield wavelets.idwt(c, wavelet) * 2 ** (levels / 2), c
+    """Samples and coefficients of random points of a ball, rough and smooth, spiky and dense, stacked."""
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+
+    def one(kind, key):
+        c = besov.sample(key, s, p, math.inf, levels, kind, dtype=jnp.float64)
+        return wavelets.idwt(c, wavelet) * 2 ** (levels / 2), c
+
+    kinds = ("spike+dense", "gaussian") if math.isinf(p) else ("spike+dense", "weak-lp", "gaussian")
+    drawn = [jax.jit(jax.vmap(partial(one, kind)))(keys) for kind in kinds]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
+
+
+def ratios(above, below, s, p, levels, wavelet="db4"):
+    """above(samples)/below(coefficients) over `functions`, in one program."""
+    return np.asarray(jax.jit(jax.vmap(lambda x, c: above(x) / below(c)))(*functions(s, p, levels, wavelet)))
 
 
 def spread(ratios):
@@ -46,42 +57,24 @@ def test_spikes_stand_out_by_their_law(key, float64):
 def test_sobolev_is_b_s_2_2(float64):
     """Fourier norms within one constant of wavelet norms, at every resolution."""
     s = 1.2
-    ratios = [
-        spaces.sobolev_norm(x, s) / besov.norm(c, s, 2.0, 2.0, wavelet="db4")
-        for levels in (6, 9)
-        for x, c in functions(s, 2.0, levels)
-    ]
+    below = lambda c: besov.norm(c, s, 2.0, 2.0, wavelet="db4")  # noqa: E731
+    found = [ratios(lambda x: spaces.sobolev_norm(x, s), below, s, 2.0, levels) for levels in (6, 9)]
     # a level's frequencies are those within a factor 2 of 2π 2^j/1.5, up to the tails of db4
-    assert spread(ratios) < 2 ** (2 * s)
+    assert spread(np.concatenate(found)) < 2 ** (2 * s)
 
 
 def test_holder_is_b_s_inf_inf(float64):
     s = 0.4
-    ratios = [
-        spaces.holder_norm(x, s) / besov.norm(c, s, math.inf, math.inf, wavelet="db4")
-        for levels in (6, 9)
-        for seed in range(SEEDS)
-        for c in [besov.sample(jax.random.key(seed), s, math.inf, math.inf, levels, dtype=jnp.float64)]
-        for x in [wavelets.idwt(c, "db4") * 2 ** (levels / 2)]
-    ]
-    assert spread(ratios) < 4
+    below = lambda c: besov.norm(c, s, math.inf, math.inf, wavelet="db4")  # noqa: E731
+    found = [ratios(lambda x: spaces.holder_norm(x, s), below, s, math.inf, levels) for levels in (6, 9)]
+    assert spread(np.concatenate(found)) < 4
 
 
 @pytest.mark.parametrize(("s", "p", "q"), [(0.8, 1.0, 1.0), (1.3, 2.0, math.inf), (0.5, math.inf, 2.0)])
 def test_moduli_and_wavelets_give_equivalent_norms(s, p, q, float64):
     """The ratio stays within a band that does not widen with the resolution."""
-    bands = [
-        [besov.modulus_norm(x, s, p, q, periodic=True) / besov.norm(c, s, p, q) for x, c in list(functions(s, p, levels))[:7]]
-        if not math.isinf(p)
-        else [
-            besov.modulus_norm(wavelets.idwt(c, "db4") * 2 ** (levels / 2), s, p, q, periodic=True)
-            / besov.norm(c, s, p, q)
-            for seed in range(SEEDS)
-            for c in [besov.sample(jax.random.key(seed), s, p, q, levels, dtype=jnp.float64)]
-        ]
-        for levels in (6, 9)
-    ]  # fmt: skip
-    coarse, fine = map(np.array, bands)
+    moduli = lambda x: besov.modulus_norm(x, s, p, q, periodic=True)  # noqa: E731
+    coarse, fine = (ratios(moduli, lambda c: besov.norm(c, s, p, q), s, p, levels) for levels in (6, 9))
     assert spread(fine) < 8
     assert 0.5 < fine.mean() / coarse.mean() < 2
 
@@ -98,9 +91,9 @@ def test_moduli_of_a_step_and_of_a_wave_are_exact(float64):
 
 
 def test_bounded_variation_lies_between_b_1_1_1_and_b_1_1_inf(float64):
-    """Variation ≤ C · B^1_{1,1}; and a jump, of variation 1, has B^1_{1,∞} bounded while B^1_{1,1} grows with the levels."""
-    for x, c in functions(1.0, 1.0, 9, "haar"):
-        assert spaces.total_variation(x) <= 4 * besov.norm(c, 1.0, 1.0, 1.0)
+    """Variation ≤ C · B^1_{1,1}; a jump has B^1_{1,∞} bounded, while its B^1_{1,1} grows with the levels."""
+    below = lambda c: besov.norm(c, 1.0, 1.0, 1.0)  # noqa: E731
+    assert ratios(spaces.total_variation, below, 1.0, 1.0, 9, "haar").max() <= 4
     norms = []
     for levels in (6, 8, 10):
         t = jnp.arange(2**levels) / 2**levels
