@@ -1,16 +1,20 @@
 """The topics, in the order of the lecture. A new topic is one import and one entry here."""
 
 from jaxtheory.lecture import (
+    besov,
     double_descent,
     double_descent_networks,
     generalization,
     implicit_bias,
     kernel_regression,
+    mixed_smoothness,
     saddles,
 )
 from jaxtheory.lecture.topic import Topic
 
 _ORDER = (
+    besov.TOPIC,
+    mixed_smoothness.TOPIC,
     kernel_regression.TOPIC,
     double_descent.TOPIC,
     double_descent_networks.TOPIC,

@@ -1,0 +1,223 @@
+"""Besov spaces: where smoothness is inhomogeneous, adaptive estimators leave every linear one behind by an exponent.
+
+Wavelet thresholds, B-splines whose knots go where the function is rough, and ReLU networks that are such splines reach
+n^(−2s/(2s+1)); no linear method does better than n^(−2s'/(2s'+1)), s' = s − (1/p − 1/2)_+. At p ≥ 2 they coincide.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from jaxtheory import sweeps
+from jaxtheory.lecture import besov_studies as studies
+from jaxtheory.lecture import function_classes
+from jaxtheory.lecture.besov_figure import draw
+from jaxtheory.lecture.besov_studies import BALLS, Ball
+from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.topic import Topic
+from jaxtheory.results import Slope, fit_slope
+from jaxtheory.smoothness import approximation, bspline, estimation
+
+_EXACT = {"s=1, p=1": (1.0, 1.0), "s=1.5, p=1": (1.5, 1.0), "s=2, p=1": (2.0, 1.0), "s=1, p=2": (1.0, 2.0)}
+_SIZES = 2.0 ** np.arange(10, 31)  # of the minimax risks, where no simulation limits n
+_NOISE = 1.0  # of the signal, whose standard deviation is 3
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the simulations; what is exact needs none."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
+    out: Path = Path("runs/besov")
+    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    seed: int = 0
+    """of every random draw"""
+    x64: bool = True
+    """compute in float64: errors of 1e-6 and exponents to a hundredth need it"""
+    levels: int = 16
+    """wavelet levels of the functions in the table of classes: 2^levels samples"""
+    octaves: tuple[int, int] = (7, 14)
+    """first and last log2 n of the risk curves"""
+    replicates: int = 60
+    """independent functions and noises of each point of the risk curves"""
+    signal_octaves: tuple[int, int] = (6, 9)
+    """first and last log2 n of the estimators on one signal, trained networks among them"""
+    signal_replicates: int = 6
+    """independent noises of each"""
+    steps: int = 1200
+    """of Adam, for the trained network"""
+    width: int = 48
+    """of its two hidden layers"""
+
+    @classmethod
+    def of(cls, preset: str) -> "Config":
+        """The configuration of a preset."""
+        quick = cls()
+        published = replace(quick, preset="paper", levels=20, octaves=(7, 18), replicates=400)
+        published = replace(published, signal_octaves=(6, 11), signal_replicates=20, steps=20000, width=256)
+        return published if preset == "paper" else quick
+
+
+def predict(config: Config) -> Claims:
+    """Exponents of minimax risks, of risk curves, of the table's classes and of explicit networks."""
+    exact = [claim for name, (s, p) in _EXACT.items() for claim in _minimax_claims(name, s, p)]
+    curves = [claim for name, ball in BALLS.items() for claim in _risk_claims(name, ball, config)]
+    classes = [claim for row in function_classes.rows(config.levels) for claim in _class_claims(row)]
+    lines = {f"linear {name}": _exact_risks(ball, config).tolist() for name, ball in BALLS.items()}
+    return Claims((*exact, *curves, *classes, *_network_claims()), lines)
+
+
+def _octaves(limits: tuple[int, int]) -> np.ndarray:
+    return np.arange(limits[0], limits[1] + 1)
+
+
+def _exact_risks(ball: Ball, config: Config) -> np.ndarray:
+    return np.array([studies.exact_linear_risk(octave, ball) for octave in _octaves(config.octaves)])
+
+
+def _minimax_claims(name: str, s: float, p: float) -> list[Claim]:
+    rates = approximation.rates(s, p)
+    basis = "theory: exponents at n = 2^10…2^30, where sums over levels have become geometric, to a hundredth"
+    return [
+        Claim(f"{arm}, {name}", f"minimax {arm} risk, {name}: exponent", source, -value, basis, tolerance=0.01)
+        for arm, value, source in (
+            ("linear", rates.linear_risk, "Donoho, Johnstone (1998), Thm 7"),
+            ("adaptive", rates.adaptive_risk, "Donoho, Johnstone (1998), Thm 1"),
+        )
+    ]
+
+
+def _risk_claims(name: str, ball: Ball, config: Config) -> list[Claim]:
+    """Slopes over the simulated n, where the linear risk is known exactly and a threshold's up to a logarithm."""
+    rates = approximation.rates(1.0, ball.p)
+    first, last = (octave * math.log(2) for octave in config.octaves)
+    drift = math.log((1 + 2 * last) / (1 + 2 * first)) / (last - first)
+    # relative size of the levels below 0 and beyond log2 n that the geometric sums of the theory have
+    ends = sum(
+        math.exp(-power * first) for power in (1 - rates.linear_risk, rates.linear_risk**2 / (1 - rates.linear_risk))
+    )
+    edge = math.log1p(ends * (4 if ball.p < 2 else 1)) / (last - first)
+    exact = float(
+        fit_slope(jnp.asarray(2.0 ** _octaves(config.octaves)), jnp.asarray(_exact_risks(ball, config))).slope
+    )
+    theory, told = -rates.linear_risk, f"{name} (p = {ball.p:g})"
+    oracle = (
+        "theory: a risk within 1 + 2 log n of the benchmark has an exponent within that factor's; 4 standard errors"
+    )
+    johnstone = "Donoho, Johnstone (1995), Thm 3"
+    return [
+        Claim(f"linear_{name}", f"{told}: exponent of the best level-wise linear risk ({theory:.3f} as n → ∞)",
+              "Donoho, Liu, MacGibbon (1990)", exact, "exact at these n; 4 standard errors", standard_errors=4),
+        Claim(f"sure_{name}", f"{told}: SureShrink's exponent minus the benchmark's", johnstone, 0.0, oracle,
+              tolerance=drift, standard_errors=4),
+        Claim(f"gap_{name}", f"{told}: SureShrink's exponent minus the linear one", "Suzuki (2019), section 4",
+              rates.linear_risk - rates.adaptive_risk, oracle + "; the sums' ends", tolerance=drift + edge,
+              standard_errors=4),
+    ]  # fmt: skip
+
+
+def _class_claims(row: function_classes.Row) -> list[Claim]:
+    label = row.label.replace("$", "")
+    basis = "theory: finite N; 4 standard errors"
+    arms = {"linear": (row.linear, row.linear_remainder), "adaptive": (row.adaptive, row.adaptive_remainder)}
+    if row.name == "barron":
+        del arms["linear"]  # a lower bound for every linear method: not a thing to measure
+    return [
+        Claim(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, basis,
+              tolerance=remainder, standard_errors=4)
+        for arm, (rate, remainder) in arms.items()
+    ]  # fmt: skip
+
+
+def _network_claims() -> list[Claim]:
+    bound = bspline.suzuki_bound(studies.ORDER, studies.ACCURACY)
+    first, last = studies.TERMS[[0, -1]]
+    remainder = math.log((1 + studies.LEVELS / first) / (1 + studies.LEVELS / last)) / math.log(last / first)
+    lost = -0.5 * math.log1p(-((last / 2**studies.LEVELS) ** 2)) / math.log(last / first)
+    return [
+        Claim("network", "B^1_{1,∞} as explicit ReLU networks of N splines: exponent of the error",
+              "Suzuki (2019), Prop. 1", -1.0, "theory: spikes at every level, the finest missing; 4 standard errors",
+              tolerance=remainder + lost, standard_errors=4),
+        Claim("network_depth", "depth of that network", "Suzuki (2019), Lemma 1", float(bound.depth),
+              "theory: an upper bound", relation="<="),
+        Claim("network_gap", "the lasso's explicit network minus the lasso, sup, over Σ|b| · accuracy",
+              "Suzuki (2019), Lemma 1", 1.0, "theory: an upper bound", relation="<="),
+    ]  # fmt: skip
+
+
+def measure(config: Config) -> xr.Dataset:
+    """Risks of linear and adaptive estimators, the table of rates by function class, and networks beside them."""
+    key = jax.random.key(config.seed)
+    curves = {name: _curve(name, ball, config) for name, ball in BALLS.items()}
+    one = _signal(config)
+    dataset = xr.merge([curves["spiky"], curves["homogeneous"], one])
+    errors, slope, audit = studies.network_errors(key)
+    dataset = dataset.assign(spline_error=("terms", errors)).assign_coords(terms=studies.TERMS)
+    scalars = _minimax_slopes() | _classes(key, config) | _named("network", slope)
+    scalars |= {"network_depth": float(audit.depth), "network_gap": studies.lasso_as_network(key)}
+    for name in BALLS:
+        scalars |= _risk_slopes(name, dataset)
+    sizes = [bspline.dictionary_size(studies.ORDER, 5, dim) for dim in range(1, 7)]
+    return dataset.assign(scalars).assign(dictionary=("dimension", sizes)).assign_coords(dimension=np.arange(1, 7))
+
+
+def _curve(name: str, ball: Ball, config: Config) -> xr.Dataset:
+    """Losses of the three rules over octaves and replicates, all in one program."""
+    point = partial(studies.ball_risks, ball=ball, levels=config.octaves[1])
+    grid = sweeps.grid(octave=_octaves(config.octaves), seed=range(config.replicates))
+    found = sweeps.run(point, grid, out=config.out / f"risk-{name}.zarr", key=config.seed).load()
+    return found.rename({rule: f"{name}_{rule}" for rule in found})
+
+
+def _signal(config: Config) -> xr.Dataset:
+    point = partial(studies.signal_risks, sigma=_NOISE, steps=config.steps, width=config.width)
+    grid = sweeps.grid(octave=_octaves(config.signal_octaves), seed=range(config.signal_replicates))
+    found = sweeps.run(point, grid, out=config.out / "signal.zarr", key=config.seed, static="octave").load()
+    return found.rename({name: f"signal_{name}" for name in (*found, *found.dims)})
+
+
+def _minimax_slopes() -> dict[str, float]:
+    sizes = jnp.asarray(_SIZES)
+    return {
+        f"{arm}, {name}": float(fit_slope(sizes, estimation.minimax_risk(s, p, sizes, estimator=arm)).slope)
+        for name, (s, p) in _EXACT.items()
+        for arm in ("linear", "adaptive")
+    }
+
+
+def _classes(key: jax.Array, config: Config) -> dict[str, float]:
+    arms = function_classes.measure(key, config.levels)
+    named = [_named(f"{name}_{arm}", getattr(both, arm)) for name, both in arms.items() for arm in both._fields]
+    return {name: value for pair in named for name, value in pair.items()}
+
+
+def _named(name: str, slope: Slope) -> dict[str, float]:
+    """An exponent and its standard error, as a claim wants them."""
+    return {name: float(slope.slope), f"{name}_error": float(slope.standard_error)}
+
+
+def _risk_slopes(name: str, dataset: xr.Dataset) -> dict[str, float]:
+    """Exponents of the mean risks, and of their ratios, with errors from independent groups of replicates."""
+    sizes = jnp.asarray(2.0**dataset.octave.values)
+    rules = {rule: dataset[f"{name}_{rule}"].transpose("seed", "octave").values for rule in ("linear", "sure", "ideal")}
+    groups = {rule: np.stack([g.mean(axis=0) for g in np.array_split(v, 10)]) for rule, v in rules.items()}
+    fit = jax.vmap(lambda risk: fit_slope(sizes, risk).slope)
+    slopes = {rule: np.asarray(fit(jnp.asarray(risk))) for rule, risk in groups.items()}
+    parts = {
+        "linear": slopes["linear"],
+        "sure": slopes["sure"] - slopes["ideal"],
+        "gap": slopes["sure"] - slopes["linear"],
+    }
+    found = {f"{part}_{name}": float(value.mean()) for part, value in parts.items()}
+    return found | {f"{p}_{name}_error": float(v.std(ddof=1) / math.sqrt(len(v))) for p, v in parts.items()}
+
+
+TOPIC = Topic("besov", Config, predict, measure, draw)

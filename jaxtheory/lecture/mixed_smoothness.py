@@ -1,0 +1,273 @@
+"""Mixed smoothness: hyperbolic crosses and sparse grids take the dimension out of the exponent and into logarithms.
+
+With N terms a function of mixed smoothness s is approximated to N^(−s) (log N)^((d−1)(s+u)), where isotropic methods
+have N^(−s/d); and its regression has the same two exponents, 2s/(2s+1) and 2s/(2s+d).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxtheory import figures, sweeps
+from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.topic import Topic
+from jaxtheory.results import fit_slope
+from jaxtheory.smoothness import hyperbolic_cross, mixed, sparse_grid
+
+_ENERGIES = 4.0 ** -np.arange(80)  # of each axis: s = 1, every block of MB^1_{2,∞} full
+_DIMENSIONS = (1, 2, 3, 5, 10)
+_FITTED = slice(30, 45)  # levels whose errors are fitted, in closed form
+_SIZES = {(100, 2): 482, (1000, 2): 7069, (100, 3): 1471, (1000, 3): 29425}
+_RISK_DIMENSION, _RISK_LEVELS = 3, 24
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of what is computed at points; the closed forms need none."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
+    out: Path = Path("runs/mixed_smoothness")
+    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    seed: int = 0
+    """of every random draw"""
+    x64: bool = True
+    """compute in float64"""
+    levels: tuple[int, ...] = (9, 8, 7, 6, 5)
+    """finest sparse grid in dimension 1, 2, 3, 5, 10"""
+    points: int = 1000
+    """random points where interpolants are compared with their function"""
+    octaves: tuple[int, int] = (8, 22)
+    """first and last log2 n of the risk curves"""
+    replicates: int = 100
+    """independent noises of each"""
+
+    @classmethod
+    def of(cls, preset: str) -> "Config":
+        """The configuration of a preset."""
+        quick = cls()
+        published = replace(quick, preset="paper", levels=(14, 12, 10, 8, 6), points=20000, replicates=2000)
+        return published if preset == "paper" else quick
+
+
+def predict(config: Config) -> Claims:
+    """Exact sizes, exponents with and without the logarithms, and the remainder of interpolation."""
+    sizes = [_size_claim(budget, dim, count) for (budget, dim), count in _SIZES.items()]
+    slopes = [claim for dim in _DIMENSIONS for claim in _slope_claims(dim)]
+    series = [_interpolation_claim(dim, level) for dim, level in zip(_DIMENSIONS, config.levels, strict=True)]
+    lines = {f"{rule} {dim}": _law(rule, dim).errors.tolist() for rule in ("cross", "full") for dim in _DIMENSIONS}
+    lines |= {rule: _exact_risks(rule, config).tolist() for rule in ("cross", "full")}
+    return Claims((*sizes, *slopes, *series, *_risk_claims(config)), lines)
+
+
+def _size_claim(budget: int, dim: int, count: int) -> Claim:
+    name, statement = f"cross_{budget}_{dim}", f"indices with product ≤ {budget} in dimension {dim}"
+    return Claim(name, statement, "Dung, Temlyakov, Ullrich (2018), 2.3", float(count), "an exact count")
+
+
+def _law(rule: str, dim: int) -> mixed.Errors:
+    """Errors of the product function of `_ENERGIES`, in closed form, at levels 1 … 45."""
+    return (mixed.cross_errors if rule == "cross" else mixed.isotropic_errors)(_ENERGIES, _FITTED.stop, dim)
+
+
+def _slope_claims(dim: int) -> list[Claim]:
+    """With N ~ 2^n n^{d−1}/(d−1)!, log N is not n log 2: what that moves the slope by, at the first level fitted."""
+    n = _FITTED.start
+    log_terms = n * math.log(2) + (dim - 1) * math.log(n) - math.lgamma(dim)
+    moved = (dim - 1) * 1.5 * abs(1 / (n * math.log(2) + dim - 1) - 1 / log_terms)
+    # C(n + d − 1, d − 1) = n^{d−1}/(d−1)! (1 + d(d−1)/2n + …), a factor in N and, under the root, in the error
+    moved += 1.5 * dim * (dim - 1) / 2 / n**2 / math.log(2)
+    source = "Dung, Temlyakov, Ullrich (2018), Thm 4.3.1"
+    return [
+        Claim(f"mixed_{dim}", f"d = {dim}: exponent in N/(log N)^((d−1)(s+u)/s), s = 1, u = 1/2", source, -1.0,
+              "theory: next order of log N at n = 30", tolerance=moved + 1e-3),
+        Claim(f"isotropic_{dim}", f"d = {dim}: exponent of the full grid", "DeVore (1998), section 3", -1.0 / dim,
+              "theory: (2^n − 1)^d for 2^(nd) at n = 5", tolerance=2.0**-5 / dim),
+    ]  # fmt: skip
+
+
+def _interpolation_claim(dim: int, level: int) -> Claim:
+    bound = sum(math.comb(k + dim - 1, dim - 1) * 4.0**-k for k in range(level, 400))
+    told = f"d = {dim}: sup error of the sparse interpolant of Π 4x(1 − x), level {level}"
+    basis = "theory: the levels left out, Σ C(k+d−1,d−1) 4^(−k)"
+    source = "Bungartz, Griebel (2004), Thm 3.8"
+    return Claim(f"interpolation_{dim}", told, source, bound, basis, relation="<=")  # fmt: skip
+
+
+def _risk_claims(config: Config) -> list[Claim]:
+    sizes = jnp.asarray(2.0 ** _octaves(config))
+    source, dim = "Suzuki (2019), Thm 4", _RISK_DIMENSION
+    rules = (("cross", "cross projections", -2 / 3), ("full", "full-grid ones", -2 / (2 + dim)))
+    return [
+        Claim(f"risk_{rule}", f"d = {dim}: exponent of the risk of {told}, {limit:.3f} without logs", source,
+              float(fit_slope(sizes, jnp.asarray(_exact_risks(rule, config))).slope),
+              "exact at these n; 4 standard errors", standard_errors=4)
+        for rule, told, limit in rules
+    ]  # fmt: skip
+
+
+def _octaves(config: Config) -> np.ndarray:
+    return np.arange(config.octaves[0], config.octaves[1] + 1)
+
+
+def _blocks(rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and energies of what each step of a rule adds: |j|_1 = k for the cross, max j = k for the full grid."""
+    dim, k = _RISK_DIMENSION, np.arange(_RISK_LEVELS)
+    if rule == "cross":
+        count = np.array([math.comb(i + dim - 1, dim - 1) for i in k], float)
+        return count * 2.0**k, count * 4.0**-k
+    terms, energy = (np.cumsum(part[:_RISK_LEVELS]) for part in (2.0**k, _ENERGIES))
+    return np.diff(terms**dim, prepend=0.0), np.diff(energy**dim, prepend=0.0)
+
+
+def _exact_risks(rule: str, config: Config) -> np.ndarray:
+    """The best projection of the rule: min over k of (energy beyond k) + (terms up to k)/n."""
+    sizes, energies = _blocks(rule)
+    beyond = np.cumsum(energies[::-1])[::-1]
+    bias = np.append(beyond, 0.0)
+    variance = np.append(0.0, np.cumsum(sizes))
+    return (bias[None, :] + variance[None, :] / 2.0 ** _octaves(config)[:, None]).min(axis=1)
+
+
+def measure(config: Config) -> xr.Dataset:
+    """Sizes counted, errors fitted, sparse grids evaluated at random points, risks simulated."""
+    found: dict[str, float] = {
+        f"cross_{budget}_{dim}": float(len(hyperbolic_cross.indices(budget, dim))) for budget, dim in _SIZES
+    }
+    for dim in _DIMENSIONS:
+        cross, full = _law("cross", dim), _law("full", dim)
+        terms = mixed.effective_terms(cross.terms[_FITTED], dim, u=0.5)
+        found[f"mixed_{dim}"] = float(fit_slope(jnp.asarray(terms), jnp.asarray(cross.errors[_FITTED])).slope)
+        found[f"isotropic_{dim}"] = float(fit_slope(*(jnp.asarray(part[5:15]) for part in full)).slope)
+    grids = {dim: _interpolation(dim, level, config) for dim, level in zip(_DIMENSIONS, config.levels, strict=True)}
+    found |= {f"interpolation_{dim}": float(errors[-1]) for dim, errors in grids.items()}
+    risks = {rule: _risks(rule, config) for rule in ("cross", "full")}
+    for rule, values in risks.items():
+        found |= _risk_slope(rule, values)
+    data = xr.merge([values.rename(risk=f"{rule}_risk") for rule, values in risks.items()], compat="override")
+    curves = {f"grid_{dim}": (f"level_{dim}", errors) for dim, errors in grids.items()}
+    return data.assign(curves).assign(found)
+
+
+def _interpolation(dim: int, level: int, config: Config) -> np.ndarray:
+    """Sup errors at random points of the sparse interpolants of levels 2 … level."""
+    x = jax.random.uniform(jax.random.fold_in(jax.random.key(config.seed), dim), (config.points, dim))
+    f = lambda x: jnp.prod(4 * x * (1 - x), axis=1)  # noqa: E731
+    grids = [sparse_grid.interpolate(f, n, dim, dtype=x.dtype) for n in range(2, level + 1)]
+    return np.array([float(jnp.abs(sparse_grid.evaluate(grid, x) - f(x)).max()) for grid in grids])
+
+
+def _risks(rule: str, config: Config) -> xr.Dataset:
+    sizes, energies = _blocks(rule)
+    point = partial(_risk, sizes=jnp.asarray(sizes), energies=jnp.asarray(energies))
+    grid = sweeps.grid(octave=_octaves(config), seed=range(config.replicates))
+    return sweeps.run(point, grid, out=config.out / f"risk-{rule}.zarr", key=config.seed).load()
+
+
+def _risk(octave: Array, seed: Array, key: PRNGKeyArray, *, sizes: Array, energies: Array) -> dict[str, Array]:
+    """Loss of the best projection from n noisy coefficients: a block's noise energy is χ² of its size, over n."""
+    n = 2.0 ** octave.astype(sizes.dtype)
+    noise = 2 * jax.random.gamma(key, sizes / 2) / n
+    beyond = jnp.append(jnp.cumsum(energies[::-1])[::-1], 0.0)
+    expected = beyond + jnp.append(0.0, jnp.cumsum(sizes)) / n
+    kept = jnp.arange(len(sizes)) < jnp.argmin(expected)
+    return {"risk": jnp.sum(jnp.where(kept, noise, energies))}
+
+
+def _risk_slope(rule: str, risks: xr.Dataset) -> dict[str, float]:
+    values = risks.risk.transpose("seed", "octave").values
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    sizes = 2.0**risks.octave.values
+    slope = float(fit_slope(jnp.asarray(sizes), jnp.asarray(mean)).slope)
+    # the unweighted slope is linear in log risk, whose errors are independent
+    u = np.log(sizes) - np.log(sizes).mean()
+    spread = math.sqrt(((u * error / mean) ** 2).sum()) / (u**2).sum()
+    return {f"risk_{rule}": slope, f"risk_{rule}_error": spread}
+
+
+def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
+    """Index set and points; errors against N; the same after the logarithms; sparse interpolation; risks."""
+    figure, axes = figures.canvas(2, 3, panel=(5.8, 4.6))
+    _index_sets(axes[0], axes[1])
+    for ax, scaled in ((axes[2], False), (axes[3], True)):
+        _errors(ax, claims, scaled)
+    _interpolants(axes[4], dataset)
+    _draw_risks(axes[5], dataset, claims)
+    return figure
+
+
+def _index_sets(cross: Axes, grid: Axes) -> None:
+    k = hyperbolic_cross.indices(64, 2)
+    cross.plot(k[:, 0], k[:, 1], "s", color=figures.PALETTE[0], markersize=4, markeredgewidth=0)
+    edge = np.linspace(1, 64, 400)
+    figures.theory_line(cross, edge, 64 / edge, color=figures.PALETTE[1], label="$k_1 k_2 = 64$")
+    figures.label_axes(cross, "$k_1$", "$k_2$", f"hyperbolic cross: {len(k)} of {64**2} frequencies")
+    x = sparse_grid.points(7, 2)
+    grid.plot(x[:, 0], x[:, 1], ".", color=figures.PALETTE[0], markersize=5, markeredgewidth=0)
+    grid.set_aspect("equal")
+    figures.label_axes(grid, "$x_1$", "$x_2$", f"sparse grid, level 7: {len(x)} of {127**2} points")
+
+
+def _errors(ax: Axes, claims: Claims, scaled: bool) -> None:
+    for color, dim in zip(figures.PALETTE, _DIMENSIONS, strict=False):
+        cross, full = (_law(rule, dim).terms for rule in ("cross", "full"))
+        shown = slice(3, 40)
+        errors = np.array(claims.curves[f"cross {dim}"])[shown]
+        terms = mixed.effective_terms(cross[shown], dim, u=0.5) if scaled else cross[shown]
+        figures.theory_line(
+            ax, terms, errors / (errors[-1] * terms[-1] if scaled else 1), color=color, label=f"$d = {dim}$"
+        )
+        if not scaled:
+            inside = full < 1e14
+            figures.theory_line(
+                ax, full[inside], np.array(claims.curves[f"full {dim}"])[inside], color=color, linestyle=":"
+            )
+    if scaled:
+        x = np.array([1e2, 1e12])
+        ax.plot(x, 1 / x, color="#777777", linestyle="--", linewidth=1.2, label="slope $-1$")
+        ax.set_xlim(1e0, 1e13)
+        figures.label_axes(ax, "$N/(\\log N)^{3(d-1)/2}$", "error, scaled to meet at the end",
+                           "after the logarithms: one exponent", xscale="log", yscale="log")  # fmt: skip
+    else:
+        ax.set_xlim(1, 1e14)
+        figures.label_axes(
+            ax, "terms $N$", "$L^2$ error", "cross (lines) and full grid (dots)", xscale="log", yscale="log"
+        )
+
+
+def _interpolants(ax: Axes, dataset: xr.Dataset) -> None:
+    for color, dim in zip(figures.PALETTE, _DIMENSIONS, strict=False):
+        measured = dataset[f"grid_{dim}"].values
+        levels = np.arange(2, 2 + len(measured))
+        size = np.array([sparse_grid.size(n, dim) for n in levels], float)
+        series = [sum(math.comb(k + dim - 1, dim - 1) * 4.0**-k for k in range(n, 400)) for n in levels.tolist()]
+        figures.theory_line(ax, size, series, color=color)
+        figures.points(ax, size, measured, color=color, label=f"$d = {dim}$")
+    title = "sparse interpolation: bound (lines), measured"
+    figures.label_axes(ax, "points $N$", "sup error", title, xscale="log", yscale="log")
+
+
+def _draw_risks(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    n = 2.0**dataset.octave.values
+    for color, rule, label in (
+        (figures.PALETTE[1], "cross", "hyperbolic cross"),
+        (figures.PALETTE[0], "full", "full grid"),
+    ):
+        values = dataset[f"{rule}_risk"].transpose("seed", "octave").values
+        figures.theory_line(ax, n, claims.curves[rule], color=color, label=f"{label}, exact")
+        figures.points(ax, n, values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values)), color=color)
+    title = f"regression in mixed smoothness, $d = {_RISK_DIMENSION}$"
+    figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
+
+
+TOPIC = Topic("mixed-smoothness", Config, predict, measure, draw)

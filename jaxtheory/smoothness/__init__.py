@@ -1,0 +1,42 @@
+"""Function classes and their rates: what smoothness allows linear methods, adaptive ones and deep networks to do.
+
+- bases: `wavelets` (orthonormal, any dimension), `bspline` (and the ReLU networks that are B-splines), `sparse_grid`,
+  `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
+- classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
+- rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks), `lasso`
+
+>>> import jax.numpy as jnp
+>>> from jaxtheory import results, smoothness
+>>> n = 2.0 ** jnp.arange(12, 24)
+>>> risks = [smoothness.estimation.minimax_risk(1.0, 1.0, n, estimator=arm) for arm in ("linear", "adaptive")]
+>>> [f"{results.fit_slope(n, risk).slope:.2f}" for risk in risks]
+['-0.50', '-0.66']
+"""
+
+from jaxtheory.smoothness import (
+    approximation,
+    besov,
+    bspline,
+    estimation,
+    hyperbolic_cross,
+    lasso,
+    mixed,
+    signals,
+    spaces,
+    sparse_grid,
+    wavelets,
+)
+
+__all__ = [
+    "approximation",
+    "besov",
+    "bspline",
+    "estimation",
+    "hyperbolic_cross",
+    "lasso",
+    "mixed",
+    "signals",
+    "spaces",
+    "sparse_grid",
+    "wavelets",
+]

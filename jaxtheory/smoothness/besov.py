@@ -1,0 +1,239 @@
+r"""Besov spaces B^s_{p,q}: norms by wavelet coefficients and by moduli of smoothness, and points of the unit ball.
+
+    ‖f‖ = (‖α‖_p^q + Σ_j [2^{j(s + d/2 − d/p)} ‖β_j‖_p]^q)^{1/q}
+
+for coefficients in an L²-normalized basis of wavelets smoother than s. Large p asks for smoothness everywhere, small p
+allows it to fail in places: that is what an adaptive method can use and a linear one cannot.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtheory.checks import require
+from jaxtheory.smoothness.wavelets import Coefficients, level, smoothness
+
+Kind = Literal["spike+dense", "weak-lp", "gaussian"]
+
+
+@partial(jax.jit, static_argnames=("s", "p", "q", "wavelet"))
+def norm(coefficients: Coefficients, s: float, p: float, q: float, *, wavelet: str | None = None) -> Float[Array, ""]:
+    r"""The Besov norm of wavelet coefficients, the equation above.
+
+    Args:
+        coefficients: L²-normalized, of a function on the torus [0, 1)^d: for n samples on each axis,
+            `dwt(samples / n^(d/2))`. Levels j are read off from the shapes.
+        s: smoothness. p, q: in (0, ∞]; a quasi-norm below 1.
+        wavelet: which basis they belong to; then s must be below its smoothness in L^p. None for sequences.
+
+    Raises:
+        ValueError: p or q ≤ 0; s beyond the wavelet.
+
+    Cost: one pass. Source: Triebel (2006), Theorem 3.5; DeVore and Popov (1988); Cohen (2003), Theorem 3.7.7.
+
+    >>> c = Coefficients(jnp.zeros(1), (jnp.zeros((1, 1)), jnp.array([[3.0, 4.0]])))
+    >>> f"{norm(c, 1.0, 2.0, 2.0):.1f}"
+    '10.0'
+    """
+    check_exponents(p, q)
+    if wavelet is not None:
+        limit = smoothness(wavelet, p)
+        mend = "take a longer filter" if wavelet != "db10" else "take a smaller s"
+        require(s < limit, "s", s, f"be below the smoothness {limit:.3g} of {wavelet} in L^{p:g}", mend)
+    dim = coefficients.approximation.ndim
+    start = lp_norm(coefficients.approximation, p)
+    weights = [_weight(level(detail), s, p, dim) for detail in coefficients.details]
+    parts = [w * lp_norm(detail, p) for w, detail in zip(weights, coefficients.details, strict=True)]
+    return lp_norm(jnp.stack([start, *parts]), q)
+
+
+def check_exponents(p: float, q: float) -> None:
+    """Raise unless p and q are in (0, ∞]."""
+    for name, value in (("p", p), ("q", q)):
+        require(value > 0, name, value, "lie in (0, inf]", "use math.inf for the sup norm")
+
+
+def lp_norm(values: Array, p: float) -> Array:
+    """(Σ|v|^p)^{1/p}, scaled by the largest entry so that no power overflows.
+
+    >>> f"{lp_norm(jnp.array([3.0, -4.0]), 2.0):.1f}"
+    '5.0'
+    """
+    size = jnp.abs(values)
+    largest = size.max()
+    if math.isinf(p):
+        return largest
+    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return largest * jnp.sum((size / unit) ** p) ** (1 / p)
+
+
+def _weight(j: int, s: float, p: float, dim: int) -> float:
+    return 2.0 ** (j * (s + dim / 2 - dim / p))
+
+
+def modulus(x: Float[Array, " n"], order: int, p: float, *, periodic: bool = False) -> Float[Array, " steps"]:
+    r"""Moduli of smoothness ω_r(f, t)_p = sup_{0<h≤t} ‖Δ_h^r f‖_p at t = 1/n, 2/n, …, from samples at i/n.
+
+    Δ_h^r f(x) = Σ_i (−1)^{r−i} C(r, i) f(x + ih), over the x for which x + rh stays in [0, 1).
+
+    Args:
+        x: f(i/n). order: r ≥ 1. p: in (0, ∞]; norms are averages over the n points.
+        periodic: take x on the circle.
+
+    Returns:
+        [⌊(n − 1)/r⌋], entry i at t = (i + 1)/n.
+
+    Raises:
+        ValueError: r < 1, p ≤ 0, or fewer than r + 1 samples. Cost: O(n² r) flops, O(n) memory.
+
+    Source: DeVore and Lorentz (1993), section 2.7.
+
+    >>> modulus(jnp.arange(4.0) / 4, 1, math.inf).tolist()
+    [0.25, 0.5, 0.75]
+    """
+    check_exponents(p, 1.0)
+    require(order >= 1, "order", order, "be >= 1", "use floor(s) + 1")
+    require(len(x) > order, "x", len(x), f"hold more than {order} samples", "sample more finely")
+    return _modulus(x, order, p, periodic)
+
+
+@partial(jax.jit, static_argnames=("order", "p", "periodic"))
+def _modulus(x: Array, order: int, p: float, periodic: bool) -> Array:
+    n = len(x)
+    signs = [(-1.0) ** (order - i) * math.comb(order, i) for i in range(order + 1)]
+
+    def difference(h: Array) -> Array:
+        shifted = [c * jnp.roll(x, -i * h) for i, c in enumerate(signs)]
+        kept = jnp.arange(n) < (n if periodic else n - order * h)
+        return jnp.where(kept, jnp.abs(sum(shifted[1:], shifted[0])), jnp.zeros_like(x))
+
+    scale = 1.0 if math.isinf(p) else n ** (-1 / p)
+    norms = jax.lax.map(lambda h: scale * lp_norm(difference(h), p), jnp.arange(1, (n - 1) // order + 1))
+    return jax.lax.cummax(norms)
+
+
+def modulus_norm(x: Float[Array, " n"], s: float, p: float, q: float, *, periodic: bool = False) -> Float[Array, ""]:
+    r"""The Besov norm by moduli: ‖f‖_p + (Σ_j [2^{js} ω_r(f, 2^{−j})_p]^q)^{1/q}, r = ⌊s⌋ + 1, 2^{−j} ≥ 1/n.
+
+    No wavelet enters, so it is an oracle for `norm`: the two are equivalent, not equal.
+
+    Args:
+        x: samples at i/n, n a power of two. s: > 0. p, q: in (0, ∞]; s > (1/p − 1)_+ for the equivalence.
+
+    Raises:
+        ValueError: exponents out of range, n no power of two. Cost: O(n² r).
+
+    Source: DeVore and Popov (1988), Theorem 5.1; DeVore and Lorentz (1993), section 2.10.
+
+    >>> f"{modulus_norm(jnp.ones(8), 0.5, 2.0, 2.0):.1f}"
+    '1.0'
+    """
+    check_exponents(p, q)
+    n, order = len(x), math.floor(s) + 1
+    require(s > 0, "s", s, "be > 0", "moduli measure positive smoothness")
+    require(n & (n - 1) == 0, "x", n, "be a power of two of samples", "resample")
+    moduli = modulus(x, order, p, periodic=periodic)
+    steps = 2 ** np.arange(int(math.log2(len(moduli))) + 1)  # h = n 2^{−j} samples
+    weights = jnp.asarray((n / steps) ** s, x.dtype)
+    size = lp_norm(x, p) * (1.0 if math.isinf(p) else n ** (-1 / p))
+    return size + lp_norm(weights * moduli[steps - 1], q)
+
+
+@partial(jax.jit, static_argnames=("s", "p", "q", "levels", "kind", "dim", "dtype"))
+def sample(
+    key: PRNGKeyArray,
+    s: float,
+    p: float,
+    q: float,
+    levels: int,
+    kind: Kind = "spike+dense",
+    *,
+    dim: int = 1,
+    dtype: Any = jnp.float32,
+) -> Coefficients:
+    r"""A random point of the unit sphere of B^s_{p,q}, by its coefficients at levels 0 … levels − 1.
+
+    - "spike+dense": every coefficient of level j is ±2^{−j(s+d/2)}, and one, at a random place, is larger by
+      2^{jd/p}. For p < 2 the spikes decide what a linear method can do, the dense part what any can.
+    - "weak-lp": sorted, they fall as i^{−1/p}, in random order: the extreme point of the weak ball.
+    - "gaussian": N(0, 2^{−j(2s+d)}), the prior of a Sobolev space. Equal sizes in a level: nothing separates.
+
+    Each level is scaled to norm 1 in 2^{−j(s+d/2−d/p)} ℓ_p, and all to norm 1, which costs levels^{−1/q}.
+
+    Args:
+        key, s, p, q: p and q in (0, ∞], p < ∞ for "weak-lp".
+        levels: J ≥ 1; the function has 2^J samples an axis. kind: above. dim: d ≥ 1. dtype: of the coefficients.
+
+    Returns:
+        `Coefficients`, approximation 0; `idwt` of it times 2^{Jd/2} are the function's samples.
+
+    Raises:
+        ValueError: exponents, levels, dim or kind that are not known. Cost: one draw a coefficient.
+
+    Source: Donoho and Johnstone (1998), section 4 (the extreme points); Suzuki (2019), section 4.2.
+
+    >>> f"{norm(sample(jax.random.key(0), 1.0, 1.0, 1.0, 6), 1.0, 1.0, 1.0):.4f}"
+    '1.0000'
+    """
+    check_exponents(p, q)
+    require(levels >= 1, "levels", levels, "be >= 1", "draw at least one level")
+    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    known = kind in ("spike+dense", "weak-lp", "gaussian") and not (kind == "weak-lp" and math.isinf(p))
+    require(known, "kind", kind, "be spike+dense, gaussian, or, for p < inf, weak-lp", "choose one")
+    bands = 2**dim - 1
+    counts = [bands * 2 ** (j * dim) for j in range(levels)]
+    flat = jnp.split(unit_blocks(key, counts, p, kind, dtype), np.cumsum(counts)[:-1])
+    weights = [_weight(j, s, p, dim) * (1.0 if math.isinf(q) else levels ** (1 / q)) for j in range(levels)]
+    details = [(part / w).reshape(bands, *[2**j] * dim) for j, (part, w) in enumerate(zip(flat, weights, strict=True))]
+    return Coefficients(jnp.zeros((1,) * dim, dtype), tuple(details))
+
+
+def unit_blocks(
+    key: PRNGKeyArray, counts: Sequence[int] | np.ndarray, p: float, kind: Kind, dtype: Any
+) -> Float[Array, " total"]:
+    """Blocks of the given sizes one after another, each drawn as `sample` says and of norm 1 in ℓ_p.
+
+    >>> unit_blocks(jax.random.key(0), [1, 2], math.inf, "spike+dense", jnp.float32).shape
+    (3,)
+    """
+    ids = np.repeat(np.arange(len(counts)), counts)
+    start = np.cumsum([0, *counts[:-1]])
+    signs, places = jax.random.split(key)
+    if kind == "gaussian":
+        drawn = jax.random.normal(signs, ids.shape, dtype)
+    else:
+        order = np.arange(len(ids)) - start[ids]
+        if kind == "weak-lp":  # sorted by block, then by chance: a random order within each block
+            shuffled = jnp.lexsort((jax.random.uniform(places, ids.shape, dtype), jnp.asarray(ids)))
+            size = jnp.zeros(ids.shape, dtype).at[shuffled].set(jnp.asarray((order + 1.0) ** (-1 / p), dtype))
+        else:
+            spike = jax.random.randint(places, (len(counts),), 0, jnp.asarray(counts))[ids]
+            large = np.asarray(counts, float) ** (1 / p)
+            size = jnp.where(
+                jnp.asarray(order) == spike, jnp.asarray(1 + (large * (p < math.inf))[ids], dtype), jnp.ones((), dtype)
+            )
+        drawn = size * jax.random.rademacher(signs, ids.shape, dtype)
+    return drawn / block_norms(drawn, counts, p)[ids]
+
+
+def block_norms(
+    values: Float[Array, " total"], counts: Sequence[int] | np.ndarray, p: float
+) -> Float[Array, " blocks"]:
+    """‖·‖_p of each of the blocks that follow one another in `values`, scaled as in `lp_norm`.
+
+    >>> block_norms(jnp.array([3.0, -4.0, 2.0]), [2, 1], 2.0).round(4).tolist()
+    [5.0, 2.0]
+    """
+    ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)
+    size = jnp.abs(values)
+    largest = jax.ops.segment_max(size, ids, blocks)
+    if math.isinf(p):
+        return largest
+    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    return largest * jax.ops.segment_sum((size / unit[ids]) ** p, ids, blocks) ** (1 / p)

@@ -1,0 +1,71 @@
+"""The topic of Besov spaces at a size for tests: exact risks against simulation, and the whole run."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxtheory.lecture import besov, run
+from jaxtheory.lecture import besov_studies as studies
+from jaxtheory.results import standard_error
+from jaxtheory.smoothness import approximation, bspline
+
+TINY = besov.Config(
+    levels=12, octaves=(5, 8), replicates=20, signal_octaves=(5, 6), signal_replicates=2, steps=80, width=8
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["spiky", "homogeneous"])
+def test_the_exact_linear_risk_is_the_mean_of_the_losses(name, key, float64):
+    """A closed form in the claims, against the estimator that it is about."""
+    ball = studies.BALLS[name]
+    point = partial(studies.ball_risks, ball=ball, levels=6)
+    losses = jax.jit(jax.vmap(lambda k: point(jnp.int64(5), jnp.int64(0), k)))(jax.random.split(key, 500))["linear"]
+    assert abs(losses.mean() - studies.exact_linear_risk(5, ball)) < 4 * standard_error(losses)
+
+
+def test_copies_on_the_circle_are_the_periodic_spline(float64):
+    x = jnp.arange(64.0) / 64
+    f = jnp.sin(2 * jnp.pi * x) + jnp.cos(6 * jnp.pi * x)
+    terms, source = studies.on_the_circle(approximation.spline_terms(f, studies.ORDER), 100)
+    unit = jax.vmap(lambda t: t.weights * bspline.cardinal((t.scales * x - t.shifts)[:, None], studies.ORDER))(terms)
+    best = jax.tree.map(lambda part: part[:100], approximation.spline_terms(f, studies.ORDER))
+    expected = approximation.evaluate_terms(best, x, studies.ORDER, copies=studies.ORDER)
+    np.testing.assert_allclose(unit.sum(axis=0), expected, atol=1e-12)
+    assert set(source.tolist()) == {*range(100), 256}
+
+
+def test_predictions_need_no_measurement():
+    """Exponents of the claims about minimax risks are the theorems', whatever the configuration."""
+    with jax.enable_x64(True):
+        claims = {claim.name: claim for claim in besov.predict(TINY).claims}
+    assert claims["linear, s=1, p=1"].predicted == -0.5
+    assert claims["adaptive, s=1, p=1"].predicted == pytest.approx(-2 / 3)
+    assert claims["gap_spiky"].predicted == pytest.approx(-1 / 6)
+    assert claims["gap_homogeneous"].predicted == 0
+    assert {f"{name}_adaptive" for name in ("holder", "sobolev", "besov", "piecewise", "mixed", "barron")} <= set(
+        claims
+    )
+
+
+def test_published_sizes_are_those_of_the_paper_preset():
+    paper = besov.Config.of("paper")
+    assert (paper.levels, paper.replicates, paper.steps) == (20, 400, 20000)
+
+
+@pytest.mark.slow
+def test_every_claim_is_measured_and_risks_hold_every_estimator(tmp_path):
+    outcome = run(besov.TOPIC, replace(TINY, out=tmp_path))
+    assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
+    exact = [verdict for verdict in outcome.verdicts if verdict.claim.name.endswith(("p=1", "p=2"))]
+    assert len(exact) == 8
+    assert all(verdict.holds for verdict in exact)
+    data = xr.open_zarr(outcome.dataset, consolidated=False).load()
+    assert data.spiky_sure.sizes == {"octave": 4, "seed": 20}
+    assert {f"signal_{rule}" for rule in ("linear", "ridge", "sure", "lasso", "network")} <= set(data)
+    assert math.isclose(float(data.dictionary[2]), bspline.dictionary_size(3, 5, 3))

@@ -1,0 +1,52 @@
+"""The topic of mixed smoothness end to end, at a size for tests."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxtheory.lecture import mixed_smoothness, run
+
+TINY = mixed_smoothness.Config(levels=(4, 4, 3, 3, 2), points=50, octaves=(8, 12), replicates=20)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return run(mixed_smoothness.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
+
+
+def test_every_claim_is_measured_and_the_exact_ones_hold(outcome):
+    assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
+    failed = [v.claim.name for v in outcome.verdicts if not v.holds and not v.claim.standard_errors]
+    assert not failed
+
+
+def test_curves_hold_every_dimension_and_rule(outcome):
+    data = xr.open_zarr(outcome.dataset, consolidated=False).load()
+    assert data.cross_risk.sizes == {"octave": 5, "seed": 20}
+    assert [data[f"grid_{dim}"].size for dim in (1, 2, 3, 5, 10)] == [3, 3, 2, 2, 1]
+
+
+@pytest.mark.parametrize("rule", ["cross", "full"])
+def test_blocks_of_a_rule_are_those_of_a_search(rule):
+    """Sizes 2^{|j|} and energies 4^{−|j|} summed over the j that each step of the rule adds."""
+    sizes, energies = mixed_smoothness._blocks(rule)
+    key = sum if rule == "cross" else max
+    table = list(itertools.product(range(4), repeat=3))
+    for step in range(4):
+        new = [j for j in table if key(j) == step]
+        assert sizes[step] == sum(2 ** sum(j) for j in new)
+        assert math.isclose(energies[step], sum(4.0 ** -sum(j) for j in new))
+
+
+def test_published_sizes_are_those_of_the_paper_preset():
+    paper = mixed_smoothness.Config.of("paper")
+    assert (paper.levels, paper.replicates) == ((14, 12, 10, 8, 6), 2000)
+    with jax.enable_x64(True):
+        claims = {claim.name: claim for claim in mixed_smoothness.predict(paper).claims}
+    assert claims["isotropic_10"].predicted == -0.1
+    assert claims["mixed_10"].predicted == -1

@@ -1,0 +1,150 @@
+"""Estimators against simulation, Stein's identity and the optimality conditions; minimax exponents to a hundredth."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm as gaussian
+
+from jaxtheory.expressivity import relu_network as rn
+from jaxtheory.results import Status, fit_slope, standard_error
+from jaxtheory.smoothness import besov, bspline, estimation
+from jaxtheory.smoothness.lasso import lasso, lasso_network
+from jaxtheory.smoothness.wavelets import Coefficients
+
+SIZES = 2.0 ** np.arange(10, 31)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(("s", "p"), [(1.0, 1.0), (1.5, 1.0), (2.0, 1.0), (1.0, 2.0), (1.0, math.inf), (1.0, 0.8)])
+@pytest.mark.parametrize("estimator", ["linear", "adaptive"])
+def test_minimax_exponents_to_a_hundredth(s, p, estimator, float64):
+    lost = max(0.0, 1 / p - 0.5) * (estimator == "linear")
+    theory = -2 * (s - lost) / (2 * (s - lost) + 1)
+    risk = estimation.minimax_risk(s, p, jnp.asarray(SIZES), estimator=estimator)
+    assert abs(fit_slope(jnp.asarray(SIZES), risk).slope - theory) < 0.01
+
+
+def test_best_soft_thresholds_lie_between_benchmark_and_linear(float64):
+    """Never below what keeps the right coefficients, by at most 1 + 2 log m above; better than linear at p < 2."""
+    n = jnp.asarray(SIZES[::5])
+    soft, ideal, linear = (estimation.minimax_risk(1.0, 1.0, n, estimator=e) for e in ("soft", "adaptive", "linear"))
+    assert (soft >= 0.5 * ideal).all()
+    assert (soft <= (1 + 2 * jnp.log(n)) * ideal).all()
+    assert soft[-1] < linear[-1] / 2
+
+
+@pytest.mark.parametrize(("t", "mu"), [(0.5, 0.0), (1.5, 2.0), (4.0, 1.0)])
+def test_soft_risk_is_its_integral(t, mu, float64):
+    shrink = lambda y: np.sign(y) * max(abs(y) - t, 0)  # noqa: E731
+    expected = quad(lambda z: (shrink(mu + z) - mu) ** 2 * gaussian.pdf(z), -12, 12, points=(t - mu, -t - mu))[0]
+    np.testing.assert_allclose(estimation._soft_risk(jnp.asarray(t), jnp.asarray(mu)), expected, rtol=1e-7)
+    grid, at_zero = estimation._at_zero()
+    tail = quad(lambda z: 2 * (z - 4.0) ** 2 * gaussian.pdf(z), 4, 30)[0]
+    np.testing.assert_allclose(at_zero[grid == 4.0], tail, rtol=1e-8)
+
+
+def test_sure_is_unbiased_for_the_risk(key, float64):
+    """The threshold that minimizes Stein's estimate, by brute force over its candidates."""
+    beta = jnp.concatenate([5 * jnp.ones(30), jnp.zeros(34)])
+    y = beta + jax.random.normal(key, (64,), jnp.float64)
+    candidates = np.concatenate([[0.0], np.abs(y)])
+    stein = [64 - 2 * (np.abs(y) <= t).sum() + (np.minimum(np.abs(y), t) ** 2).sum() for t in candidates]
+    best = min(candidates[np.argmin(stein)], math.sqrt(2 * math.log(64)))
+    np.testing.assert_allclose(estimation.sure(y, 1.0), best, rtol=1e-12)
+    empty = jax.random.normal(key, (64,), jnp.float64)
+    np.testing.assert_allclose(estimation.sure(empty, 1.0), math.sqrt(2 * math.log(64)), rtol=1e-6)
+
+
+def test_linear_oracle_risk_is_the_mean_over_draws(key, float64):
+    truth = besov.sample(key, 1.0, 1.0, math.inf, 6, dtype=jnp.float64)
+    sigma = 0.05
+
+    def loss(k):
+        leaves = jax.tree.leaves(truth)
+        keys = jax.random.split(k, len(leaves))
+        noise = [sigma * jax.random.normal(q, leaf.shape, leaf.dtype) for q, leaf in zip(keys, leaves, strict=True)]
+        noisy = jax.tree.unflatten(jax.tree.structure(truth), [a + b for a, b in zip(leaves, noise, strict=True)])
+        guess = estimation.linear_oracle(noisy, truth, sigma)
+        return sum(jnp.sum((a - b) ** 2) for a, b in zip(jax.tree.leaves(guess), leaves, strict=True))
+
+    draws = jax.jit(jax.vmap(loss))(jax.random.split(key, 2000))
+    assert abs(draws.mean() - estimation.linear_oracle_risk(truth, sigma)) < 4 * standard_error(draws)
+
+
+def test_ridge_risks_are_those_of_the_smoother(key, float64):
+    a = jax.random.normal(key, (12, 12), jnp.float64)
+    gram, signal, sigma = a @ a.T, a[0], 0.3
+    for ridge, risk in zip((0.1, 2.0), estimation.ridge_risks(gram, signal, sigma, jnp.array([0.1, 2.0])), strict=True):
+        smoother = np.linalg.solve(np.asarray(gram) + ridge * np.eye(12), np.asarray(gram)).T
+        bias = ((smoother @ signal - signal) ** 2).mean()
+        np.testing.assert_allclose(risk, bias + sigma**2 * (smoother**2).sum() / 12, rtol=1e-9)
+
+
+def test_thresholds_beat_the_linear_oracle_on_spikes_only(key, float64):
+    """At n = 2^14: on spike+dense the ideal risk is less than half the linear one, on a Gaussian sample it is not."""
+    sigma = 2.0**-7
+    ratio = {}
+    for kind, p in (("spike+dense", 1.0), ("gaussian", 2.0)):
+        truth = besov.sample(key, 1.0, p, math.inf, 14, kind, dtype=jnp.float64)
+        ratio[kind] = float(estimation.ideal_risk(truth, sigma) / estimation.linear_oracle_risk(truth, sigma))
+    assert ratio["spike+dense"] < 0.5 < ratio["gaussian"]
+
+
+def test_denoise_keeps_coarse_levels_and_kills_noise(key):
+    noise = Coefficients(
+        jnp.ones(1), tuple(jax.random.normal(k, (1, 2**j)) for j, k in enumerate(jax.random.split(key, 6)))
+    )
+    for method in ("hard", "soft", "sure"):
+        kept = estimation.denoise(noise, 1.0, method, coarse=2)
+        assert (kept.details[1] == noise.details[1]).all()
+        assert float(sum((d != 0).sum() for d in kept.details[2:])) <= 3
+
+
+def test_lasso_satisfies_its_optimality_conditions(key, float64):
+    """Aᵀ(y − Ab) = λ sgn(b) on the support, ≤ λ off it, for columns of norm 1."""
+    design = jax.random.normal(key, (40, 60), jnp.float64)
+    y = design[:, 0] * 2 - design[:, 5] + 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (40,), jnp.float64)
+    fit = lasso(design, y, 0.5, steps=3000)
+    assert fit.status == Status.OK
+    norms = np.linalg.norm(design, axis=0)
+    correlation = np.asarray(design.T @ (y - fit.fitted)) / norms
+    support = np.abs(fit.coefficients) > 1e-8
+    np.testing.assert_allclose(correlation[support], 0.5 * np.sign(fit.coefficients[support]), atol=1e-4)
+    assert np.abs(correlation).max() < 0.5 + 1e-4
+    assert support[0]
+    assert lasso(design, y, 0.5, steps=2).status == Status.NOT_CONVERGED
+
+
+def test_the_lasso_estimate_is_a_relu_network(key, float64):
+    """A network of its terms, within the terms' accuracy of the fitted values."""
+    t = jnp.linspace(0.01, 0.99, 64)
+    design = bspline.dictionary(t, 3, 3)
+    y = jnp.sign(t - 0.37) + 0.1 * jax.random.normal(key, (64,), jnp.float64)
+    fit = lasso(design, y, 0.3, steps=4000)
+    net = lasso_network(fit.coefficients, 3, 3, 1e-4)
+    values = bspline.evaluate_sum(net, t[:, None])
+    assert jnp.abs(values - fit.fitted).max() <= 1e-4 * jnp.abs(fit.coefficients).sum()
+    assert rn.audit(net.block).depth == bspline.audit_sum(net).depth
+    assert bspline.audit_sum(net).width == len(net.weights) * rn.audit(net.block).width
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: estimation.threshold(jnp.ones(2), -1.0), "at must be >= 0"),
+        (lambda: estimation.threshold(jnp.ones(2), 1.0, "firm"), "kind must be"),
+        (lambda: estimation.minimax_risk(0.5, 1.0, jnp.ones(2)), "s must be >"),
+        (lambda: estimation.minimax_risk(0.5, 0.0, jnp.ones(2)), "p must lie"),
+        (lambda: estimation.minimax_risk(1.0, 1.0, jnp.ones(2), estimator="best"), "estimator must be"),
+        (lambda: lasso(jnp.eye(2), jnp.ones(3), 1.0), "y must have one entry"),
+        (lambda: lasso(jnp.eye(2), jnp.ones(2), -1.0), "penalty must be >= 0"),
+        (lambda: lasso_network(jnp.zeros(5), 1, 1, 0.1), "coefficients must hold"),
+    ],
+)
+def test_bad_input_is_named(call, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        call()
