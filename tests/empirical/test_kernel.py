@@ -111,10 +111,10 @@ def test_kernel_is_differentiable(float64, key):
     assert abs((moved(step) - moved(-step)) / (2 * step) - exact) < 100 * step**2 * abs(exact)
 
 
-@pytest.mark.parametrize("network", ["mlp"])
-def test_memory_is_a_quarter_of_the_jacobians(network, unchecked):
+@pytest.mark.parametrize("name", ["mlp n=128 o=10", "cnn n=64 o=10"])
+def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     """Compiled temporaries stay below n*o*P*itemsize/4, with no fallback: contracting Jacobians cannot pass."""
-    case = {"mlp": lambda: benchmark_ntk.mlp(128, 10)}[network]()
+    case = benchmark_ntk.CASES[name]()
     with relaxed_promotion():
         compiled = jax.jit(lambda p, x: kernel.ntk(case.f, p, x)).lower(case.params, case.x).compile()
         table = empirical.explain(case.f, case.params, case.x)
