@@ -19,12 +19,11 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, networks, sweeps
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.ntk_claims import COSINE, predict
 from jaxtheory.lecture.ntk_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
-_COSINE = 0.5  # of the two unit inputs whose kernel is drawn
 _POINTS = 8  # orthogonal inputs, in as many dimensions, of the drift experiment
 _BLOCKS = ((0, 1), (1, 3), (3, 7), (7, 15))  # ranks of the eigenvectors that are followed together
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
@@ -79,105 +78,6 @@ class Config:
         return wide if preset == "paper" else quick
 
 
-def predict(config: Config) -> Claims:
-    """What is known of the kernel's mean, spread and motion, and of what training learns first."""
-    mean, deviation = _one_hidden_layer(_COSINE)
-    curves = {"sd": [deviation / m**0.5 for m in config.widths], "mean": [mean]}
-    return Claims((*_about_start(mean, deviation), *_about_drift(), *_about_lazy(config), *_about_rich()), curves)
-
-
-def _one_hidden_layer(cosine: float) -> tuple[float, float]:
-    """Mean of Θ̂(x, x') and its standard deviation times √m, for f = √(2/m) Σ a_j relu(w_j·x) and unit x, x'.
-
-    One unit's share is 2 [φφ' + a² φ̇φ̇' cos θ]; with E a² = 1, E a⁴ = 3 its moments are arc-cosine kernels.
-    """
-    angle = np.arccos(cosine)
-    derivative = (np.pi - angle) / (2 * np.pi)
-    product = (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
-    square = (3 * np.sin(angle) * cosine + (np.pi - angle) * (1 + 2 * cosine**2)) / (2 * np.pi)
-    mean = 2 * (product + cosine * derivative)
-    second = 4 * (square + 2 * cosine * product + 3 * cosine**2 * derivative)
-    return float(mean), float(np.sqrt(second - mean**2))
-
-
-def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:
-    return (
-        Claim(
-            "mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8", mean,
-            "4 standard errors over draws", standard_errors=4,
-        ),
-        Claim(
-            "deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8", deviation,
-            "4 standard errors over draws", standard_errors=4,
-        ),
-        Claim(
-            "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
-            "4 standard errors of the fit", standard_errors=4,
-        ),
-    )  # fmt: skip
-
-
-def _about_drift() -> tuple[Claim, ...]:
-    return (
-        Claim(
-            "drift_relu", "training: exponent of width in the kernel's motion, ReLU", "Lee et al. (2019), Thm 2.1",
-            -0.5, "theory: flips of units, next term m^(−1/4) of it; 3 standard errors", tolerance=0.1,
-            standard_errors=3,
-        ),
-        Claim(
-            "drift_tanh", "training: the same for tanh, which has no kink to flip", "Dyer, Gur-Ari (2020), conj. 1", -1.0,
-            "theory: next term m^(−1/2) of it, 1/32 at the least width; 3 standard errors", tolerance=1 / 32,
-            standard_errors=3,
-        ),
-        Claim(
-            "drift_parameters", "training: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖", "Lee et al. (2019), Thm 2.1", -0.5,
-            "theory: next term m^(−1/2) of it; 3 standard errors", tolerance=1 / 32, standard_errors=3,
-        ),
-    )  # fmt: skip
-
-
-def _about_lazy(config: Config) -> tuple[Claim, ...]:
-    remainder = min(config.lazy_widths) ** -0.5
-    return (
-        Claim(
-            "gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
-            "Lee et al. (2019), Thm 2.1", -0.5, "3 standard errors of the fit", standard_errors=3, relation="<=",
-        ),
-        Claim(
-            "round_off", "digits: linearization trained in weights minus its kernel's closed form, relative",
-            "Lee et al. (2019), section 2.2", 0.0, "theory: √steps roundings of float32, condition 100",
-            tolerance=100 * 1.2e-7 * config.lazy_steps**0.5,
-        ),
-        Claim(
-            "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
-            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 3 standard errors over networks",
-            tolerance=remainder, standard_errors=3,
-        ),
-    )  # fmt: skip
-
-
-def _about_rich() -> tuple[Claim, ...]:
-    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "3 standard errors over seeds"
-    return (
-        Claim(
-            "alignment_growth", "features: growth in training of the kernel's centered alignment with the labels",
-            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, basis, standard_errors=3, relation=">=",
-        ),
-        Claim(
-            "learned_less_initial", "features: test error of the learned kernel minus the initial one's", source, 0.0,
-            basis, standard_errors=3, relation="<=",
-        ),
-        Claim(
-            "learned_less_fixed", "features: test error of the learned kernel minus the best fixed one's", source, 0.0,
-            basis, standard_errors=3, relation="<=",
-        ),
-        Claim(
-            "learned_less_network", "features: test error of the learned kernel minus the network's", "Long (2021)",
-            0.0, basis, standard_errors=3, relation="<=",
-        ),
-    )  # fmt: skip
-
-
 def measure(config: Config) -> xr.Dataset:
     """The tangent kernel at initialization, in training, beside the linearization, and as it is learned."""
     sweep = partial(sweeps.run, key=config.seed, static=("activation", "width"))
@@ -213,7 +113,7 @@ def _draw(width: int, dimension: int, dtype: Any, key: PRNGKeyArray) -> tuple[Ar
 
 def _start(width: int, key: PRNGKeyArray, *, draws: int) -> dict[str, Any]:
     """Mean and spread of the kernel of two inputs over independent networks."""
-    x = jnp.array([[1.0, 0.0], [_COSINE, (1 - _COSINE**2) ** 0.5]])
+    x = jnp.array([[1.0, 0.0], [COSINE, (1 - COSINE**2) ** 0.5]])
     init = partial(_draw, width, 2, x.dtype)
     average = empirical.mean_ntk(init, partial(_shallow, "relu"), x[:1], x[1:], key, draws)
     error = average.standard_error[0, 0]
@@ -246,8 +146,19 @@ def _digits(train: int, key: PRNGKeyArray, config: Config) -> tuple[Array, Array
     return x[:train], y[:train], x[train:], y[train:]
 
 
+def _alone(function: Callable[[PRNGKeyArray], Any]) -> Callable[[PRNGKeyArray], Any]:
+    """One seed after another under vmap: eigendecompositions that are batched may wait for each other on CPU."""
+    return jax.custom_batching.sequential_vmap(function)
+
+
 def _lazy(width: int, seed: Array, key: PRNGKeyArray, *, config: Config) -> dict[str, Any]:
     """A network and its linearization under the same gradient descent; components of the error by eigenvectors."""
+    found = _alone(partial(_beside_linearization, width, config))(key)
+    dims = {"network": ("step", "block"), "kernel": ("step", "block"), "eigenvalues": ("rank",), "steps": ("step",)}
+    return {name: sweeps.named(value, *dims[name]) if name in dims else value for name, value in found.items()}
+
+
+def _beside_linearization(width: int, config: Config, key: PRNGKeyArray) -> dict[str, Array]:
     draw, cut = jax.random.split(key)
     x, y, x_test, _ = _digits(config.lazy_samples, cut, config)
     x, x_test, f = x / 8, x_test[: 4 * config.lazy_samples] / 8, partial(_shallow, "relu")  # mean square norm 1
@@ -266,17 +177,9 @@ def _lazy(width: int, seed: Array, key: PRNGKeyArray, *, config: Config) -> dict
     assert law.test is not None
     gap = jnp.sqrt(((seen_test - law.test) ** 2).mean(1)).max() / jnp.sqrt((law.test**2).mean())
     shares = [_shares((outputs - y[None]) @ vectors[:, ::-1]) for outputs in (seen, law.train)]
-    curves = {"network": shares[0], "kernel": shares[1]}
-    named = {name: sweeps.named(value, "step", "block") for name, value in curves.items()}
     round_off = jnp.linalg.norm(flat - law.train) / jnp.linalg.norm(law.train)
-    eigenvalues = sweeps.named(values[::-1] * rate, "rank")
-    return {
-        "gap": gap,
-        "round_off": round_off,
-        "eigenvalues": eigenvalues,
-        "steps": sweeps.named(steps, "step"),
-        **named,
-    }
+    curves = {"network": shares[0], "kernel": shares[1], "eigenvalues": values[::-1] * rate, "steps": steps}
+    return {"gap": gap, "round_off": round_off, **curves}
 
 
 def _descend(
@@ -300,6 +203,11 @@ def _shares(components: Array) -> Array:
 
 def _rich(seed: Array, key: PRNGKeyArray, *, config: Config) -> dict[str, Any]:
     """A network that learns features of noisy digits; its kernel at seven times, as a regression kernel."""
+    found = _alone(partial(_learning_features, config))(key)
+    return {name: sweeps.named(value, "kernel" if name == "fixed" else "time") for name, value in found.items()}
+
+
+def _learning_features(config: Config, key: PRNGKeyArray) -> dict[str, Array]:
     cut, draw, *hiss = jax.random.split(key, 4)
     x, y, x_test, y_test = _digits(config.samples, cut, config)
     sets = [
@@ -324,10 +232,10 @@ def _rich(seed: Array, key: PRNGKeyArray, *, config: Config) -> dict[str, Any]:
     loss = lambda p: 0.5 * jnp.mean((net.apply(p, sets[0])[:, 0] - y) ** 2)  # noqa: E731
     how = {"optimizer": optax.sgd(0.5), "steps": config.rich_steps, "record": look, "record_every": every}
     later, first = networks.train(loss, params, **how).records, look(params)
-    curves = {name: sweeps.named(jnp.append(first[name], later[name]), "time") for name in first}
+    curves = {name: jnp.append(first[name], later[name]) for name in first}
     # in the order of `ntk_figure.FIXED`; bandwidths are the inputs' root mean square norm
     fixed = [kernels.gaussian(inputs**0.5), kernels.laplace(inputs**0.5), kernels.arc_cosine(1)]
-    return {**curves, "fixed": sweeps.named(jnp.stack([error(k, k(sets[0], sets[0])) for k in fixed]), "kernel")}
+    return {**curves, "fixed": jnp.stack([error(k, k(sets[0], sets[0])) for k in fixed])}
 
 
 def _regress(x: Array, x_test: Array, y: Array, y_test: Array, kernel: Callable[..., Array], gram: Array) -> Array:
