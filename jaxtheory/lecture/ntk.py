@@ -25,7 +25,7 @@ from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
 _POINTS = 8  # orthogonal inputs, in as many dimensions, of the drift experiment
-_BLOCKS = ((0, 1), (1, 3), (3, 7), (7, 15))  # ranks of the eigenvectors that are followed together
+_BLOCKS = ((1, 3), (3, 7), (7, 15), (15, 31))  # ranks of the eigenvectors that are followed together
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
@@ -56,7 +56,7 @@ class Config:
     lazy_samples: int = 64
     """digits that they train on"""
     lazy_steps: int = 400
-    """of gradient descent, a multiple of 40"""
+    """of gradient descent"""
     samples: int = 500
     """digits that the feature-learning network trains on"""
     noise_pixels: int = 192
@@ -165,11 +165,11 @@ def _beside_linearization(width: int, config: Config, key: PRNGKeyArray) -> dict
     params = _draw(width, x.shape[1], x.dtype, draw)
     theta, cross = (empirical.ntk(f, params, a, x, output="trace", method="structured") for a in (x, x_test))
     values, vectors = jnp.linalg.eigh(theta)
-    every, rate = config.lazy_steps // 40, 1 / values[-1]
-    run = partial(_descend, params, x, x_test, y, rate, config.lazy_steps, every)
+    rate = 1 / values[-1]
+    run = partial(_descend, params, x, x_test, y, rate, config.lazy_steps)
     seen, seen_test = run(f)
     flat = run(empirical.linearize(f, params))[0]
-    steps = every * jnp.arange(41)
+    steps = jnp.arange(config.lazy_steps + 1)
     law = kernels.gradient_descent(
         theta, y, learning_rate=rate, steps=steps, initial=f(params, x)[:, 0], ntk_test=cross,
         initial_test=f(params, x_test)[:, 0],
@@ -183,14 +183,13 @@ def _beside_linearization(width: int, config: Config, key: PRNGKeyArray) -> dict
 
 
 def _descend(
-    params: Any, x: Array, x_test: Array, y: Array, rate: Any, steps: int, every: int, f: Callable[..., Array]
+    params: Any, x: Array, x_test: Array, y: Array, rate: Any, steps: int, f: Callable[..., Array]
 ) -> tuple[Array, Array]:
-    """Outputs on training and test inputs before training and after every few steps of gradient descent."""
+    """Outputs on training and test inputs before training and after every step of gradient descent."""
     both = jnp.concatenate([x, x_test])
     outputs = lambda p: f(p, both)[:, 0]  # noqa: E731
     loss = lambda p: 0.5 * jnp.sum((f(p, x)[:, 0] - y) ** 2)  # noqa: E731
-    how = {"optimizer": optax.sgd(rate), "steps": steps, "record": outputs, "record_every": every}
-    records = networks.train(loss, params, **how).records
+    records = networks.train(loss, params, optimizer=optax.sgd(rate), steps=steps, record=outputs).records
     whole = jnp.concatenate([outputs(params)[None], records])
     return whole[:, : len(x)], whole[:, len(x) :]
 
@@ -273,7 +272,7 @@ def _lazy_claims(lazy: xr.Dataset) -> dict[str, float]:
 
 
 def _rate(shares: xr.DataArray, steps: xr.DataArray) -> np.ndarray:
-    """1 / the first step at which each block's error is halved, linear between records."""
+    """1 / the first step at which each block's error is halved, linear between steps."""
     found = []
     for block in range(shares.sizes["block"]):
         curve = shares.isel(block=block).values

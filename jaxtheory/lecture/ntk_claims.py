@@ -11,12 +11,12 @@ COSINE = 0.5  # of the two unit inputs whose kernel is drawn
 
 def predict(config: Any) -> Claims:
     """What is known of the kernel's mean, spread and motion, and of what training learns first."""
-    mean, deviation = _one_hidden_layer(COSINE)
+    mean, deviation = one_hidden_layer(COSINE)
     curves = {"sd": [deviation / m**0.5 for m in config.widths], "mean": [mean]}
     return Claims((*_about_start(mean, deviation), *_about_drift(), *_about_lazy(config), *_about_rich()), curves)
 
 
-def _one_hidden_layer(cosine: float) -> tuple[float, float]:
+def one_hidden_layer(cosine: float) -> tuple[float, float]:
     """Mean of Θ̂(x, x') and its standard deviation times √m, for f = √(2/m) Σ a_j relu(w_j·x) and unit x, x'.
 
     One unit's share is 2 [φφ' + a² φ̇φ̇' cos θ]; with E a² = 1, E a⁴ = 3 its moments are arc-cosine kernels.

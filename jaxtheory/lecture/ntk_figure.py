@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from jaxtheory import figures
 from jaxtheory.lecture.claims import Claims
@@ -53,20 +54,24 @@ def _powers(ax: Axes, values: xr.DataArray, name: str, label: str, claims: Claim
     exponent = next(claim.predicted for claim in claims.claims if claim.name == name)
     figures.theory_line(ax, widths, mean[0] * (widths / widths[0]) ** exponent, label=label, color=_color(number))
     figures.points(ax, widths, mean, error, color=_color(number))
+    ax.set_xscale("log")
+    ax.set_xticks(widths, [f"{m:.0f}" for m in widths])
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _components(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     one = dataset.isel(lazy_width=-1, lazy_seed=0)
-    steps, ranks = one.lazy_steps.values, ("1", "2–3", "4–7", "8–15")
+    steps, ranks = one.lazy_steps.values[1:], ("2–3", "4–7", "8–15", "16–31")
+    shown = np.unique(np.geomspace(1, len(steps), 14).astype(int)) - 1
     for block, rank in enumerate(ranks):
         color = _color(block)
         label = f"eigenvectors {rank}"
-        figures.theory_line(ax, steps, one.lazy_kernel.isel(lazy_block=block).values, color=color, label=label)
-        figures.points(ax, steps[::3], one.lazy_network.isel(lazy_block=block).values[::3], color=color)
+        figures.theory_line(ax, steps, one.lazy_kernel.isel(lazy_block=block).values[1:], color=color, label=label)
+        figures.points(ax, steps[shown], one.lazy_network.isel(lazy_block=block).values[1:][shown], color=color)
+    title = "digits: large eigenvalues first"
     figures.label_axes(
-        ax, "steps of gradient descent", "share of the error left",
-        "digits: large eigenvalues first\n(lines: kernel, points: network)",
-    )  # fmt: skip
+        ax, "steps of gradient descent (points: network)", "share of the error left", title, xscale="log"
+    )
 
 
 def _errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
