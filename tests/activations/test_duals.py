@@ -1,5 +1,6 @@
 """Duals against quadrature between the kinks, closed values, and derivatives of one-dimensional integrals."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -77,7 +78,8 @@ COVARIANCES = [(1.0, 0.5, 1.0), (9.0, -4.0, 4.0), (0.3, 0.2, 2.0), (1.0, 0.0, 0.
 def panels(cuts, count=16):
     """Composite Gauss-Legendre on [−9, 9], cut where it must be."""
     nodes, weights = np.polynomial.legendre.leggauss(24)
-    edges = np.concatenate([np.linspace(a, b, count, endpoint=False) for a, b in zip(cuts, cuts[1:])] + [[cuts[-1]]])
+    gaps = [np.linspace(a, b, count, endpoint=False) for a, b in itertools.pairwise(cuts)]
+    edges = np.concatenate([*gaps, cuts[-1:]])
     half = np.diff(edges)[:, None] / 2
     x = edges[:-1, None] + half * (nodes + 1)
     return x.ravel(), (half * weights * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)).ravel()
