@@ -27,6 +27,10 @@ def oracle(f, params, x1, x2):
     return total.reshape(len(x1), len(x2), *out, *out)
 
 
+SLOW_32 = [pytest.param("float32", marks=pytest.mark.slow), "float64"]
+
+
+@pytest.mark.parametrize("dtype", SLOW_32, indirect=True)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_structured_is_the_contraction_of_jacobians(name, dtype, key):
     """Both strategies of every group: rows kept apart and rows summed."""
@@ -46,8 +50,11 @@ REDUCTIONS = {
 }
 
 
+SLOW_METHODS = [pytest.param(method, marks=pytest.mark.slow) for method in ("auto", "jacobian", "products")]
+
+
 @pytest.mark.parametrize("output", REDUCTIONS)
-@pytest.mark.parametrize("method", ["auto", "jacobian", "products", "structured"])
+@pytest.mark.parametrize("method", ["structured", *SLOW_METHODS])
 def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, float64, key):
     """To 1e-10 in float64, for both inputs alike and for two; 7 examples divide into no block and no 8 devices."""
     network = NETWORKS["conv"]
@@ -167,7 +174,7 @@ def test_bad_input_is_refused(unchecked):
             kernel.ntk(f, params, x, **options)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from(["dense", "scale", "conv", "residual", "twice", "norm"]), min_size=1, max_size=4),
     st.integers(0, 2**16),
