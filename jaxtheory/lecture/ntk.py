@@ -218,7 +218,7 @@ def _learning_features(config: Config, key: PRNGKeyArray) -> dict[str, Array]:
         inputs, config.rich_width, 1, hidden_layers=2, abc=networks.mup(3), weight_variance=2.0, output_scale=0.1,
         dtype=x.dtype,
     )  # fmt: skip
-    error = partial(_regress, *sets, y, y_test[:1000])
+    error = partial(_regress, sets[0], sets[1], y, y_test[:1000])
 
     def look(params: Any) -> dict[str, Array]:
         wrong = jnp.mean((net.apply(params, sets[1])[:, 0] > 0) != (y_test[:1000] > 0))

@@ -83,6 +83,7 @@ def test_contraction_over_given_output_axes(axes, float64, key):
     assert_close(kernel.ntk(network.f, params, x, output=axes, method="structured"), expected, condition=30)
 
 
+@pytest.mark.smoke
 def test_symmetric_calls_do_half_the_work(key):
     """Of 8 by 8 blocks the 36 on and above the diagonal are contracted, the others never."""
 
@@ -118,6 +119,7 @@ def test_kernel_is_differentiable(float64, key):
     assert abs((moved(step) - moved(-step)) / (2 * step) - exact) < 100 * step**2 * abs(exact)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["mlp n=128 o=10", "cnn n=64 o=10"])
 def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     """Compiled temporaries stay below n*o*P*itemsize/4, with no fallback: contracting Jacobians cannot pass."""
