@@ -3,29 +3,27 @@
     pip install --no-deps neural-tangents==0.6.5 frozendict
     python scripts/benchmark_ntk.py --out runs/benchmark_ntk.json
 
-neural-tangents does not import on current JAX; the names it misses are put back only while it is imported, enough for
-its implementations 1 (Jacobian contraction) and 2 (NTK-vector products). Its structured derivatives do not run.
+Its implementations 1 (Jacobian contraction) and 2 (NTK-vector products) run through `jaxtheory.interop`; its structured
+derivatives do not run on current JAX. `--sizes` computes large kernels instead, each in a process of its own, and tells
+seconds and peak memory.
 """
 
-import contextlib
-import importlib
 import json
-import sys
+import multiprocessing
+import resource
 import time
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.core as jec
-import jax.interpreters.ad
 import jax.numpy as jnp
 import tyro
 
 from jaxtheory import empirical
+from jaxtheory.interop import neural_tangents
 
 Function = Callable[[Any, Any], Any]
 
@@ -40,6 +38,8 @@ class Config:
     """neural-tangents' implementations to time against; empty to time ours alone."""
     repeats: int = 3
     """Runs after compilation; the fastest counts."""
+    sizes: tuple[str, ...] = ()
+    """Which of the large kernels to compute instead, by name: "mlp", "cnn", "resnet"."""
     out: Path = field(default_factory=lambda: Path("runs/benchmark_ntk.json"))
     """Where the table is saved."""
 
@@ -92,11 +92,39 @@ def cnn(n: int, outputs: int) -> Case:
     return Case(f, params, jax.random.normal(keys[4], (n, 16, 16, 3)))
 
 
+def resnet(n: int, outputs: int) -> Case:
+    """A stem and three residual blocks of two 3x3 convolutions of 32 channels on 16x16x3 images, pooling, a head."""
+    keys = jax.random.split(jax.random.key(0), 9)
+    sizes = (3, *[32] * 7)
+    kernels = [
+        jax.random.normal(k, (3, 3, a, b)) / (9 * a) ** 0.5 for k, a, b in zip(keys, sizes, sizes[1:], strict=False)
+    ]
+    params = {"kernels": kernels, "head": jax.random.normal(keys[7], (32, outputs)) / 32**0.5}
+
+    def conv(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def f(params: Any, x: jax.Array) -> jax.Array:
+        x = conv(params["kernels"][0], x)
+        for first, second in zip(params["kernels"][1::2], params["kernels"][2::2], strict=True):
+            x = x + conv(second, jax.nn.relu(conv(first, jax.nn.relu(x))))
+        return x.mean((1, 2)) @ params["head"]
+
+    return Case(f, params, jax.random.normal(keys[8], (n, 16, 16, 3)))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "mlp n=256 o=1": lambda: mlp(256, 1),
     "mlp n=128 o=10": lambda: mlp(128, 10),
     "cnn n=64 o=1": lambda: cnn(64, 1),
     "cnn n=64 o=10": lambda: cnn(64, 10),
+}
+
+
+SIZES: dict[str, Callable[[], Case]] = {
+    "mlp": lambda: mlp(4000, 10),
+    "cnn": lambda: cnn(1000, 1),
+    "resnet": lambda: resnet(1000, 1),
 }
 
 
@@ -114,44 +142,9 @@ def measure(kernel: Function, case: Case, repeats: int) -> tuple[Timing, jax.Arr
     return Timing(built, min(seconds), memory.temp_size_in_bytes), result
 
 
-@contextlib.contextmanager
-def restored_names() -> Iterator[None]:
-    """The names of JAX that neural-tangents 0.6.5 imports and current JAX has dropped; gone again afterwards."""
-    public = {name: getattr(jec, name) for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var", "ClosedJaxpr")}
-    shapes = dict.fromkeys(("DShapedArray", "AbstractValue"), jax.core.ShapedArray)
-    names = {(jax.core, name): value for name, value in {**public, **shapes, "Value": Any}.items()}
-    names |= {(jax.interpreters.ad, "zeros_like_p"): None, (jax.lax, "device_put_p"): None}
-    names[jax.core, "eval_context"] = contextlib.nullcontext
-    added = [key for key in names if not hasattr(*key)]
-    for module, name in added:
-        setattr(module, name, names[module, name])
-    absent = {
-        # the TensorFlow front end is not wanted here
-        "neural_tangents.experimental": types.ModuleType("neural_tangents.experimental"),
-        "jax.util": types.ModuleType("jax.util"),
-    }
-    vars(absent["jax.util"]).update(
-        safe_map=lambda f, *xs: list(map(f, *xs)), safe_zip=lambda *xs: list(zip(*xs, strict=True))
-    )
-    sys.modules.update(absent)
-    try:
-        yield
-    finally:
-        for module, name in added:
-            delattr(module, name)
-        for name in absent:
-            del sys.modules[name]
-
-
-def neural_tangents() -> Any:
-    """neural_tangents, imported on a JAX it does not know."""
-    with restored_names():
-        return importlib.import_module("neural_tangents")
-
-
 def peer(implementation: int) -> Callable[[Case], Function]:
     """neural-tangents' kernel by one of its implementations."""
-    nt = neural_tangents()
+    nt = neural_tangents.load()
     how = nt.NtkImplementation(implementation)
 
     def build(case: Case) -> Function:
@@ -161,8 +154,25 @@ def peer(implementation: int) -> Callable[[Case], Function]:
     return build
 
 
+def large(name: str) -> dict[str, Any]:
+    """One trace kernel at size: seconds, compilation included, peak memory of the process, and a check of one row."""
+    case = SIZES[name]()
+    start = time.perf_counter()
+    kernel = jax.block_until_ready(empirical.ntk(case.f, case.params, case.x, output="trace"))
+    seconds = time.perf_counter() - start
+    row = empirical.ntk(case.f, case.params, case.x[:1], case.x[:50], output="trace", method="jacobian")
+    difference = float(jnp.linalg.norm(kernel[:1, :50] - row) / jnp.linalg.norm(row))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"case": name, "n": len(kernel), "seconds": seconds, "peak_gib": peak, "difference": difference}
+
+
 def main(config: Config) -> None:
     """Run the cases, print the table, save it."""
+    if config.sizes:
+        for name in config.sizes:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.apply(large, (name,)), flush=True)
+        return
     rows = []
     for name in config.cases:
         case = CASES[name]()

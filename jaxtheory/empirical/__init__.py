@@ -13,7 +13,7 @@ initializations. Flax modules come in through `from_nnx` and `from_linen`.
 
 from jaxtheory.empirical.explanation import Explanation, explain
 from jaxtheory.empirical.kernel import kernel_fn, ntk
-from jaxtheory.empirical.linearize import Drift, Trajectory, function_space_flow, linearize, ntk_drift, taylor, train
+from jaxtheory.empirical.linearize import Drift, linearize, ntk_drift, taylor
 from jaxtheory.empirical.models import Frozen, filter_params, from_linen, from_nnx
 from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
 from jaxtheory.empirical.operator import (
@@ -39,7 +39,6 @@ __all__ = [
     "Estimate",
     "Explanation",
     "Frozen",
-    "Trajectory",
     "alignment",
     "centered_alignment",
     "diagonal",
@@ -48,7 +47,6 @@ __all__ = [
     "filter_params",
     "from_linen",
     "from_nnx",
-    "function_space_flow",
     "kernel_fn",
     "linearize",
     "mean_ntk",
@@ -61,5 +59,4 @@ __all__ = [
     "taylor",
     "top_eigenpairs",
     "trace",
-    "train",
 ]

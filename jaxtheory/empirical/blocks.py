@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -132,15 +133,19 @@ def _triangle(pair: Pair, held: Any, count: int, rows: int) -> Array:
     """Blocks on and above the diagonal, one after the other, zeros below."""
     if count == 1:
         return pair(held, held)
-    first, second = jnp.triu_indices(count)
+    # numbers, not a program that computes them: it would take longer to compile than the loop
+    first, second = (jnp.asarray(index, jnp.int32) for index in np.triu_indices(count))
 
     def block_at(i: Array) -> Any:
-        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * rows, rows), held)
+        return jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, i * rows, rows, allow_negative_indices=False), held
+        )
 
     def step(whole: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         i, j = block
         corner = (i * rows, jnp.zeros_like(i), j * rows, *[jnp.zeros_like(i)] * (whole.ndim - 3))
-        return jax.lax.dynamic_update_slice(whole, pair(block_at(i), block_at(j)), corner), None
+        found = pair(block_at(i), block_at(j))
+        return jax.lax.dynamic_update_slice(whole, found, corner, allow_negative_indices=False), None
 
     one = jax.eval_shape(lambda: pair(block_at(first[0]), block_at(second[0])))
     shape = (count * rows, one.shape[1], count * rows, *one.shape[3:])

@@ -1,4 +1,8 @@
-r"""Networks replaced by their Taylor polynomial in the parameters, trained in weights or in function space."""
+r"""Networks replaced by their Taylor polynomial in the parameters, and how fast the kernel leaves its first order.
+
+A linearized network trains in weight space by `networks.train`, as any function of its parameters does, and in function
+space by `kernels.gradient_flow` or `kernels.gradient_descent` on its tangent kernel.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,14 +23,6 @@ class Drift(NamedTuple):
     kernel: Float[Array, "n1 n2 *outputs"]
     velocity: Float[Array, "n1 n2 *outputs"]
     speed: Float[Array, ""]
-
-
-class Trajectory(NamedTuple):
-    """Parameters, outputs on the training inputs before each step, and the loss there."""
-
-    params: PyTree
-    outputs: Float[Array, "steps n *out"]
-    loss: Float[Array, " steps"]
 
 
 def linearize(f: Function, params: PyTree) -> Function:
@@ -86,44 +82,3 @@ def ntk_drift(
     velocity = jax.tree.map(jnp.negative, pull(residual)[0])
     kernel, moved = jax.jvp(lambda p: ntk(f, p, x, output=output), (params,), (velocity,))
     return Drift(kernel, moved, jnp.linalg.norm(moved.ravel()) / jnp.linalg.norm(kernel.ravel()))
-
-
-def function_space_flow(
-    kernel: Float[Array, "n n"], outputs: Float[Array, " n"], targets: Float[Array, " n"], times: Float[Array, " times"]
-) -> Float[Array, "times n"]:
-    r"""Training outputs of the linearized network under gradient flow: f_t − y = exp(−Θt)(f₀ − y).
-
-    The loss is ½ Σ (f − y)², no 1/n: divide t by n for the mean.
-
-    Cost: one eigendecomposition, O(n³). Source: Lee et al. (2019), equation 9.
-
-    >>> f = function_space_flow(jnp.eye(1), jnp.array([1.0]), jnp.array([0.0]), jnp.array([0.0, 1.0]))
-    >>> print([f"{v:.4f}" for v in f.ravel()])
-    ['1.0000', '0.3679']
-    """
-    values, vectors = jnp.linalg.eigh(kernel)
-    start = vectors.T @ (outputs - targets)
-    decay = jnp.exp(-times[:, None] * jnp.clip(values, 0)[None, :])
-    return targets[None, :] + jnp.einsum("tk,nk->tn", decay * start[None, :], vectors, precision="highest")
-
-
-def train(
-    f: Function, params: PyTree, x: PyTree, targets: Float[Array, "n ..."], optimizer: Any, steps: int
-) -> Trajectory:
-    """Full-batch training of ½ Σ (f − y)² in weight space with an optax optimizer; f may be `linearize(f, params)`.
-
-    Plain gradient descent converges where its step is under 2 / λ_max(Θ) of this loss.
-    """
-
-    def loss(params: PyTree) -> tuple[Array, Array]:
-        out = f(params, x)
-        return 0.5 * jnp.sum((out - targets) ** 2), out
-
-    def step(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], tuple[Array, Array]]:
-        params, state = carry
-        (value, out), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return (jax.tree.map(jnp.add, params, updates), state), (out, value)
-
-    (last, _), (outputs, losses) = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
-    return Trajectory(last, outputs, losses)

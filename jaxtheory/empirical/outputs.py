@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.checks import require
@@ -58,9 +59,8 @@ def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions ..."]:
     o = math.prod(spec.shape)
     if spec.summed:
         return jnp.full((1, *spec.shape), o**-0.5, dtype)
-    basis = jnp.eye(o, dtype=dtype).reshape(o, *spec.shape)
-    index = jnp.arange(o).reshape(spec.shape).transpose(spec.order).ravel()
-    return basis[index]
+    index = np.arange(o).reshape(spec.shape).transpose(spec.order).ravel()
+    return jnp.asarray(np.eye(o)[index].reshape(o, *spec.shape), dtype)
 
 
 def directions(spec: Spec) -> int:

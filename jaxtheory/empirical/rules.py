@@ -178,9 +178,8 @@ def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: 
     for tap in itertools.product(*map(range, taps)):
         start = [t * d for t, d in zip(tap, params["rhs_dilation"], strict=True)]
         stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, spatial, strides, strict=True)]
-        seen = lax.slice(padded, (0, 0, *start), (*padded.shape[:2], *stop), (1, 1, *strides))
-        slices.append(jnp.moveaxis(seen, 1, -1))
-    return jnp.stack(slices, axis=-1)
+        slices.append(lax.slice(padded, (0, 0, *start), (*padded.shape[:2], *stop), (1, 1, *strides)))
+    return jnp.moveaxis(jnp.stack(slices, axis=-1), 1, -2)
 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:

@@ -148,8 +148,8 @@ def prepare(
     """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
 
     Returns:
-        "factored": (a, g) pairs, [n, rows, batch, inputs] and [n, t, k, rows, batch, outputs]; "jacobian":
-        [n, t, k, entries] for groups whose rows are summed at once and for leaves differentiated directly.
+        "factored": (a, g) pairs, [n, rows batch inputs] and [n, t k, rows batch outputs]; "jacobian":
+        [n, t k, entries] for groups whose rows are summed at once and for leaves differentiated directly.
     """
     return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, example))(x)
 
@@ -176,8 +176,8 @@ def _example(
 
     out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
     g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype))
-    shape = (spec.traced, spec.kept)
-    factored, reduced = [], [j.reshape(*shape, -1) for j in jacobians]
+    # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
+    factored, reduced = [], [j.reshape(len(j), -1) for j in jacobians]
     for group in portion.groups:
         ones = [None if group.bias is None else kept[(*p, BIAS)] for p in group.paths]
         pairs = [factors(uses[p], kept[p], g[p], bias) for p, bias in zip(group.paths, ones, strict=True)]
@@ -186,9 +186,9 @@ def _example(
         if portion.width:
             h = jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)
         if strategies[group] == "rows":
-            factored.append((a, h.reshape(*shape, *h.shape[1:])))
+            factored.append((a.ravel(), h.reshape(len(h), -1)))
         else:
-            reduced.append(_summed(group, a, h).reshape(*shape, -1))
+            reduced.append(_summed(group, a, h).reshape(len(h), -1))
     return {"factored": factored, "jacobian": [jnp.concatenate(reduced, axis=-1)] if reduced else []}
 
 
@@ -206,10 +206,19 @@ def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any,
     last = spec.letters if not spec.paired else ""
     total: Any = 0
     for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):
+        j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
         total = total + jnp.einsum(f"itkp,jt{spec.letters}p->ikj{last}", j1, j2, precision="highest")
     for group, (a1, g1), (a2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
+        (a1, g1), (a2, g2) = _parts(group, spec, a1, g1), _parts(group, spec, a2, g2)
         total = total + _contract(group, spec, a1, g1, a2, g2)
     return total
+
+
+def _parts(group: Group, spec: Spec, a: Array, g: Array) -> tuple[Array, Array]:
+    """Factors with their axes apart: [n, rows, batch, inputs] (a gather's indices: [n, rows]) and [n, t, k, …]."""
+    n, rows, batch = len(a), group.sizes.rows, group.sizes.batch
+    apart = a if group.kind == "gather" else a.reshape(n, rows, batch, -1)
+    return apart, g.reshape(n, spec.traced, spec.kept, rows, batch, -1)
 
 
 def _contract(group: Group, spec: Spec, a1: Array, g1: Array, a2: Array, g2: Array) -> Array:

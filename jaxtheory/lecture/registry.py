@@ -8,6 +8,7 @@ from jaxtheory.lecture import (
     implicit_bias,
     kernel_regression,
     mixed_smoothness,
+    ntk,
     saddles,
 )
 from jaxtheory.lecture.topic import Topic
@@ -18,6 +19,7 @@ _ORDER = (
     kernel_regression.TOPIC,
     double_descent.TOPIC,
     double_descent_networks.TOPIC,
+    ntk.TOPIC,
     saddles.TOPIC,
     implicit_bias.TOPIC,
     generalization.TOPIC,

@@ -27,6 +27,10 @@ def oracle(f, params, x1, x2):
     return total.reshape(len(x1), len(x2), *out, *out)
 
 
+SLOW_32 = [pytest.param("float32", marks=pytest.mark.slow), "float64"]
+
+
+@pytest.mark.parametrize("dtype", SLOW_32, indirect=True)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_structured_is_the_contraction_of_jacobians(name, dtype, key):
     """Both strategies of every group: rows kept apart and rows summed."""
@@ -46,8 +50,11 @@ REDUCTIONS = {
 }
 
 
+SLOW_METHODS = [pytest.param(method, marks=pytest.mark.slow) for method in ("auto", "jacobian", "products")]
+
+
 @pytest.mark.parametrize("output", REDUCTIONS)
-@pytest.mark.parametrize("method", ["auto", "jacobian", "products", "structured"])
+@pytest.mark.parametrize("method", ["structured", *SLOW_METHODS])
 def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, float64, key):
     """To 1e-10 in float64, for both inputs alike and for two; 7 examples divide into no block and no 8 devices."""
     network = NETWORKS["conv"]
@@ -76,6 +83,7 @@ def test_contraction_over_given_output_axes(axes, float64, key):
     assert_close(kernel.ntk(network.f, params, x, output=axes, method="structured"), expected, condition=30)
 
 
+@pytest.mark.smoke
 def test_symmetric_calls_do_half_the_work(key):
     """Of 8 by 8 blocks the 36 on and above the diagonal are contracted, the others never."""
 
@@ -111,10 +119,11 @@ def test_kernel_is_differentiable(float64, key):
     assert abs((moved(step) - moved(-step)) / (2 * step) - exact) < 100 * step**2 * abs(exact)
 
 
-@pytest.mark.parametrize("network", ["mlp"])
-def test_memory_is_a_quarter_of_the_jacobians(network, unchecked):
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["mlp n=128 o=10", "cnn n=64 o=10"])
+def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     """Compiled temporaries stay below n*o*P*itemsize/4, with no fallback: contracting Jacobians cannot pass."""
-    case = {"mlp": lambda: benchmark_ntk.mlp(128, 10)}[network]()
+    case = benchmark_ntk.CASES[name]()
     with relaxed_promotion():
         compiled = jax.jit(lambda p, x: kernel.ntk(case.f, p, x)).lower(case.params, case.x).compile()
         table = empirical.explain(case.f, case.params, case.x)
@@ -167,7 +176,7 @@ def test_bad_input_is_refused(unchecked):
             kernel.ntk(f, params, x, **options)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from(["dense", "scale", "conv", "residual", "twice", "norm"]), min_size=1, max_size=4),
     st.integers(0, 2**16),

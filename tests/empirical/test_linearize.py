@@ -6,10 +6,9 @@ import numpy as np
 import optax
 import pytest
 import scipy.linalg
-from conftest import relaxed_promotion
 from tolerances import assert_close
 
-from jaxtheory import empirical, networks
+from jaxtheory import empirical, kernels, networks
 from jaxtheory.results import fit_slope
 
 
@@ -36,14 +35,14 @@ def test_linearized_network_trains_as_its_kernel_says(float64, key):
     y, flat = jnp.sin(x[:, :1]), empirical.linearize(net.apply, params)
     theta = np.asarray(empirical.kernel_fn(net.apply, params)(x))
     rate = 1.0 / np.linalg.norm(theta, 2)
-    with relaxed_promotion():
-        path = empirical.train(flat, params, x, y, optax.sgd(rate), 30)
+    loss = lambda p: 0.5 * jnp.sum((flat(p, x) - y) ** 2)  # noqa: E731
+    path = networks.train(loss, params, optimizer=optax.sgd(rate), steps=29, record=lambda p: flat(p, x)[:, 0])
     start = np.asarray(net.apply(params, x) - y)[:, 0]
     discrete = np.asarray(y)[:, 0] + np.linalg.matrix_power(np.eye(6) - rate * theta, 29) @ start
-    assert_close(path.outputs[-1, :, 0], discrete, condition=100)
-    assert_close(path.loss[0], np.asarray(0.5 * np.sum(start**2)))
-    flow = empirical.function_space_flow(jnp.asarray(theta), net.apply(params, x)[:, 0], y[:, 0], jnp.array([0.0, 2.0]))
-    assert_close(flow[1], np.asarray(y)[:, 0] + scipy.linalg.expm(-2 * theta) @ start, condition=100)
+    assert_close(path.records[-1], discrete, condition=100)
+    initial, times = net.apply(params, x)[:, 0], jnp.array([0.0, 2.0])
+    flow = kernels.gradient_flow(jnp.asarray(theta), y[:, 0], learning_rate=1.0, times=times, initial=initial)
+    assert_close(flow.train[1], np.asarray(y)[:, 0] + scipy.linalg.expm(-2 * theta) @ start, condition=100)
 
 
 def test_drift_is_the_velocity_of_the_kernel(float64, key):

@@ -78,6 +78,7 @@ def test_linen_transformer_and_batch_norm(key):
         assert sorted(f.fixed) == ["['batch_stats']['BatchNorm_0']['mean']", "['batch_stats']['BatchNorm_0']['var']"]
 
 
+@pytest.mark.smoke
 def test_filter_counts_only_some_parameters(float64, key):
     params = {"body": jax.random.normal(key, (3, 4)), "head": jnp.ones((4, 2)), "steps": jnp.arange(3)}
     f = lambda p, x: jnp.tanh(x @ p["body"]) @ p["head"]  # noqa: E731

@@ -1,0 +1,108 @@
+"""What is claimed of the tangent kernel before it is measured."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxtheory.lecture.claims import Claim, Claims
+
+COSINE = 0.5  # of the two unit inputs whose kernel is drawn
+
+
+def predict(config: Any) -> Claims:
+    """What is known of the kernel's mean, spread and motion, and of what training learns first."""
+    mean, deviation = one_hidden_layer(COSINE)
+    curves = {"sd": [deviation / m**0.5 for m in config.widths], "mean": [mean]}
+    return Claims((*_about_start(mean, deviation), *_about_drift(), *_about_lazy(config), *_about_rich()), curves)
+
+
+def one_hidden_layer(cosine: float) -> tuple[float, float]:
+    """Mean of Θ̂(x, x') and its standard deviation times √m, for f = √(2/m) Σ a_j relu(w_j·x) and unit x, x'.
+
+    One unit's share is 2 [φφ' + a² φ̇φ̇' cos θ]; with E a² = 1, E a⁴ = 3 its moments are arc-cosine kernels.
+    """
+    angle = np.arccos(cosine)
+    derivative = (np.pi - angle) / (2 * np.pi)
+    product = (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
+    square = (3 * np.sin(angle) * cosine + (np.pi - angle) * (1 + 2 * cosine**2)) / (2 * np.pi)
+    mean = 2 * (product + cosine * derivative)
+    second = 4 * (square + 2 * cosine * product + 3 * cosine**2 * derivative)
+    return float(mean), float(np.sqrt(second - mean**2))
+
+
+def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:
+    return (
+        Claim(
+            "mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8", mean,
+            "4 standard errors over draws", standard_errors=4,
+        ),
+        Claim(
+            "deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8", deviation,
+            "4 standard errors over draws", standard_errors=4,
+        ),
+        Claim(
+            "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
+            "4 standard errors of the fit", standard_errors=4,
+        ),
+    )  # fmt: skip
+
+
+def _about_drift() -> tuple[Claim, ...]:
+    return (
+        Claim(
+            "drift_relu", "training: exponent of width in the kernel's motion, ReLU", "Lee et al. (2019), Thm 2.1",
+            -0.5, "theory: flips of units, next term m^(−1/4) of it; 3 standard errors", tolerance=0.1,
+            standard_errors=3,
+        ),
+        Claim(
+            "drift_tanh", "training: the same for tanh, which has no kink to flip", "Dyer, Gur-Ari (2020)", -1.0,
+            "theory: next term m^(−1/2) of it, 1/32 at the least width; 3 standard errors", tolerance=1 / 32,
+            standard_errors=3,
+        ),
+        Claim(
+            "drift_parameters", "training: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖", "Lee et al. (2019), Thm 2.1",
+            -0.5, "theory: next term m^(−1/2) of it; 3 standard errors", tolerance=1 / 32, standard_errors=3,
+        ),
+    )  # fmt: skip
+
+
+def _about_lazy(config: Any) -> tuple[Claim, ...]:
+    remainder = min(config.lazy_widths) ** -0.5
+    return (
+        Claim(
+            "gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
+            "Lee et al. (2019), Thm 2.1", -0.5, "3 standard errors of the fit", standard_errors=3, relation="<=",
+        ),
+        Claim(
+            "round_off", "digits: linearization trained in weights minus its kernel's closed form, relative",
+            "Lee et al. (2019), section 2.2", 0.0, "theory: √steps roundings of float32, condition 100",
+            tolerance=100 * 1.2e-7 * config.lazy_steps**0.5,
+        ),
+        Claim(
+            "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
+            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 3 standard errors over networks",
+            tolerance=remainder, standard_errors=3,
+        ),
+    )  # fmt: skip
+
+
+def _about_rich() -> tuple[Claim, ...]:
+    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "3 standard errors over seeds"
+    return (
+        Claim(
+            "alignment_growth", "features: growth in training of the kernel's centered alignment with the labels",
+            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, basis, standard_errors=3, relation=">=",
+        ),
+        Claim(
+            "learned_less_initial", "features: test error of the learned kernel minus the initial one's", source, 0.0,
+            basis, standard_errors=3, relation="<=",
+        ),
+        Claim(
+            "learned_less_fixed", "features: test error of the learned kernel minus the best fixed one's", source, 0.0,
+            basis, standard_errors=3, relation="<=",
+        ),
+        Claim(
+            "learned_less_network", "features: test error of the learned kernel minus the network's", "Long (2021)",
+            0.0, basis, standard_errors=3, relation="<=",
+        ),
+    )  # fmt: skip
