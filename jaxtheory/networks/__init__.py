@@ -6,19 +6,26 @@
 (2, 1)
 """
 
-from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, ntk, shifted, standard
-from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer
+from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, mup_adam, ntk, shifted, standard
+from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer, nested_normal
+from jaxtheory.networks.training import Training, TrainingState, minibatch, train
 
 __all__ = [
     "ABC",
     "Activation",
     "Layer",
     "Multilayer",
+    "Training",
+    "TrainingState",
     "feature_exponent",
     "mean_field",
+    "minibatch",
     "multilayer",
     "mup",
+    "mup_adam",
+    "nested_normal",
     "ntk",
     "shifted",
     "standard",
+    "train",
 ]

@@ -64,6 +64,19 @@ def mup(layers: int) -> ABC:
     return ABC((-0.5, *[0.0] * (layers - 2), 0.5), (0.5,) * layers, 0.0)
 
 
+def mup_adam(layers: int) -> ABC:
+    """Maximal update for Adam and others whose steps are of size one an entry, in the gauge where the rate is one.
+
+    Each layer of `mup` is shifted on its own, (a + θ, b − θ, c − θ), to c = 0. Source: Yang and Hu (2021); Yang et
+    al. (2022), Tensor Programs V.
+
+    >>> mup_adam(3)
+    ABC(a=(0.0, 1.0, 1.0), b=(0.0, -0.5, 0.0), c=0.0)
+    """
+    check_layers(layers)
+    return ABC((0.0, *[1.0] * (layers - 1)), (0.0, *[-0.5] * (layers - 2), 0.0), 0.0)
+
+
 def shifted(abc: ABC, theta: float, *, adam: bool = False) -> ABC:
     """The same training in another gauge: (a + θ, b − θ, c − 2θ), or c − θ for Adam.
 

@@ -1,0 +1,130 @@
+"""The one training loop: any loss, any optax optimizer, one `lax.scan`.
+
+It is pure, so that `jit`, `vmap` over parameters, seeds or learning rates, `grad` through training and sharding are
+the caller's; a run that is cut in two and continued ends with the same bits.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from jaxtheory.checks import require
+from jaxtheory.results import finite_status
+
+
+class TrainingState(NamedTuple):
+    """All that a run needs beside its parameters, its loss and its key to go on: optimizer state, steps done."""
+
+    optimizer: PyTree
+    step: Int[Array, ""]
+
+
+class Training(NamedTuple):
+    """What a run left. `losses[r]` is the loss at the last step before record r, which is `records[r]`."""
+
+    params: PyTree
+    state: TrainingState
+    losses: Float[Array, " records"]
+    records: PyTree
+    status: Int[Array, ""]
+
+
+def train(
+    loss: Callable[..., Float[Array, ""]],
+    params: PyTree,
+    *,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    key: PRNGKeyArray | None = None,
+    record: Callable[[Any], PyTree] | None = None,
+    record_every: int = 1,
+    state: TrainingState | None = None,
+    mask: PyTree | None = None,
+) -> Training:
+    r"""Minimize a loss with an optax optimizer: θ_{t+1} = θ_t + u(∇L_t(θ_t)), t = 0 … steps − 1.
+
+    Args:
+        loss: L(params) → scalar; with `key`, L_t(params, key_t), key_t = fold_in(key, t), for minibatches
+            (`minibatch`), dropout or noise.
+        params: θ_0, any pytree of floating arrays; the result has their dtypes.
+        optimizer: any optax transformation; those that ask for the value or the loss (L-BFGS, Polyak) get them.
+        steps: ≥ 1, static, a multiple of `record_every`.
+        key: of the stochastic loss; give the same one again to continue.
+        record: any pytree computed from the parameters, after every `record_every` steps.
+        state: of an earlier run of the same loss, optimizer and key: `train(…, first.params, state=first.state)`
+            goes on where `first` ended, bit for bit.
+        mask: a pytree like `params` of booleans; entries where it is False are held, whatever the optimizer does.
+
+    Returns:
+        `Training`, with records on a leading axis of length steps / record_every. `status` is `NOT_FINITE` when a
+        loss or a parameter is, that is when training diverged.
+
+    Raises:
+        ValueError: steps < 1, or not a multiple of `record_every`; a mask of another structure.
+
+    Cost: `steps` gradients, one compilation of one step and one record; memory that of one step, parameters, optimizer
+    state and records. Without `jit` around it, each call compiles anew.
+
+    >>> fit = train(lambda x: (x - 3.0) ** 2, jnp.array(0.0), optimizer=optax.sgd(0.25), steps=3, record=jnp.sqrt)
+    >>> [f"{x:.4f}" for x in fit.records**2], int(fit.state.step), int(fit.status)
+    (['1.5000', '2.2500', '2.6250'], 3, 0)
+    """
+    require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
+    divides = record_every >= 1 and steps % record_every == 0
+    require(divides, "record_every", record_every, f"divide steps, {steps}", "choose a divisor, or round steps up")
+    held: Any = jax.tree.structure(mask)
+    whole: Any = jax.tree.structure(params)
+    require(mask is None or held == whole, "mask", held, f"be a tree like params, {whole}", "map over params")
+    transform = optax.with_extra_args_support(optimizer)
+    if state is None:
+        with relaxed_promotion():
+            state = TrainingState(transform.init(params), jnp.zeros((), jnp.int32))
+
+    def step(carry: tuple[PyTree, TrainingState], _: None) -> tuple[tuple[PyTree, TrainingState], Array]:
+        params, (memory, count) = carry
+        now = loss if key is None else lambda p: loss(p, jax.random.fold_in(key, count))
+        value, gradient = jax.value_and_grad(now)(params)
+        gradient = _held(mask, gradient)
+        with relaxed_promotion():
+            updates, memory = transform.update(gradient, memory, params, value=value, grad=gradient, value_fn=now)
+            params = optax.apply_updates(params, _held(mask, updates))
+        return (params, TrainingState(memory, count + 1)), value
+
+    def stretch(carry: tuple[PyTree, TrainingState], _: None) -> tuple[tuple[PyTree, TrainingState], PyTree]:
+        carry, values = jax.lax.scan(step, carry, length=record_every)
+        return carry, (values[-1], None if record is None else record(carry[0]))
+
+    (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), length=steps // record_every)
+    return Training(last, state, losses, records, finite_status((last, losses)))
+
+
+def minibatch(key: PRNGKeyArray, samples: int, size: int) -> Int[Array, " {size}"]:
+    """Indices of `size` distinct samples of 0..samples−1, uniformly: one batch of a stochastic loss.
+
+    Raises:
+        ValueError: a size outside 1..samples.
+
+    Cost: one sort of `samples` numbers.
+
+    >>> sorted(minibatch(jax.random.key(0), 4, 4).tolist())
+    [0, 1, 2, 3]
+    """
+    require(1 <= size <= samples, "size", size, f"lie in 1..{samples}", "use the number of samples for a full batch")
+    return jax.random.permutation(key, samples)[:size]
+
+
+def _held(mask: PyTree | None, tree: PyTree) -> PyTree:
+    """Zero where the mask is False, exactly, even where the entry is NaN."""
+    return tree if mask is None else jax.tree.map(lambda m, leaf: jnp.where(m, leaf, jnp.zeros_like(leaf)), mask, tree)
+
+
+@contextlib.contextmanager
+def relaxed_promotion() -> Iterator[None]:
+    """Around calls into optax, whose Adam and schedules mix dtypes and ranks."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -1,0 +1,157 @@
+"""The training loop: closed forms, optax step by step, and the invariances that make a run a run."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import relaxed_promotion
+from tolerances import assert_close
+
+from jaxtheory import networks
+from jaxtheory.results import Status
+
+CURVATURES = (1.0, 0.5, 0.1)
+
+
+def bowl(x):
+    return 0.5 * jnp.sum(jnp.asarray(CURVATURES, x.dtype) * x**2)
+
+
+def problem(dtype=jnp.float32, n=24, d=5):
+    """A tanh network on a smooth target: its parameters, its loss on rows, its data."""
+    x = jax.random.normal(jax.random.key(1), (n, d), dtype)
+    y = jnp.sin(x[:, :1])
+    net = networks.multilayer(d, 16, 1, activation=jnp.tanh, dtype=dtype)
+    return net.init(jax.random.key(2)), lambda params, rows: jnp.mean((net.apply(params, x[rows]) - y[rows]) ** 2), n
+
+
+def noisy_loss(params, key):
+    _, loss, n = problem()
+    return loss(params, networks.minibatch(key, n, 6))
+
+
+def scheduled():
+    return optax.adamw(optax.cosine_decay_schedule(0.02, 40), weight_decay=0.01)
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.smoke
+def test_gradient_descent_of_a_quadratic_is_a_power(dtype):
+    """x_t = (1 − ηh)^t x_0; records come after every second step, losses before it."""
+    start = jnp.ones(3, dtype)
+    run = networks.train(
+        bowl, start, optimizer=optax.sgd(0.3), steps=10, record=lambda x: {"x": x, "bowl": bowl(x)}, record_every=2
+    )
+    powers = (1 - 0.3 * np.array(CURVATURES)) ** np.arange(11)[:, None]
+    assert_close(run.records["x"], powers[2::2], dtype=dtype)
+    assert_close(run.losses, 0.5 * (powers[1::2] ** 2) @ CURVATURES, dtype=dtype)
+    assert_close(run.params, powers[-1], dtype=dtype)
+    assert run.params.dtype == run.losses.dtype == dtype
+    assert (int(run.state.step), int(run.status)) == (10, Status.OK)
+
+
+@pytest.mark.parametrize("make", [scheduled, partial(optax.sgd, 0.1, momentum=0.9), partial(optax.rmsprop, 0.01)])
+def test_steps_are_those_of_optax(make, float64):
+    """Against a Python loop over optax's own calls."""
+    params, loss, n = problem(float64)
+    full = lambda p: loss(p, jnp.arange(n))  # noqa: E731
+    run = networks.train(full, params, optimizer=make(), steps=12)
+    optimizer = make()
+    with relaxed_promotion():
+        memory = optimizer.init(params)
+        for _ in range(12):
+            updates, memory = optimizer.update(jax.grad(full)(params), memory, params)
+            params = optax.apply_updates(params, updates)
+    for ours, theirs in zip(jax.tree.leaves(run.params), jax.tree.leaves(params), strict=True):
+        assert_close(ours, theirs, condition=10)
+
+
+@pytest.mark.smoke
+def test_a_run_cut_in_two_has_the_same_bits():
+    """Minibatches, Adam's moments, schedule and weight decay go on where they were."""
+    params, _, _ = problem()
+    go = jax.jit(partial(networks.train, noisy_loss, optimizer=scheduled(), record_every=5), static_argnames="steps")
+    key = jax.random.key(3)
+    whole = go(params, steps=40, key=key)
+    first = go(params, steps=15, key=key)
+    second = go(first.params, steps=25, key=key, state=first.state)
+    assert_same_bits((second.params, second.state), (whole.params, whole.state))
+    assert_same_bits(jnp.concatenate([first.losses, second.losses]), whole.losses)
+    other = go(params, steps=40, key=jax.random.key(4))
+    assert (other.losses != whole.losses).any()
+
+
+def test_vmap_over_parameters_keys_and_rates_is_the_loop(float64):
+    """An optimizer may hold a traced rate; a rate beyond 2/h diverges alone, and says so."""
+    starts = jax.random.normal(jax.random.key(0), (3, 3), float64)
+    rates = jnp.array([0.1, 0.5, 3.0])
+
+    def run(start, rate):
+        return networks.train(bowl, start, optimizer=optax.sgd(rate), steps=2000, record=bowl, record_every=500)
+
+    together = jax.jit(jax.vmap(run))(starts, rates)
+    assert together.status.tolist() == [Status.OK, Status.OK, Status.NOT_FINITE]
+    for i in range(2):
+        np.testing.assert_allclose(together.records[i], run(starts[i], rates[i]).records, rtol=1e-10)
+
+
+def test_held_entries_stay_and_the_rest_trains_as_if_alone(float64):
+    """Also under weight decay, and under Adam with ε = 0, where a gradient of zero gives 0/0."""
+    mask = jnp.array([True, False, True])
+    start = jnp.array([1.0, 2.0, 3.0])
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(0.01, eps=0.0, weight_decay=0.1))
+    run = networks.train(bowl, start, optimizer=optimizer, steps=20, mask=mask)
+    alone = networks.train(
+        lambda x: bowl(jnp.stack([x[0], jnp.zeros_like(x[0]), x[1]])), start[mask], optimizer=optimizer, steps=20
+    )
+    assert run.params[1] == 2.0
+    np.testing.assert_allclose(run.params[mask], alone.params, rtol=1e-13)
+    assert int(run.status) == Status.OK
+
+
+def test_optimizers_that_ask_for_the_loss_get_it(float64):
+    """L-BFGS with its line search: the minimum of a three-dimensional quadratic within a dozen steps."""
+    run = networks.train(bowl, jnp.ones(3), optimizer=optax.lbfgs(), steps=12)
+    assert bowl(run.params) < 1e-12
+
+
+def test_training_is_differentiable(float64):
+    """d/dη of L(x_T) = Σ h (1 − ηh)^{2T}/2 is −Σ T h² (1 − ηh)^{2T−1}."""
+
+    def last(rate):
+        return bowl(networks.train(bowl, jnp.ones(3), optimizer=optax.sgd(rate), steps=7).params)
+
+    h = np.array(CURVATURES)
+    np.testing.assert_allclose(jax.grad(last)(0.2), -(7 * h**2 * (1 - 0.2 * h) ** 13).sum(), rtol=1e-12)
+
+
+def test_minibatches_are_distinct_and_uniform():
+    """10⁴ batches of 3 of 7: each sample in 3/7 of them, within 5 standard errors."""
+    batches = jax.vmap(lambda k: networks.minibatch(k, 7, 3))(jax.random.split(jax.random.key(0), 10_000))
+    ordered = np.sort(batches, axis=1)
+    assert (np.diff(ordered) > 0).all()
+    share = np.bincount(ordered.ravel(), minlength=7) / 10_000
+    assert np.abs(share - 3 / 7).max() < 5 * np.sqrt(3 / 7 * 4 / 7 / 10_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be >= 1, got steps=0"),
+        ({"record_every": 4}, "record_every must divide steps, 10, got record_every=4"),
+        ({"record_every": 0}, "record_every must divide"),
+        ({"mask": {"x": True}}, "mask must be a tree like params"),
+    ],
+)
+def test_bad_arguments_are_named(unchecked, change, message):
+    with pytest.raises(ValueError, match=message):
+        networks.train(bowl, jnp.ones(3), **({"optimizer": optax.sgd(0.1), "steps": 10} | change))
+    with pytest.raises(ValueError, match="size must lie in"):
+        networks.minibatch(jax.random.key(0), 3, 4)
