@@ -31,6 +31,7 @@ def adversary(
     starts: int = 8,
     steps: int = 300,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    spread: float = 1.0,
     rate: float = 0.03,
 ) -> TwoLayers:
     r"""Two-layer networks that do their best: inner weights by Adam, outer weights solved exactly at every step.
@@ -40,6 +41,7 @@ def adversary(
     Args:
         train: points and targets the network is fitted to; n well above `neurons`, or it learns the sample.
         fresh: points and targets of the same law that it is judged on.
+        spread: standard deviation of ⟨w_i, x⟩ and b_i at the start; the frequency of the target for cosines.
 
     Returns:
         `TwoLayers`: E(f − f_N)²/E f² estimated on `fresh`, with its standard error, for every start.
@@ -52,15 +54,15 @@ def adversary(
     True
     """
     require(neurons < len(train[1]), "neurons", neurons, f"be < {len(train[1])} points", "draw more points")
-    return _compete(jax.random.split(key, starts), train, fresh, neurons, steps, activation, rate)
+    return _compete(jax.random.split(key, starts), train, fresh, neurons, steps, activation, (rate, spread))
 
 
 @partial(jax.jit, static_argnames=("neurons", "steps", "activation"))
 def _compete(
-    keys: Any, train: Any, fresh: Any, neurons: int, steps: int, activation: Any, rate: Any
+    keys: Any, train: Any, fresh: Any, neurons: int, steps: int, activation: Any, sizes: Any
 ) -> TwoLayers:  # fmt: skip
     (x, y), (x_fresh, y_fresh) = train, fresh
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(sizes[0], steps))
 
     def features(params: Array, x: Array) -> Array:
         hidden = activation(jnp.matmul(x, params[:-1], precision="highest") + params[-1:])
@@ -73,8 +75,8 @@ def _compete(
 
     def start(key: Any) -> TwoLayers:
         dim, scale = x.shape[1], jnp.std(x)
-        params = jax.random.normal(key, (dim + 1, neurons), x.dtype) / (scale * dim**0.5)
-        params = networks.train(loss, params.at[-1].multiply(scale), optimizer=optimizer, steps=steps).params
+        params = jax.random.normal(key, (dim + 1, neurons), x.dtype) * sizes[1] / (scale * dim**0.5)
+        params = networks.train(loss, params.at[-1].multiply(scale * dim**0.5), optimizer=optimizer, steps=steps).params
         outer = _solve(features(params, x), y)
         squares = (features(params, x_fresh) @ outer - y_fresh) ** 2 / jnp.mean(y_fresh**2)
         return TwoLayers(squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5, loss(params))
