@@ -420,13 +420,14 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     turn = (-_IMAGE_SCALE * 1.42 - 9, _IMAGE_SCALE * 1.42 + 9, 0, 360)
     _image(axes[7], dataset.sinogram.values.T, "spectrum of a digit, $|a| = 9$", "$b$", "angle of $a$, degrees", turn)
     axes[7].set_xlim(-15, 15)
-    for ax, name, title in (
-        (axes[8], "digit_image", "the digit $f$"),
-        (axes[9], "digit_sum", "$S[R f]/K$, $|a| \\leq 18$"),
-    ):
-        _image(ax, dataset[name].values[::-1].T, title, "$x_1$", "$x_2$", (-1, 1, -1, 1))
-        ax.set_aspect("equal")
+    _draw_digit(axes[8], dataset.digit_image.values, "the digit $f$")
+    _draw_digit(axes[9], dataset.digit_sum.values, r"$S[R f]/K$ over $|a| \leq 18$")
     return figure
+
+
+def _draw_digit(ax: Axes, image: np.ndarray, title: str) -> None:
+    _image(ax, image[::-1].T, title, "$x_1$", "$x_2$", (-1, 1, -1, 1))
+    ax.set_aspect("equal")
 
 
 def _draw_cubes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -450,9 +451,9 @@ def _draw_step(ax: Axes, dataset: xr.Dataset) -> None:
 
 def _draw_random(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for color, dim in zip(figures.PALETTE, dataset.dim.values, strict=False):
-        figures.theory_line(ax, _SIZES, claims.curves[f"law {dim}"], color=color, label=f"law, $d = {dim}$")
+        figures.theory_line(ax, list(_SIZES), claims.curves[f"law {dim}"], color=color, label=f"law, $d = {dim}$")
         row = dataset.sel(dim=dim)
-        figures.points(ax, _SIZES, row.random.values, row.random_spread.values, color=color)
+        figures.points(ax, list(_SIZES), row.random.values, row.random_spread.values, color=color)
     figures.label_axes(ax, "neurons $n$", "mean squared error", "random cosines", xscale="log", yscale="log")
 
 
