@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxtheory import networks
 from jaxtheory.checks import require
 
 
@@ -30,6 +31,7 @@ def adversary(
     starts: int = 8,
     steps: int = 300,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    spread: float = 1.0,
     rate: float = 0.03,
 ) -> TwoLayers:
     r"""Two-layer networks that do their best: inner weights by Adam, outer weights solved exactly at every step.
@@ -39,6 +41,7 @@ def adversary(
     Args:
         train: points and targets the network is fitted to; n well above `neurons`, or it learns the sample.
         fresh: points and targets of the same law that it is judged on.
+        spread: standard deviation of ⟨w_i, x⟩ and b_i at the start; the frequency of the target for cosines.
 
     Returns:
         `TwoLayers`: E(f − f_N)²/E f² estimated on `fresh`, with its standard error, for every start.
@@ -51,39 +54,32 @@ def adversary(
     True
     """
     require(neurons < len(train[1]), "neurons", neurons, f"be < {len(train[1])} points", "draw more points")
-    keys = jax.random.split(key, starts)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax's Adam needs it
-        return _compete(keys, train, fresh, neurons, steps, activation, rate)
+    return _compete(jax.random.split(key, starts), train, fresh, neurons, steps, activation, (rate, spread))
 
 
 @partial(jax.jit, static_argnames=("neurons", "steps", "activation"))
-def _compete(keys: Any, train: Any, fresh: Any, neurons: int, steps: int, activation: Any, rate: Any) -> TwoLayers:
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+def _compete(
+    keys: Any, train: Any, fresh: Any, neurons: int, steps: int, activation: Any, sizes: Any
+) -> TwoLayers:  # fmt: skip
+    (x, y), (x_fresh, y_fresh) = train, fresh
+    optimizer = optax.adam(optax.cosine_decay_schedule(sizes[0], steps))
 
     def features(params: Array, x: Array) -> Array:
-        hidden = activation(jnp.matmul(x, params[:-1], precision="highest") + params[-1])
+        hidden = activation(jnp.matmul(x, params[:-1], precision="highest") + params[-1:])
         return jnp.concatenate([hidden, jnp.ones_like(x[:, :1])], axis=1)
 
-    def loss(params: Array) -> tuple[Array, Array]:
-        phi = features(params, train[0])
-        outer = jax.lax.stop_gradient(_solve(phi, train[1]))  # the envelope theorem: c is stationary
-        return jnp.mean((phi @ outer - train[1]) ** 2) / jnp.mean(train[1] ** 2), outer
-
-    def step(state: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
-        params, memory = state
-        gradient = jax.grad(loss, has_aux=True)(params)[0]
-        change, memory = optimizer.update(gradient, memory)
-        return (params + change, memory), None
+    def loss(params: Array) -> Array:
+        phi = features(params, x)
+        outer = jax.lax.stop_gradient(_solve(phi, y))  # the envelope theorem: c is stationary
+        return jnp.mean((phi @ outer - y) ** 2) / jnp.mean(y**2)
 
     def start(key: Any) -> TwoLayers:
-        dim = train[0].shape[1]
-        scale = jnp.std(train[0])
-        params = jax.random.normal(key, (dim + 1, neurons), train[0].dtype) / (scale * dim**0.5)
-        params = params.at[-1].multiply(scale)
-        params = jax.lax.scan(step, (params, optimizer.init(params)), None, steps)[0][0]
-        fitted, outer = loss(params)
-        squares = (features(params, fresh[0]) @ outer - fresh[1]) ** 2 / jnp.mean(fresh[1] ** 2)
-        return TwoLayers(squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5, fitted)
+        dim, scale = x.shape[1], jnp.std(x)
+        params = jax.random.normal(key, (dim + 1, neurons), x.dtype) * sizes[1] / (scale * dim**0.5)
+        params = networks.train(loss, params.at[-1].multiply(scale * dim**0.5), optimizer=optimizer, steps=steps).params
+        outer = _solve(features(params, x), y)
+        squares = (features(params, x_fresh) @ outer - y_fresh) ** 2 / jnp.mean(y_fresh**2)
+        return TwoLayers(squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5, loss(params))
 
     return jax.lax.map(start, keys)
 

@@ -2,8 +2,10 @@
 
 from jaxtheory.lecture import (
     besov,
+    depth,
     double_descent,
     double_descent_networks,
+    expressivity,
     generalization,
     implicit_bias,
     kernel_regression,
@@ -14,6 +16,8 @@ from jaxtheory.lecture import (
 from jaxtheory.lecture.topic import Topic
 
 _ORDER = (
+    expressivity.TOPIC,
+    depth.TOPIC,
     besov.TOPIC,
     mixed_smoothness.TOPIC,
     kernel_regression.TOPIC,

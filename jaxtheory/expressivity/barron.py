@@ -1,0 +1,86 @@
+r"""Barron functions: C_f = ∫ |ξ| |f̂(ξ)| dξ decides how many neurons are enough, in any dimension.
+
+With f(x) = ∫ e^(i ξ·x) f̂(ξ) dξ: some network of n neurons has ‖f − f_n‖² ≤ (2 r C_f)²/n on the ball of radius r.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtheory.checks import holds, require
+
+
+class Estimate(NamedTuple):
+    """A Barron constant from random frequencies, and its standard error."""
+
+    value: Float[Array, ""]
+    standard_error: Float[Array, ""]
+
+
+def constant(
+    frequencies: Float[Array, "n d"], magnitudes: Float[Array, " n"], density: Float[Array, " n"]
+) -> Estimate:  # fmt: skip
+    r"""C_f = ∫ |ξ| |f̂(ξ)| dξ from samples ξ_i of a density p: the mean of |ξ_i| |f̂(ξ_i)| / p(ξ_i).
+
+    Args:
+        frequencies: ξ_i, n ≥ 2, in radians per unit of x. magnitudes: |f̂(ξ_i)|, with f = ∫ e^(iξ·x) f̂ dξ.
+        density: p(ξ_i) > 0; 1/volume for a uniform grid or draw.
+
+    Raises: ValueError: p ≤ 0, fewer than two samples. Cost: O(n d). Source: Barron (1993), equation (3).
+
+    >>> xi = jnp.linspace(-8.0, 8.0, 2001)[:, None]
+    >>> hat = jnp.exp(-(xi[:, 0] ** 2) / 2) / math.sqrt(2 * math.pi)
+    >>> f"{constant(xi, hat, jnp.full(2001, 1 / 16)).value:.3f}"
+    '0.797'
+    """
+    require(len(magnitudes) >= 2, "magnitudes", len(magnitudes), "hold at least 2 samples", "draw more")
+    require(holds(lambda p: p > 0, density), "density", "zero or less", "be > 0", "drop what cannot be drawn")
+    terms = jnp.linalg.norm(frequencies, axis=1) * magnitudes / density
+    return Estimate(terms.mean(), terms.std(ddof=1) / len(terms) ** 0.5)
+
+
+def gaussian_constant(dim: int, width: float = 1.0) -> float:
+    """C of e^(−|x|²/2w²): √2 Γ((d+1)/2) / (Γ(d/2) w), which grows like √d.
+
+    >>> [f"{gaussian_constant(d):.6f}" for d in (1, 2, 10)]
+    ['0.797885', '1.253314', '3.084328']
+    """
+    require(dim >= 1, "dim", dim, "be >= 1", "pass the number of inputs")
+    require(width > 0, "width", width, "be > 0", "pass the standard deviation")
+    return math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)) / width
+
+
+def bound(constant: float, radius: float, neurons: int) -> float:
+    """Barron's bound (2 r C)²/n on min ‖f − f_n‖², in L² of any probability on the ball of radius r.
+
+    Source: Barron (1993), Theorem 1.
+
+    >>> bound(1.0, 0.5, 100)
+    0.01
+    """
+    require(neurons >= 1, "neurons", neurons, "be >= 1", "pass n")
+    return (2 * radius * constant) ** 2 / neurons
+
+
+def monte_carlo(key: PRNGKeyArray, x: Float[Array, "k d"], neurons: int) -> Float[Array, " k"]:
+    """(1/n) Σ cos(ω_i·x) with ω_i ~ N(0, I): a network of n random neurons for e^(−|x|²/2), at points x.
+
+    Cost: 2 n k d flops, memory n k. Source: Barron (1993), Lemma 1 (Maurey).
+
+    >>> monte_carlo(jax.random.key(0), jnp.zeros((1, 3)), 10).tolist()
+    [1.0]
+    """
+    frequencies = jax.random.normal(key, (x.shape[1], neurons), x.dtype)
+    return jnp.cos(jnp.matmul(x, frequencies, precision="highest")).mean(axis=1)
+
+
+def monte_carlo_law(x: Float[Array, "k d"], neurons: int) -> Float[Array, ""]:
+    """The exact mean squared error of `monte_carlo`: (1/2n) E_x (1 − e^(−|x|²))², x uniform on the given points.
+
+    >>> f"{monte_carlo_law(jnp.full((1, 1), 10.0), 50):.4f}"
+    '0.0100'
+    """
+    return ((1 - jnp.exp(-(x**2).sum(axis=1))) ** 2).mean() / (2 * neurons)

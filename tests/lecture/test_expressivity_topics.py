@@ -1,0 +1,57 @@
+"""Both topics about expressivity end to end, at sizes for tests."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from jaxtheory.lecture import depth, expressivity, run
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory):
+    config = expressivity.Config(
+        dims=(2,), draws=20, greedy=32, grid=16, terms=(5,), scales=(10.0,), neurons=100, seeds=2, training=300
+    )  # fmt: skip
+    return run(expressivity.TOPIC, replace(config, out=tmp_path_factory.mktemp("expressivity")))
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory):
+    config = depth.Config(dims=(5, 10, 20), samples=5000, starts=2, steps=10, neurons=(2, 6), teeth=4, training=20)
+    return run(depth.TOPIC, replace(config, out=tmp_path_factory.mktemp("depth")))
+
+
+def verdicts(outcome):
+    return {verdict.claim.name: verdict for verdict in outcome.verdicts}
+
+
+@pytest.mark.slow
+def test_expressivity_keeps_its_promises(shallow):
+    """What holds at any size: laws, bounds, exact integers; rates and training need the presets' sizes."""
+    found = verdicts(shallow)
+    assert all(np.isfinite(verdict.measured) for verdict in found.values())
+    exact = {"random_2_8", "random_2_512", "superposition_5", "blur_10", "increment", "sprecher", "digit"}
+    assert {name for name, verdict in found.items() if verdict.holds} >= exact
+    assert shallow.figure.stat().st_size > 10_000
+
+
+def test_depth_keeps_its_promises(layers):
+    """Certificates hold for barely trained networks too, and the explicit networks are the same at every size."""
+    found = verdicts(layers)
+    assert all(verdict.holds for verdict in found.values())
+    assert found.keys() >= {"three_20", "gap_20", "growth", "adversary_6", "pieces", "montufar", "slice"}
+    assert "gap_5" not in found  # the certificate is void there, and says nothing
+
+
+def test_depth_counts_neurons_by_audit(layers):
+    dataset = xr.open_zarr(layers.dataset, consolidated=False).load()
+    assert dataset.neurons.values.tolist() == [
+        depth._neurons(dim, depth._size(depth.Config(), dim)) for dim in (5, 10, 20)
+    ]  # fmt: skip
+
+
+def test_published_sizes_are_those_of_the_paper_preset():
+    assert depth.Config.of("paper").starts == 64
+    assert (expressivity.Config.of("paper").draws, expressivity.Config.of("paper").x64) == (2000, True)
