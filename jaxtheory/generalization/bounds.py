@@ -99,6 +99,29 @@ def l1_path(sample: Sample, norm: float, depth: int, delta: float) -> float:
     return margin_bound(sample, 4 * sample.classes * single, price, delta)
 
 
+def kernel_ball(complexity: float, trace: float, samples: int, classes: int, delta: float) -> float:
+    r"""The interpolant of one-hot labels in the Hilbert space of a kernel H: all margins are 1, B² = tr(YᵀH⁻¹Y), and
+
+        P(wrong) ≤ 4 B √(K tr H) / n + 3 √(ln(2/δ') / 2n)
+
+    by vector contraction over the ball Σ_k ‖f_k‖² ≤ B²; for the wide network that is trained to it, in the limit.
+
+    Args:
+        complexity: √(2 B²/n) (`capacity.ntk_complexity`).
+        trace: tr H.
+        samples, classes: n and K.
+        delta: δ; B is rounded up on a grid of ratio 2^{1/4}.
+
+    Source: Arora, Du, Hu, Li, Wang (2019), section 5, for K classes; Maurer (2016), Corollary 4.
+
+    >>> f"{kernel_ball(0.01, 1.0, 10_000, 2, 0.05):.3f}"
+    '0.072'
+    """
+    radius, price = _scaled(complexity * np.sqrt(samples / 2))
+    spread = 4 * radius * np.sqrt(classes * trace) / samples
+    return float(spread + 3 * np.sqrt((np.log(2 / delta) + price) / (2 * samples)))
+
+
 def pac_bayes_spectral(sample: Sample, weight_ratio: float, width: int, depth: int, delta: float) -> float:
     r"""Neyshabur-Bhojanapalli-Srebro: share with margin ≤ γ, plus 4√((KL + ln(6n/δ'))/(n − 1)) with
 

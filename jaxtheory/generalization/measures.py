@@ -97,7 +97,7 @@ def measures(
     wrong = float((sample.margins <= 0).mean())
     rows = [*_norm_rows(net, start, sample, max(gamma, 0.0), delta), *_counting_rows(net, sample, wrong, delta)]
     if gram is not None:
-        rows.append(_label_row(gram, y, sample.classes))
+        rows.append(_label_row(gram, y, sample.classes, delta))
     if key is not None:
         rows += _drawing_rows(net, start, (x, y), max(gamma, 1e-6), key, delta)
     return Table(tuple(rows), gamma, wrong)
@@ -122,12 +122,15 @@ def _norm_rows(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: fl
         for values in (norms.spectral_norms(net), norms.group_norms(net, start), norms.frobenius_norms(net))
     )
     ratio, path = float(norms.weight_ratio(net, start)), float(norms.l1_path_norm(net))
+    # By Cauchy and Schwarz over the paths to an output, the l1 norm is at most √(paths) times the l2 norm.
+    squared, paths = float(norms.path_norm(net)), float(np.prod([float(matrix.shape[1]) for matrix in net]))
     rows = [
         ("spectral", float(norms.spectral_complexity(net, start)) / scale,
          bounds.spectral(sample, spectral, groups, width, delta), "Bartlett, Foster, Telgarsky (2017)"),
         ("frobenius", float(np.prod(frobenius)) / scale, bounds.frobenius(sample, frobenius, delta),
          "Golowich, Rakhlin, Shamir (2018)"),
-        ("path (l2)", float(norms.path_norm(net)) / scale, float("nan"), "Neyshabur, Tomioka, Srebro (2015)"),
+        ("path (l2)", squared / scale, bounds.l1_path(sample, squared * np.sqrt(paths), len(net), delta),
+         "Neyshabur, Tomioka, Srebro (2015)"),
         ("path (l1)", path / scale, bounds.l1_path(sample, path, len(net), delta), "Bartlett, Mendelson (2002)"),
         ("PAC-Bayes spectral", ratio / scale**2,
          bounds.pac_bayes_spectral(sample, ratio, width, len(net), delta), "Neyshabur et al. (2018)"),
@@ -149,10 +152,10 @@ def _counting_rows(net: Chain, sample: bounds.Sample, wrong: float, delta: float
     ]
 
 
-def _label_row(gram: Array, y: Array, classes: int) -> Measure:
-    targets = jax.nn.one_hot(y, classes, dtype=gram.dtype)
-    value = float(ntk_complexity(gram, targets))
-    return Measure("NTK labels", value, float("nan"), "Arora, Du, Hu, Li, Wang (2019)")
+def _label_row(gram: Array, y: Array, classes: int, delta: float) -> Measure:
+    value = float(ntk_complexity(gram, jax.nn.one_hot(y, classes, dtype=gram.dtype)))
+    bound = bounds.kernel_ball(value, float(jnp.trace(gram)), len(y), classes, delta)
+    return Measure("NTK labels", value, bound, "Arora, Du, Hu, Li, Wang (2019)")
 
 
 def _drawing_rows(

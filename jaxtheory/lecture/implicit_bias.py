@@ -23,11 +23,12 @@ from jaxtheory.lecture.claims import Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import implicit_bias as bias
-from jaxtheory.optimization.landscapes import deep_linear
+from jaxtheory.optimization.landscapes import deep_linear, matrix_factorization
 
 _SUPPORT = ((1.0, 2.0), (1.0, -1.0), (3.0, 2.0), (4.0, -1.0))  # two support vectors, weights 1/3 and 2/3
 _SIGNAL = (1.0, -0.7, 0.4)  # of the diagonal network
 _MODES, _TINY = (3.0, 2.0, 1.0), 1e-3  # of the deep linear network, and its start
+_HORIZON, _MIDWAY = {2: 4.0, 3: 20.0}, 1.6  # times of the runs; when the first value is learned, not the second
 _CURVATURES = (1.0, 0.3, 0.05)  # of the quadratic on which SGD settles
 
 
@@ -87,6 +88,11 @@ def predict(config: Config) -> Claims:
     ]  # fmt: skip
     claims += [_entropy_claim(scale, config) for scale in config.scales]
     claims += [_modes_claim(depth, config) for depth in config.depths]
+    symmetric = _modes_claim(2, config)
+    claims += [
+        symmetric._replace(name="modes_symmetric", statement="factorization XXᵀ: largest error of a singular value"),
+        symmetric._replace(name="rank", statement="factorization XXᵀ: effective rank once one value is learned, error"),
+    ]
     claims += [
         Claim(f"sgd_{rate:g}", f"SGD, η = {rate:g}: trace of the stationary covariance", "Mandt et al. (2017)",
               float(jnp.trace(_stationary(rate))), "4 standard errors over runs", standard_errors=4)
@@ -176,9 +182,11 @@ def _problem(config: Config) -> tuple[Array, Array]:
 def _diagonal(config: Config) -> xr.Dataset:
     """ℓ₁ norms of the predicted interpolant and of what descent finds, and their distance."""
     x, y = _problem(config)
-    law = [bias.hyperbolic_interpolant(x, y, scale=scale).beta for scale in config.scales]
+    scales = jnp.array(config.scales)
+    steps = jnp.array([_diagonal_step(config, scale) for scale in config.scales])
+    law = jax.vmap(lambda scale: bias.hyperbolic_interpolant(x, y, scale=scale).beta)(scales)
     run = partial(bias.diagonal_descent, x, y, steps=config.steps)
-    runs = [run(scale=scale, step_size=_diagonal_step(config, scale))[0] for scale in config.scales]
+    runs = jax.vmap(lambda scale, step: run(scale=scale, step_size=step)[0])(scales, steps)
     gaps = [float(jnp.linalg.norm(r - b) / jnp.linalg.norm(b)) for r, b in zip(runs, law, strict=True)]
     found = {f"entropy_{scale:g}": gap for scale, gap in zip(config.scales, gaps, strict=True)}
     l1 = [np.array([float(jnp.abs(b).sum()) for b in betas]) for betas in (law, runs)]
@@ -187,26 +195,32 @@ def _diagonal(config: Config) -> xr.Dataset:
 
 
 def _deep(config: Config) -> xr.Dataset:
-    """Singular values of the product while gradient descent moves all matrices."""
-    parts = []
-    for depth in config.depths:
-        target = jnp.diag(jnp.array(_MODES))
-        start = [_TINY ** (1 / depth) * jnp.eye(len(_MODES)) for _ in range(depth)]
-        horizon = 4.0 if depth == 2 else 20.0
-        steps = int(horizon / config.step_size) // 100 * 100
-        loss = partial(deep_linear, target=target)
-        product = lambda w: jnp.diag(jnp.linalg.multi_dot(w[::-1], precision="highest"))  # noqa: E731
-        fit = partial(train, loss, optimizer=optax.sgd(config.step_size), steps=steps, record=product)
-        run = jax.jit(partial(fit, record_every=steps // 100))(start)
-        times = config.step_size * (steps // 100) * jnp.arange(1.0, 101.0)
-        law = bias.deep_linear_modes(jnp.array(_MODES), depth, _TINY, times)
-        names = (f"t{depth}", "mode")
-        parts.append(xr.Dataset(
-            {f"run{depth}": (names, np.asarray(run.records)), f"law{depth}": (names, np.asarray(law)),
-             f"modes_{depth}": float(jnp.abs(run.records - law).max())},
-            {f"t{depth}": np.asarray(times)},
-        ))  # fmt: skip
-    return xr.merge(parts)
+    """Singular values of the product while gradient descent moves all matrices, and of a symmetric factorization."""
+    target = jnp.diag(jnp.array(_MODES))
+    deep = [_modes(partial(deep_linear, target=target), _product, depth, config) for depth in config.depths]
+    factored = _modes(lambda w: matrix_factorization(w[0], target), lambda w: _product([w[0].T, w[0]]), 2, config)
+    error = float(abs(factored.run2 - factored.law2).max())
+    # One singular value is learned, the next is not: the law's rank midway, and the run's.
+    middle = factored.sel(t2=_MIDWAY, method="nearest")
+    ranks = [float(bias.effective_rank(jnp.asarray(middle[name].values))) for name in ("law2", "run2")]
+    return xr.merge(deep).assign(modes_symmetric=error, rank=ranks[1] - ranks[0])
+
+
+def _product(weights: list[Array]) -> Array:
+    return jnp.diag(jnp.linalg.multi_dot(weights[::-1], precision="highest"))
+
+
+def _modes(loss: Any, values: Any, depth: int, config: Config) -> xr.Dataset:
+    """One run from the balanced start, with 100 records, beside its law."""
+    start = [_TINY ** (1 / depth) * jnp.eye(len(_MODES)) for _ in range(depth)]
+    every = int(_HORIZON[min(depth, 3)] / config.step_size) // 100
+    fit = partial(train, loss, optimizer=optax.sgd(config.step_size), steps=100 * every, record=values)
+    run = np.asarray(jax.jit(partial(fit, record_every=every))(start).records)
+    times = config.step_size * every * jnp.arange(1.0, 101.0)
+    law = np.asarray(bias.deep_linear_modes(jnp.array(_MODES), depth, _TINY, times))
+    names = (f"t{depth}", "mode")
+    found = {f"run{depth}": (names, run), f"law{depth}": (names, law), f"modes_{depth}": abs(run - law).max()}
+    return xr.Dataset(found, {f"t{depth}": np.asarray(times)})
 
 
 def _sgd(config: Config) -> xr.Dataset:

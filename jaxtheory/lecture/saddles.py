@@ -164,15 +164,17 @@ def _perturbed(config: Config, _: xr.Dataset) -> xr.Dataset:
 
 
 def _naive(config: Config, counted: xr.Dataset) -> xr.Dataset:
-    """Plain float32 descent from the same starts, and whether it stopped where it must."""
+    """Plain descent from the same starts in both precisions, and whether float32 stopped where it must."""
     L = config.curvatures[0]
-    times = counted.times.sel(L=L).values
-    with jax.enable_x64(False):
-        run = partial(saddles.escape_times, L=L, gamma=_GAMMA, tau=_TAU, method="naive", max_steps=3000)
-        left = jax.vmap(lambda key: run(key, dim=config.dim))(_keys(config, config.seeds)).times
-    must = 1 + (times < _HALVINGS).sum(1)
-    reached = np.isfinite(np.asarray(left)).sum(1)
-    return xr.Dataset({"naive": float((must == reached).mean()), "float32": (("seed", "saddle"), np.asarray(left))})
+    run = partial(saddles.escape_times, L=L, gamma=_GAMMA, tau=_TAU, method="naive", max_steps=3000, dim=config.dim)
+    left = {}
+    for wide, name in ((False, "float32"), (True, "float64")):
+        with jax.enable_x64(wide):
+            left[name] = np.asarray(jax.vmap(run)(_keys(config, config.seeds)).times)
+    must = 1 + (counted.times.sel(L=L).values < _HALVINGS).sum(1)
+    reached = np.isfinite(left["float32"]).sum(1)
+    runs = {name: (("seed", "saddle"), times) for name, times in left.items()}
+    return xr.Dataset({"naive": float((must == reached).mean()), **runs})
 
 
 def _exits(config: Config, _: xr.Dataset) -> xr.Dataset:
@@ -259,8 +261,9 @@ def _draw_times(ax: Axes, dataset: xr.Dataset) -> None:
         ratio = saddles.growth(L, _GAMMA, 1 / (4 * L))
         figures.theory_line(ax, saddle, median[-1] * ratio ** (saddle - saddle[-1]), color=color)
         figures.points(ax, saddle, median, color=color, label=f"descent, $L={L:g}$: ×{ratio:.2f}")
-    stuck = dataset.float32.median("seed", skipna=False)
-    figures.points(ax, saddle, stuck, color="#222222", marker="X", label="plain float32, $L=1$: stuck")
+    for name, marker in (("float64", "P"), ("float32", "X")):
+        stuck = dataset[name].median("seed", skipna=False)
+        figures.points(ax, saddle, stuck, color="#222222", marker=marker, label=f"plain {name}, $L=1$: stuck")
     kicked = dataset.kicked.median("start")
     figures.points(ax, kicked.d, kicked, color="#777777", marker="s", label="with kicks, $d = j$")
     figures.label_axes(ax, "saddle $j$", "iterations until it is left", "exponential, but for kicks", yscale="log")

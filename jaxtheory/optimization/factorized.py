@@ -27,6 +27,9 @@ from jaxtheory.results import Status, finite_status, relative_residual, status_w
 _NEWTON_STEPS = 2000  # one for each e-fold between the start and the answer, then quadratic
 
 
+Number = float | Float[Array, ""]
+
+
 class Interpolant(NamedTuple):
     """β with Xβ = y, the dual ν with arcsinh(β/2α²) = Xᵀν, and the recomputed residual ‖Xβ − y‖/‖y‖."""
 
@@ -52,7 +55,7 @@ def hyperbolic_entropy(beta: Float[Array, "... d"], scale: float) -> Float[Array
     return scale**2 * (2 - jnp.sqrt(4 + z**2) + z * jnp.arcsinh(z / 2)).sum(-1)
 
 
-def hyperbolic_interpolant(x: Float[Array, "n d"], y: Float[Array, " n"], *, scale: float) -> Interpolant:
+def hyperbolic_interpolant(x: Float[Array, "n d"], y: Float[Array, " n"], *, scale: Number) -> Interpolant:
     r"""Where gradient flow on a diagonal network β = u² − v² from u = v = α ends: argmin Q(β) subject to Xβ = y.
 
     By duality β = 2α² sinh(Xᵀν), with ν the minimum of the convex Σ 2α² cosh(Xᵀν)_i − ⟨y, ν⟩: damped Newton.
@@ -110,12 +113,12 @@ def _hyperbolic_interpolant(x: Array, y: Array, scale: Array) -> Interpolant:
 
 
 def diagonal_descent(
-    x: Float[Array, "n d"], y: Float[Array, " n"], *, scale: float, step_size: float, steps: int
+    x: Float[Array, "n d"], y: Float[Array, " n"], *, scale: Number, step_size: Number, steps: int
 ) -> tuple[Float[Array, " d"], Training]:
     r"""The run itself: gradient descent on (1/2n)‖X(u² − v²) − y‖² from u = v = α.
 
     Args:
-        x, y, scale: as in `hyperbolic_interpolant`.
+        x, y, scale: as in `hyperbolic_interpolant`; vmap over scales and step sizes.
         step_size: η > 0; the distance of its limit from the flow's is linear in it.
         steps: of gradient descent.
 
@@ -128,7 +131,7 @@ def diagonal_descent(
     >>> f"{beta[0]:.3f}"
     '1.000'
     """
-    require(step_size > 0, "step_size", step_size, "be > 0", "descend")
+    require(holds(lambda v: v > 0, step_size), "step_size", step_size, "be > 0", "descend")
     return _diagonal_descent(x, y, jnp.asarray(scale, x.dtype), jnp.asarray(step_size, x.dtype), steps)
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -144,7 +145,7 @@ def margin_path(
     x: Float[Array, "n d"],
     y: Float[Array, " n"],
     *,
-    step_size: float,
+    step_size: float | Float[Array, ""],
     doublings: int,
     method: Literal["constant", "normalized"] = "constant",
 ) -> MarginPath:
@@ -173,10 +174,10 @@ def margin_path(
     ([1, 2, 4, 8], True)
     """
     best = max_margin(x, y)
-    require(step_size > 0, "step_size", step_size, "be > 0", "descend")
+    require(holds(lambda v: v > 0, step_size), "step_size", step_size, "be > 0", "descend")
     if method == "constant":
-        limit = 8 / float(jnp.linalg.norm(x, 2)) ** 2
-        require(step_size < limit, "step_size", step_size, f"be < 2/smoothness = {limit:.4g}", "take a smaller step")
+        stable = holds(lambda v, points: v < 8 / np.linalg.norm(points, 2) ** 2, step_size, x)
+        require(stable, "step_size", step_size, "be < 2/smoothness = 8/‖X‖²", "take a smaller step")
     require(0 <= doublings <= 30, "doublings", doublings, "be within 0..30", "steps are counted by int32")
     return _margin_path(x, y, best.direction, jnp.asarray(step_size, x.dtype), doublings, method)
 

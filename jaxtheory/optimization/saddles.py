@@ -177,7 +177,9 @@ def _escape(
     start, draws = jax.random.split(key)
     # A landscape of d saddles is one of max_dim saddles whose first ones are behind: those coordinates rest at 4τ.
     live = jnp.arange(length) >= length - dim
-    x = jnp.where(live, jax.random.uniform(start, (length,), dtype, -1, 1), 4 * tau)
+    # Drawn in float32 whatever the precision, so that runs in both begin at the same point.
+    drawn = jax.random.uniform(start, (length,), jnp.float32, -1, 1).astype(dtype)
+    x = jnp.where(live, drawn, 4 * tau)
     scales = {"L": L, "gamma": gamma, "tau": tau}
     if method == "gradient_descent":
         times, total = events(x, **scales, step_size=eta, tolerance=tolerance)

@@ -57,7 +57,7 @@ def reference_run(x, L, tolerance):
 
 def start(key, dim, max_dim):
     draw, _ = jax.random.split(key)
-    return np.asarray(jax.random.uniform(draw, (max_dim,), float, -1, 1))[-dim:]
+    return np.asarray(jax.random.uniform(draw, (max_dim,), jnp.float32, -1, 1), float)[-dim:]
 
 
 @pytest.mark.parametrize(
