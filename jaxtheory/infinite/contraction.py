@@ -228,14 +228,14 @@ def convolution(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     free = out_groups[1] if group == "own" else kernel.axes[kout]
     own = (out_groups[0],) if group == "own" else ()
     key = Key(kernel.leaf.number, kernel.offset, kernel.loops, free, (*rest, *own))
-    pieces = [(node, inputs) for node, _ in counted] if groups > 1 else counted
+    pieces = [(node, inputs) for node, _ in counted] if groups > 1 else list(counted)
     if group == "depthwise":
         node = _depthwise(graph, where, kernel, key, rand, kernel.shape[kout] // groups, tuple(roles))
     else:
         node = use(graph, where, kernel, key, pieces, tuple(roles))
     width = kernel.shape[kout] // groups if group == "own" else kernel.shape[kout]
     axes: list[Any] = [()] * len(image.shape)
-    axes[outs[1]] = tuple(f for f in (*(factors[channel] if group == "own" else ()), Factor("c", 0, width)) if f.size > 1)
+    axes[outs[1]] = tuple(f for f in (*_groups(factors[channel], group), Factor("c", 0, width)) if f.size > 1)
     for j, d in enumerate(space):
         axes[outs[2 + j]] = tuple(f._replace(size=node.index[f.place]) for f in factors[d])
         if factors[d] and node.index[factors[d][0].place] == 1:
@@ -243,16 +243,14 @@ def convolution(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     return [finished(where, node, kernel, axes, (width,) if width > 1 else ())]
 
 
+def _groups(factors: tuple[Factor, ...], group: str) -> tuple[Factor, ...]:
+    return factors[:1] if group == "own" else ()
+
+
 def _image(where: Site, image: Det | Rand, channel: int, space: list[int], groups: int) -> Any:
     """The input of a convolution: random vectors, roles, factors, pieces and what a group is."""
     if isinstance(image, Rand):
-        total = math.prod(image.channels)
-        if any(f.kind != "c" for f in image.axes[channel]) or total == 1:
-            _narrow(where)
-        depthwise = groups > 1 and groups == total
-        if len(image.pieces) > 1 and groups > 1:
-            refuse(where, "it convolves concatenated channels in groups", "convolve before concatenating")
-        return image, ["keep"] * len(image.node.index), list(image.axes), list(image.pieces), "depthwise" if depthwise else "one"
+        return _random_image(where, image, channel, groups)
     if groups == 1:
         rand, roles, factors, counted = _entering_det(where, image, (), (channel,), [d for d in space])
         return rand, roles, list(factors), counted, "one"
@@ -262,6 +260,25 @@ def _image(where: Site, image: Det | Rand, channel: int, space: list[int], group
     roles[factors[channel][0].place] = "own"
     merged = [*factors[: channel], factors[channel], *factors[channel + 2 :]]
     return rand, roles, merged, counted, "own"
+
+
+def _random_image(where: Site, image: Rand, channel: int, groups: int) -> Any:
+    total, roles = math.prod(image.channels), ["keep"] * len(image.node.index)
+    places = [f for f in image.axes[channel] if f.kind == "i"]
+    if total == 1 or any(f.kind == "b" for f in image.axes[channel]):
+        _narrow(where)
+    if len(image.pieces) > 1 and groups > 1:
+        refuse(where, "it convolves concatenated channels in groups", "convolve before concatenating")
+    own = groups > 1 and len(places) == 1 and places[0] == image.axes[channel][0] and places[0].size == groups
+    if places and groups > 1 and not own:
+        refuse(where, "its groups are not those of its input", "use as many groups as before")
+    for f in places:
+        roles[f.place] = "own" if own else "sum"
+    factors = list(image.axes)
+    if own:
+        factors[channel] = (places[0],)
+    kind = "own" if own else "depthwise" if groups > 1 and groups == total else "one"
+    return image, roles, factors, list(image.pieces), kind
 
 
 def _window(p: Any, j: int, taps: int, out: int) -> Window:

@@ -196,7 +196,7 @@ def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segme
                 channel_parts[f.place] = piece
     real = [real_parts(p) for p, n in zip(channel_parts, layout.channels, strict=True) if n > 1]
     scale = None if param.scale is None else _placed_det(where, param.scale, layout, segment)
-    if not all(real) or not real:
+    if size(layout.channels) > 1 and not all(real):
         return _number(where, param, own, scale, layout.rank)
     cut = views.cut(views.joined(tuple(channel_parts)), segment[0], segment[1], 1)
     if cut is None:

@@ -8,9 +8,10 @@ never changes: what is summed over keeps size one. Two nodes of one pair have th
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxtheory.infinite.determined import COUNTER, Det
+from jaxtheory.infinite.determined import COUNTER, Det, derived
 from jaxtheory.infinite.errors import Site
 from jaxtheory.infinite.expressions import ADD, IDENTITY, MULTIPLY, Expression, bound, composed, constant
 from jaxtheory.infinite.views import Key, overlap
@@ -212,7 +213,7 @@ class Graph:
         """The channelwise product of nodes."""
         flat = tuple(f for factor in factors for f in (factor.factors if isinstance(factor, Product) else (factor,)))
         zero = any(f.zero for f in flat)
-        alone = [all(g is f or self.independent(f, g) for g in flat) for f in flat]
+        alone = [all(i == j or self.independent(f, g) for j, g in enumerate(flat)) for i, f in enumerate(flat)]
         centred = zero or any(f.centred and a for f, a in zip(flat, alone, strict=True))
         leaves = _union(flat)
         return Product(where, joint_index(flat), leaves, centred, False, zero, factors=flat)
@@ -230,16 +231,46 @@ def joint_index(nodes: tuple[Node, ...]) -> tuple[int, ...]:
     return tuple(max(sizes) for sizes in zip(*(node.index for node in nodes), strict=True))
 
 
-def combination(where: Site, index: tuple[int, ...], terms: list[tuple[Det | None, Node | None]]) -> Node:
-    """Σ coefficient · node, without what is known to be zero; a lone node is returned as it is."""
-    kept = tuple((c, n) for c, n in terms if c is None or c.value is None or np.any(np.asarray(c.value)))
+Term = tuple[Det | None, Node | None]
+
+
+def combination(where: Site, index: tuple[int, ...], terms: list[Term]) -> Node:
+    """Σ coefficient · node, without what is known to be zero; a lone node is returned as it is.
+
+    Next to numbers or other nodes, Gaussian terms are one term, so that a function of the sum is one of a Gaussian.
+    """
+    kept = [t for t in _flattened(terms) if t[0] is None or t[0].value is None or np.any(np.asarray(t[0].value))]
     if len(kept) == 1 and kept[0][0] is None and kept[0][1] is not None and kept[0][1].index == index:
         return kept[0][1]
-    nodes = tuple(n for _, n in kept if n is not None)
-    centred = all(n is not None and n.centred for _, n in kept)
+    normal = [t for t in kept if t[1] is not None and (t[1].gaussian or t[1].zero)]
+    if 1 < len(normal) < len(kept):
+        kept = [(None, _summed(where, index, normal)), *(t for t in kept if all(t is not g for g in normal))]
+    return _summed(where, index, kept)
+
+
+def _flattened(terms: list[Term]) -> list[Term]:
+    """With the numbers in sums that are summed up."""
+    out: list[Term] = []
+    for c, node in terms:
+        if isinstance(node, Sum) and any(inner is None for _, inner in node.terms):
+            out += [(d if c is None else c if d is None else _multiplied(c, d), inner) for d, inner in node.terms]
+        else:
+            out.append((c, node))
+    return out
+
+
+def _multiplied(a: Det, b: Det) -> Det:
+    shape = tuple(max(sizes) for sizes in zip(a.shape, b.shape, strict=True))
+    uniform = tuple(m == 1 for m in shape)
+    return derived((a, b), shape, uniform, lambda v: jnp.asarray(v[0]) * jnp.asarray(v[1]))
+
+
+def _summed(where: Site, index: tuple[int, ...], terms: list[Term]) -> Node:
+    nodes = tuple(n for _, n in terms if n is not None)
+    centred = all(n is not None and n.centred for _, n in terms)
     gaussian = centred and all(n.gaussian or n.zero for n in nodes)
     zero = centred and all(n.zero for n in nodes)
-    return Sum(where, index, _union(nodes), centred, gaussian, zero, terms=kept)
+    return Sum(where, index, _union(nodes), centred, gaussian, zero, terms=tuple(terms))
 
 
 def scaled(where: Site, coefficient: Det, node: Node, index: tuple[int, ...]) -> Node:

@@ -8,11 +8,11 @@ from jaxtheory.infinite.nodes import Use
 
 
 def require_untied(uses: Iterable[Use]) -> None:
-    """Raise where two uses of overlapping numbers of one leaf are not the same use of a weight."""
+    """Raise where two uses of overlapping numbers of one leaf contract different axes of it."""
     seen: list[Use] = []
     for use in uses:
         for other in seen:
-            if use.key != other.key and views.overlap(use.key, other.key):
+            if use.key.rest != other.key.rest and views.overlap(use.key, other.key):
                 reason = f"its weight is used in another role by {other.site.operation} at {other.site.line}"
                 refuse(use.site, reason, "give each role a weight of its own (W and its transpose do not go together)")
         seen.append(use)
