@@ -8,14 +8,16 @@ that a jump within 0.3% of an end is seen by neither rule, and the two agree on 
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.polynomial import legendre
+from numpy.polynomial import chebyshev, legendre
 
 from jaxtheory.checks import require
+
+Result = TypeVar("Result")
 
 ACCURACY = 1e-11
 """A rule is refused where its estimated error exceeds this fraction of ∫|f|·weight."""
@@ -28,6 +30,10 @@ _PANELS = 592  # of width 1/8
 _BLOCK = 256  # panels evaluated at once: one shape, hence one compilation of f
 _HALVINGS = 60  # 2^(−60)/8 is below the spacing of float64 at every x but 0
 _MOST_PANELS = 2**16
+_KINK_HALVINGS = 7  # panels of 2^(−10) standard deviations that still disagree hold a kink
+_KINK_WIDTH = 2.0**-10
+_MOST_KINKS = 8
+_OFFSET = 0.0173  # of the panels in a search for kinks: one at the end of a panel would not be seen
 
 
 class Rule(NamedTuple):
@@ -78,34 +84,93 @@ def fit_rule(function: Callable, scale: float, decay: float) -> Rule:
     Limits: a feature narrower than 0.01 standard deviations, outside of which f is smooth, can fall between the nodes.
     Cost: 3e4 evaluations of f where it is smooth and 4e3 for each of up to 60 halvings at a kink; never above 2e8.
     """
-    # In a thread of its own: there nobody traces, and no mesh or promotion rule of the caller's is in force.
+    return on_host(lambda: _fit(function, scale, decay))
+
+
+def evaluate_on_host(function: Callable, points: np.ndarray) -> np.ndarray:
+    """Values of an elementwise function in float64 on the CPU, whatever is being traced."""
+
+    return on_host(lambda: _evaluate(function, points))
+
+
+def on_host(computation: Callable[[], Result]) -> Result:
+    """What a computation gives in float64 on the CPU, eagerly even while an outer function is traced.
+
+    In a thread of its own: there nobody traces, and no mesh or promotion rule of the caller's is in force.
+    """
+
+    def run() -> Result:
+        with _float64_on_host():
+            return computation()
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_fit, function, scale, decay).result()
+        return thread.submit(run).result()
 
 
 def _fit(function: Callable, scale: float, decay: float) -> Rule:
     settled, error = [], 0.0
-    with _float64_on_host():
-        panels = _within_reach(function, scale, decay)
-        total = panels.mass(decay).sum()
-        for halving in range(_HALVINGS):
-            halves = _halve(function, scale, panels)
-            difference = _disagreement(panels, halves, decay)
-            unsettled = (difference > _PANEL_ACCURACY * total) & (halving < _HALVINGS - 1)
-            error += difference[~unsettled].sum()
-            settled.append(halves.where(np.repeat(~unsettled, 2)))
-            panels = halves.where(np.repeat(unsettled, 2))
-            if not unsettled.any():
-                break
-            _require_integrable(len(panels.left) <= _MOST_PANELS, function, f"{len(panels.left)} panels disagree")
+    panels = _within_reach(function, scale, decay)
+    total = panels.mass(decay).sum()
+    for halving in range(_HALVINGS):
+        halves = _halve(function, scale, panels)
+        difference = _disagreement(panels, halves, decay)
+        unsettled = (difference > _PANEL_ACCURACY * total) & (halving < _HALVINGS - 1)
+        error += difference[~unsettled].sum()
+        settled.append(halves.where(np.repeat(~unsettled, 2)))
+        panels = halves.where(np.repeat(unsettled, 2))
+        if not unsettled.any():
+            break
+        _require_integrable(len(panels.left) <= _MOST_PANELS, function, f"{len(panels.left)} panels disagree")
     _require_integrable(error <= ACCURACY * total, function, f"the error is {error:.1e} of {total:.1e}")
     nodes, weights, values = zip(*((p.nodes, p.weights(), p.values) for p in settled), strict=True)
     return Rule(*(np.concatenate(part).ravel() for part in (nodes, weights, values)))
 
 
-def _within_reach(function: Callable, scale: float, decay: float) -> _Panels:
+def find_kinks(function: Callable, scale: float) -> list[float] | None:
+    """Where an elementwise function is not smooth, on |x| ≤ 37·scale; None if in more than eight places.
+
+    A kink is what is left of the panels after seven halvings; it is placed where the function departs from its
+    continuation. Jumps of the function and of its first two derivatives are found; higher ones look smooth to the rule.
+    """
+    return on_host(lambda: _find_kinks(function, scale))
+
+
+def _find_kinks(function: Callable, scale: float) -> list[float] | None:
+    panels = _within_reach(function, scale, 0.25, _OFFSET)
+    total = panels.mass(0.25).sum()
+    for _ in range(_KINK_HALVINGS):
+        halves = _halve(function, scale, panels)
+        unsettled = _disagreement(panels, halves, 0.25) > _PANEL_ACCURACY * total
+        panels = halves.where(np.repeat(unsettled, 2))
+        if not unsettled.any():
+            return []
+    order = np.argsort(panels.left)
+    left, right = scale * panels.left[order], scale * panels.right[order]
+    starts = np.flatnonzero(np.append(True, np.diff(left) > 8 * scale * _KINK_WIDTH))
+    if len(starts) > _MOST_KINKS:
+        return None
+    ends = np.append(starts[1:], len(left)) - 1
+    return [_locate(function, left[start], right[end]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _locate(function: Callable, left: float, right: float) -> float:
+    """Where the function departs from what it is to the left, continued."""
+    width = 16 * (right - left)
+    nodes = left - width / 2 * (1 - np.cos(np.pi * np.arange(13) / 12))
+    before = _evaluate(function, nodes)
+    continued = chebyshev.Chebyshev.fit(nodes, before, 10, domain=[left - width, left])
+    noise = 1e-13 * (np.abs(before).max() + 1e-300)
+    for _ in range(6):
+        grid = np.linspace(left, right, 1025)
+        departed = np.abs(_evaluate(function, grid) - continued(grid)) > noise
+        first = int(np.argmax(departed)) if departed.any() else len(grid) - 1
+        left, right = grid[max(first - 1, 0)], grid[first]
+    return float((left + right) / 2)
+
+
+def _within_reach(function: Callable, scale: float, decay: float, offset: float = 0.0) -> _Panels:
     """The starting panels, as far out as f is finite, and a check that nothing is left beyond them."""
-    edges = np.linspace(-_REACH, _REACH, _PANELS + 1)
+    edges = np.linspace(-_REACH, _REACH, _PANELS + 1) + offset
     panels = _sample(function, scale, edges[:-1], edges[1:])
     infinite = panels.nodes[~np.isfinite(panels.values)]
     first = min(infinite, key=abs, default=np.inf)

@@ -1,0 +1,314 @@
+"""Duals against quadrature between the kinks, closed values, and derivatives of one-dimensional integrals."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import tolerance
+
+from jaxtheory.activations import cross_dual, derivative_dual, dual, dual_pair, resolve
+from jaxtheory.activations.fingerprint import recognize
+
+SERIES = 1e-8  # of √(E φ² E ψ²): what the module promises where there is no closed form
+ROUND_OFF = 1e-12
+
+
+class Known(NamedTuple):
+    """An activation, its derivative and its kinks, in numpy; `closed` says whether its dual has a closed form."""
+
+    function: object
+    values: object
+    slope: object
+    kinks: tuple = ()
+    closed: bool = True
+
+
+def sigmoid(x):
+    return scipy.special.expit(x)
+
+
+KNOWN = {
+    "relu": Known("relu", lambda x: np.maximum(x, 0), lambda x: x > 0, (0,)),
+    "leaky": Known(
+        lambda x: jnp.where(x > 0, 2 * x, -0.3 * x) + 0.1,
+        lambda x: np.where(x > 0, 2 * x, -0.3 * x) + 0.1,
+        lambda x: np.where(x > 0, 2.0, -0.3),
+        (0,),
+    ),
+    "abs": Known("abs", np.abs, np.sign, (0,)),
+    "relu squared": Known(
+        lambda x: jnp.square(jax.nn.relu(x)), lambda x: np.maximum(x, 0) ** 2, lambda x: 2 * np.maximum(x, 0), (0,)
+    ),
+    "step": Known("step", lambda x: (x > 0) * 1.0, lambda x: 0 * x, (0,)),
+    "cubic": Known(lambda x: x**3 - 2 * x + 0.5, lambda x: x**3 - 2 * x + 0.5, lambda x: 3 * x**2 - 2),
+    "erf": Known(
+        lambda x: 2 * jax.scipy.special.erf(0.7 * x) - 0.3 + x,
+        lambda x: 2 * scipy.special.erf(0.7 * x) - 0.3 + x,
+        lambda x: 2.8 / math.sqrt(math.pi) * np.exp(-0.49 * x**2) + 1,
+    ),
+    "gelu": Known(
+        "gelu",
+        lambda x: x * scipy.special.ndtr(x),
+        lambda x: scipy.special.ndtr(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
+    ),
+    "wave": Known(
+        lambda x: jnp.sin(2 * x + 0.4) + x, lambda x: np.sin(2 * x + 0.4) + x, lambda x: 2 * np.cos(2 * x + 0.4) + 1
+    ),
+    "exp": Known(lambda x: jnp.exp(-0.5 * x), lambda x: np.exp(-0.5 * x), lambda x: -0.5 * np.exp(-0.5 * x)),
+    "gaussian": Known("gaussian", lambda x: np.exp(-(x**2)), lambda x: -2 * x * np.exp(-(x**2))),
+    "tanh": Known("tanh", np.tanh, lambda x: 1 / np.cosh(x) ** 2, closed=False),
+    "silu": Known("silu", lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))), closed=False),
+    "softplus": Known("softplus", lambda x: np.logaddexp(0, x), sigmoid, closed=False),
+    "elu": Known(
+        "elu", lambda x: np.where(x > 0, x, np.expm1(x)), lambda x: np.where(x > 0, 1, np.exp(x)), (0,), False
+    ),
+    "hard_tanh": Known("hard_tanh", lambda x: np.clip(x, -1, 1), lambda x: (np.abs(x) < 1) * 1.0, (-1, 1), False),
+}
+COVARIANCES = [(1.0, 0.5, 1.0), (9.0, -4.0, 4.0), (0.3, 0.2, 2.0), (1.0, 0.0, 0.25)]
+
+
+def panels(cuts, count=16):
+    """Composite Gauss-Legendre on [−9, 9], cut where it must be."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    edges = np.concatenate([np.linspace(a, b, count, endpoint=False) for a, b in zip(cuts, cuts[1:])] + [[cuts[-1]]])
+    half = np.diff(edges)[:, None] / 2
+    x = edges[:-1, None] + half * (nodes + 1)
+    return x.ravel(), (half * weights * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)).ravel()
+
+
+def cut(places):
+    return sorted({-9.0, 9.0, *(float(p) for p in places if abs(p) < 9)})
+
+
+def line_integral(f, kinks, q):
+    """E f(√q G)."""
+    x, weight = panels(cut(k / math.sqrt(q) for k in kinks))
+    return float(weight @ f(math.sqrt(q) * x))
+
+
+def plane_integral(f, g, kinks1, kinks2, q11, q12, q22):
+    """E f(u) g(v), both integrals cut where their integrand is not smooth."""
+    s1, s2 = math.sqrt(q11), math.sqrt(q22)
+    c = q12 / (s1 * s2)
+    w = math.sqrt(1 - c * c)
+    x, weight = panels(cut([*(k / s1 for k in kinks1), *(k / (s2 * c) for k in kinks2 if c)]))
+    total = 0.0
+    for point, mass in zip(x, weight, strict=True):
+        y, inner = panels(cut((k / s2 - c * point) / w for k in kinks2), 8)
+        total += mass * float(f(s1 * point)) * float(inner @ g(s2 * (c * point + w * y)))
+    return total
+
+
+def size(known, q):
+    return math.sqrt(line_integral(lambda x: known.values(x) ** 2, known.kinks, q))
+
+
+def arrays(covariance):
+    return tuple(jnp.asarray(q) for q in covariance)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_dual_is_the_integral_over_the_plane(name, float64):
+    known = KNOWN[name]
+    accuracy = ROUND_OFF if known.closed else SERIES
+    for q in COVARIANCES:
+        pair = dual_pair(known.function)(*arrays(q))
+        expected = plane_integral(known.values, known.values, known.kinks, known.kinks, *q)
+        assert abs(pair.value - expected) < accuracy * size(known, q[0]) * size(known, q[2])
+        slopes = plane_integral(known.slope, known.slope, known.kinks, known.kinks, *q)
+        allowed = accuracy * max(1.0, abs(known.slope(np.linspace(-9, 9, 101) * math.sqrt(max(q[0], q[2])))).max()) ** 2
+        assert abs(pair.derivative - slopes) < allowed
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_at_correlation_one_values_and_gradients_are_those_of_one_dimension(name, sign, float64):
+    """∂/∂q12 = E[φ'(u)φ'(v)], and along q11 ↦ (1+ε)q11, q12 ↦ √(1+ε) q12 the pair stays one-dimensional."""
+    known, q11, q22 = KNOWN[name], 1.7, 0.9
+    s1, s2 = math.sqrt(q11), math.sqrt(q22)
+    cuts = [*(k / s1 for k in known.kinks), *(sign * k / s2 for k in known.kinks)]
+
+    def along(one, two, stretch=1.0):
+        x, weight = panels(cut([*(c / stretch for c in cuts[: len(known.kinks)]), *cuts[len(known.kinks) :]]))
+        return float(weight @ (one(stretch * s1 * x) * two(sign * s2 * x)))
+
+    q = arrays((q11, sign * s1 * s2, q22))
+    value, slopes = jax.value_and_grad(dual(known.function), argnums=(0, 1, 2))(*q)
+    scale = size(known, q11) * size(known, q22)
+    # Round-off of the covariance itself moves the angle by its root.
+    accuracy = 1e-7 if known.kinks else (1e-11 if known.closed else SERIES)
+    assert abs(value - along(known.values, known.values)) < accuracy * scale
+    step = 1e-4
+    moved = (along(known.values, known.values, 1 + step) - along(known.values, known.values, 1 - step)) / (2 * step)
+    if name != "step":  # whose derivative by q12 is infinite here
+        assert abs(slopes[1] - along(known.slope, known.slope)) < accuracy * max(scale, 1.0)
+    assert abs(2 * q11 * slopes[0] + q[1] * slopes[1] - moved) < 1e-6 * max(scale, 1.0)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_gradients_are_differences_of_the_integral(name, float64):
+    known, q, step = KNOWN[name], (1.7, 0.6, 0.9), 1e-4
+    slopes = jax.grad(dual(known.function), argnums=(0, 1, 2))(*arrays(q))
+    for i, slope in enumerate(slopes):
+        up, down = ([p + s * step * (i == j) for j, p in enumerate(q)] for s in (1, -1))
+        values = [plane_integral(known.values, known.values, known.kinks, known.kinks, *p) for p in (up, down)]
+        # A central difference of step 1e-4 is good to 1e-8 times the third derivative.
+        assert abs(slope - (values[0] - values[1]) / (2 * step)) < 1e-6 * max(1.0, size(known, 1.7) ** 2)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_zero_variance_is_the_value_at_zero_and_nothing_is_nan(name, dtype):
+    known = KNOWN[name]
+    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+    at_zero = float(known.values(np.zeros(())))
+    mean = line_integral(known.values, known.kinks, 1.0)
+    accuracy = max(tolerance(dtype, 100), 0 if known.closed else SERIES)
+    assert abs(dual(known.function)(zero, zero, zero) - at_zero**2) < accuracy
+    assert abs(dual(known.function)(zero, zero, one) - at_zero * mean) < accuracy * max(1.0, abs(mean))
+    for q in [(zero, zero, zero), (zero, zero, one), (one, one, one), (one, -one, one)]:
+        value, slopes = jax.value_and_grad(dual(known.function), argnums=(0, 1, 2))(*q)
+        assert value.dtype == dtype
+        assert np.isfinite([value, *slopes]).all()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_float32_is_float64_to_its_precision(name):
+    known = KNOWN[name]
+    q = np.array(COVARIANCES).T
+    with jax.enable_x64(True):
+        wide = dual_pair(known.function)(*map(jnp.asarray, q))
+    single = dual_pair(known.function)(*(jnp.asarray(part, jnp.float32) for part in q))
+    for narrow, exact in zip(single, wide, strict=True):
+        assert narrow.dtype == jnp.float32
+        scale = np.abs(np.asarray(exact)).max()
+        np.testing.assert_allclose(narrow, exact, rtol=0, atol=(4e-5 if known.closed else 1e-4) * scale)
+
+
+def test_cross_duals_of_different_activations(float64):
+    for one, two in [("tanh", "silu"), ("relu", "tanh"), ("erf", "cubic"), ("gelu", "elu")]:
+        for q in [(1.0, 0.5, 0.7), (2.0, -1.0, 1.0)]:
+            first, second = KNOWN[one], KNOWN[two]
+            expected = plane_integral(first.values, second.values, first.kinks, second.kinks, *q)
+            found = cross_dual(first.function, second.function)(*arrays(q))
+            assert abs(found - expected) < SERIES * size(first, q[0]) * size(second, q[2])
+
+
+@pytest.mark.smoke
+def test_values_of_the_relu_kernel(float64):
+    """NNGP and NTK of bias-free ReLU networks of 1 to 3 hidden layers, σ_w² = 2 (six published digits)."""
+    published = {1.0: (2, 3, 4), 0.5: (0.942331, 1.351480, 1.737845), 0.0: (0.318310, 0.685709, 1.060388)}
+    published[-1.0] = (0, 0.318310, 0.685709)
+    one, pair = jnp.ones(()), dual_pair("relu")
+    for cosine, expected in published.items():
+        kernel = tangent = jnp.asarray(cosine)
+        for layer in expected:
+            value, slope = pair(one, kernel, one)
+            kernel, tangent = 2 * value, 2 * value + 2 * slope * tangent
+            assert abs(tangent - layer) < 6e-7
+
+
+@given(st.floats(-1.0, 1.0), st.floats(0.1, 3.0), st.floats(0.1, 3.0))
+@settings(max_examples=40, deadline=None)
+def test_formulas_of_the_sheet(c, s1, s2):
+    """THEORY's step, ReLU², erf, sine and exponential, at random covariances."""
+    with jax.enable_x64(True):
+        q11, q12, q22 = s1 * s1, c * s1 * s2, s2 * s2
+        theta, q = math.acos(c), arrays((q11, q12, q22))
+        s = s1 * s2
+        relu2 = s * s * (3 * math.sin(theta) * c + (math.pi - theta) * (1 + 2 * c * c)) / (2 * math.pi)
+        erf = 2 / math.pi * math.asin(2 * q12 / math.sqrt((1 + 2 * q11) * (1 + 2 * q22)))
+        wave = math.exp(-(q11 + q22) / 2) * math.sinh(q12)
+        # Both sides lose √eps in the angle near c = ±1.
+        assert abs(dual("step")(*q) - (math.pi - theta) / (2 * math.pi)) < 1e-7
+        assert abs(dual(lambda x: jax.nn.relu(x) ** 2)(*q) - relu2) < 1e-7 * s * s
+        assert abs(dual("erf")(*q) - erf) < ROUND_OFF
+        assert abs(dual("sin")(*q) - wave) < ROUND_OFF
+        assert abs(dual("exp")(*q) / math.exp((q11 + q22) / 2 + q12) - 1) < 1e-12
+
+
+def test_recognition_is_by_value_and_not_by_name():
+    for function, kind in [
+        (lambda z: jnp.maximum(z, 0.1 * z), "absolute"),
+        (lambda z: jnp.sqrt(z * z), "absolute"),
+        (lambda z: z * (z > 0), "absolute"),
+        (lambda z: 0.5 * z * (1 + jax.scipy.special.erf(z * 0.70710677)), "gated erf"),
+        (jax.scipy.stats.norm.cdf, "erf"),
+        (lambda z: z + jnp.sin(z) ** 2, "wave"),
+        (lambda z: (z - 1) ** 6, "polynomial"),
+        (lambda z: 1 - jnp.exp(-z * z / 2), "gaussian"),
+        (lambda z: z * 0, "line"),
+    ]:
+        assert recognize(function).kind == kind
+    for function in [jnp.tanh, jax.nn.gelu, jax.nn.relu6, lambda z: jax.nn.relu(z) + 1e-9 * jnp.sin(z)]:
+        assert recognize(function) is None
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "erf", "softplus"])
+def test_gram_matrices_are_positive_semidefinite_and_gradients_finite_with_repeated_points(name, float64):
+    """Repeated, antipodal and zero points; every diagonal is at correlation 1."""
+    x = jax.random.normal(jax.random.key(0), (12, 3))
+    x = jnp.concatenate([x, x[:2], -x[:1], jnp.zeros((1, 3))])
+
+    def gram(x):
+        q = x @ x.T
+        d = jnp.diag(q)
+        return dual(name)(d[:, None], q, d[None, :])
+
+    eigenvalues = np.linalg.eigvalsh(gram(x))
+    assert eigenvalues[0] > -tolerance(jnp.float64, 10) * eigenvalues[-1]
+    assert np.isfinite(jax.jacrev(lambda x: gram(x).sum())(x)).all()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["relu", "tanh", "elu"])
+def test_jit_vmap_and_broadcasting_agree(name):
+    x = jax.random.normal(jax.random.key(1), (5, 4))
+    q = jnp.matmul(x, x.T, precision="highest")
+    d = jnp.diag(q)
+    pair = dual_pair(name)
+    whole = jax.jit(pair)(d[:, None], q, d[None, :])
+    rows = jax.vmap(jax.vmap(pair, (None, 0, 0)), (0, 0, None))(d, q, d)
+    np.testing.assert_allclose(whole.value, rows.value, rtol=1e-5)
+    np.testing.assert_allclose(whole.derivative, rows.derivative, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole.derivative, derivative_dual(name)(d[:, None], q, d[None, :]), rtol=1e-4, atol=1e-5)
+
+
+def test_second_derivatives_of_a_smooth_dual(float64):
+    """∂²/∂q12² E[φ(u)φ(v)] = E[φ''(u)φ''(v)], against the dual of φ'' = −2 tanh (1 − tanh²)."""
+    curved = lambda x: -2 * jnp.tanh(x) * (1 - jnp.tanh(x) ** 2)  # noqa: E731
+    q = arrays((1.3, 0.4, 0.8))
+    second = jax.grad(jax.grad(dual("tanh"), 1), 1)(*q)
+    assert abs(second - dual(curved)(*q)) < SERIES
+
+
+def test_tanh_at_the_largest_scale_against_mpmath(float64):
+    """Scale 3 at correlation 1, where the series is slowest."""
+    with mpmath.workdps(20):
+        expected = float(
+            mpmath.quad(lambda x: mpmath.tanh(3 * x) ** 2 * mpmath.npdf(x), [-mpmath.inf, -1, 0, 1, mpmath.inf])
+        )
+    assert abs(dual("tanh")(*arrays((9.0, 9.0, 9.0))) - expected) < SERIES * expected
+
+
+def test_beyond_its_scale_a_series_says_so_and_a_longer_one_is_right(float64):
+    q = arrays((36.0, 36.0, 36.0))
+    assert np.isnan(dual("tanh")(*q))
+    expected = line_integral(lambda x: np.tanh(x) ** 2, (0,), 36.0)
+    assert abs(dual("tanh", scale=6.0)(*q) - expected) < SERIES
+
+
+def test_what_has_no_dual_is_refused(unchecked):
+    with pytest.raises(ValueError, match="at most eight kinks"):
+        dual(jnp.ceil)
+    with pytest.raises(ValueError, match="grows too fast"):
+        dual(lambda x: jnp.exp(x**2 / 4) * jnp.tanh(x))
+    with pytest.raises(ValueError, match="activation must be a function or one of"):
+        dual("rleu")
+    assert resolve("tanh") is jnp.tanh
