@@ -52,12 +52,23 @@ def composed(outer: Expression, inner: Expression) -> Expression:
     return visit(outer)
 
 
+_BESIDE_ZERO = 1e-30
+
+
 @lru_cache(maxsize=4096)
 def _kept(key: str, holder: "_Holder") -> Callable[[Array], Array]:
+    @jax.custom_jvp
     def function(x: Array) -> Array:
         return _evaluate(holder.expression, x)
 
-    function.__name__ = f"activation_{key[:8]}"
+    @function.defjvp
+    def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        # at 0 itself the pieces of a smooth function, such as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
+        (x,), (dx,) = primals, tangents
+        beside = jnp.where(x == 0, jnp.full_like(x, _BESIDE_ZERO), x)
+        _, slope = jax.jvp(lambda y: _evaluate(holder.expression, y), (beside,), (jnp.ones_like(x),))
+        return function(x), slope * dx
+
     return function
 
 

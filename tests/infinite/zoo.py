@@ -84,7 +84,7 @@ def layer_norm(h, scale, shift, axes=(-1,)):
 
 def normalized(p, x):
     h = layer_norm(x @ p["w1"], p["scale"], p["b1"])
-    h = layer_norm(jax.nn.relu(h) @ p["w2"] + h, p["scale2"], p["b2"])
+    h = layer_norm(jax.nn.relu(h) @ p["w2"] + h, p["2"]["scale"], p["2"]["b"])
     return jnp.tanh(h) @ p["o"]
 
 
@@ -230,7 +230,7 @@ NETWORKS = {
     "custom rules": Network(custom_rules, _TWO, (3,)),
     "layer norm": Network(
         normalized,
-        lambda n, o: {"w1": (3, n), "scale": (n,), "b1": (n,), "w2": (n, n), "scale2": (n,), "b2": (n,), "o": (n, o)},
+        lambda n, o: {"w1": (3, n), "scale": (n,), "b1": (n,), "w2": (n, n), "2": {"scale": (n,), "b": (n,)}, "o": (n, o)},
         (3,),
     ),
     "layer norm after relu": Network(normalized_after_relu, _NORM, (3,)),
