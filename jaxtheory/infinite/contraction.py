@@ -28,7 +28,7 @@ def dot(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[V
     if isinstance(left, Param) and not isinstance(right, Param):
         return [_weighted(graph, where, right, left, (rb, rc), (lb, lc), True)]
     if isinstance(left, Rand) and isinstance(right, Rand):
-        return [inner(where, left, right, (lb, lc), (rb, rc))]
+        return [inner(graph, where, left, right, (lb, lc), (rb, rc))]
     if isinstance(left, Det) and isinstance(right, Rand):
         return [_mixed(where, left, right, (lb, lc), (rb, rc), False)]
     if isinstance(left, Rand) and isinstance(right, Det):

@@ -7,12 +7,14 @@ has size one.
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxtheory.infinite.errors import Site, refuse, site
 
 COUNTER = itertools.count()
 
@@ -24,11 +26,23 @@ ELEMENTWISE = frozenset(
 )
 
 
+class Noise(NamedTuple):
+    """Around an average that is zero: the size of a sum's fluctuation, and how many channels it is over."""
+
+    size: float
+    channels: float
+
+    @property
+    def settles(self) -> bool:
+        """Whether it vanishes with more channels: as channels^(−1/2) for an average, and not for a sum over √channels."""
+        return self.channels <= 1 or math.log(self.size) < -0.25 * math.log(self.channels)
+
+
 @dataclass(frozen=True, eq=False)
 class Det:
     """A deterministic array of `shape`; `make(values of needs)` gives it, of size one on uniform axes.
 
-    `value` is the array where it is known beforehand.
+    `value` is the array where it is known beforehand; `noise` tells of zeros that are averages.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +50,7 @@ class Det:
     needs: tuple[Any, ...]
     make: Callable[[list[Any]], Any] | None
     value: Any = None
+    noise: Noise | None = None
     number: int = field(default_factory=COUNTER.__next__)
 
     @property
@@ -87,6 +102,40 @@ def full(value: Any, shape: tuple[int, ...]) -> Any:
 
 def apply(equation: Any, operands: list[Det]) -> list[Det]:
     """The outputs of an equation whose inputs are all deterministic."""
+    outs = _applied(equation, operands)
+    noises = [(d.noise, d) for d in operands if d.noise is not None]
+    if not noises:
+        return outs
+    noise = _scaled(equation.primitive.name, max(n for n, _ in noises), operands)
+    if equation.primitive.name not in _LINEAR:
+        require_settled(site(equation), noise)
+        return outs
+    return [replace(out, noise=noise) for out in outs]
+
+
+def require_settled(where: Site, noise: Noise | None) -> None:
+    """Raise where a value that averages to zero keeps fluctuating however many channels there are."""
+    if noise is not None and not noise.settles:
+        reason = "it is given a sum over channels that averages to zero but keeps fluctuating in the limit"
+        refuse(where, reason, "divide by the number of channels (attention: scores / d, not / sqrt(d))")
+
+
+_LINEAR = frozenset(
+    "add add_any sub neg mul div max min convert_element_type copy stop_gradient select_n broadcast_in_dim transpose reshape "
+    "squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate dot_general".split()
+)
+
+
+def _scaled(name: str, noise: Noise, operands: list[Det]) -> Noise:
+    """Times the number that a sum is multiplied with or divided by."""
+    others = [d for d in operands if d.noise is None and d.value is not None and d.scalar]
+    if name not in ("mul", "div") or len(others) != 1:
+        return noise
+    factor = abs(float(np.asarray(others[0].value).reshape(())))
+    return noise._replace(size=noise.size * factor if name == "mul" else noise.size / max(factor, 1e-300))
+
+
+def _applied(equation: Any, operands: list[Det]) -> list[Det]:
     name = equation.primitive.name
     if name in ELEMENTWISE:
         return [_elementwise(equation, operands)]

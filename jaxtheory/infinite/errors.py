@@ -6,6 +6,9 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 
+UNKNOWN = "an unknown line"
+
+
 class NoLimitError(ValueError):
     """A network, or an operation in it, whose infinite-width limit does not exist or is not known here."""
 
@@ -26,7 +29,7 @@ def site(equation: Any) -> Site:
     frames = [] if trace is None else trace.frames
     own = (f for f in frames if not f.file_name.startswith((*_FOREIGN, "<")) and "/flax/" not in f.file_name)
     frame = next(own, None)
-    line = "an unknown line" if frame is None else f"{frame.file_name}:{frame.line_num}"
+    line = UNKNOWN if frame is None else f"{frame.file_name}:{frame.line_num}"
     return Site(str(equation.primitive.name), line)
 
 

@@ -40,3 +40,10 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
         return nnx.merge(graph, values, rest)(x)
 
     return apply, _shapes(params)
+
+
+def flax_shape_error() -> type[Exception]:
+    """What Flax raises where parameters do not have the shapes that a module holds."""
+    from flax.errors import ScopeParamShapeError
+
+    return ScopeParamShapeError

@@ -33,7 +33,7 @@ class Calculus:
 
     def __init__(self, graph: Graph, tangent: bool, dtype: Any, scale: float) -> None:
         self.graph, self.tangent, self.dtype, self.scale = graph, tangent, dtype, scale
-        self.uses: dict[int, n.Use] = {}
+        self.visited: list[Node] = []
 
     def plan(self, item: Item, mask: Any) -> Plan:
         """What a request needs, and how it is computed."""
@@ -46,9 +46,7 @@ class Calculus:
         if item.kind == "kernel":
             asked = self.ask(item.a, item.b, item.sides, mask)
             return self.linear([asked], [], lambda entries, _: entries[0][0])
-        for node in (item.a, item.b):
-            if isinstance(node, n.Use):
-                self.uses[node.number] = node
+        self.visited += [item.a, item.b]
         return self._pair(item.a, item.b, item.sides, mask)
 
     def number(self, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.demand import Mean, Pair
-from jaxtheory.infinite.determined import Det, derived, full, known
+from jaxtheory.infinite.determined import Det, Noise, derived, full, known
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.layout import Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
@@ -67,7 +68,8 @@ def average(where: Site, rand: Rand, gone: set[int]) -> Det:
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
     if not terms:
         shape = tuple(math.prod(f.size for f in factors) for factors in kept)
-        return known(np.zeros(shape, np.float32))
+        channels = float(sum(weights))
+        return replace(known(np.zeros(shape, np.float32)), noise=Noise(channels**0.5, channels))
 
     def make(values: list[Any]) -> Any:
         total = sum(w * v for (w, _), v in zip(terms, values, strict=True))
@@ -96,7 +98,7 @@ def unfolded(needs: tuple[Any, ...], make: Callable, axes: Any, index: tuple[int
     return derived(needs, shape, flags, laid)
 
 
-def inner(where: Site, left: Rand, right: Rand, dims: Any, other: Any) -> Det:
+def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: Any) -> Det:
     """Σ over channels of a product of two random arrays: attention scores, squared norms."""
     (lb, lc), (rb, rc) = dims, other
     if len(left.pieces) > 1 or len(right.pieces) > 1:
@@ -117,16 +119,18 @@ def inner(where: Site, left: Rand, right: Rand, dims: Any, other: Any) -> Det:
     a, b = left.node, right.node
     mask = tuple(k in full_axes for k in range(len(a.index)))
     second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
+    apart = graph.independent(a, b) and (a.centred or b.centred)
     axes = [left.axes[d] for d in lb] + [left.axes[d] for d in free_left]
     axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
     sizes = {f.place: f.size for f in places_right}
     index = (*n.joint_index((a, b)), *(sizes[f.place] for f in places_left))
 
     def make(values: list[Any]) -> Any:
-        if values[0] is None:
-            return jnp.zeros((1,) * len(index))
         return count * _apart(values[0], mask)
 
+    if apart:
+        shape = tuple(math.prod(f.size for f in factors) for factors in axes)
+        return replace(known(np.zeros(shape, np.float32)), noise=Noise(count**0.5, count))
     return unfolded((Pair(a, b, mask),), make, tuple(axes), index)
 
 

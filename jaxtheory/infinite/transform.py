@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import known, require
 from jaxtheory.infinite.demand import Item, demand, det_item, run
 from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.errors import NoLimitError, Site, refuse
 from jaxtheory.infinite.layout import Rand
-from jaxtheory.infinite.models import function_of
+from jaxtheory.infinite.models import flax_shape_error, function_of
 from jaxtheory.infinite.moments import Calculus
+from jaxtheory.infinite.nodes import Node, Use
 from jaxtheory.infinite.prior import Prior, named_leaves
 from jaxtheory.infinite.shared import require_untied
 from jaxtheory.infinite.views import Leaf, whole
 from jaxtheory.infinite.walk import Context
+from jaxtheory.infinite.widths import doubled, require_width_free
 from jaxtheory.kernels.gram import gram
 
 _ENTRIES = 2**17  # of the largest array of one block: it stays in a core's cache
@@ -42,13 +44,28 @@ class Limit(NamedTuple):
 
 
 class _Compiled(NamedTuple):
-    """Kernel and tangent of one pair of examples, and the size of the largest array that they need."""
+    """Kernel and tangent of one pair of examples; the size of the largest array that they need.
+
+    And for one example, sizes of the variances of all `nodes`; which parameters serve where.
+    """
 
     pair: Callable[[Any, Any], tuple[Array, Array]]
     entries: int
+    sizes: Callable[[Any], Array]
+    nodes: list[Node]
+    output: Node
+    visited: list[Node]
 
 
-def limit(f: Any, params: PyTree[Any], x: Num[Any, "n ..."], *, prior: Prior, scale: float = 3.0) -> Limit:
+def limit(
+    f: Any,
+    params: PyTree[Any],
+    x: Num[Any, "n ..."],
+    *,
+    prior: Prior,
+    scale: float = 3.0,
+    check_width: bool = True,
+) -> Limit:
     r"""The infinite-width limit of a network: covariance of its outputs at initialization, and its NTK.
 
         nngp(x, x') = lim E[f_i(x) f_i(x')],   ntk(x, x') = lim Σ_θ weight_θ ∂_θ f_i(x) ∂_θ f_i(x')
@@ -64,6 +81,7 @@ def limit(f: Any, params: PyTree[Any], x: Num[Any, "n ..."], *, prior: Prior, sc
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
         scale: the largest standard deviation of pre-activations up to which activations without a closed form are exact.
+        check_width: also read the program at twice its width, where that can be done, and compare.
 
     Returns:
         `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2 the
@@ -98,8 +116,29 @@ def limit(f: Any, params: PyTree[Any], x: Num[Any, "n ..."], *, prior: Prior, sc
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
         return compiled(shape, dtype, tangent, bool(jax.config.jax_enable_x64))
 
-    ready(x.shape[1:], jnp.dtype(x.dtype), True)
+    made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
+    if check_width:
+        _check_width(network, tree, leaves, paths, prior, made, x, scale)
     return _kernels(ready)
+
+
+def _check_width(
+    network: Any, tree: Any, leaves: Any, paths: Any, prior: Prior, made: _Compiled, x: Any, scale: float
+) -> None:
+    """The program at twice its width, if it can be traced there, has the same variances."""
+    shapes = doubled([p.shape for p in leaves], made.output, made.visited)
+    structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
+    moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
+    if not all(known(m) for m in moments):
+        return
+    shape = (1, *x.shape[1:])
+    try:
+        closed = jax.make_jaxpr(network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
+    except (TypeError, ValueError, flax_shape_error()):
+        return  # a module that holds its widths cannot be widened from outside
+    wide_leaves = [Leaf(i, path, s, *m) for i, (path, s, m) in enumerate(zip(paths, shapes, moments, strict=True))]
+    wide = _outside(_compile, closed, wide_leaves, shape, _numbers(x.dtype), False, scale)
+    _outside(require_width_free, made, wide, shape, x.dtype)
 
 
 def _dtype(own: Any, inputs: Any) -> Any:
@@ -138,22 +177,33 @@ def _planned(
     context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
 ) -> _Compiled:
     x = Det(shape, tuple(m == 1 for m in shape), (), None)
-    outputs = context.walk(closed, [*map(whole, leaves), x])
-    node = _output(outputs)
+    node = _output(context.walk(closed, [*map(whole, leaves), x]))
     calculus = Calculus(context.graph, tangent, dtype, scale)
-    root, mask = Item("pair", node, node, (1, 2)), (False,) * len(node.index)
-    schedule, given = demand({root: mask}, calculus.plan, lambda item: item.a is x)
-    require_untied(calculus.uses.values())
-    pairs = [(item, m) for item, m, _ in schedule if item.kind == "pair"]
-    entries = max(math.prod(n**(1 + b) for n, b in zip(item.a.index, m, strict=True)) for item, m in pairs)
+    mask = (False,) * len(node.index)
+    roots = [Item("pair", node, node, (1, side)) for side in (2, 1)]
+    plans = [demand({root: mask}, calculus.plan, lambda item: item.a is x) for root in roots]
+    require_untied(x for x in calculus.visited if isinstance(x, Use))
 
     def pair(x1: Array, x2: Array) -> tuple[Array, Array]:
+        schedule, given = plans[0]
         inputs = {det_item(x, side): value[None] for side, value in ((1, x1), (2, x2)) if det_item(x, side) in given}
-        kernel, slope = run(schedule, inputs, given)[root]
+        kernel, slope = run(schedule, inputs, given)[roots[0]]
         zero = jnp.zeros((), dtype)
         return tuple(zero if v is None else v.reshape(()) for v in (kernel, slope))  # type: ignore[return-value]
 
-    return _Compiled(pair, entries)
+    own = [item for item, _, _ in plans[1][0] if item.kind == "pair" and item.a is item.b]
+
+    def sizes(example: Array) -> Array:
+        values = run(plans[1][0], {item: example for item in plans[1][1]}, plans[1][1])
+        return jnp.stack([jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in own])
+
+    largest = max(_entries(item, m) for item, m, _ in plans[0][0] if item.kind == "pair")
+    visited = list({id(x): x for x in calculus.visited}.values())
+    return _Compiled(pair, largest, sizes, [item.a for item in own], node, visited)
+
+
+def _entries(item: Item, mask: Any) -> int:
+    return math.prod(m ** (1 + both) for m, both in zip(item.a.index, mask, strict=True))
 
 
 def _output(outputs: list[Any]) -> Any:

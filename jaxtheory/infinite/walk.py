@@ -11,13 +11,12 @@ from jaxtheory.infinite import determined
 from jaxtheory.infinite.contraction import convolution, dot
 from jaxtheory.infinite.determined import Det, known, unknown
 from jaxtheory.infinite.elementwise import NAMES, elementwise
-from jaxtheory.infinite.errors import Site, refuse, site
-from jaxtheory.infinite.layout import Rand, Value
+from jaxtheory.infinite.errors import UNKNOWN, refuse, site
+from jaxtheory.infinite.layout import Value
 from jaxtheory.infinite.loops import scan
 from jaxtheory.infinite.movement import RULES as MOVES
 from jaxtheory.infinite.nodes import Graph
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
-from jaxtheory.infinite.views import Param
 
 _INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 _INLINE |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
@@ -37,6 +36,7 @@ class Context:
         self.graph = Graph()
         self.rolled = rolled
         self.loops = 0
+        self.line = UNKNOWN
 
     def walk(self, closed: Any, inputs: list[Value]) -> list[Value]:
         """The outputs of a jaxpr."""
@@ -47,20 +47,18 @@ class Context:
         def read(atom: Any) -> Value:
             return known(np.asarray(atom.val)) if isinstance(atom, Literal) else env[atom]
 
-        last = {v: i for i, e in enumerate(body.eqns) for v in e.invars if not isinstance(v, Literal)}
         for equation in body.eqns:
             values = [read(v) for v in equation.invars]
             env.update(zip(equation.outvars, self.equation(equation, values), strict=True))
-        del last
         return [read(v) for v in body.outvars]
 
     def equation(self, equation: Any, values: list[Value]) -> list[Value]:
         """The outputs of one equation."""
         name, params = equation.primitive.name, equation.params
         if name in _INLINE:
-            return self.walk(params[_INLINE[name]], values)
+            return self._inside(equation, params[_INLINE[name]], values)
         if name in _CUSTOM:
-            return self.walk(params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
+            return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
         if all(isinstance(v, Det) for v in values):
             return list(determined.apply(equation, values))  # type: ignore[arg-type]
         if name == "scan":
@@ -69,9 +67,18 @@ class Context:
             return self._cond(equation, values)
         return self._rule(equation, values)
 
+    def _inside(self, equation: Any, body: Any, values: list[Value]) -> list[Value]:
+        """A function that is called, whose equations may have lost the line that calls it."""
+        line, before = site(equation).line, self.line
+        self.line = before if line == UNKNOWN else line
+        outputs = self.walk(body, values)
+        self.line = before
+        return outputs
+
     def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
         name = equation.primitive.name
         where = site(equation)
+        where = where._replace(line=self.line) if where.line == UNKNOWN else where
         if name in NAMES:
             return [elementwise(self.graph, where, equation, values)]
         rule = _RULES.get(name)
@@ -104,5 +111,3 @@ _RULES: dict[str, Callable[..., list[Value]]] = {
     **MOVES,
     **REDUCTIONS,
 }
-
-__all__ = ["Context", "Param", "Rand", "Site"]
