@@ -299,6 +299,13 @@ def test_tanh_at_the_largest_scale_against_mpmath(float64):
     assert abs(dual("tanh")(*arrays((9.0, 9.0, 9.0))) - expected) < SERIES * expected
 
 
+@pytest.mark.parametrize("variance", [0.0, 1e-4, 0.3])
+def test_a_slope_that_decays_at_the_largest_scale_keeps_its_mass_at_small_ones(variance, float64):
+    """tanh' is 1 at 0 over all of the Gaussian, though at scale 3 it is nothing beyond 6 standard deviations."""
+    expected = line_integral(lambda x: np.cosh(x) ** -4.0, (), variance or 1e-30)
+    assert abs(derivative_dual("tanh")(*arrays((variance,) * 3)) - expected) < 1e-11
+
+
 def test_beyond_its_scale_a_series_says_so_and_a_longer_one_is_right(float64):
     q = arrays((36.0, 36.0, 36.0))
     assert np.isnan(dual("tanh")(*q))
