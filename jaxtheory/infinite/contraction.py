@@ -7,11 +7,10 @@ import jax.numpy as jnp
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, derived, full, reshaped
+from jaxtheory.infinite.determined import Det, full, reshaped, spread
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed
+from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed, placed, times
 from jaxtheory.infinite.layout import multiplied as product_of
-from jaxtheory.infinite.layout import placed, times
 from jaxtheory.infinite.nodes import AxisMap, Graph, Node, Use, Window
 from jaxtheory.infinite.reductions import average, inner, move
 from jaxtheory.infinite.views import Key, Param
@@ -51,13 +50,16 @@ def _weighted(
     rand, roles, axis_factors, contracted = _entering(where, value, batch, contract, free)
     own_channels, own_parts, batch_parts = _batched(where, rand, batch, axis_factors, weight, wbatch, roles)
     free_parts = [weight.axes[d] for d in wfree]
-    rest = (*(weight.axes[d] for d in wcontract), *own_parts)
+    rest = (*own_parts, *(weight.axes[d] for d in wcontract))
     key = Key(weight.leaf.number, weight.offset, weight.loops, views.joined((*batch_parts, *free_parts)), rest)
     channels = (*own_channels, *(weight.shape[d] for d in wfree if weight.shape[d] > 1))
     wide = [d for d in wfree if weight.shape[d] > 1]
     fresh = {d: (Factor("c", len(own_channels) + wide.index(d), weight.shape[d]),) if d in wide else () for d in wfree}
     kept = [axis_factors[d] for d in free]
-    out = [*(axis_factors[d] for d in batch), *([fresh[d] for d in wfree] + kept if weight_first else kept + [fresh[d] for d in wfree])]
+    out = [
+        *(axis_factors[d] for d in batch),
+        *([fresh[d] for d in wfree] + kept if weight_first else kept + [fresh[d] for d in wfree]),
+    ]
     node = use(graph, where, weight, key, contracted, tuple(roles))
     return finished(where, node, weight, tuple(out), channels)
 
@@ -65,7 +67,11 @@ def _weighted(
 def _require_plain(where: Site, weight: Param) -> None:
     leaf = weight.leaf
     if not n_zero(leaf.mean):
-        refuse(where, f"weight {leaf.path} has mean {leaf.mean}, which adds up over channels", "give it mean 0 in the prior")
+        refuse(
+            where,
+            f"weight {leaf.path} has mean {leaf.mean}, which adds up over channels",
+            "give it mean 0 in the prior",
+        )
     if weight.scale is not None and not weight.scale.scalar:
         refuse(where, f"weight {leaf.path} is masked or scaled entry by entry", "scale its input or its output instead")
 
@@ -90,7 +96,9 @@ def _entering(where: Site, value: Det | Rand, batch: Any, contract: Any, free: l
             else:
                 repeats *= f.size
     if any(f.kind == "c" for d in free for f in value.axes[d]) or not channels:
-        refuse(where, "its weights are shared between channels, or contracted with no channels", "contract whole channels")
+        refuse(
+            where, "its weights are shared between channels, or contracted with no channels", "contract whole channels"
+        )
     if len(value.pieces) > 1:
         return value, roles, value.axes, [(node, count * repeats) for node, count in value.pieces]
     count = math.prod(value.channels[c] for c in channels)
@@ -123,7 +131,7 @@ def _entering_det(where: Site, value: Det, batch: Any, contract: Any, free: list
 def _spread(where: Site, node: Node, index: tuple[int, ...]) -> Node:
     det = node.det  # type: ignore[attr-defined]
     shape = (*index, det.shape[-1])
-    wide = derived((det,), shape, (False,) * len(shape), lambda v: full(v[0], shape))
+    wide = spread((det,), shape, lambda v: full(v[0], shape))
     return n.Fixed(where, index, 1, False, False, det=wide)
 
 
@@ -148,7 +156,9 @@ def _batched(where: Site, rand: Rand, batch: Any, factors: Any, weight: Param, w
     return tuple(channels), own, parts
 
 
-def use(graph: Graph, where: Site, weight: Param, key: Key, pieces: list[tuple[Node, int]], roles: tuple[Any, ...]) -> Node:
+def use(
+    graph: Graph, where: Site, weight: Param, key: Key, pieces: list[tuple[Node, int]], roles: tuple[Any, ...]
+) -> Node:
     """The Gaussian vector that weights make of their input."""
     index = tuple(
         1 if r == "sum" else r.out if isinstance(r, Window) else size
@@ -178,7 +188,9 @@ def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_fir
     """Σ_s matrix[..., t, s] · rand[..., s, ...] over one index axis, as attention and fixed filters do."""
     (mbatch, mcontract), (batch, contract) = mdims, dims
     if len(contract) != 1 or [f.kind for f in rand.axes[contract[0]]] != ["i"]:
-        refuse(where, "a fixed matrix mixes channels, or several axes at once", "use it on one axis of places at a time")
+        refuse(
+            where, "a fixed matrix mixes channels, or several axes at once", "use it on one axis of places at a time"
+        )
     for md, d in zip(mbatch, batch, strict=True):
         if not matrix.uniform[md] and rand.shape[d] > 1:
             refuse(where, "the matrix that mixes places differs between heads or places", "use one for all of them")
@@ -191,10 +203,12 @@ def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_fir
     order = (*mbatch, *_frees(matrix.shape, (*mbatch, *mcontract)), *mcontract)
 
     def make(v: list[Any]) -> Any:
-        shape = tuple(1 if u and i in mbatch else m for i, (u, m) in enumerate(zip(matrix.uniform, matrix.shape, strict=True)))
+        shape = tuple(
+            1 if u and i in mbatch else m for i, (u, m) in enumerate(zip(matrix.uniform, matrix.shape, strict=True))
+        )
         return full(jnp.asarray(v[0]), shape).transpose(order).reshape(out, source)
 
-    det = derived((matrix,), (out, source), (False, False), make)
+    det = spread((matrix,), (out, source), make)
     mixing = AxisMap(("mix", det.number), _mix, out, False, det)
     pieces = tuple((move(where, node, place, mixing), count) for node, count in rand.pieces)
     fresh = {d: (Factor("i", place, out),) if d in mfree else () for d in _frees(matrix.shape, (*mbatch, *mcontract))}
@@ -224,10 +238,10 @@ def convolution(graph: Graph, where: Site, equation: Any, values: list[Value]) -
         taps = _open(where, rand, factors, roles, d, window) and taps
     out_groups = views.split(kernel.axes[kout], (groups, kernel.shape[kout] // groups))
     assert out_groups is not None
-    rest = (kernel.axes[kin], *(kernel.axes[d] for d in kspace))
+    rest = (*(kernel.axes[d] for d in kspace), kernel.axes[kin])
     free = out_groups[1] if group == "own" else kernel.axes[kout]
     own = (out_groups[0],) if group == "own" else ()
-    key = Key(kernel.leaf.number, kernel.offset, kernel.loops, free, (*rest, *own))
+    key = Key(kernel.leaf.number, kernel.offset, kernel.loops, free, (*own, *rest))
     pieces = [(node, inputs) for node, _ in counted] if groups > 1 else list(counted)
     if group == "depthwise":
         node = _depthwise(graph, where, kernel, key, rand, kernel.shape[kout] // groups, tuple(roles))
@@ -258,7 +272,7 @@ def _image(where: Site, image: Det | Rand, channel: int, space: list[int], group
     places = [d if d < channel else d + 1 for d in space]
     rand, roles, factors, counted = _entering_det(where, reshaped(image, shape), (channel,), (channel + 1,), places)
     roles[factors[channel][0].place] = "own"
-    merged = [*factors[: channel], factors[channel], *factors[channel + 2 :]]
+    merged = [*factors[:channel], factors[channel], *factors[channel + 2 :]]
     return rand, roles, merged, counted, "own"
 
 
@@ -303,7 +317,9 @@ def _hits(window: Window) -> bool:
     return window.low % window.dilation == 0 and window.low // window.dilation < window.size
 
 
-def _depthwise(graph: Graph, where: Site, kernel: Param, key: Key, rand: Rand, copies: int, roles: tuple[Any, ...]) -> Node:
+def _depthwise(
+    graph: Graph, where: Site, kernel: Param, key: Key, rand: Rand, copies: int, roles: tuple[Any, ...]
+) -> Node:
     """Each channel times weights of its own: a product, not a sum over channels."""
     base = rand.node
     node = use(graph, where, kernel, key, [(base, 1)], roles)

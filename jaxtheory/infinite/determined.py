@@ -19,10 +19,75 @@ from jaxtheory.infinite.errors import Site, refuse, site
 COUNTER = itertools.count()
 
 ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh "
-    "digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt "
-    "max min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square "
-    "stop_gradient sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "add_any",
+        "and",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "cos",
+        "cosh",
+        "digamma",
+        "div",
+        "eq",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "nextafter",
+        "not",
+        "or",
+        "pow",
+        "reduce_precision",
+        "rem",
+        "round",
+        "rsqrt",
+        "select_n",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "stop_gradient",
+        "sub",
+        "tan",
+        "tanh",
+        "xor",
+        "shift_left",
+        "shift_right_logical",
+        "shift_right_arithmetic",
+        "optimization_barrier",
+    ]
 )
 
 
@@ -81,12 +146,20 @@ def unknown(value: Any) -> Det:
 
 
 def derived(needs: tuple[Any, ...], shape: tuple[int, ...], uniform: tuple[bool, ...], make: Callable) -> Det:
-    """make(values of needs), computed now if all of them are known."""
+    """make(values of needs), computed now if all of them are known; then more axes may be found to be uniform."""
     if all(isinstance(d, Det) and d.value is not None for d in needs):
         value = make([d.value for d in needs])
         if isinstance(value, list):
             return Det(shape, uniform, (), None, value)
         return _reuniform(known(value), shape, uniform)
+    return Det(shape, uniform, needs, make)
+
+
+def spread(needs: tuple[Any, ...], shape: tuple[int, ...], make: Callable) -> Det:
+    """make(values of needs), whose array always has its full shape."""
+    uniform = (False,) * len(shape)
+    if all(isinstance(d, Det) and d.value is not None for d in needs):
+        return Det(shape, uniform, (), None, np.asarray(make([d.value for d in needs])))
     return Det(shape, uniform, needs, make)
 
 
@@ -121,8 +194,31 @@ def require_settled(where: Site, noise: Noise | None) -> None:
 
 
 _LINEAR = frozenset(
-    "add add_any sub neg mul div max min convert_element_type copy stop_gradient select_n broadcast_in_dim transpose reshape "
-    "squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate dot_general".split()
+    [
+        "add",
+        "add_any",
+        "sub",
+        "neg",
+        "mul",
+        "div",
+        "max",
+        "min",
+        "convert_element_type",
+        "copy",
+        "stop_gradient",
+        "select_n",
+        "broadcast_in_dim",
+        "transpose",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "slice",
+        "reduce_sum",
+        "reduce_max",
+        "reduce_min",
+        "concatenate",
+        "dot_general",
+    ]
 )
 
 
@@ -153,7 +249,9 @@ def _elementwise(equation: Any, operands: list[Det]) -> Det:
     target = tuple(1 if u else n for u, n in zip(uniform, shape, strict=True))
 
     def make(values: list[Any]) -> Any:
-        arrays = [jnp.broadcast_to(jnp.asarray(v).reshape((1,) * (len(target) - v.ndim) + v.shape), target) for v in values]
+        arrays = [
+            jnp.broadcast_to(jnp.asarray(v).reshape((1,) * (len(target) - v.ndim) + v.shape), target) for v in values
+        ]
         return bind(equation, arrays)[0]
 
     return derived(tuple(operands), shape, uniform, make)
@@ -246,7 +344,9 @@ _KEEPING: dict[str, Callable[..., Det]] = {
 
 def _reduction(equation: Any, operand: Det) -> Det:
     axes = equation.params["axes"]
-    wide = tuple(n if i in axes or not u else 1 for i, (n, u) in enumerate(zip(operand.shape, operand.uniform, strict=True)))
+    wide = tuple(
+        n if i in axes or not u else 1 for i, (n, u) in enumerate(zip(operand.shape, operand.uniform, strict=True))
+    )
     kept = [i for i in range(len(operand.shape)) if i not in axes]
     shape, uniform = tuple(operand.shape[i] for i in kept), tuple(operand.uniform[i] for i in kept)
     return derived((operand,), shape, uniform, lambda v: bind(equation, [full(jnp.asarray(v[0]), wide)])[0])
@@ -257,14 +357,18 @@ def _opaque(equation: Any, operands: list[Det]) -> list[Det]:
     shapes = [d.shape for d in operands]
 
     def make(values: list[Any]) -> Any:
-        return bind(equation, [v if _is_key(v) else full(jnp.asarray(v), s) for v, s in zip(values, shapes, strict=True)])
+        return bind(
+            equation, [v if _is_key(v) else full(jnp.asarray(v), s) for v, s in zip(values, shapes, strict=True)]
+        )
 
     outs = [v.aval for v in equation.outvars]
     flags = [tuple(n == 1 for n in a.shape) for a in outs]
     if len(outs) == 1:
         return [derived(tuple(operands), outs[0].shape, flags[0], lambda v: make(v)[0])]
     every = derived(tuple(operands), (), (), make)
-    return [derived((every,), a.shape, f, lambda v, i=i: v[0][i]) for i, (a, f) in enumerate(zip(outs, flags, strict=True))]
+    return [
+        derived((every,), a.shape, f, lambda v, i=i: v[0][i]) for i, (a, f) in enumerate(zip(outs, flags, strict=True))
+    ]
 
 
 def bind(equation: Any, values: list[Any]) -> list[Any]:

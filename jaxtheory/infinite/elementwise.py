@@ -58,7 +58,11 @@ def _rescaled(name: str, values: list[Value], shape: tuple[int, ...]) -> Value |
     if name == "div":
         factor = derived((factor,), factor.shape, factor.uniform, lambda v: 1 / jnp.asarray(v[0]))
     param = params[0]
-    axes = tuple(_widened(parts, m) for parts, m in zip(param.axes, shape, strict=True)) if param.axes else ((),) * len(shape)
+    axes = (
+        tuple(_widened(parts, m) for parts, m in zip(param.axes, shape, strict=True))
+        if param.axes
+        else ((),) * len(shape)
+    )
     return param._replace(axes=axes, scale=_scale(param.scale, factor, shape))
 
 
@@ -68,7 +72,9 @@ def _widened(parts: Any, extent: int) -> Any:
 
 def _scale(scale: Det | None, factor: Det, shape: tuple[int, ...]) -> Det:
     if factor.scalar and (scale is None or scale.scalar):
-        one = reshaped(Det((1,) * len(factor.shape), (True,) * len(factor.shape), factor.needs, factor.make, factor.value), ())
+        one = reshaped(
+            Det((1,) * len(factor.shape), (True,) * len(factor.shape), factor.needs, factor.make, factor.value), ()
+        )
         return one if scale is None else times_scalar(scale, one)
     wide = factor if factor.shape else _filled(factor, shape)
     if scale is None:
@@ -98,7 +104,9 @@ def combined(graph: Graph, where: Site, equation: Any, operands: list[Node | Det
         return _multiplied(graph, where, operands)
     if name == "div" and isinstance(operands[1], Det):
         d = operands[1]
-        return _multiplied(graph, where, [operands[0], derived((d,), d.shape, d.uniform, lambda v: 1 / jnp.asarray(v[0]))])
+        return _multiplied(
+            graph, where, [operands[0], derived((d,), d.shape, d.uniform, lambda v: 1 / jnp.asarray(v[0]))]
+        )
     if name == "square" or (name == "integer_pow" and equation.params["y"] == 2):
         assert isinstance(operands[0], Node)
         return multiplied(graph, where, operands[0], operands[0])
@@ -161,6 +169,8 @@ def _function(where: Site, equation: Any, operands: list[Node | Det]) -> Node:
             arguments.append(x)
     made = n.function(where, arguments, lambda es: bound(equation.primitive, equation.params, tuple(es)))
     if made is None:
-        reason = "its operands are not functions of one Gaussian value (a nonlinearity of a product, or of a sum with one)"
+        reason = (
+            "its operands are not functions of one Gaussian value (a nonlinearity of a product, or of a sum with one)"
+        )
         refuse(where, reason, "put a layer of weights between the two nonlinearities")
     return made

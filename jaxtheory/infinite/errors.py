@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 
-
 UNKNOWN = "an unknown line"
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, derived, full, groups, known, require_settled, size
+from jaxtheory.infinite.determined import Det, derived, full, groups, known, require_settled, size, spread
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.nodes import Fixed, Graph, Lifted, Node, Split, Sum, Vector, combination, scaled
 from jaxtheory.infinite.views import Key, Param
@@ -81,7 +81,9 @@ def meeting(where: Site, values: Sequence[Value], shape: tuple[int, ...]) -> Lay
 def _agreed(where: Site, found: list[tuple[Factor, ...]], extent: int) -> tuple[Factor, ...]:
     real = {factors for factors in found if factors and any(f.kind != "b" for f in factors)}
     if len(real) > 1:
-        refuse(where, "its operands have axes of different origin in one place", "bring their axes into one order first")
+        refuse(
+            where, "its operands have axes of different origin in one place", "bring their axes into one order first"
+        )
     return next(iter(real), () if extent == 1 else (Factor("b", 0, extent),))
 
 
@@ -155,7 +157,10 @@ def canonical(det: Det, layout: Layout) -> Det:
     permutation = [i for i, p in enumerate(places) if p < 0] + [i for _, i in order]
     final = tuple(1 if u else n for n, u in zip(target, uniforms, strict=True))
     out = derived(
-        (det,), tuple(target), tuple(uniforms), lambda v: jnp.asarray(v[0]).reshape(short).transpose(permutation).reshape(final)
+        (det,),
+        tuple(target),
+        tuple(uniforms),
+        lambda v: jnp.asarray(v[0]).reshape(short).transpose(permutation).reshape(final),
     )
     return out
 
@@ -181,7 +186,7 @@ def fixed(where: Site, det: Det, rank: int, segment: tuple[int, int]) -> Node:
         spread = full(jnp.asarray(v[0]), (*index, *det.shape[rank:])).reshape(flat)
         return spread[..., segment[0] : sum(segment)]
 
-    values = derived((det,), shape, (False,) * len(shape), make)
+    values = spread((det,), shape, make)
     return Fixed(where, index, 1, False, False, det=values)
 
 
@@ -250,7 +255,9 @@ def _product(a: Any, b: Any) -> Any:
 def _distributed(graph: Graph, where: Site, param: Param, key: Key, index: Any, own: Any, scale: Any) -> Node:
     leaf = param.leaf
     zero = static_zero(leaf.variance)
-    noise = Vector(where, index, graph.bit(key), True, True, zero, key=key, variance=leaf.variance, weight=leaf.weight, own=own)
+    noise = Vector(
+        where, index, graph.bit(key), True, True, zero, key=key, variance=leaf.variance, weight=leaf.weight, own=own
+    )
     terms: list[tuple[Det | None, Node | None]] = []
     if not (zero and static_zero(leaf.weight)):
         terms.append((None, noise))

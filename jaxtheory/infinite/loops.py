@@ -61,7 +61,10 @@ def _unrolled(context: Any, equation: Any, values: list[Value]) -> list[Value]:
     if equation.params["reverse"]:
         rows.reverse()
     used = equation.outvars[carries:]
-    ys = [known(np.zeros(0)) if _unused(v) else _stacked(where, list(column)) for v, column in zip(used, zip(*rows, strict=True), strict=True)]
+    ys = [
+        known(np.zeros(0)) if _unused(v) else _stacked(where, list(column))
+        for v, column in zip(used, zip(*rows, strict=True), strict=True)
+    ]
     return [*carry, *ys]
 
 
@@ -87,8 +90,12 @@ def _stacked(where: Site, column: list[Value]) -> Value:
     rands = [v for v in column if isinstance(v, Rand)]
     alike = len(rands) == len(column) and all(len(r.pieces) == 1 and r.axes == rands[0].axes for r in rands)
     if not alike or rands[0].node.index:
-        refuse(where, "it stacks arrays of different kinds, or arrays with axes of places", "return the last state only")
-    nodes = tuple(n.Lifted(where, (1,), r.node.leaves, r.node.centred, r.node.gaussian, r.node.zero, child=r.node) for r in rands)
+        refuse(
+            where, "it stacks arrays of different kinds, or arrays with axes of places", "return the last state only"
+        )
+    nodes = tuple(
+        n.Lifted(where, (1,), r.node.leaves, r.node.centred, r.node.gaussian, r.node.zero, child=r.node) for r in rands
+    )
     axis = (Factor("i", 0, len(rands)),) if len(rands) > 1 else ()
     return Rand(((beside(where, nodes, 0), rands[0].pieces[0][1]),), (axis, *rands[0].axes), rands[0].channels)
 
@@ -138,7 +145,9 @@ class RolledLoop:
         for _ in range(_PASSES):
             wanted = {self.swapped(item, self.inner, self.nexts): mask for item, mask in state.items()}
             schedule, leaves = demand(wanted, calculus.plan, self.given)
-            carried = {i: m for i, m in leaves.items() if any(self.place(self.inner, x) is not None for x in (i.a, i.b))}
+            carried = {
+                i: m for i, m in leaves.items() if any(self.place(self.inner, x) is not None for x in (i.a, i.b))
+            }
             larger = {i: _wider(state.get(i), carried.get(i)) for i in {**state, **carried}}
             if larger == state:
                 break
@@ -159,12 +168,19 @@ class RolledLoop:
 
         def make(values: list[Any]) -> dict[Item, Any]:
             given = iter(values)
-            first = [_whole(calculus, i, state[i], None if s is None else next(given)) for i, s in zip(items, starts, strict=True)]
+            first = [
+                _whole(calculus, i, state[i], None if s is None else next(given))
+                for i, s in zip(items, starts, strict=True)
+            ]
             rows = [full_turns(next(given), turns[i.a.number], self.length) for i in stacked]
             constants = dict(zip(outer, given, strict=True))
 
             def body(carry: list[Any], row: list[Any]) -> tuple[list[Any], None]:
-                known_now = {**constants, **dict(zip(items, carry, strict=True)), **dict(zip(stacked, row, strict=True))}
+                known_now = {
+                    **constants,
+                    **dict(zip(items, carry, strict=True)),
+                    **dict(zip(stacked, row, strict=True)),
+                }
                 out = run(schedule, known_now, masks)
                 every = {**masks, **{item: mask for item, mask, _ in schedule}}
                 following = [self.swapped(i, self.inner, self.nexts) for i in items]
@@ -213,7 +229,9 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
     kernel, tangent = (None, None) if value is None else value
     wanted = calculus.tangent and item.sides == (1, 2)
     spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
-    return both(spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None))
+    return both(
+        spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None)
+    )
 
 
 def _rolled(context: Any, equation: Any, values: list[Value]) -> list[Value]:
@@ -293,10 +311,23 @@ def _result(context: Any, loop: RolledLoop, place: int, stand: Any, out: Any, st
         loop.outs[place] = outer
         return outer
     node, layout = stand.node, Layout(stand.axes, stand.channels, len(stand.node.index))
-    first = start.node if isinstance(start, Rand) else placed(context.graph, loop.where, start, layout, (0, stand.pieces[0][1]))
+    first = (
+        start.node
+        if isinstance(start, Rand)
+        else placed(context.graph, loop.where, start, layout, (0, stand.pieces[0][1]))
+    )
     if isinstance(first, Det):
         first = n.combination(loop.where, node.index, [(first, None)])
     loop.inner[place], loop.nexts[place], loop.starts[place] = node, out.node, first
-    result = Carried(loop.where, node.index, node.leaves | out.node.leaves, node.centred, node.gaussian, loop=loop, place=place, out=True)
+    result = Carried(
+        loop.where,
+        node.index,
+        node.leaves | out.node.leaves,
+        node.centred,
+        node.gaussian,
+        loop=loop,
+        place=place,
+        out=True,
+    )
     loop.outs[place] = result
     return Rand(((result, stand.pieces[0][1]),), stand.axes, stand.channels)

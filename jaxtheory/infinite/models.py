@@ -21,7 +21,9 @@ def function_of(f: Any, params: Any, x: Any) -> tuple[Callable[[Any, Any], Any],
 
 
 def _shapes(params: Any) -> Any:
-    return jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), p.dtype if hasattr(p, "dtype") else jnp.result_type(p)), params)
+    return jax.tree.map(
+        lambda p: jax.ShapeDtypeStruct(jnp.shape(p), p.dtype if hasattr(p, "dtype") else jnp.result_type(p)), params
+    )
 
 
 def _linen(module: Any, x: Any) -> Any:

@@ -124,7 +124,11 @@ class Calculus:
         if isinstance(a, n.Product) or isinstance(b, n.Product):
             return self._products(a, b, sides, mask)
         for x, y in ((a, b), (b, a)):
-            if isinstance(x, n.Carried) and x.out and (y.number < x.loop.number or (isinstance(y, n.Carried) and y.loop is x.loop)):
+            if (
+                isinstance(x, n.Carried)
+                and x.out
+                and (y.number < x.loop.number or (isinstance(y, n.Carried) and y.loop is x.loop))
+            ):
                 return x.loop.outcome(Item("pair", a, b, sides), mask)
         rule = _ATOMS.get(type(a)) if type(a) is type(b) else None
         if rule is None:
@@ -139,9 +143,7 @@ class Calculus:
 
     def _dual(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
         """Elementwise functions of Gaussians; a Gaussian is the identity of itself."""
-        (phi, g), (psi, h) = (
-            (x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b)
-        )
+        (phi, g), (psi, h) = ((x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b))
         diagonal = (False,) * len(mask)
         own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
         wanted = self.tangent and sides == (1, 2)
@@ -170,9 +172,7 @@ class Calculus:
         def make(entries: list[Entry], values: list[Any]) -> Entry:
             outer = [_left(v, mask) if is_left else _right(v, mask) for v, is_left in zip(values, left, strict=True)]
             kernels = [k for k, _ in entries] + outer
-            tangents = [
-                product([t, *(k for j, k in enumerate(kernels) if j != i)]) for i, (_, t) in enumerate(entries)
-            ]
+            tangents = [product([t, *(k for j, k in enumerate(kernels) if j != i)]) for i, (_, t) in enumerate(entries)]
             return product(kernels), total(tangents)
 
         return self.linear(asked, means, make)
@@ -196,7 +196,8 @@ def _shaped(value: Any, rank: int) -> Any:
 
 def _sum(c: Calculus, x: n.Sum, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
     asked = [
-        None if node is None else c.ask(*((node, other) if first else (other, node)), sides, mask) for _, node in x.terms
+        None if node is None else c.ask(*((node, other) if first else (other, node)), sides, mask)
+        for _, node in x.terms
     ]
     side = sides[0] if first else sides[1]
     extra = [(det_item(d, side), None) for d, _ in x.terms if d is not None]
@@ -247,7 +248,8 @@ def _joined(c: Calculus, x: n.Joined, other: Node, sides: Any, mask: Any, first:
     inner = mask if alike else (*mask[:axis], True, *mask[axis + 1 :])
     partners = other.children if alike else [other] * len(sizes)  # type: ignore[attr-defined]
     asked = [
-        c.ask(*((child, p) if first else (p, child)), sides, inner) for child, p in zip(x.children, partners, strict=True)
+        c.ask(*((child, p) if first else (p, child)), sides, inner)
+        for child, p in zip(x.children, partners, strict=True)
     ]
     at = spot(inner, axis) + (0 if first or alike else 1)
 
@@ -371,7 +373,11 @@ def _vectors(c: Calculus, a: n.Vector, b: n.Vector, sides: Any, mask: Any) -> Pl
         one = jnp.ones((1,) * len(mask), c.dtype)
         for axis in reversed(range(len(mask))):
             if mask[axis]:
-                one = on_diagonal(stretched(one, axis, a.index[axis]), axis) if a.own[axis] else jnp.expand_dims(one, axis)
+                one = (
+                    on_diagonal(stretched(one, axis, a.index[axis]), axis)
+                    if a.own[axis]
+                    else jnp.expand_dims(one, axis)
+                )
         wanted = c.tangent and sides == (1, 2)
         return (None if a.zero else c.number(a.variance) * one), (c.number(a.weight) * one if wanted else None)
 
@@ -399,7 +405,10 @@ def _fixeds(c: Calculus, a: n.Fixed, b: n.Fixed, sides: Any, mask: Any) -> Plan:
         x, y = c.array(values[0]), c.array(values[1])
         for k, double in enumerate(mask):
             if not double and x.shape[k] != y.shape[k]:
-                x, y = stretched(x, k, y.shape[k]) if x.shape[k] == 1 else x, stretched(y, k, x.shape[k]) if y.shape[k] == 1 else y
+                x, y = (
+                    stretched(x, k, y.shape[k]) if x.shape[k] == 1 else x,
+                    stretched(y, k, x.shape[k]) if y.shape[k] == 1 else y,
+                )
         kernel = jnp.einsum(f"{left},{right}->{letters[:pairs]}", x, y, precision="highest")
         return kernel / x.shape[-1], None
 
@@ -465,7 +474,9 @@ def _mean_moved(c: Calculus, x: n.Moved, side: int) -> Plan:
 def _mean_joined(c: Calculus, x: n.Joined, side: int) -> Plan:
     def make(values: list[Any]) -> Any:
         zero = jnp.zeros((), c.dtype)
-        parts = [jnp.broadcast_to(zero if v is None else v, child.index) for v, child in zip(values, x.children, strict=True)]
+        parts = [
+            jnp.broadcast_to(zero if v is None else v, child.index) for v, child in zip(values, x.children, strict=True)
+        ]
         return jnp.concatenate(parts, x.axis)
 
     return Plan([(c.mean_item(child, side), None) for child in x.children], make)
@@ -484,7 +495,10 @@ def _mean_fixed(c: Calculus, x: n.Fixed, side: int) -> Plan:
 
 
 def _mean_child(c: Calculus, x: Any, side: int) -> Plan:
-    return Plan([(c.mean_item(x.child, side), None)], lambda v: v[0].reshape((1,) * len(x.index)) if isinstance(x, n.Lifted) else v[0])
+    return Plan(
+        [(c.mean_item(x.child, side), None)],
+        lambda v: v[0].reshape((1,) * len(x.index)) if isinstance(x, n.Lifted) else v[0],
+    )
 
 
 _MEANS: dict[type, Callable[..., Plan]] = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, reshaped
+from jaxtheory.infinite.determined import Det, reshaped, spread
 from jaxtheory.infinite.determined import groups as shape_groups
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, merged, placed, reshape, restricted
@@ -82,9 +82,7 @@ def _broadcast(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
 def _slice(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     p, value = equation.params, values[0]
     strides = p["strides"] or (1,) * len(p["start_indices"])
-    cuts = [
-        (a, -(-(b - a) // s), s) for a, b, s in zip(p["start_indices"], p["limit_indices"], strides, strict=True)
-    ]
+    cuts = [(a, -(-(b - a) // s), s) for a, b, s in zip(p["start_indices"], p["limit_indices"], strides, strict=True)]
     return [sliced(graph, where, value, cuts)]
 
 
@@ -92,7 +90,11 @@ def sliced(graph: Graph, where: Site, value: Value, cuts: list[tuple[int, int, i
     """(start, size, step) along every axis."""
     for axis, cut in enumerate(cuts):
         if cut != (0, value.shape[axis], 1):
-            value = _param_cut(where, value, axis, cut) if isinstance(value, Param) else _cut(graph, where, value, axis, cut)
+            value = (
+                _param_cut(where, value, axis, cut)
+                if isinstance(value, Param)
+                else _cut(graph, where, value, axis, cut)
+            )
     return value
 
 
@@ -119,7 +121,9 @@ def _cut(graph: Graph, where: Site, value: Any, axis: int, cut: tuple[int, int, 
         return Rand(value.pieces, tuple(axes), value.channels)
     if f.kind == "i":
         how = AxisMap(("slice", start, size, step), partial(_picked, cut=(start, size, step)), size, True)
-        return Rand(tuple((move(where, node, f.place, how), c) for node, c in value.pieces), tuple(axes), value.channels)
+        return Rand(
+            tuple((move(where, node, f.place, how), c) for node, c in value.pieces), tuple(axes), value.channels
+        )
     if len(value.pieces) > 1:
         return _cut_pieces(graph, where, value, axis, (start, size, step))
     node, count = value.pieces[0]
@@ -251,7 +255,11 @@ def _as_pieces(graph: Graph, where: Site, value: Value, sample: Rand, axis: int)
     if isinstance(value, Rand):
         same = [f for d, f in enumerate(value.axes) if d != axis] == [f for d, f in enumerate(sample.axes) if d != axis]
         if not same or len(value.node.index) != rank:
-            refuse(where, "its operands have axes of different origin in one place", "bring their axes into one order first")
+            refuse(
+                where,
+                "its operands have axes of different origin in one place",
+                "bring their axes into one order first",
+            )
         return value.pieces
     size = value.shape[axis]
     axes = (*sample.axes[:axis], (Factor("c", 0, size),), *sample.axes[axis + 1 :])
@@ -264,7 +272,11 @@ def _as_node(graph: Graph, where: Site, value: Value, sample: Rand, axis: int) -
     if isinstance(value, Rand):
         ok = not value.axes[axis] or value.axes[axis][0].place == f.place
         if not ok or value.node.index[f.place] != value.shape[axis] or value.channels != sample.channels:
-            refuse(where, "its operands have axes of different origin in one place", "bring their axes into one order first")
+            refuse(
+                where,
+                "its operands have axes of different origin in one place",
+                "bring their axes into one order first",
+            )
         return value.node
     axes = (*sample.axes[:axis], (f._replace(size=value.shape[axis]),), *sample.axes[axis + 1 :])
     node = placed(graph, where, value, Layout(axes, sample.channels, rank), (0, math.prod(sample.channels)))
@@ -321,7 +333,7 @@ def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det
     places = [d for d in range(rank - 1) if shape[d] > 1]
     index = tuple(shape[d] for d in places)
     tokens = reshaped(indices, index)
-    tokens = n_derived(tokens, index, (False,) * len(index), lambda v: jnp.broadcast_to(v[0], index))
+    tokens = spread((tokens,), index, lambda v: jnp.broadcast_to(v[0], index))
     key = Key(table.leaf.number, table.offset, table.loops, table.axes[1], (table.axes[0],))
     leaf = table.leaf
     node = Lookup(

@@ -53,4 +53,3 @@ def _times(expressions: list[Expression]) -> Expression:
     for e in expressions[1:]:
         total = bound(*MULTIPLY, (total, e))
     return total
-

@@ -48,7 +48,11 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
         for f in factors:
             if f.kind == "i":
                 node = move(where, node, f.place, TOTAL)
-        node = node if repeats == 1 else n.scaled(where, known(np.full((1,) * len(node.index), float(repeats))), node, node.index)
+        node = (
+            node
+            if repeats == 1
+            else n.scaled(where, known(np.full((1,) * len(node.index), float(repeats))), node, node.index)
+        )
         pieces.append((node, count))
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
     return [Rand(tuple(pieces), kept, rand.channels)]
@@ -112,7 +116,9 @@ def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: 
     free_right = [d for d in range(len(right.shape)) if d not in (*rb, *rc)]
     places_left = [f for d in free_left for f in left.axes[d]]
     places_right = [f for d in free_right for f in right.axes[d]]
-    if any(f.kind != "i" for f in places_left + places_right) or {f.place for f in places_left} != {f.place for f in places_right}:
+    if any(f.kind != "i" for f in places_left + places_right) or {f.place for f in places_left} != {
+        f.place for f in places_right
+    }:
         refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
     full_axes = [f.place for f in places_left]
     count = float(math.prod(f.size for f in channels))

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import COUNTER, derived
+from jaxtheory.infinite.determined import COUNTER, spread
 from jaxtheory.infinite.errors import Site, refuse
 
 
@@ -30,8 +30,11 @@ def restrict(
             return _renewed(node, key=key, leaves=graph.bit(key))
         if isinstance(node, n.Carried):
             refuse(where, "it slices channels that a loop carries", "slice after a layer of its own")
-        children = {name: _map(getattr(node, name), visit) for name in ("terms", "factors", "root", "child", "children")
-                    if hasattr(node, name)}
+        children = {
+            name: _map(getattr(node, name), visit)
+            for name in ("terms", "factors", "root", "child", "children")
+            if hasattr(node, name)
+        }
         leaves = 0
         for inner in _nodes(children):
             leaves |= inner.leaves
@@ -73,5 +76,5 @@ def _fixed(node: n.Fixed, shape: tuple[int, ...], axis: int, cut: tuple[int, int
     index = node.index
     where = (slice(None),) * (len(index) + axis) + (slice(start, start + size * step, step),)
     flat = (*index, node.det.shape[-1] // shape[axis] * size)
-    det = derived((node.det,), flat, (False,) * len(flat), lambda v: v[0].reshape(*index, *shape)[where].reshape(flat))
+    det = spread((node.det,), flat, lambda v: v[0].reshape(*index, *shape)[where].reshape(flat))
     return _renewed(node, det=det)

@@ -162,7 +162,9 @@ def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
         return thread.submit(call).result()
 
 
-def _compile(closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float) -> _Compiled:
+def _compile(
+    closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
+) -> _Compiled:
     """Loops as loops, or, where that does not do, turn by turn."""
     context = Context(rolled=True)
     try:
@@ -194,7 +196,7 @@ def _planned(
     own = [item for item, _, _ in plans[1][0] if item.kind == "pair" and item.a is item.b]
 
     def sizes(example: Array) -> Array:
-        values = run(plans[1][0], {item: example for item in plans[1][1]}, plans[1][1])
+        values = run(plans[1][0], dict.fromkeys(plans[1][1], example), plans[1][1])
         return jnp.stack([jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in own])
 
     largest = max(_entries(item, m) for item, m, _ in plans[0][0] if item.kind == "pair")
@@ -212,13 +214,17 @@ def _output(outputs: list[Any]) -> Any:
         refuse(where, "it is not one array of random channels", "return one array, made by a layer of weights")
     rand = outputs[0]
     if len(rand.pieces) > 1 or any(f.kind != "c" for factors in rand.axes for f in factors):
-        refuse(where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]")
+        refuse(
+            where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]"
+        )
     return rand.node
 
 
 def _kernels(ready: Callable[..., _Compiled]) -> Limit:
     def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, Array]:
-        require(x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check the data")
+        require(
+            x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check the data"
+        )
         pair = ready(x1.shape[1:], jnp.result_type(x1), tangent).pair
         return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
 

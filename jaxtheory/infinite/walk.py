@@ -90,7 +90,9 @@ class Context:
     def _cond(self, equation: Any, values: list[Value]) -> list[Value]:
         choice = values[0]
         if not isinstance(choice, Det) or choice.value is None:
-            refuse(site(equation), "which branch is taken depends on the example", "use jnp.where, or a static condition")
+            refuse(
+                site(equation), "which branch is taken depends on the example", "use jnp.where, or a static condition"
+            )
         index = int(np.clip(int(np.asarray(choice.value).reshape(())), 0, len(equation.params["branches"]) - 1))
         return self.walk(equation.params["branches"][index], values[1:])
 

@@ -1,7 +1,6 @@
 """Whether a network has a limit at all: the same program at twice the width has the same kernel."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,9 +47,11 @@ def _ends(output: Node) -> list[Node]:
 
 def _axes(leaf: int, shapes: Shapes, roles: tuple[Parts, ...]) -> set[tuple[int, int]]:
     """The axis of a leaf to which the fastest part of the last role belongs."""
-    parts = [part for parts in roles[-1:] for part in parts if part[1]] or [p for ps in roles for p in ps if p[1]]
+    parts = [part for parts in roles[-1:] for part in parts if part[1]]
     strides = [math.prod(shapes[leaf][a + 1 :]) for a in range(len(shapes[leaf]))]
-    axes = [a for a, s in enumerate(strides) if parts and shapes[leaf][a] > 1 and s <= parts[-1][1] < s * shapes[leaf][a]]
+    axes = [
+        a for a, s in enumerate(strides) if parts and shapes[leaf][a] > 1 and s <= parts[-1][1] < s * shapes[leaf][a]
+    ]
     return {(leaf, axes[0])} if axes else set()
 
 
@@ -69,6 +70,3 @@ def require_width_free(narrow: Any, wide: Any, shape: tuple[int, ...], dtype: An
         reason = f"at twice the width its variance is {ratio:.3g} times as large, a power of the width"
         mend = "scale its weights by 1/sqrt(fan_in), in the prior or in the function; or pass check_width=False"
         refuse(narrow.nodes[first].site, reason, mend)
-
-
-Plan = Callable[..., Any]
