@@ -27,7 +27,7 @@ from jaxtheory.results import fit_slope, standard_error
 
 _INPUTS, _DIMENSION = 6, 4
 _SIGMA_W, _SIGMA_B = 1.4, 0.2
-_ORDER, _CHAOS, _BIAS = 1.0, 2.5, 0.3  # σ_w on either side of the edge for tanh with σ_b = 0.3
+_ORDER, _CHAOS, _BIAS = (0.7, 1.0, 1.2), 2.5, 0.3  # σ_w on either side of the edge for tanh with σ_b = 0.3
 _LAYERS = 20
 _APART = 1e-3  # 1 − c of two inputs that come together
 _NOISE = 0.1
@@ -47,7 +47,7 @@ class Config:
     """compute in float64"""
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """widths at which empirical kernels are drawn"""
-    draws: int = 24
+    draws: int = 48
     """networks a width"""
     deep_width: int = 512
     """width of the deep networks"""
@@ -131,7 +131,6 @@ def predict(config: Config) -> Claims:
         )
         for name in _NETWORKS
     ]  # fmt: skip
-    order, chaos = (phase.fixed_point("tanh", sigma_w, _BIAS) for sigma_w in (_ORDER, _CHAOS))
     grid = phase.diagram("tanh", jnp.linspace(0.5, 2.8, 24), jnp.asarray([_BIAS]))
     curves = {
         "sigma_w": jnp.linspace(0.5, 2.8, 24).tolist(),
@@ -140,24 +139,27 @@ def predict(config: Config) -> Claims:
         "bias": np.linspace(0.0, 1.0, 21).tolist(),
         "line": [float(phase.critical_point("tanh", b).sigma_w) for b in np.linspace(0.0, 1.0, 21)],
     }
-    return Claims((*slopes, *_about_depth(order, chaos, config), *_about_digits()), curves)
+    orders = [_about_order(sigma_w, config) for sigma_w in _ORDER]
+    return Claims((*slopes, *orders, _about_chaos(config), *_about_digits()), curves)
 
 
-def _about_depth(order: phase.FixedPoint, chaos: phase.FixedPoint, config: Config) -> tuple[Claim, ...]:
-    width = config.deep_width
-    return (
-        Claim(
-            "rate", f"deep tanh networks, σ_w = {_ORDER:g}: rate at which two inputs come together, log χ₁",
-            "Schoenholz et al. (2017), eq. 9", float(jnp.log(order.chi_one)),
-            "theory: second order in 1 − c and 1/width; 3 standard errors", tolerance=_APART + 2 / width,
-            standard_errors=3,
-        ),
-        Claim(
-            "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
-            "Poole et al. (2016), eq. 7", float(chaos.correlation),
-            "theory: 1/width over the layers remembered; 3 standard errors",
-            tolerance=float(chaos.correlation_depth) / width, standard_errors=3,
-        ),
+def _about_order(sigma_w: float, config: Config) -> Claim:
+    chi = phase.fixed_point("tanh", sigma_w, _BIAS).chi_one
+    return Claim(
+        f"rate_{sigma_w:g}", f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
+        "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
+        "theory: second order in 1 − c and 1/width; 3 standard errors", tolerance=_APART + 2 / config.deep_width,
+        standard_errors=3,
+    )  # fmt: skip
+
+
+def _about_chaos(config: Config) -> Claim:
+    point = phase.fixed_point("tanh", _CHAOS, _BIAS)
+    return Claim(
+        "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
+        "Poole et al. (2016), eq. 7", float(point.correlation),
+        "theory: 1/width over the layers remembered; 3 standard errors",
+        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=3,
     )  # fmt: skip
 
 
@@ -175,9 +177,10 @@ def measure(config: Config) -> xr.Dataset:
     keys = jax.random.split(jax.random.key(config.seed), 3)
     dtype = jnp.float64 if config.x64 else jnp.float32
     errors = np.stack([_distances(network, config, keys[0], dtype) for network in _NETWORKS.values()])
-    names = {"network": list(_NETWORKS), "width": list(config.widths), "draw": np.arange(config.draws)}
+    names = {"network": np.arange(len(_NETWORKS)), "width": list(config.widths), "draw": np.arange(config.draws)}
     dataset = xr.Dataset({"distance": (("network", "width", "draw"), errors)}, names)
-    slopes = {key: v for name in _NETWORKS for key, v in _slope(name, dataset.distance.sel(network=name)).items()}
+    named = zip(_NETWORKS, dataset.distance, strict=True)
+    slopes = {key: value for name, distance in named for key, value in _slope(name, distance).items()}
     depth = _deep(config, keys[1], dtype)
     return dataset.assign(slopes | depth | _process(config, keys[2], dtype))
 
@@ -219,29 +222,31 @@ def _slope(name: str, distance: xr.DataArray) -> dict[str, float]:
 
 
 def _deep(config: Config, key: Key[Array, ""], dtype: Any) -> dict[str, float]:
-    """Rate of approach in the ordered phase, final correlation in the chaotic one."""
-    order = phase.fixed_point("tanh", _ORDER, _BIAS).variance
-    run = partial(_correlations, width=config.deep_width, dtype=dtype)
-    keys = jax.random.split(key, config.deep_draws)
-    near = jax.lax.map(lambda k: run(k, sigma_w=_ORDER, variance=float(order), apart=_APART), keys)
-    rates = jnp.log(near[:, -1] / near[:, 0]) / (_LAYERS - 1)
-    far = 1 - jax.lax.map(lambda k: run(k, sigma_w=_CHAOS, variance=float(order), apart=0.5), keys)[:, -1]
-    return _mean("rate", rates) | _mean("chaos", far)
+    """Rates of approach in the ordered phase, final correlation in the chaotic one."""
+    measured: dict[str, float] = {}
+    for sigma_w, apart in (*((order, _APART) for order in _ORDER), (_CHAOS, 0.5)):
+        variance = float(phase.fixed_point("tanh", sigma_w, _BIAS).variance)
+        run = partial(_gaps, sigma_w=sigma_w, variance=variance, apart=apart, width=config.deep_width, dtype=dtype)
+        gaps = jax.lax.map(run, jax.random.split(jax.random.fold_in(key, int(10 * sigma_w)), config.deep_draws))
+        rates = jnp.log(gaps[:, -1] / gaps[:, 0]) / (_LAYERS - 1)
+        measured |= _mean("chaos", 1 - gaps[:, -1]) if sigma_w == _CHAOS else _mean(f"rate_{sigma_w:g}", rates)
+    return measured
 
 
-def _correlations(
+def _gaps(
     key: Key[Array, ""], *, sigma_w: float, variance: float, apart: float, width: int, dtype: Any
 ) -> Float[Array, " layers"]:
     """1 − c of two inputs in every layer of one network, c of the pre-activations, kept as a difference."""
-    start, *_ = u, v = jax.random.normal(key, (2, width), dtype)
-    two = jnp.stack([u, (1 - apart) * start + (1 - (1 - apart) ** 2) ** 0.5 * v]) * variance**0.5
+    first, *rest = jax.random.split(key, _LAYERS + 1)
+    u, v = jax.random.normal(first, (2, width), dtype)
+    two = jnp.stack([u, (1 - apart) * u + (1 - (1 - apart) ** 2) ** 0.5 * v]) * variance**0.5
 
     def layer(z: Array, key: Key[Array, ""]) -> tuple[Array, Array]:
-        matrix, bias = jax.random.normal(key, (width + 1, width), dtype)[:-1], jax.random.normal(key, (width,), dtype)
-        z = sigma_w / width**0.5 * jnp.matmul(jnp.tanh(z), matrix, precision="highest") + _BIAS * bias
+        weights = jax.random.normal(key, (width + 1, width), dtype)
+        z = jnp.matmul(jnp.tanh(z), weights[:-1], precision="highest") * (sigma_w / width**0.5) + _BIAS * weights[-1:]
         return z, ((z[0] - z[1]) ** 2).sum() / (z**2).sum()
 
-    return jax.lax.scan(layer, two, jax.random.split(key, _LAYERS))[1]
+    return jax.lax.scan(layer, two, jnp.stack(rest))[1]
 
 
 class _DigitsCNN(nn.Module):
@@ -293,12 +298,13 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     """Distance against width, the phase diagram, and the depth over which correlation travels."""
     figure, (convergence, plane, depth) = figures.canvas(columns=3, panel=(5.6, 4.8))
     width = dataset.width.values.astype(float)
-    for color, name in zip(figures.PALETTE, dataset.network.values.tolist(), strict=False):
-        squares = dataset.distance.sel(network=name).values ** 2
+    for color, name, distance in zip(figures.PALETTE, _NETWORKS, dataset.distance, strict=False):
+        squares = distance.values**2
         root = np.sqrt(squares.mean(1))
         error = squares.std(1, ddof=1) / np.sqrt(squares.shape[1]) / (2 * root)
         figures.points(convergence, width, root, error, color=color, label=name)
-        figures.theory_line(convergence, width, root[0] * np.sqrt(width[0] / width), color=color)
+        level = np.exp(np.log(root * np.sqrt(width)).mean())
+        figures.theory_line(convergence, width, level / np.sqrt(width), color=color)
     title = "drawn NTK → limit; lines: width$^{-1/2}$"
     figures.label_axes(
         convergence,
@@ -308,17 +314,12 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         xscale="log",
         yscale="log",
     )
+    convergence.set_xticks(width, [f"{n:g}" for n in width], minor=False)
+    convergence.set_xticks([], minor=True)
     _draw_plane(plane, claims)
     figures.theory_line(depth, claims.curves["sigma_w"], claims.curves["depth"], label=r"$\xi_c$, theory")
-    measured = -1 / float(dataset.rate)
-    figures.points(
-        depth,
-        [_ORDER],
-        [measured],
-        [measured**2 * float(dataset.rate_error)],
-        label="drawn networks",
-        color=figures.PALETTE[1],
-    )
+    rates, errors = (np.array([float(dataset[f"rate_{w:g}{end}"]) for w in _ORDER]) for end in ("", "_error"))
+    figures.points(depth, _ORDER, -1 / rates, errors / rates**2, label="drawn networks", color=figures.PALETTE[1])
     figures.threshold(depth, claims.curves["edge"][0], r"$\chi_1 = 1$")
     figures.label_axes(
         depth, r"$\sigma_w$", r"depth scale $\xi_c$ (layers)", rf"tanh, $\sigma_b = {_BIAS:g}$", yscale="log"
@@ -329,8 +330,8 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
 def _draw_plane(ax: Axes, claims: Claims) -> None:
     """The edge of chaos, and where the deep networks were drawn."""
     figures.theory_line(ax, claims.curves["line"], claims.curves["bias"], label=r"edge of chaos, $\chi_1 = 1$")
-    figures.points(ax, [_ORDER, _CHAOS], [_BIAS, _BIAS], label="deep networks", color=figures.PALETTE[1])
-    ax.annotate("order", (0.75, 0.75), fontsize=14)
+    figures.points(ax, [*_ORDER, _CHAOS], [_BIAS] * (len(_ORDER) + 1), label="deep networks", color=figures.PALETTE[1])
+    ax.annotate("order", (1.05, 0.75), fontsize=14)
     ax.annotate("chaos", (2.3, 0.12), fontsize=14)
     figures.label_axes(ax, r"$\sigma_w$", r"$\sigma_b$", "phase diagram of tanh")
 
