@@ -40,7 +40,7 @@ class Item(NamedTuple):
     sides: tuple[int, int]
 
     @property
-    def order(self) -> tuple[float, float]:
+    def order(self) -> tuple[int | float, int | float]:
         """Larger than that of anything it needs."""
         if self.b is None:
             return self.a.number, -1
@@ -90,7 +90,7 @@ def demand(
     return schedule[::-1], leaves
 
 
-def _entry(count: int, item: Item) -> tuple[float, float, int, Item]:
+def _entry(count: int, item: Item) -> tuple[int | float, int | float, int, Item]:
     first, second = item.order
     return -first, -second, count, item
 

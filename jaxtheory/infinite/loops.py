@@ -227,7 +227,7 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
     index = n.joint_index((item.a, item.b))
     left = [m for m, double in zip(index, mask, strict=True) for _ in range(1 + double)]
     kernel, tangent = (None, None) if value is None else value
-    wanted = calculus.tangent and item.sides == (1, 2)
+    wanted = item.sides == calculus.tangent
     spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
     return both(
         spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None)

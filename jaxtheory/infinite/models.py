@@ -28,7 +28,8 @@ def _shapes(params: Any) -> Any:
 
 def _linen(module: Any, x: Any) -> Any:
     """The shapes of a module's variables at an input like x."""
-    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    single = jnp.float32 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), single)
     return jax.eval_shape(module.init, jax.random.key(0), example)
 
 

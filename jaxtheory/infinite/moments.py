@@ -29,9 +29,9 @@ ZERO: Entry = (None, None)
 
 
 class Calculus:
-    """Plans for requests: `tangent` says whether ⟨∂a, ∂b'⟩ is wanted, `dtype` and `scale` are those of the numbers."""
+    """Plans for requests: `tangent` are the sides between which ⟨∂a, ∂b'⟩ is wanted, or None; precision; scale."""
 
-    def __init__(self, graph: Graph, tangent: bool, dtype: Any, scale: float) -> None:
+    def __init__(self, graph: Graph, tangent: tuple[int, int] | None, dtype: Any, scale: float) -> None:
         self.graph, self.tangent, self.dtype, self.scale = graph, tangent, dtype, scale
         self.visited: list[Node] = []
 
@@ -45,7 +45,7 @@ class Calculus:
             return item.a.plan(self, mask)
         if item.kind == "kernel":
             asked = self.ask(item.a, item.b, item.sides, mask)
-            return self.linear([asked], [], lambda entries, _: entries[0][0])
+            return Plan([asked], lambda values: values[0][0]) if asked else Plan([], lambda _: None)
         self.visited += [item.a, item.b]
         return self._pair(item.a, item.b, item.sides, mask)
 
@@ -146,7 +146,7 @@ class Calculus:
         (phi, g), (psi, h) = ((x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b))
         diagonal = (False,) * len(mask)
         own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
-        wanted = self.tangent and sides == (1, 2)
+        wanted = sides == self.tangent
         functions = as_function(phi), as_function(psi)
         both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
 
@@ -336,7 +336,7 @@ def _uses(c: Calculus, a: n.Use, b: n.Use, sides: Any, mask: Any) -> Plan:
         tangent = total([_times(float(m), t) for m, (_, t) in zip(counts, entries, strict=True)])
         kernel, tangent = both(contract, (kernel, tangent))
         moved = _times(c.number(a.variance), tangent)
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         own = _times(c.number(a.weight), kernel) if wanted else None
         return (None if a.zero else _times(c.number(a.variance), kernel)), total([own, None if a.zero else moved])
 
@@ -378,7 +378,7 @@ def _vectors(c: Calculus, a: n.Vector, b: n.Vector, sides: Any, mask: Any) -> Pl
                     if a.own[axis]
                     else jnp.expand_dims(one, axis)
                 )
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         return (None if a.zero else c.number(a.variance) * one), (c.number(a.weight) * one if wanted else None)
 
     return Plan([], make)
@@ -389,7 +389,7 @@ def _lookups(c: Calculus, a: n.Lookup, b: n.Lookup, sides: Any, mask: Any) -> Pl
 
     def make(values: list[Any]) -> Entry:
         same = (as_left(values[0], mask) == as_right(values[1], mask)).astype(c.dtype)
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         return c.number(a.variance) * same, (c.number(a.weight) * same if wanted else None)
 
     return Plan([(det_item(a.tokens, sides[0]), None), (det_item(b.tokens, sides[1]), None)], make)

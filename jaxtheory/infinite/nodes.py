@@ -27,7 +27,7 @@ class Node:
     centred: bool
     gaussian: bool
     zero: bool = False
-    number: int = field(default_factory=COUNTER.__next__)
+    number: int | float = field(default_factory=COUNTER.__next__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +320,7 @@ def _fold(primitive: Any, expressions: list[Expression]) -> Expression:
     return total
 
 
-def _common(parts: list[list[tuple[Node, Expression]]], build: Any) -> list[tuple[Node, Expression]]:
+def _common(parts: list[list[tuple[Node, Expression]]], build: Any) -> list[tuple[Node, Any]]:
     """The Gaussian nodes of which every part is a function."""
     if not parts:
         return []

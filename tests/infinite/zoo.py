@@ -5,9 +5,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from conftest import relaxed_promotion
 from jax import lax
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def as_written(f):
+    """A network with NumPy's promotion, as its user writes it."""
+
+    def network(params, x):
+        with relaxed_promotion():
+            return f(params, x)
+
+    return network
 
 
 class Network(NamedTuple):
