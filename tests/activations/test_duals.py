@@ -1,5 +1,6 @@
 """Duals against quadrature between the kinks, closed values, and derivatives of one-dimensional integrals."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -77,7 +78,8 @@ COVARIANCES = [(1.0, 0.5, 1.0), (9.0, -4.0, 4.0), (0.3, 0.2, 2.0), (1.0, 0.0, 0.
 def panels(cuts, count=16):
     """Composite Gauss-Legendre on [−9, 9], cut where it must be."""
     nodes, weights = np.polynomial.legendre.leggauss(24)
-    edges = np.concatenate([np.linspace(a, b, count, endpoint=False) for a, b in zip(cuts, cuts[1:])] + [[cuts[-1]]])
+    gaps = [np.linspace(a, b, count, endpoint=False) for a, b in itertools.pairwise(cuts)]
+    edges = np.concatenate([*gaps, cuts[-1:]])
     half = np.diff(edges)[:, None] / 2
     x = edges[:-1, None] + half * (nodes + 1)
     return x.ravel(), (half * weights * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)).ravel()
@@ -295,6 +297,13 @@ def test_tanh_at_the_largest_scale_against_mpmath(float64):
             mpmath.quad(lambda x: mpmath.tanh(3 * x) ** 2 * mpmath.npdf(x), [-mpmath.inf, -1, 0, 1, mpmath.inf])
         )
     assert abs(dual("tanh")(*arrays((9.0, 9.0, 9.0))) - expected) < SERIES * expected
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-4, 0.3])
+def test_a_slope_that_decays_at_the_largest_scale_keeps_its_mass_at_small_ones(variance, float64):
+    """tanh' is 1 at 0 over all of the Gaussian, though at scale 3 it is nothing beyond 6 standard deviations."""
+    expected = line_integral(lambda x: np.cosh(x) ** -4.0, (), variance or 1e-30)
+    assert abs(derivative_dual("tanh")(*arrays((variance,) * 3)) - expected) < 1e-11
 
 
 def test_beyond_its_scale_a_series_says_so_and_a_longer_one_is_right(float64):
