@@ -143,7 +143,7 @@ def _by_role(kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callab
         if name == "embedding":
             variance = 1.0 / shape[-1] if table is None else table
             return Moments(0.0, variance, weight(variance))
-        variance = bias if len(shape) < 2 or name in ("bias", "b") else kernel(math.prod(shape[:-1]))
+        variance = bias if len(shape) < 2 or name == "bias" else kernel(math.prod(shape[:-1]))
         return Moments(0.0, variance, weight(variance))
 
     return prior
