@@ -1,6 +1,6 @@
 """Times infinite-width kernels against neural-tangents 0.6.5, in one run, compiled and then warm, in turns.
 
-    python scripts/benchmark_infinite.py [--n 2000] [--images 128]
+python scripts/benchmark_infinite.py [--n 2000] [--images 128]
 """
 
 import argparse
@@ -31,8 +31,9 @@ def compare(name: str, ours: Callable[[Any], Any], theirs: Callable[[Any], Any],
     best = [min(row[i] for row in warm) for i in (0, 1)]
     a, b = np.asarray(ours(x)), np.asarray(theirs(x))
     difference = float(np.abs(a - b).max() / np.abs(b).max())
-    row = {"case": name, "ours": best[0], "theirs": best[1], "ratio": best[1] / best[0], "cold": cold, "off": difference}
-    print(json.dumps({k: v if isinstance(v, str) else np.round(v, 9).tolist() for k, v in row.items()}), flush=True)
+    row = {"ours": best[0], "theirs": best[1], "ratio": best[1] / best[0], "off": difference}
+    told = {k: float(f"{v:.4g}") for k, v in row.items()}
+    print(json.dumps({"case": name, **told, "cold": [round(c, 2) for c in cold]}), flush=True)
 
 
 def serial(depth: int, layer: Any, head: Any, relu: Any) -> Any:
@@ -59,7 +60,11 @@ def main() -> None:
     x = jnp.asarray(rng.standard_normal((options.n, 64)), jnp.float32)
     mlp = infinite.mlp(30, "relu", root2, 0.1)
     compare(f"mlp depth 30, n={options.n}", mlp.ntk, peer(serial(30, dense, (dense,), relu)), x)
-    for head, extra, n in (("flatten", stax.Flatten(), options.images), ("gap", stax.GlobalAvgPool(), options.pooled)):
+    heads: list[tuple[Any, Any, int]] = [
+        ("flatten", stax.Flatten(), options.images),
+        ("gap", stax.GlobalAvgPool(), options.pooled),
+    ]
+    for head, extra, n in heads:
         images = jnp.asarray(rng.standard_normal((n, 8, 8, 3)), jnp.float32)
         ours = infinite.cnn(4, "relu", root2, 0.1, head=head)
         compare(f"cnn depth 4, {head}, n={n}", ours.ntk, peer(serial(4, conv, (extra, dense), relu)), images)
@@ -67,7 +72,10 @@ def main() -> None:
         deep = infinite.mlp(depth, "relu", root2, 0.1)
         start = time.perf_counter()
         jax.jit(deep.ntk).lower(x[:16]).compile()
-        print(json.dumps({"case": f"compile, depth {depth}", "seconds": round(time.perf_counter() - start, 3)}), flush=True)
+        print(
+            json.dumps({"case": f"compile, depth {depth}", "seconds": round(time.perf_counter() - start, 3)}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

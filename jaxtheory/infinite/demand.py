@@ -1,7 +1,7 @@
 """What must be known for what: requests for averages over channels, answered in the order of their dependence.
 
-The first phase asks: from the output, each request names the requests it needs, and a pair of nodes that is asked for on
-the diagonal of some axis by one and in full by another is asked for in full once. The second phase computes, each
+The first phase asks: from the output, each request names the requests it needs, and a pair of nodes that is asked for
+on the diagonal of some axis by one and in full by another is asked for in full once. The second phase computes, each
 once. Neither recurses, so that depth is no limit.
 """
 

@@ -37,10 +37,10 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """A module's parameters are its `nnx.Param`s; all else is a constant of the function."""
     from flax import nnx
 
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    graph, params, *others = nnx.split(module, nnx.Param, ...)
 
     def apply(values: Any, x: Any) -> Any:
-        return nnx.merge(graph, values, rest)(x)
+        return nnx.merge(graph, values, *others)(x)
 
     return apply, _shapes(params)
 

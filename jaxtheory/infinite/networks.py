@@ -25,8 +25,8 @@ Activation = str | Callable[[Array], Array]
 class Network(NamedTuple):
     """A network and its limit.
 
-    `shapes(example, width)` are those of its parameters for examples of a shape, `apply(params, x)` its values, `prior` the
-    law of its parameters; `nngp`, `ntk` and `both` are kernel functions of inputs of any shape.
+    `shapes(example, width)` are those of its parameters for examples of a shape, `apply(params, x)` its values, `prior`
+    the law of its parameters; `nngp`, `ntk` and `both` are kernel functions of inputs of any shape.
     """
 
     apply: Callable[[Any, Array], Array]
@@ -39,11 +39,13 @@ class Network(NamedTuple):
     def init(self, key: Array, example: tuple[int, ...], width: int, dtype: Any = jnp.float32) -> Any:
         """Parameters drawn from the prior."""
         shapes = _structs(self.shapes(example, width), dtype)
-        leaves, tree = jax.tree.flatten(shapes)
+        leaves, structure = jax.tree.flatten(shapes)
+        tree: Any = structure
         moments: list[Moments] = [self.prior(path, leaf.shape) for path, leaf in named_leaves(shapes)]
         keys = jax.random.split(key, len(leaves))
         draws = [
-            jnp.asarray(m.mean, dtype) + jnp.sqrt(jnp.asarray(m.variance, dtype)) * jax.random.normal(k, leaf.shape, dtype)
+            jnp.asarray(m.mean, dtype)
+            + jnp.sqrt(jnp.asarray(m.variance, dtype)) * jax.random.normal(k, leaf.shape, dtype)
             for m, leaf, k in zip(moments, leaves, keys, strict=True)
         ]
         return tree.unflatten(draws)
@@ -56,9 +58,9 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 def mlp(
     depth: int = 3, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0
 ) -> Network:
-    r"""Fully connected network with `depth` hidden layers, all but the first in one scan.
+    r"""Fully connected network with `depth` hidden layers, all but the first in one scan; NTK parameterization.
 
-        h_1 = W_0 x + b_0,   h_{l+1} = W_l φ(h_l) + b_l,   W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²), in the NTK parameterization
+        h_1 = W_0 x + b_0,   h_{l+1} = W_l φ(h_l) + b_l,   W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²)
 
     Args:
         depth: hidden layers, ≥ 1.
@@ -94,7 +96,12 @@ def mlp(
 
 
 def resnet_mlp(
-    blocks: int = 3, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0
+    blocks: int = 3,
+    activation: Activation = "relu",
+    sigma_w: Scalar = 1.0,
+    sigma_b: Scalar = 0.0,
+    *,
+    scale: float = 3.0,
 ) -> Network:
     r"""Residual network h ← h + (W φ(h) + b)/√blocks, `blocks` times in one scan, with a last activation and readout.
 
@@ -133,8 +140,8 @@ def cnn(
 ) -> Network:
     r"""`depth` layers of 3 × 3 convolutions (SAME) of images [n h w c], with a head.
 
-    Heads: "gap" averages over all pixels before the readout, "flatten" gives each pixel its own readout weights, "vec" reads
-    the average of the pixels in 2 × 2 windows, flattened.
+    Heads: "gap" averages over all pixels before the readout, "flatten" gives each pixel its own readout weights, "vec"
+    reads the averages of 2 × 2 windows, flattened.
 
     Source: Novak et al. (2019); Garriga-Alonso et al. (2019); Arora et al. (2019).
 
@@ -164,10 +171,12 @@ def cnn(
     return _network(apply, shapes, _layered(sigma_w, sigma_b), scale)
 
 
-def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu", sigma_w: Scalar = 2**0.5, sigma_b: Scalar = 0.0) -> Network:
-    """The Myrtle network of 5, 7 or 10 layers: 3 × 3 convolutions between three 2 × 2 average poolings, then a global one.
+def myrtle(
+    depth: Literal[5, 7, 10] = 5, activation: Activation = "relu", sigma_w: Scalar = 2**0.5, sigma_b: Scalar = 0.0
+) -> Network:
+    """The Myrtle network of 5, 7 or 10 layers: 3 × 3 convolutions, three 2 × 2 average poolings, and a global one.
 
-    Images [n h w c] with h and w divisible by 8. Source: Shankar et al. (2020), Neural kernels without tangents, figure 2.
+    Images [n h w c] with h and w divisible by 8. Source: Shankar et al. (2020), Neural kernels without tangents.
 
     >>> myrtle(5).ntk(jnp.ones((1, 8, 8, 1)), jnp.ones((1, 8, 8, 1))).shape
     (1, 1)
@@ -191,7 +200,9 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu", sigma_
     return _network(apply, shapes, ntk(sigma_w, sigma_b), 3.0)
 
 
-def attention(heads: int = 4, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0) -> Network:
+def attention(
+    heads: int = 4, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0
+) -> Network:
     r"""One block of softmax attention with tied queries and keys, scores divided by d, over tokens [n t c].
 
         A = softmax(q qᵀ/d),   h ← h + [A v]_heads W_o,   h ← h + W φ(h) + b,   f = mean over tokens, read out

@@ -1,8 +1,9 @@
 """Random channel vectors: what a layer's values are, as a graph of Gaussian vectors, functions, sums and products.
 
-A node stands for a vector over channels at every place of its index axes (pixels, tokens). In the limit its channels are
-independent copies, so that it is known by averages over channels: E[h], E[h h'] and ⟨∂h, ∂h'⟩. The number of index axes
-never changes: what is summed over keeps size one. Two nodes of one pair have the same index axes, in the same order.
+A node stands for a vector over channels at every place of its index axes (pixels, tokens). In the limit its channels
+are independent copies, so that it is known by averages over channels: E[h], E[h h'] and ⟨∂h, ∂h'⟩. The number of index
+axes never changes: what is summed over keeps size one. Two nodes of one pair have the same index axes, in the same
+order.
 """
 
 from dataclasses import dataclass, field
@@ -313,10 +314,10 @@ def _through(node: Sum | Product) -> list[tuple[Node, Expression]]:
     return _common(parts, build)
 
 
-def _fold(primitive: Any, expressions: list[Expression]) -> Expression:
+def _fold(operation: tuple[Any, dict[str, Any]], expressions: list[Expression]) -> Expression:
     total = expressions[0]
     for e in expressions[1:]:
-        total = bound(*primitive, (total, e))
+        total = bound(*operation, (total, e))
     return total
 
 

@@ -72,21 +72,21 @@ def limit(
         nngp(x, x') = lim E[f_i(x) f_i(x')],   ntk(x, x') = lim Σ_θ weight_θ ∂_θ f_i(x) ∂_θ f_i(x')
 
     for one output channel i. The program is read as it is (its jaxpr at batch size one), with its parameters Gaussian:
-    an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What the
-    program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
+    an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What
+    the program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
 
     Args:
-        f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or NNX,
-            which brings its parameters: pass params=None).
+        f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or
+            NNX, which brings its parameters: pass params=None).
         params: parameters, or their shapes (`jax.eval_shape` of an initializer): only shapes and paths are used.
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
-        scale: the largest standard deviation of pre-activations up to which activations without a closed form are exact.
+        scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
         check_width: also read the program at twice its width, where that can be done, and compare.
 
     Returns:
-        `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2 the
-        matrix is symmetric and half of it is computed.
+        `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
+        the matrix is symmetric, half of it is computed, and its diagonal has correlation 1 exactly.
 
     Raises:
         NoLimitError: an operation has no limit or none that is known here: named, with the line of the user's program.
@@ -103,7 +103,8 @@ def limit(
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
     network, shapes = function_of(f, params, x)
-    leaves, tree = jax.tree.flatten(shapes)
+    leaves, structure = jax.tree.flatten(shapes)
+    tree: Any = structure
     paths = [path for path, _ in named_leaves(shapes)]
     moments = [prior(path, leaf.shape) for path, leaf in zip(paths, leaves, strict=True)]
 
@@ -115,7 +116,7 @@ def limit(
         return _outside(_compile, closed, known, (1, *shape), _numbers(dtype), tangent, scale)
 
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
-        return compiled(shape, dtype, tangent, bool(jax.config.jax_enable_x64))
+        return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
 
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
@@ -153,7 +154,7 @@ def _numbers(dtype: Any) -> Any:
 
 def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
     """In a thread of its own, where nobody traces, so that constants of the program are computed now."""
-    x64 = bool(jax.config.jax_enable_x64)
+    x64 = jnp.result_type(float) == jnp.float64
 
     def call() -> Any:
         with jax.enable_x64(x64), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -187,7 +188,9 @@ def _planned(
 
     def sizes(example: Array) -> Array:
         values = own.run([example])
-        return jnp.stack([jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone])
+        return jnp.stack(
+            [jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone]
+        )
 
     largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
     pair, diagonal = (lambda *x: cross.answer(x, dtype)), (lambda x: own.answer([x], dtype))

@@ -1,5 +1,7 @@
 """The limit against a recursion written by hand, published values, and what must hold of any kernel."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -41,7 +43,7 @@ def mlp_of(width, depth, inputs=3, dtype=jnp.float64):
         return x @ p[-1]["w"] + p[-1]["b"][None]
 
     sizes = [inputs, *[width] * depth, 1]
-    tree = [{"w": (a, b), "b": (b,)} for a, b in zip(sizes, sizes[1:], strict=False)]
+    tree = [{"w": (a, b), "b": (b,)} for a, b in itertools.pairwise(sizes)]
     return f, structs(tree, dtype)
 
 
@@ -67,7 +69,12 @@ def test_ready_network_is_the_recursion(float64):
 
 @pytest.mark.parametrize(
     ("cosine", "expected"),
-    [(1.0, (2, 3, 4)), (0.5, (0.942331, 1.351480, 1.737845)), (0.0, (0.318310, 0.685709, 1.060388)), (-1.0, (0, 0.318310, 0.685709))],
+    [
+        (1.0, (2, 3, 4)),
+        (0.5, (0.942331, 1.351480, 1.737845)),
+        (0.0, (0.318310, 0.685709, 1.060388)),
+        (-1.0, (0, 0.318310, 0.685709)),
+    ],
 )
 def test_published_values_of_the_bias_free_relu_network(cosine, expected, float64):
     """Unit inputs, σ_w² = 2 and a readout of unit variance: half of what the readout with σ_w² = 2 gives, plus K/2."""
@@ -114,7 +121,7 @@ def test_weight_one_is_gradient_descent_on_the_parameters(float64):
 
 
 def test_gradients_are_those_of_the_recursion(float64):
-    """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences of the recursion."""
+    """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences."""
     x = np.random.default_rng(4).standard_normal((3, 2))
 
     def total(sigma_w, sigma_b, x):

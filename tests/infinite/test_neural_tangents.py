@@ -1,6 +1,7 @@
 """Against neural-tangents 0.6.5, in float64: networks as a user writes them against its combinators."""
 
 import contextlib
+import itertools
 import warnings
 
 import flax.linen as nn
@@ -42,7 +43,7 @@ def mlp(phi, depth):
         return x @ p["out"]["w"] + p["out"]["b"]
 
     widths = [3, *[16] * depth]
-    hidden = [{"w": (a, b), "b": (b,)} for a, b in zip(widths, widths[1:], strict=False)]
+    hidden = [{"w": (a, b), "b": (b,)} for a, b in itertools.pairwise(widths)]
     return f, {"hidden": hidden, "out": {"w": (16, 1), "b": (1,)}}
 
 
@@ -95,7 +96,16 @@ OURS = {
     "sin": (*mlp(jnp.sin, 1), (3,)),
     "resnet": (
         resnet,
-        {"w0": (3, 16), "b0": (16,), "w1": (16, 16), "b1": (16,), "w2": (16, 16), "b2": (16,), "w3": (16, 1), "b3": (1,)},
+        {
+            "w0": (3, 16),
+            "b0": (16,),
+            "w1": (16, 16),
+            "b1": (16,),
+            "w2": (16, 16),
+            "b2": (16,),
+            "w3": (16, 1),
+            "b3": (1,),
+        },
         (3,),
     ),
     "gap": (
@@ -113,7 +123,9 @@ def test_both_kernels_are_those_of_neural_tangents(name, float64):
     f, tree, example = OURS[name]
     x = jnp.asarray(np.random.default_rng(0).standard_normal((5, *example)))
     params = None if tree is None else shapes(tree)
-    with relaxed_promotion() if params is None else contextlib.nullcontext():  # Flax's pooling mixes integers and floats
+    with (
+        relaxed_promotion() if params is None else contextlib.nullcontext()
+    ):  # Flax's pooling mixes integers and floats
         network = f if params is None else as_written(f)
         ours = infinite.limit(network, params, x, prior=prior.ntk(SIGMA_W, SIGMA_B), check_width=False).both(x)
     stax = neural_tangents.load().stax
