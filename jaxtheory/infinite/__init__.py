@@ -8,9 +8,23 @@
 (3, 3)
 """
 
-from jaxtheory.infinite import prior
+from jaxtheory.infinite import networks, prior
 from jaxtheory.infinite.errors import NoLimitError
+from jaxtheory.infinite.networks import attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.infinite.prior import Moments
 from jaxtheory.infinite.transform import Both, Limit, limit
 
-__all__ = ["Both", "Limit", "Moments", "NoLimitError", "limit", "prior"]
+__all__ = [
+    "Both",
+    "Limit",
+    "Moments",
+    "NoLimitError",
+    "attention",
+    "cnn",
+    "limit",
+    "mlp",
+    "myrtle",
+    "networks",
+    "prior",
+    "resnet_mlp",
+]

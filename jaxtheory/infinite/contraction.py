@@ -113,7 +113,7 @@ def _narrow(where: Site) -> NoReturn:
 
 def _entering_det(where: Site, value: Det, batch: Any, contract: Any, free: list[int]) -> Any:
     kept = sorted([d for d in (*batch, *free) if value.shape[d] > 1])
-    factors = [()] * len(value.shape)
+    factors: list[tuple[Factor, ...]] = [()] * len(value.shape)
     for k, d in enumerate(kept):
         factors[d] = (Factor("i", k, value.shape[d]),)
     channels = tuple(value.shape[d] for d in contract)
@@ -266,7 +266,7 @@ def _image(where: Site, image: Det | Rand, channel: int, space: list[int], group
     if isinstance(image, Rand):
         return _random_image(where, image, channel, groups)
     if groups == 1:
-        rand, roles, factors, counted = _entering_det(where, image, (), (channel,), [d for d in space])
+        rand, roles, factors, counted = _entering_det(where, image, (), (channel,), list(space))
         return rand, roles, list(factors), counted, "one"
     shape = (*image.shape[:channel], groups, image.shape[channel] // groups, *image.shape[channel + 1 :])
     places = [d if d < channel else d + 1 for d in space]

@@ -1,7 +1,7 @@
 """What must be known for what: requests for averages over channels, answered in the order of their dependence.
 
-The first phase asks: from the output, each request names the requests it needs, and a pair of nodes that is asked for on
-the diagonal of some axis by one and in full by another is asked for in full once. The second phase computes, each
+The first phase asks: from the output, each request names the requests it needs, and a pair of nodes that is asked for
+on the diagonal of some axis by one and in full by another is asked for in full once. The second phase computes, each
 once. Neither recurses, so that depth is no limit.
 """
 
@@ -40,7 +40,7 @@ class Item(NamedTuple):
     sides: tuple[int, int]
 
     @property
-    def order(self) -> tuple[float, float]:
+    def order(self) -> tuple[int | float, int | float]:
         """Larger than that of anything it needs."""
         if self.b is None:
             return self.a.number, -1
@@ -90,7 +90,7 @@ def demand(
     return schedule[::-1], leaves
 
 
-def _entry(count: int, item: Item) -> tuple[float, float, int, Item]:
+def _entry(count: int, item: Item) -> tuple[int | float, int | float, int, Item]:
     first, second = item.order
     return -first, -second, count, item
 

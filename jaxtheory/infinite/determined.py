@@ -99,7 +99,7 @@ class Noise(NamedTuple):
 
     @property
     def settles(self) -> bool:
-        """Whether it vanishes with more channels: as channels^(−1/2) for an average, and not for a sum over √channels."""
+        """Whether it vanishes with more channels: as channels^(−1/2) for an average, not for a sum over √channels."""
         return self.channels <= 1 or math.log(self.size) < -0.25 * math.log(self.channels)
 
 

@@ -1,5 +1,6 @@
 """Elementwise operations: sums stay sums, products stay products, and the rest are functions of one Gaussian."""
 
+import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def _segments(values: list[Value], layout: Layout) -> list[tuple[int, int]]:
             edges |= set(np.cumsum([count for _, count in value.pieces]).tolist())
     total = int(np.prod(layout.channels, dtype=int))
     marks = sorted(edges | {total})
-    return [(a, b - a) for a, b in zip(marks, marks[1:], strict=False)]
+    return [(a, b - a) for a, b in itertools.pairwise(marks)]
 
 
 def _rescaled(name: str, values: list[Value], shape: tuple[int, ...]) -> Value | None:

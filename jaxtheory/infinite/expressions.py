@@ -63,7 +63,7 @@ def _kept(key: str, holder: "_Holder") -> Callable[[Array], Array]:
 
     @function.defjvp
     def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-        # at 0 itself the pieces of a smooth function, such as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
+        # at 0 itself the pieces of a smooth function, as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
         (x,), (dx,) = primals, tangents
         beside = jnp.where(x == 0, jnp.full_like(x, _BESIDE_ZERO), x)
         _, slope = jax.jvp(lambda y: _evaluate(holder.expression, y), (beside,), (jnp.ones_like(x),))

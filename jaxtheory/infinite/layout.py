@@ -1,5 +1,6 @@
 """How the axes of an array in the user's program are made of index axes and channels of a node."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -114,7 +115,7 @@ def _channel_axis(where: Site, values: Sequence[Value], shape: tuple[int, ...]) 
 
 
 def placed(graph: Graph, where: Site, value: Value, layout: Layout, segment: tuple[int, int]) -> Node | Det:
-    """A value where operands meet: a node, or a coefficient of shape of the index axes, for a segment of the channels."""
+    """A value where operands meet, for a segment of the channels: a node, or a coefficient over the index axes."""
     if isinstance(value, Det):
         return _placed_det(where, value, layout, segment)
     if isinstance(value, Param):
@@ -191,7 +192,8 @@ def fixed(where: Site, det: Det, rank: int, segment: tuple[int, int]) -> Node:
 
 
 def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segment: tuple[int, int]) -> Node | Det:
-    own, index_parts = [False] * layout.rank, [()] * layout.rank
+    own = [False] * layout.rank
+    index_parts: list[views.Parts] = [()] * layout.rank
     channel_parts: list[views.Parts] = [()] * len(layout.channels)
     for parts, factors in zip(param.axes, layout.axes, strict=True):
         pieces = _shared_out(where, parts, factors)
@@ -267,7 +269,7 @@ def _distributed(graph: Graph, where: Site, param: Param, key: Key, index: Any, 
         return multiplied(graph, where, combination(where, index, terms), scale)
     if scale is not None:
         index = tuple(max(n, m) for n, m in zip(index, scale.shape, strict=True))
-        terms = [(scale if c is None else times(where, c, scale), n) for c, n in terms]
+        terms = [(scale if c is None else _coefficient(where, c, scale), n) for c, n in terms]
     return combination(where, index, terms)
 
 
@@ -279,8 +281,14 @@ def multiplied(graph: Graph, where: Site, a: Node, b: Node) -> Node:
     if ra is not None and rb is not None:
         terms.append((None, graph.product(where, (ra, rb))))
     terms += [(c, rb) for c in ca if rb is not None] + [(c, ra) for c in cb if ra is not None]
-    terms += [(times(where, c, d), None) for c in ca for d in cb]  # type: ignore[misc]
+    terms += [(_coefficient(where, c, d), None) for c in ca for d in cb]
     return combination(where, index, terms)
+
+
+def _coefficient(where: Site, a: Det, b: Det) -> Det:
+    both = times(where, a, b)
+    assert isinstance(both, Det)
+    return both
 
 
 def _constants(node: Node) -> tuple[list[Det], Node | None]:
@@ -288,7 +296,7 @@ def _constants(node: Node) -> tuple[list[Det], Node | None]:
     if not isinstance(node, Sum) or all(n is not None for _, n in node.terms):
         return [], node
     constants = [c for c, n in node.terms if n is None and c is not None]
-    rest = [(c, n) for c, n in node.terms if n is not None]
+    rest: list[tuple[Det | None, Node | None]] = [(c, n) for c, n in node.terms if n is not None]
     return constants, combination(node.site, node.index, rest) if rest else None
 
 
@@ -350,7 +358,7 @@ def _split(where: Site, node: Node, axis: int, sizes: tuple[int, ...]) -> Node:
 def merged(rand: Rand) -> Rand:
     """Adjacent channel factors of one axis become one again."""
     for a, factors in enumerate(rand.axes):
-        for i, (f, g) in enumerate(zip(factors, factors[1:], strict=False)):
+        for i, (f, g) in enumerate(itertools.pairwise(factors)):
             if f.kind == g.kind == "c" and g.place == f.place + 1:
                 both = Factor("c", f.place, f.size * g.size)
                 down = lambda h, p=f.place: h._replace(place=h.place - 1) if h.kind == "c" and h.place > p else h  # noqa: E731

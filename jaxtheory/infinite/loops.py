@@ -1,8 +1,8 @@
 """Loops: a scan over layers or time stays a scan, over the averages that its turns need of each other.
 
-What is carried from turn to turn is not the array that the program carries but the kernel entries that are asked for at
-the end and, in turn, by the body of the loop for those: the smallest set that is closed. Where there is none (averages of
-different turns together), the loop is walked turn by turn instead.
+What is carried from turn to turn is not the array that the program carries but the kernel entries that are asked for
+at the end and, in turn, by the body of the loop for those: the smallest set that is closed. Where there is none
+(averages of different turns together), the loop is walked turn by turn instead.
 """
 
 from typing import Any
@@ -76,7 +76,9 @@ def _turn(context: Any, where: Site, value: Value, turn: int) -> Value:
         return derived((value,), value.shape[1:], value.uniform[1:], lambda v: v[0][at])
     cuts = [(turn, 1, 1), *((0, m, 1) for m in value.shape[1:])]
     part = sliced(context.graph, where, value, cuts)
-    assert isinstance(part, Param | Rand)
+    if isinstance(part, Param):
+        return part._replace(axes=part.axes[1:])
+    assert isinstance(part, Rand)
     return part._replace(axes=part.axes[1:])
 
 
@@ -227,7 +229,7 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
     index = n.joint_index((item.a, item.b))
     left = [m for m, double in zip(index, mask, strict=True) for _ in range(1 + double)]
     kernel, tangent = (None, None) if value is None else value
-    wanted = calculus.tangent and item.sides == (1, 2)
+    wanted = item.sides == calculus.tangent
     spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
     return both(
         spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None)

@@ -28,7 +28,8 @@ def _shapes(params: Any) -> Any:
 
 def _linen(module: Any, x: Any) -> Any:
     """The shapes of a module's variables at an input like x."""
-    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    single = jnp.float32 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), single)
     return jax.eval_shape(module.init, jax.random.key(0), example)
 
 
@@ -36,10 +37,10 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """A module's parameters are its `nnx.Param`s; all else is a constant of the function."""
     from flax import nnx
 
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    graph, params, *others = nnx.split(module, nnx.Param, ...)
 
     def apply(values: Any, x: Any) -> Any:
-        return nnx.merge(graph, values, rest)(x)
+        return nnx.merge(graph, values, *others)(x)
 
     return apply, _shapes(params)
 

@@ -29,9 +29,9 @@ ZERO: Entry = (None, None)
 
 
 class Calculus:
-    """Plans for requests: `tangent` says whether ⟨∂a, ∂b'⟩ is wanted, `dtype` and `scale` are those of the numbers."""
+    """Plans for requests: `tangent` are the sides between which ⟨∂a, ∂b'⟩ is wanted, or None; precision; scale."""
 
-    def __init__(self, graph: Graph, tangent: bool, dtype: Any, scale: float) -> None:
+    def __init__(self, graph: Graph, tangent: tuple[int, int] | None, dtype: Any, scale: float) -> None:
         self.graph, self.tangent, self.dtype, self.scale = graph, tangent, dtype, scale
         self.visited: list[Node] = []
 
@@ -45,7 +45,7 @@ class Calculus:
             return item.a.plan(self, mask)
         if item.kind == "kernel":
             asked = self.ask(item.a, item.b, item.sides, mask)
-            return self.linear([asked], [], lambda entries, _: entries[0][0])
+            return Plan([asked], lambda values: values[0][0]) if asked else Plan([], lambda _: None)
         self.visited += [item.a, item.b]
         return self._pair(item.a, item.b, item.sides, mask)
 
@@ -146,7 +146,7 @@ class Calculus:
         (phi, g), (psi, h) = ((x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b))
         diagonal = (False,) * len(mask)
         own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
-        wanted = self.tangent and sides == (1, 2)
+        wanted = sides == self.tangent
         functions = as_function(phi), as_function(psi)
         both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
 
@@ -196,7 +196,7 @@ def _shaped(value: Any, rank: int) -> Any:
 
 def _sum(c: Calculus, x: n.Sum, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
     asked = [
-        None if node is None else c.ask(*((node, other) if first else (other, node)), sides, mask)
+        None if node is None else c.ask(node if first else other, other if first else node, sides, mask)
         for _, node in x.terms
     ]
     side = sides[0] if first else sides[1]
@@ -227,7 +227,7 @@ def _moved(c: Calculus, x: n.Moved, other: Node, sides: Any, mask: Any, first: b
     alike = isinstance(other, n.Moved) and (other.axis, other.map.key, other.child.index[axis]) == (axis, how.key, size)
     inner = mask if alike and how.selects else (*mask[:axis], True, *mask[axis + 1 :])
     partner = other.child if alike else other  # type: ignore[attr-defined]
-    asked = c.ask(*((x.child, partner) if first else (partner, x.child)), sides, inner)
+    asked = c.ask(x.child if first else partner, partner if first else x.child, sides, inner)
     dets = [] if how.det is None else [(det_item(how.det, s), None) for s in (sides if alike else (sides[not first],))]
     at = spot(inner, axis)
 
@@ -248,7 +248,7 @@ def _joined(c: Calculus, x: n.Joined, other: Node, sides: Any, mask: Any, first:
     inner = mask if alike else (*mask[:axis], True, *mask[axis + 1 :])
     partners = other.children if alike else [other] * len(sizes)  # type: ignore[attr-defined]
     asked = [
-        c.ask(*((child, p) if first else (p, child)), sides, inner)
+        c.ask(child if first else p, p if first else child, sides, inner)
         for child, p in zip(x.children, partners, strict=True)
     ]
     at = spot(inner, axis) + (0 if first or alike else 1)
@@ -274,7 +274,7 @@ def _split(c: Calculus, x: n.Split, other: Node, sides: Any, mask: Any, first: b
         refuse(x.site, "an axis of places that is split meets one that is not", "split both alike")
     wide = any(mask[axis : axis + count])
     inner = (*mask[:axis], wide, *mask[axis + count :])
-    asked = c.ask(*((x.child, other.child) if first else (other.child, x.child)), sides, inner)
+    asked = c.ask(x.child if first else other.child, other.child if first else x.child, sides, inner)
     at, whole = spot(inner, axis), (*mask[:axis], *(wide,) * count, *mask[axis + count :])
     size = x.child.index[axis]
 
@@ -292,14 +292,14 @@ def _split(c: Calculus, x: n.Split, other: Node, sides: Any, mask: Any, first: b
 
 
 def _stopped(c: Calculus, x: n.Stopped, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
-    asked = c.ask(*((x.child, other) if first else (other, x.child)), sides, mask)
+    asked = c.ask(x.child if first else other, other if first else x.child, sides, mask)
     return c.linear([asked], [], lambda entries, _: (entries[0][0], None))
 
 
 def _lifted(c: Calculus, x: n.Lifted, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
     if not isinstance(other, n.Lifted):
         refuse(x.site, "a summary of the example meets places that share its weights", "untie them")
-    asked = c.ask(*((x.child, other.child) if first else (other.child, x.child)), sides, ())
+    asked = c.ask(x.child if first else other.child, other.child if first else x.child, sides, ())
     shape = (1,) * (len(mask) + sum(mask))
     return c.linear([asked], [], lambda entries, _: both(lambda v: v.reshape(shape), entries[0]))
 
@@ -322,12 +322,10 @@ def _uses(c: Calculus, a: n.Use, b: n.Use, sides: Any, mask: Any) -> Plan:
     _shared(a, b)
     if a.roles != b.roles or [m for _, m in a.pieces] != [m for _, m in b.pieces]:
         refuse(a.site, f"its weights are used in another way by {b.site.operation} at {b.site.line}", "untie them")
-    inner, at, outs = [], 0, []
-    for role in a.roles:
-        inner.append(False if role in ("sum", "own") else mask[len(outs)])
-        outs.append(role)
+    inner: list[bool] = []
+    for axis, role in enumerate(a.roles):
+        inner.append(role not in ("sum", "own") and mask[axis])
     asked = [c.ask(x, y, sides, tuple(inner)) for (x, _), (y, _) in zip(a.pieces, b.pieces, strict=True)]
-    del at
     counts, shape = [m for _, m in a.pieces], n.joint_index(tuple(x for x, _ in (*a.pieces, *b.pieces)))
     contract = _contraction(a.roles, tuple(inner), mask, shape)
 
@@ -336,7 +334,7 @@ def _uses(c: Calculus, a: n.Use, b: n.Use, sides: Any, mask: Any) -> Plan:
         tangent = total([_times(float(m), t) for m, (_, t) in zip(counts, entries, strict=True)])
         kernel, tangent = both(contract, (kernel, tangent))
         moved = _times(c.number(a.variance), tangent)
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         own = _times(c.number(a.weight), kernel) if wanted else None
         return (None if a.zero else _times(c.number(a.variance), kernel)), total([own, None if a.zero else moved])
 
@@ -378,7 +376,7 @@ def _vectors(c: Calculus, a: n.Vector, b: n.Vector, sides: Any, mask: Any) -> Pl
                     if a.own[axis]
                     else jnp.expand_dims(one, axis)
                 )
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         return (None if a.zero else c.number(a.variance) * one), (c.number(a.weight) * one if wanted else None)
 
     return Plan([], make)
@@ -389,7 +387,7 @@ def _lookups(c: Calculus, a: n.Lookup, b: n.Lookup, sides: Any, mask: Any) -> Pl
 
     def make(values: list[Any]) -> Entry:
         same = (as_left(values[0], mask) == as_right(values[1], mask)).astype(c.dtype)
-        wanted = c.tangent and sides == (1, 2)
+        wanted = sides == c.tangent
         return c.number(a.variance) * same, (c.number(a.weight) * same if wanted else None)
 
     return Plan([(det_item(a.tokens, sides[0]), None), (det_item(b.tokens, sides[1]), None)], make)
@@ -502,6 +500,6 @@ def _mean_child(c: Calculus, x: Any, side: int) -> Plan:
 
 
 _MEANS: dict[type, Callable[..., Plan]] = {
-    n.Sum: _mean_sum, n.Product: _mean_product, n.Function: _mean_function, n.Moved: _mean_moved, n.Joined: _mean_joined,
-    n.Split: _mean_split, n.Fixed: _mean_fixed, n.Stopped: _mean_child, n.Lifted: _mean_child,
+    n.Sum: _mean_sum, n.Product: _mean_product, n.Function: _mean_function, n.Fixed: _mean_fixed,
+    n.Moved: _mean_moved, n.Joined: _mean_joined, n.Split: _mean_split, n.Stopped: _mean_child, n.Lifted: _mean_child,
 }  # fmt: skip

@@ -245,9 +245,9 @@ def beside(where: Site, children: tuple[Node, ...], axis: int) -> Node:
     leaves = 0
     for child in children:
         leaves |= child.leaves
-    facts = [all(getattr(c, name) for c in children) for name in ("centred", "gaussian", "zero")]
-    facts[1] = facts[0] and all(c.gaussian or c.zero for c in children)
-    return Joined(where, tuple(index), leaves, *facts, children=children, axis=axis)
+    centred, zero = all(c.centred for c in children), all(c.zero for c in children)
+    gaussian = centred and all(c.gaussian or c.zero for c in children)
+    return Joined(where, tuple(index), leaves, centred, gaussian, zero, children=children, axis=axis)
 
 
 def _as_pieces(graph: Graph, where: Site, value: Value, sample: Rand, axis: int) -> tuple[tuple[Node, int], ...]:

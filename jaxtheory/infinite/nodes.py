@@ -1,8 +1,9 @@
 """Random channel vectors: what a layer's values are, as a graph of Gaussian vectors, functions, sums and products.
 
-A node stands for a vector over channels at every place of its index axes (pixels, tokens). In the limit its channels are
-independent copies, so that it is known by averages over channels: E[h], E[h h'] and ⟨∂h, ∂h'⟩. The number of index axes
-never changes: what is summed over keeps size one. Two nodes of one pair have the same index axes, in the same order.
+A node stands for a vector over channels at every place of its index axes (pixels, tokens). In the limit its channels
+are independent copies, so that it is known by averages over channels: E[h], E[h h'] and ⟨∂h, ∂h'⟩. The number of index
+axes never changes: what is summed over keeps size one. Two nodes of one pair have the same index axes, in the same
+order.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class Node:
     centred: bool
     gaussian: bool
     zero: bool = False
-    number: int = field(default_factory=COUNTER.__next__)
+    number: int | float = field(default_factory=COUNTER.__next__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,14 +314,14 @@ def _through(node: Sum | Product) -> list[tuple[Node, Expression]]:
     return _common(parts, build)
 
 
-def _fold(primitive: Any, expressions: list[Expression]) -> Expression:
+def _fold(operation: tuple[Any, dict[str, Any]], expressions: list[Expression]) -> Expression:
     total = expressions[0]
     for e in expressions[1:]:
-        total = bound(*primitive, (total, e))
+        total = bound(*operation, (total, e))
     return total
 
 
-def _common(parts: list[list[tuple[Node, Expression]]], build: Any) -> list[tuple[Node, Expression]]:
+def _common(parts: list[list[tuple[Node, Expression]]], build: Any) -> list[tuple[Node, Any]]:
     """The Gaussian nodes of which every part is a function."""
     if not parts:
         return []

@@ -1,8 +1,8 @@
 r"""Priors: the elementwise mean and variance of every parameter, and its weight in the NTK.
 
-A prior is a function of a parameter's path ("layers/0/kernel") and shape. The NTK is Σ weight · ∂f ∂f' over parameters:
-with weight = variance it is that of the NTK parameterization and does not depend on width; with weight = 1 it is that of
-plain gradient descent at the widths of the given shapes.
+A prior is a function of a parameter's path ("layers/0/kernel") and shape. The NTK is Σ weight · ∂f ∂f' over
+parameters: with weight = variance it is that of the NTK parameterization and does not depend on width; with weight = 1
+it is that of plain gradient descent at the widths of the given shapes.
 
 >>> ntk(sigma_w=2.0)("dense/kernel", (100, 50)).variance
 0.04
@@ -38,9 +38,9 @@ _CONSTANTS = ("mean", "var", "count")
 def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     r"""W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²), each trained in proportion to its variance: the NTK parameterization.
 
-    The function is that of f = (σ_w/√fan_in) W x + σ_b b with standard Gaussian W, b; so is its NTK. fan_in is the product
-    of all axes but the last. Leaves of one axis are biases, or, by their names, scales (1, not trained) and running
-    averages (`mean` 0, `var` 1, not trained); leaves named `embedding` have variance σ_w².
+    The function is that of f = (σ_w/√fan_in) W x + σ_b b with standard Gaussian W, b; so is its NTK. fan_in is the
+    product of all axes but the last. Leaves of one axis are biases, or, by their names, scales (1, not trained) and
+    running averages (`mean` 0, `var` 1, not trained); leaves named `embedding` have variance σ_w².
 
     Source: Jacot, Gabriel and Hongler (2018), section 2; Lee et al. (2019), equation 1.
 
@@ -97,7 +97,7 @@ def by_path(rules: Mapping[str, Moments], default: Prior) -> Prior:
 def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
     """Raise unless the sample mean and variance of every parameter agree with its prior.
 
-    The standard errors are those of Gaussian draws, √(v/n) and v√(2/n), which truncated normals and uniforms keep within.
+    The standard errors are those of Gaussian draws, √(v/n) and v√(2/n); truncated normals and uniforms have smaller.
 
     Args:
         prior: a rule.
@@ -143,7 +143,7 @@ def _by_role(kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callab
         if name == "embedding":
             variance = 1.0 / shape[-1] if table is None else table
             return Moments(0.0, variance, weight(variance))
-        variance = bias if len(shape) < 2 or name in ("bias", "b") else kernel(math.prod(shape[:-1]))
+        variance = bias if len(shape) < 2 or name == "bias" else kernel(math.prod(shape[:-1]))
         return Moments(0.0, variance, weight(variance))
 
     return prior

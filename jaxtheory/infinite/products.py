@@ -41,8 +41,9 @@ def _one(graph: Graph, factors: list[Node], where: Node) -> list[Node]:
         reason = "it multiplies values that depend on each other but are not functions of one Gaussian value"
         refuse(where.site, reason, "put a layer of weights into one of the factors")
     # between its factors and the product, so that it is computed after the former and before the latter
+    assert isinstance(made, n.Function)
     renamed = n.Function(
-        made.site, made.index, made.leaves, False, False, number=where.number - 0.5,  # type: ignore[arg-type]
+        made.site, made.index, made.leaves, False, False, number=where.number - 0.5,
         expression=made.expression, root=made.root,
     )  # fmt: skip
     return [graph.merged.setdefault((where.number, *(f.number for f in factors)), renamed)]

@@ -13,7 +13,7 @@ def restrict(
     graph: n.Graph, where: Site, node: n.Node, shape: tuple[int, ...], axis: int, cut: tuple[int, int, int]
 ) -> n.Node:
     """A node with a slice (start, size, step) of one factor of its channels, whose sizes are `shape`."""
-    done: dict[int, n.Node] = {}
+    done: dict[int | float, n.Node] = {}
 
     def visit(node: n.Node) -> n.Node:
         if node.number not in done:

@@ -44,12 +44,13 @@ class Limit(NamedTuple):
 
 
 class _Compiled(NamedTuple):
-    """Kernel and tangent of one pair of examples; the size of the largest array that they need.
+    """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
 
     And for one example, sizes of the variances of all `nodes`; which parameters serve where.
     """
 
-    pair: Callable[[Any, Any], tuple[Array, Array]]
+    pair: Callable[..., tuple[Array, Array]]
+    diagonal: Callable[[Any], tuple[Array, Array]]
     entries: int
     sizes: Callable[[Any], Array]
     nodes: list[Node]
@@ -71,21 +72,21 @@ def limit(
         nngp(x, x') = lim E[f_i(x) f_i(x')],   ntk(x, x') = lim Σ_θ weight_θ ∂_θ f_i(x) ∂_θ f_i(x')
 
     for one output channel i. The program is read as it is (its jaxpr at batch size one), with its parameters Gaussian:
-    an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What the
-    program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
+    an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What
+    the program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
 
     Args:
-        f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or NNX,
-            which brings its parameters: pass params=None).
+        f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or
+            NNX, which brings its parameters: pass params=None).
         params: parameters, or their shapes (`jax.eval_shape` of an initializer): only shapes and paths are used.
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
-        scale: the largest standard deviation of pre-activations up to which activations without a closed form are exact.
+        scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
         check_width: also read the program at twice its width, where that can be done, and compare.
 
     Returns:
-        `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2 the
-        matrix is symmetric and half of it is computed.
+        `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
+        the matrix is symmetric, half of it is computed, and its diagonal has correlation 1 exactly.
 
     Raises:
         NoLimitError: an operation has no limit or none that is known here: named, with the line of the user's program.
@@ -102,7 +103,8 @@ def limit(
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
     network, shapes = function_of(f, params, x)
-    leaves, tree = jax.tree.flatten(shapes)
+    leaves, structure = jax.tree.flatten(shapes)
+    tree: Any = structure
     paths = [path for path, _ in named_leaves(shapes)]
     moments = [prior(path, leaf.shape) for path, leaf in zip(paths, leaves, strict=True)]
 
@@ -114,7 +116,7 @@ def limit(
         return _outside(_compile, closed, known, (1, *shape), _numbers(dtype), tangent, scale)
 
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
-        return compiled(shape, dtype, tangent, bool(jax.config.jax_enable_x64))
+        return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
 
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
@@ -152,7 +154,7 @@ def _numbers(dtype: Any) -> Any:
 
 def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
     """In a thread of its own, where nobody traces, so that constants of the program are computed now."""
-    x64 = bool(jax.config.jax_enable_x64)
+    x64 = jnp.result_type(float) == jnp.float64
 
     def call() -> Any:
         with jax.enable_x64(x64), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -180,28 +182,47 @@ def _planned(
 ) -> _Compiled:
     x = Det(shape, tuple(m == 1 for m in shape), (), None)
     node = _output(context.walk(closed, [*map(whole, leaves), x]))
-    calculus = Calculus(context.graph, tangent, dtype, scale)
-    mask = (False,) * len(node.index)
-    roots = [Item("pair", node, node, (1, side)) for side in (2, 1)]
-    plans = [demand({root: mask}, calculus.plan, lambda item: item.a is x) for root in roots]
-    require_untied(x for x in calculus.visited if isinstance(x, Use))
-
-    def pair(x1: Array, x2: Array) -> tuple[Array, Array]:
-        schedule, given = plans[0]
-        inputs = {det_item(x, side): value[None] for side, value in ((1, x1), (2, x2)) if det_item(x, side) in given}
-        kernel, slope = run(schedule, inputs, given)[roots[0]]
-        zero = jnp.zeros((), dtype)
-        return tuple(zero if v is None else v.reshape(()) for v in (kernel, slope))  # type: ignore[return-value]
-
-    own = [item for item, _, _ in plans[1][0] if item.kind == "pair" and item.a is item.b]
+    cross, own = (_plan(context, node, x, sides, tangent, dtype, scale) for sides in ((1, 2), (1, 1)))
+    require_untied(v for v in cross.visited if isinstance(v, Use))
+    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b]
 
     def sizes(example: Array) -> Array:
-        values = run(plans[1][0], dict.fromkeys(plans[1][1], example), plans[1][1])
-        return jnp.stack([jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in own])
+        values = own.run([example])
+        return jnp.stack(
+            [jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone]
+        )
 
-    largest = max(_entries(item, m) for item, m, _ in plans[0][0] if item.kind == "pair")
-    visited = list({id(x): x for x in calculus.visited}.values())
-    return _Compiled(pair, largest, sizes, [item.a for item in own], node, visited)
+    largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
+    pair, diagonal = (lambda *x: cross.answer(x, dtype)), (lambda x: own.answer([x], dtype))
+    return _Compiled(pair, diagonal, largest, sizes, [item.a for item in alone], node, cross.visited)
+
+
+class _Planned(NamedTuple):
+    """What is computed for one entry, from what."""
+
+    root: Item
+    x: Det
+    schedule: list[Any]
+    given: Any
+    visited: list[Node]
+
+    def run(self, examples: Any) -> dict[Item, Any]:
+        """All values; examples with their batch axis."""
+        inputs = {det_item(self.x, side): value for side, value in enumerate(examples, 1)}
+        return run(self.schedule, {item: v for item, v in inputs.items() if item in self.given}, self.given)
+
+    def answer(self, examples: Any, dtype: Any) -> tuple[Array, Array]:
+        """Kernel and tangent of examples without batch axis."""
+        values = self.run([example[None] for example in examples])[self.root]
+        zero = jnp.zeros((), dtype)
+        return tuple(zero if v is None else v.reshape(()) for v in values)  # type: ignore[return-value]
+
+
+def _plan(context: Context, node: Node, x: Det, sides: Any, tangent: bool, dtype: Any, scale: float) -> _Planned:
+    calculus = Calculus(context.graph, sides if tangent else None, dtype, scale)
+    root = Item("pair", node, node, sides)
+    schedule, given = demand({root: (False,) * len(node.index)}, calculus.plan, lambda item: item.a is x)
+    return _Planned(root, x, schedule, given, list({id(v): v for v in calculus.visited}.values()))
 
 
 def _entries(item: Item, mask: Any) -> int:
@@ -222,33 +243,35 @@ def _output(outputs: list[Any]) -> Any:
 
 def _kernels(ready: Callable[..., _Compiled]) -> Limit:
     def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, Array]:
-        require(
-            x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check the data"
-        )
+        require(x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check x2")
         pair = ready(x1.shape[1:], jnp.result_type(x1), tangent).pair
         return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
 
-    def nngp_rows(x1: Array, x2: Array) -> Array:
-        return rows(x1, x2, False)[0]
+    def kernel(which: slice | int) -> Callable[..., Array]:
+        def chosen(parts: tuple[Array, Array]) -> Array:
+            return jnp.stack(parts, -1)[..., which] if isinstance(which, slice) else parts[which]
 
-    def ntk_rows(x1: Array, x2: Array) -> Array:
-        return rows(x1, x2, True)[1]
+        tangent = which != 0
 
-    def both_rows(x1: Array, x2: Array) -> Array:
-        return jnp.stack(rows(x1, x2, True), -1)
+        def pairs(x1: Array, x2: Array) -> Array:
+            return chosen(rows(x1, x2, tangent))
 
-    def blocked(kernel: Callable[..., Array], tangent: bool, x1: Array, x2: Array | None) -> Array:
-        entries = ready(x1.shape[1:], jnp.result_type(x1), tangent).entries
-        return gram(kernel, x1, x2, block=max(1, math.isqrt(_ENTRIES // entries)))
+        @jax.jit
+        def whole_matrix(x1: Array, x2: Array | None = None) -> Array:
+            plan = ready(x1.shape[1:], jnp.result_type(x1), tangent)
+            matrix = gram(pairs, x1, x2, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
+            if x2 is not None:
+                return matrix
+            # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
+            places = jnp.arange(x1.shape[0])
+            return matrix.at[places, places].set(chosen(jax.vmap(plan.diagonal)(x1)))
 
-    def nngp(x1: Array, x2: Array | None = None) -> Array:
-        return blocked(nngp_rows, False, x1, x2)
+        return whole_matrix
 
-    def ntk(x1: Array, x2: Array | None = None) -> Array:
-        return blocked(ntk_rows, True, x1, x2)
+    nngp, ntk, stacked = kernel(0), kernel(1), kernel(slice(None))
 
     def both(x1: Array, x2: Array | None = None) -> Both:
-        stacked = blocked(both_rows, True, x1, x2)
-        return Both(stacked[..., 0], stacked[..., 1])
+        parts = stacked(x1, x2)
+        return Both(parts[..., 0], parts[..., 1])
 
     return Limit(nngp, ntk, both)

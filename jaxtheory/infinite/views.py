@@ -21,7 +21,7 @@ class Leaf(NamedTuple):
 
 
 class Param(NamedTuple):
-    """A view of a leaf, times a scalar factor (a deterministic quantity, or None for 1); `loops` names scans over it."""
+    """A view of a leaf, times a factor (a deterministic quantity, or None for 1); `loops` names scans over it."""
 
     leaf: Leaf
     offset: int
@@ -74,7 +74,8 @@ def split(parts: Parts, sizes: tuple[int, ...]) -> tuple[Parts, ...] | None:
     >>> split(((6, 2),), (3, 2))
     (((3, 4),), ((2, 2),))
     """
-    rest, out = list(parts), []
+    rest: list[tuple[int, int]] = list(parts)
+    out: list[Parts] = []
     for wanted in reversed(sizes):
         taken: list[tuple[int, int]] = []
         while wanted > 1:

@@ -30,7 +30,8 @@ def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> Shapes:
 
 def _ends(output: Node) -> list[Node]:
     """The parameters whose channels are those of the output."""
-    found, stack, seen = [], [output], set()
+    found: list[Node] = []
+    stack, seen = [output], set()
     while stack:
         node = stack.pop()
         if node.number in seen:

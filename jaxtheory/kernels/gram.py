@@ -191,14 +191,14 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
     size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
-    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0, me * size))
+    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
     for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
         other = (me + k) % devices
         tile = _gram(kernel, mine, _rows(x, other * size, size), block)
-        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0, other * size))
+        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other * size))
         mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
         if 2 * k != devices:
-            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0, ((me - k) % devices) * size))
+            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, ((me - k) % devices) * size))
     return matrix
 
 

@@ -5,13 +5,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from conftest import relaxed_promotion
 from jax import lax
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
+def as_written(f):
+    """A network with NumPy's promotion, as its user writes it."""
+
+    def network(params, x):
+        with relaxed_promotion():
+            return f(params, x)
+
+    return network
+
+
 class Network(NamedTuple):
-    """f(params, x); shapes of params at width n with o outputs; the shape of an example; number of tokens if integer."""
+    """f(params, x); shapes of params at width n with o outputs; shape of an example; number of tokens if integer."""
 
     f: Callable[..., Any]
     shapes: Callable[[int, int], Any]
@@ -159,7 +170,9 @@ def transposed_conv(p, x):
 
 
 def channels_first(p, x):
-    h = lax.conv_general_dilated(x.transpose(0, 3, 1, 2), p["k1"], (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW"))
+    h = lax.conv_general_dilated(
+        x.transpose(0, 3, 1, 2), p["k1"], (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")
+    )
     h = jax.nn.relu(h + p["b1"][:, None, None])[:, :, 1:, ::2]
     return jnp.pad(h, ((0, 0), (0, 0), (1, 0), (0, 1))).sum((2, 3)) @ p["o"]
 
@@ -230,7 +243,9 @@ NETWORKS = {
     "custom rules": Network(custom_rules, _TWO, (3,)),
     "layer norm": Network(
         normalized,
-        lambda n, o: {"w1": (3, n), "scale": (n,), "b1": (n,), "w2": (n, n), "2": {"scale": (n,), "b": (n,)}, "o": (n, o)},
+        lambda n, o: {
+            "w1": (3, n), "scale": (n,), "b1": (n,), "w2": (n, n), "2": {"scale": (n,), "b": (n,)}, "o": (n, o),
+        },
         (3,),
     ),
     "layer norm after relu": Network(normalized_after_relu, _NORM, (3,)),
@@ -276,7 +291,8 @@ NETWORKS = {
     "fused attention": Network(
         fused_attention,
         lambda n, o: {
-            "cls": (1, 1, n), "w0": (3, n), "pos": (4, n), "qkv": (n, 3 * n), "w": (n, n), "scale": (n,), "b": (n,), "o": (n, o),
+            "cls": (1, 1, n), "w0": (3, n), "pos": (4, n), "qkv": (n, 3 * n), "w": (n, n),
+            "scale": (n,), "b": (n,), "o": (n, o),
         },
         (3, 3),
     ),
