@@ -70,8 +70,11 @@ def fit_series(phi: Callable, psi: Callable, scale: float) -> tuple[Series, Seri
 def _expand(function: Callable, scale: float) -> _Expansion | None:
     nodes, basis, roots = _hermite_functions()
     values = evaluate_on_host(function, scale * nodes)
-    inside = _reach(values, nodes)
-    if inside is None:
+    # A function that decays fast at the full scale is nearly constant, over all of the Gaussian, at a small one.
+    smaller = [evaluate_on_host(function, part * nodes) for part in scale * np.array([0.5, 0.25, 0.125, 0.0])]
+    half = max(_reach(each, nodes) for each in (values, *smaller))
+    inside = np.abs(nodes) <= half + 1 / _FINEST
+    if inside.all() or not np.isfinite(values[inside]).all():
         return None
     nodes, basis, roots, values = nodes[inside], basis[inside], roots[inside], values[inside]
     second = float(((values * roots) ** 2).sum()) / _FINEST
@@ -102,18 +105,13 @@ def _hermite_functions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, table, root
 
 
-def _reach(values: np.ndarray, nodes: np.ndarray) -> slice | None:
-    """Where φ e^(−x²/4) is more than round-off; None if φ is not finite there or does not decay."""
+def _reach(values: np.ndarray, nodes: np.ndarray) -> float:
+    """How far out φ e^(−x²/4) is more than round-off, or not finite."""
     with np.errstate(all="ignore"):
         size = np.abs(values) * np.exp(-(nodes**2) / 4)
     largest = np.max(size[np.isfinite(size)], initial=0.0)
     needed = ~(size <= 1e-18 * largest)
-    half = np.abs(nodes[needed]).max(initial=0.0) if largest else 1.0
-    inside = np.abs(nodes) <= half + 1 / _FINEST
-    if inside.all() or not np.isfinite(values[inside]).all():
-        return None
-    where = np.flatnonzero(inside)
-    return slice(where[0], where[-1] + 1)
+    return float(np.abs(nodes[needed]).max(initial=1.0))
 
 
 def _coarsest(expansion: _Expansion, terms: int) -> int:

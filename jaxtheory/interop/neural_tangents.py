@@ -66,8 +66,8 @@ def as_kernel(kernel_fn: Callable[..., Any], get: Literal["nngp", "ntk"] = "ntk"
         get: which kernel.
 
     Returns:
-        A function of x1 [n1 ...] and x2 [n2 ...], jittable, ready for `kernels.gram`. The same array twice is one argument to it, so that its
-        diagonal is exact. Strict promotion is relaxed around the call.
+        A function of x1 [n1 ...] and x2 [n2 ...], jittable, ready for `kernels.gram`. The same array twice is one
+        argument to it, so that its diagonal is exact. Strict promotion is relaxed around the call.
 
     Raises:
         ValueError: `get` is neither.

@@ -19,11 +19,11 @@ def gram(
     *,
     block: int | None = None,
     mesh: Mesh | None = None,
-) -> Shaped[Array, "n1 n2"]:
+) -> Shaped[Array, "n1 n2 ..."]:
     """The matrix K_ij = kernel(x1_i, x2_j), computed in blocks and over the devices of a mesh.
 
     Args:
-        kernel: kernel(x1, x2) -> [n1 n2].
+        kernel: kernel(x1, x2) -> [n1 n2], or [n1 n2 ...] for several kernels at once (without `mesh`).
         x1: points along the first axis.
         x2: other points, or None for x1, where each off-diagonal pair of blocks is computed once and mirrored.
         block: rows and columns of a block; None asks the kernel for all at once.
@@ -124,12 +124,14 @@ def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
         row = jnp.minimum(pair[0] * height, x1.shape[0] - height)
         column = jnp.minimum(pair[1] * width, columns.shape[0] - width)
         tile = kernel(_rows(x1, row, height), _rows(columns, column, width)).astype(matrix.dtype)
+        rest = (0,) * (tile.ndim - 2)
         if x2 is None:
-            matrix = jax.lax.dynamic_update_slice(matrix, tile.T, (column, row))
-        return jax.lax.dynamic_update_slice(matrix, tile, (row, column)), None
+            matrix = jax.lax.dynamic_update_slice(matrix, tile.swapaxes(0, 1), (column, row, *rest))
+        return jax.lax.dynamic_update_slice(matrix, tile, (row, column, *rest)), None
 
-    dtype = jax.eval_shape(kernel, x1[:1], columns[:1]).dtype
-    return jax.lax.scan(write, jnp.zeros((x1.shape[0], columns.shape[0]), dtype), pairs)[0]
+    one = jax.eval_shape(kernel, x1[:1], columns[:1])
+    matrix = jnp.zeros((x1.shape[0], columns.shape[0], *one.shape[2:]), one.dtype)
+    return jax.lax.scan(write, matrix, pairs)[0]
 
 
 @partial(jax.jit, static_argnames="block")
@@ -189,14 +191,14 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
     size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
-    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0, me * size))
+    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
     for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
         other = (me + k) % devices
         tile = _gram(kernel, mine, _rows(x, other * size, size), block)
-        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0, other * size))
+        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other * size))
         mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
         if 2 * k != devices:
-            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0, ((me - k) % devices) * size))
+            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, ((me - k) % devices) * size))
     return matrix
 
 

@@ -299,11 +299,24 @@ def test_tanh_at_the_largest_scale_against_mpmath(float64):
     assert abs(dual("tanh")(*arrays((9.0, 9.0, 9.0))) - expected) < SERIES * expected
 
 
+@pytest.mark.parametrize("variance", [0.0, 1e-4, 0.3])
+def test_a_slope_that_decays_at_the_largest_scale_keeps_its_mass_at_small_ones(variance, float64):
+    """tanh' is 1 at 0 over all of the Gaussian, though at scale 3 it is nothing beyond 6 standard deviations."""
+    expected = line_integral(lambda x: np.cosh(x) ** -4.0, (), variance or 1e-30)
+    assert abs(derivative_dual("tanh")(*arrays((variance,) * 3)) - expected) < 1e-11
+
+
 def test_beyond_its_scale_a_series_says_so_and_a_longer_one_is_right(float64):
     q = arrays((36.0, 36.0, 36.0))
     assert np.isnan(dual("tanh")(*q))
     expected = line_integral(lambda x: np.tanh(x) ** 2, (0,), 36.0)
     assert abs(dual("tanh", scale=6.0)(*q) - expected) < SERIES
+
+
+def test_gradient_through_a_jump_without_closed_form_is_refused(float64):
+    """hard_tanh' jumps at ±1: the gradient of its derivative dual has an atom that no quadrature sees."""
+    with pytest.raises(ValueError, match="be continuous for a gradient"):
+        jax.grad(derivative_dual("hard_tanh"), 1)(*arrays((1.0, 0.5, 1.0)))
 
 
 def test_what_has_no_dual_is_refused(unchecked):

@@ -1,0 +1,301 @@
+r"""Order and chaos of deep networks: how variance and correlation travel through layers of infinite width.
+
+With z = (σ_w/√n) W φ + σ_b b, the variance q of a unit and the correlation c of two inputs follow, from layer to layer,
+
+    q ↦ σ_w² E[φ(√q G)²] + σ_b²,   c ↦ (σ_w² E[φ(u)φ(v)] + σ_b²)/q*,   χ(c) = σ_w² E[φ'(u)φ'(v)]
+
+and χ₁ = χ(1) is the slope at c = 1: below 1 inputs come together (order), above 1 they part (chaos).
+
+>>> point = fixed_point("erf", 1.5, 0.05)
+>>> f"{point.variance:.4f} {point.chi_one:.4f}"
+'1.0809 1.2416'
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxtheory.activations import dual, dual_pair
+from jaxtheory.activations.named import Activation
+from jaxtheory.results import Status, status_where
+
+Scalar = float | Float[Array, ""]
+_GRID, _BISECTIONS = 200, 64
+_LEAST = 1e-6  # variances below are told from 0 by bisection only
+_CRITICAL = {"float64": 1e-6, "float32": 1e-3}  # how near 1 is χ₁ = 1
+
+
+class FixedPoint(NamedTuple):
+    """Where variance and correlation end, and how fast they get there; correlations below are c*, the stable ones."""
+
+    variance: Float[Array, "..."]
+    correlation: Float[Array, "..."]
+    chi_variance: Float[Array, "..."]
+    chi_one: Float[Array, "..."]
+    chi: Float[Array, "..."]
+    variance_depth: Float[Array, "..."]
+    correlation_depth: Float[Array, "..."]
+    status: Int[Array, "..."]
+
+
+class CriticalPoint(NamedTuple):
+    """Scales of weights and biases at the edge of chaos, and the variance that they keep."""
+
+    sigma_w: Float[Array, "..."]
+    sigma_b: Float[Array, "..."]
+    variance: Float[Array, "..."]
+    status: Int[Array, "..."]
+
+
+class Layers(NamedTuple):
+    """Covariance and tangent kernel of two inputs, of the pre-activations of every layer."""
+
+    q11: Float[Array, " depth"]
+    q12: Float[Array, " depth"]
+    q22: Float[Array, " depth"]
+    ntk11: Float[Array, " depth"]
+    ntk12: Float[Array, " depth"]
+
+
+class DeepNTK(NamedTuple):
+    """The tangent kernel of infinite depth, and Θ(x, x')/Θ(x, x) there."""
+
+    diagonal: Float[Array, ""]
+    off_diagonal: Float[Array, ""]
+    ratio: Float[Array, ""]
+
+
+def length_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Float[Array, "..."]]:
+    """(q, σ_w, σ_b) ↦ σ_w² E[φ(√q G)²] + σ_b², the variance one layer on; q up to scale².
+
+    Source: Poole et al. (2016), equation 3.
+
+    >>> f"{length_map('relu')(jnp.float32(2.0), 1.0, 0.5):.4f}"
+    '1.2500'
+    """
+    value = dual(phi, scale=scale)
+    return lambda q, sigma_w, sigma_b: sigma_w**2 * value(q, q, q) + sigma_b**2
+
+
+def correlation_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Float[Array, "..."]]:
+    """(c, q, σ_w, σ_b) ↦ (σ_w² E[φ(u)φ(v)] + σ_b²)/q for two inputs of variance q, a fixed point of the length map.
+
+    Source: Poole et al. (2016), equation 5.
+
+    >>> f"{correlation_map('relu')(jnp.float32(0.0), jnp.float32(1.0), 2**0.5, 0.0):.6f}"
+    '0.318310'
+    """
+    value = dual(phi, scale=scale)
+    return lambda c, q, sigma_w, sigma_b: (sigma_w**2 * value(q, c * q, q) + sigma_b**2) / q
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: float = 3.0) -> FixedPoint:
+    r"""Fixed points of the two maps, the slopes there, and the depths over which they are reached.
+
+        q* = σ_w² E φ(√q* G)² + σ_b²,   c* the stable fixed point of the correlation map,
+        ξ_q = −1/log |dq'/dq|,   ξ_c = −1/log χ(c*)
+
+    q* is the largest stable one in [0, scale²], bracketed on a grid and bisected; c* = 1 where χ₁ ≤ 1, and is bisected
+    in [−1, 1] where not.
+
+    Args:
+        phi: a name or an elementwise function.
+        sigma_w, sigma_b: scales of weights and biases (standard deviations), ≥ 0.
+        scale: the largest √q considered.
+
+    Returns:
+        `FixedPoint`. `status` is `NOT_CONVERGED`, and the rest NaN, where variances grow beyond scale² (a ReLU's with
+        σ_w² ≥ 2 and biases). ξ is infinite on the critical line. Where q* = 0, correlations mean nothing and are 1.
+
+    Cost: 3e2 evaluations of the dual. Source: Schoenholz et al. (2017), equations 3 to 9.
+
+    >>> f"{fixed_point('tanh', 0.5, 0.3).correlation_depth:.3f}"
+    '0.638'
+    """
+    sigma_w, sigma_b = jnp.asarray(sigma_w, float), jnp.asarray(sigma_b, float)
+    step, value, pair = length_map(phi, scale=scale), dual(phi, scale=scale), dual_pair(phi, scale=scale)
+    q, found = _stable(lambda q: step(q, sigma_w, sigma_b) - q, scale, sigma_w.dtype)
+    q = jnp.where(found, q, jnp.nan)
+    safe = jnp.where(q > 0, q, jnp.ones_like(q))
+    chi_one = sigma_w**2 * pair(q, q, q).derivative
+    part = lambda c: sigma_w**2 * value(safe, c * safe, safe) + sigma_b**2 - c * safe  # noqa: E731
+    correlation = _bisect(part, -1.0, 1.0, q.dtype)
+    correlation = jnp.where((chi_one > 1) & (q > 0), correlation, jnp.ones_like(q))
+    chi = sigma_w**2 * pair(q, correlation * q, q).derivative
+    slope = jax.grad(lambda q: step(q, sigma_w, sigma_b))(q)
+    status = status_where((~found, Status.NOT_CONVERGED))
+    return FixedPoint(q, correlation, slope, chi_one, chi, _depth(slope), _depth(chi), status)
+
+
+def diagram(
+    phi: str | Activation, sigma_w: Float[Array, " w"], sigma_b: Float[Array, " b"], *, scale: float = 3.0
+) -> FixedPoint:
+    """`fixed_point` on a grid, fields [w b]: the phase diagram, ordered where `chi_one` < 1.
+
+    >>> diagram("erf", jnp.array([0.5, 2.0]), jnp.array([0.1])).chi_one.round(1)
+    Array([[0.3],
+           [1.5]], dtype=float32)
+    """
+    point = partial(fixed_point, phi, scale=scale)
+    return jax.vmap(jax.vmap(point, (None, 0)), (0, None))(sigma_w, sigma_b)
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0) -> CriticalPoint:
+    r"""The edge of chaos: σ_w at which χ₁ = 1 for this σ_b, an initialization at which depth does not erase inputs.
+
+    χ₁ = 1 gives σ_w² = 1/E[φ'²], and the length map one equation for the variance that is kept:
+
+        q − E[φ(√q G)²] / E[φ'(√q G)²] = σ_b²
+
+    Args:
+        phi: a name or an elementwise function.
+        sigma_b: scale of the biases, ≥ 0.
+        scale: the largest √q considered.
+
+    Returns:
+        `CriticalPoint` with the least such q. Where φ is homogeneous and σ_b = 0 every q is kept, and q is 1. `status`
+        is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases).
+
+    Cost: 3e2 evaluations of the duals. Source: Schoenholz et al. (2017), section 3; Hayou et al. (2019), Definition 2.
+
+    >>> f"{critical_point('tanh', 0.1**0.5).sigma_w ** 2:.4f}"
+    '1.9861'
+    """
+    sigma_b = jnp.asarray(sigma_b, float)
+    pair = dual_pair(phi, scale=scale)
+
+    def excess(q: Float[Array, "..."]) -> Float[Array, "..."]:
+        value, slope = pair(q, q, q)
+        return sigma_b**2 - (q - value / slope)
+
+    grid = _grid(scale, sigma_b.dtype)
+    free = (jnp.abs(excess(grid)) <= 64 * jnp.finfo(grid.dtype).eps * grid).all()  # every q is a solution
+    at_zero = excess(grid[0]) <= 0  # without biases, φ(0) = 0
+    first = jnp.maximum(jnp.argmax(excess(grid[1:]) < 0) + 1, 1)
+    found = free | at_zero | (excess(grid[1:]) < 0).any()
+    root = _bisect(excess, grid[first - 1], grid[first], grid.dtype)
+    q = jnp.where(free, jnp.ones_like(root), jnp.where(at_zero, jnp.zeros_like(root), root))
+    sigma_w = jnp.where(found, 1 / jnp.sqrt(pair(q, q, q).derivative), jnp.nan)
+    return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status_where((~found, Status.NOT_CONVERGED)))
+
+
+@partial(jax.jit, static_argnames=("phi", "depth", "scale"))
+def propagate(
+    phi: str | Activation,
+    sigma_w: Scalar,
+    sigma_b: Scalar,
+    covariance: tuple[Scalar, Scalar, Scalar],
+    *,
+    depth: int,
+    scale: float = 3.0,
+) -> Layers:
+    r"""Covariance and tangent kernel of two inputs through `depth` layers.
+
+        K ↦ σ_w² E[φ(u)φ(v)] + σ_b²,   Θ ↦ K' + σ_w² E[φ'(u)φ'(v)] Θ,   Θ = K at the first layer
+
+    Args:
+        covariance: (q11, q12, q22) of the first pre-activations.
+        depth: number of layers after it.
+
+    Returns:
+        `Layers`, one entry a layer.
+
+    Cost: three dual evaluations a layer. Source: Jacot, Gabriel and Hongler (2018), Theorem 1.
+
+    >>> layers = propagate("relu", 2**0.5, 0.0, (1.0, 0.5, 1.0), depth=3)
+    >>> f"{layers.ntk12[-1]:.4f}"
+    '1.7378'
+    """
+    pair = dual_pair(phi, scale=scale)
+    sigma_w, sigma_b = jnp.asarray(sigma_w, float), jnp.asarray(sigma_b, float)
+    q11, q12, q22 = (jnp.asarray(q, float) for q in covariance)
+
+    def layer(state: Layers, _: None) -> tuple[Layers, Layers]:
+        own, cross, other = pair(*(state.q11,) * 3), pair(*state[:3]), pair(*(state.q22,) * 3)
+        q11, q12, q22 = (sigma_w**2 * part.value + sigma_b**2 for part in (own, cross, other))
+        ntk11 = q11 + sigma_w**2 * own.derivative * state.ntk11
+        state = Layers(q11, q12, q22, ntk11, q12 + sigma_w**2 * cross.derivative * state.ntk12)
+        return state, state
+
+    return jax.lax.scan(layer, Layers(q11, q12, q22, q11, q12), None, length=depth)[1]
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: float = 3.0) -> DeepNTK:
+    r"""The tangent kernel at infinite depth, between an input and itself and between two generic inputs.
+
+    Order, χ₁ < 1: both are q*/(1 − χ₁), so that nothing can be learned but a constant. Chaos, χ₁ > 1: the diagonal
+    diverges as χ₁^depth, off it Θ → q* c*/(1 − χ(c*)). On the critical line both grow like depth, and their ratio is
+
+        Θ(x, x')/Θ(x, x) → p/(2p + 1),   1 − χ(c) ~ (1 − c)^p
+
+    1/3 for a smooth activation (p = 1), 1/4 for one with a kink (p = 1/2): with ε = 1 − c and χ = 1 − A ε^p, the
+    correlation obeys ε' = −A ε^(1+p)/(1+p), hence χ = 1 − (1 + 1/p)/depth, whose products fall like a power of depth.
+
+    Returns:
+        `DeepNTK`; χ₁ counts as 1 within 1e-6 (float64) or 1e-3. NaN where there is no fixed point with q > 0.
+
+    Source: Hayou, Doucet and Rousseau (2022), Theorems 1 and 2; Xiao, Pennington and Schoenholz (2020), Table 1.
+
+    >>> f"{deep_ntk('relu', 2**0.5, 0.0).ratio:.2f}"
+    '0.25'
+    """
+    point = fixed_point(phi, sigma_w, sigma_b, scale=scale)
+    free = point.status != Status.OK  # where every variance is kept, χ does not depend on it
+    q = jnp.where(free, jnp.ones_like(point.variance), point.variance)
+    weight = jnp.asarray(sigma_w, q.dtype) ** 2
+    pair = dual_pair(phi, scale=scale)
+    chi_one = weight * pair(q, q, q).derivative
+    critical = jnp.abs(chi_one - 1) < _CRITICAL[q.dtype.name]
+    diagonal = jnp.where(chi_one < 1, q / (1 - chi_one), jnp.inf)
+    off = jnp.where(chi_one < 1, diagonal, q * point.correlation / (1 - point.chi))
+    near, far = ((pair(q, q, q).derivative - pair(q, q * (1 - e), q).derivative) for e in (1e-3, 1e-2))
+    power = jnp.round(2 * jnp.log(far / near) / jnp.log(10.0)) / 2
+    ratio = jnp.where(critical, power / (2 * power + 1), jnp.where(chi_one < 1, 1.0, 0.0))
+    infinite = jnp.full_like(q, jnp.inf)
+    return DeepNTK(jnp.where(critical, infinite, diagonal), jnp.where(critical, infinite, off), ratio)
+
+
+def _grid(scale: float, dtype: jnp.dtype) -> Float[Array, " grid"]:
+    return jnp.concatenate([jnp.zeros(1, dtype), jnp.geomspace(_LEAST, scale**2, _GRID, dtype=dtype)])
+
+
+def _stable(
+    growth: Callable[[Float[Array, "..."]], Float[Array, "..."]], scale: float, dtype: jnp.dtype
+) -> tuple[Float[Array, ""], Array]:
+    """The largest root at which growth turns negative, or 0 if it is nowhere positive; and whether there is one."""
+    grid = _grid(scale, dtype)
+    values = growth(grid)
+    values = jnp.where(jnp.abs(values) <= 64 * jnp.finfo(dtype).eps * grid, 0.0, values)  # every q is kept: no root
+    falls = (values[:-1] > 0) & (values[1:] <= 0)
+    last = len(grid) - 2 - jnp.argmax(falls[::-1])
+    root = _bisect(growth, grid[last], grid[last + 1], dtype)
+    none = (values[1:] < 0).all() & (values[0] <= 0)
+    return jnp.where(none, jnp.zeros_like(root), root), none | falls.any()
+
+
+def _bisect(
+    function: Callable[[Float[Array, ""]], Float[Array, ""]], low: Scalar, high: Scalar, dtype: jnp.dtype
+) -> Float[Array, ""]:
+    """Where a function that is positive at `low` turns negative before `high`."""
+
+    def halve(bracket: tuple, _: None) -> tuple[tuple, None]:
+        middle = (bracket[0] + bracket[1]) / 2
+        positive = function(middle) > 0
+        return (jnp.where(positive, middle, bracket[0]), jnp.where(positive, bracket[1], middle)), None
+
+    ends = (jnp.asarray(low, dtype), jnp.asarray(high, dtype))
+    low, high = jax.lax.scan(halve, ends, None, length=_BISECTIONS)[0]
+    return (low + high) / 2
+
+
+def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:
+    """−1/log|slope|, and infinite where nothing is forgotten."""
+    size = jnp.abs(slope)
+    return jnp.where(size >= 1, jnp.inf, -1 / jnp.log(size))

@@ -1,0 +1,115 @@
+"""Reads a jaxpr, with its parameters Gaussian, into deterministic quantities and random channel vectors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from jaxtheory.infinite import determined
+from jaxtheory.infinite.contraction import convolution, dot
+from jaxtheory.infinite.determined import Det, known, unknown
+from jaxtheory.infinite.elementwise import NAMES, elementwise
+from jaxtheory.infinite.errors import UNKNOWN, refuse, site
+from jaxtheory.infinite.layout import Value
+from jaxtheory.infinite.loops import scan
+from jaxtheory.infinite.movement import RULES as MOVES
+from jaxtheory.infinite.nodes import Graph
+from jaxtheory.infinite.reductions import RULES as REDUCTIONS
+
+_INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+_INLINE |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
+_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+_WHY = {
+    "reduce_window_max": "the largest of Gaussians is no function of one Gaussian",
+    "reduce_max": "the largest of Gaussians is no function of one Gaussian",
+    "sort": "the order of channels is no function of one channel",
+    "argmax": "the place of the largest channel is no average over channels",
+}
+
+
+class Context:
+    """What a walk shares: the graph of parameter numbers, and whether loops stay loops."""
+
+    def __init__(self, rolled: bool) -> None:
+        self.graph = Graph()
+        self.rolled = rolled
+        self.loops = 0
+        self.line = UNKNOWN
+
+    def walk(self, closed: Any, inputs: list[Value]) -> list[Value]:
+        """The outputs of a jaxpr."""
+        body, consts = opened(closed)
+        env: dict[Any, Value] = dict(zip(body.constvars, map(constant, consts), strict=True))
+        env.update(zip(body.invars, inputs, strict=True))
+
+        def read(atom: Any) -> Value:
+            return known(np.asarray(atom.val)) if isinstance(atom, Literal) else env[atom]
+
+        for equation in body.eqns:
+            values = [read(v) for v in equation.invars]
+            env.update(zip(equation.outvars, self.equation(equation, values), strict=True))
+        return [read(v) for v in body.outvars]
+
+    def equation(self, equation: Any, values: list[Value]) -> list[Value]:
+        """The outputs of one equation."""
+        name, params = equation.primitive.name, equation.params
+        if name in _INLINE:
+            return self._inside(equation, params[_INLINE[name]], values)
+        if name in _CUSTOM:
+            return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
+        if all(isinstance(v, Det) for v in values):
+            return list(determined.apply(equation, values))  # type: ignore[arg-type]
+        if name == "scan":
+            return scan(self, equation, values)
+        if name == "cond":
+            return self._cond(equation, values)
+        return self._rule(equation, values)
+
+    def _inside(self, equation: Any, body: Any, values: list[Value]) -> list[Value]:
+        """A function that is called, whose equations may have lost the line that calls it."""
+        line, before = site(equation).line, self.line
+        self.line = before if line == UNKNOWN else line
+        outputs = self.walk(body, values)
+        self.line = before
+        return outputs
+
+    def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
+        name = equation.primitive.name
+        where = site(equation)
+        where = where._replace(line=self.line) if where.line == UNKNOWN else where
+        if name in NAMES:
+            return [elementwise(self.graph, where, equation, values)]
+        rule = _RULES.get(name)
+        if rule is None:
+            reason = _WHY.get(name, "this operation is not handled for random or trainable values")
+            refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
+        return rule(self.graph, where, equation, values)
+
+    def _cond(self, equation: Any, values: list[Value]) -> list[Value]:
+        choice = values[0]
+        if not isinstance(choice, Det) or choice.value is None:
+            refuse(
+                site(equation), "which branch is taken depends on the example", "use jnp.where, or a static condition"
+            )
+        index = int(np.clip(int(np.asarray(choice.value).reshape(())), 0, len(equation.params["branches"]) - 1))
+        return self.walk(equation.params["branches"][index], values[1:])
+
+
+def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A jaxpr and its constants, whether it came closed or open."""
+    return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
+
+
+def constant(value: Any) -> Det:
+    """A constant of a jaxpr: known, unless it is traced by an outer transformation."""
+    return unknown(value) if isinstance(value, jax.core.Tracer) else known(value)
+
+
+_RULES: dict[str, Callable[..., list[Value]]] = {
+    "dot_general": dot,
+    "conv_general_dilated": convolution,
+    **MOVES,
+    **REDUCTIONS,
+}

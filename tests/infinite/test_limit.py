@@ -1,0 +1,234 @@
+"""The limit against a recursion written by hand, published values, and what must hold of any kernel."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import relaxed_promotion
+from flax import nnx
+from infinite.simulation import draw, structs
+from infinite.zoo import NETWORKS, as_written
+from jax import lax
+from tolerances import assert_close
+
+from jaxtheory import infinite
+from jaxtheory.infinite import prior
+from jaxtheory.kernels.gram import gram
+
+SIGMA_W, SIGMA_B = 1.4, 0.3
+
+
+def recursion(x, depth):
+    """NNGP and NTK of a ReLU network, layer by layer (Cho and Saul 2009; Jacot et al. 2018), in numpy."""
+    kernel = SIGMA_W**2 * x @ x.T / x.shape[1] + SIGMA_B**2
+    tangent = kernel.copy()
+    for _ in range(depth):
+        norm = np.sqrt(np.outer(np.diag(kernel), np.diag(kernel)))
+        cosine = np.clip(kernel / norm, -1, 1)
+        np.fill_diagonal(cosine, 1.0)
+        theta = np.arccos(cosine)
+        slope = SIGMA_W**2 * (np.pi - theta) / (2 * np.pi)
+        kernel = SIGMA_W**2 * norm * (np.sin(theta) + (np.pi - theta) * cosine) / (2 * np.pi) + SIGMA_B**2
+        tangent = kernel + slope * tangent
+    return kernel, tangent
+
+
+def mlp_of(width, depth, inputs=3, dtype=jnp.float64):
+    def f(p, x):
+        for layer in p[:-1]:
+            x = jax.nn.relu(x @ layer["w"] + layer["b"][None])
+        return x @ p[-1]["w"] + p[-1]["b"][None]
+
+    sizes = [inputs, *[width] * depth, 1]
+    tree = [{"w": (a, b), "b": (b,)} for a, b in itertools.pairwise(sizes)]
+    return f, structs(tree, dtype)
+
+
+@pytest.mark.smoke
+def test_relu_network_is_the_recursion(float64):
+    """Plain JAX, to round-off, at widths that do not matter."""
+    x = np.random.default_rng(1).standard_normal((6, 3))
+    f, shapes = mlp_of(8, 3)
+    kernels = infinite.limit(f, shapes, jnp.asarray(x), prior=prior.ntk(SIGMA_W, SIGMA_B)).both(jnp.asarray(x))
+    expected = recursion(x, 3)
+    assert_close(kernels.nngp, expected[0])
+    assert_close(kernels.ntk, expected[1], condition=10)
+
+
+def test_ready_network_is_the_recursion(float64):
+    """By scan."""
+    x = np.random.default_rng(2).standard_normal((5, 4))
+    kernels = infinite.mlp(3, "relu", SIGMA_W, SIGMA_B).both(jnp.asarray(x))
+    expected = recursion(x, 3)
+    assert_close(kernels.nngp, expected[0])
+    assert_close(kernels.ntk, expected[1], condition=10)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "expected"),
+    [
+        (1.0, (2, 3, 4)),
+        (0.5, (0.942331, 1.351480, 1.737845)),
+        (0.0, (0.318310, 0.685709, 1.060388)),
+        (-1.0, (0, 0.318310, 0.685709)),
+    ],
+)
+def test_published_values_of_the_bias_free_relu_network(cosine, expected, float64):
+    """Unit inputs, σ_w² = 2 and a readout of unit variance: half of what the readout with σ_w² = 2 gives, plus K/2."""
+    d = 2
+    x = jnp.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]]) * (d / 2) ** 0.5
+    for depth, value in enumerate(expected, 1):
+        both = infinite.mlp(depth, "relu", 2**0.5, 0.0).both(x[:1], x[1:])
+        # a readout of variance 2/n doubles a readout of variance 1/n
+        assert abs(float(both.ntk[0, 0]) / 2 - value / 2 * 1.0) < 1e-6 * max(value, 1)
+
+
+def test_flax_modules_of_both_kinds_are_their_plain_functions(float64):
+    """Linen and NNX, with shapes only or with parameters."""
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.relu(nn.Dense(8)(x)))
+
+    class Nnx(nnx.Module):
+        def __init__(self, rngs):
+            self.one = nnx.Linear(3, 8, rngs=rngs)
+            self.two = nnx.Linear(8, 1, rngs=rngs)
+
+        def __call__(self, x):
+            return self.two(nnx.relu(self.one(x)))
+
+    x = jnp.asarray(np.random.default_rng(3).standard_normal((4, 3)))
+    expected = recursion(np.asarray(x), 1)
+    for model in (Linen(), Nnx(nnx.Rngs(0))):
+        with relaxed_promotion():
+            kernels = infinite.limit(model, None, x, prior=prior.ntk(SIGMA_W, SIGMA_B)).both(x)
+        assert_close(kernels.ntk, expected[1], condition=10)
+
+
+def test_weight_one_is_gradient_descent_on_the_parameters(float64):
+    """f = W₂ relu(W₁ x) with W ~ N(0, 1/fan_in): Σ over ∂W₂ is n E[relu relu'], over ∂W₁ x·x' E[relu' relu']."""
+    n, x = 50, np.array([[1.0, 2.0, -1.0]])
+    f = lambda p, x: jax.nn.relu(x @ p["a"]) @ p["b"]  # noqa: E731
+    shapes = structs({"a": (3, n), "b": (n, 1)}, jnp.float64)
+    ntk = infinite.limit(f, shapes, jnp.asarray(x), prior=prior.lecun()).ntk(jnp.asarray(x))
+    norm = float((x**2).sum())
+    np.testing.assert_allclose(ntk, n * norm / 3 / 2 + norm / 2, rtol=1e-13)
+
+
+def test_gradients_are_those_of_the_recursion(float64):
+    """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences."""
+    x = np.random.default_rng(4).standard_normal((3, 2))
+
+    def total(sigma_w, sigma_b, x):
+        return infinite.mlp(2, "relu", sigma_w, sigma_b).ntk(x).sum()
+
+    ours = jax.grad(total, (0, 1, 2))(1.2, 0.5, jnp.asarray(x))
+    step = 1e-6
+    for i, direction in enumerate(([step, 0, 0], [0, step, 0])):
+        up, down = (total(1.2 + s * direction[0], 0.5 + s * direction[1], jnp.asarray(x)) for s in (1, -1))
+        assert abs(ours[i] - (up - down) / (2 * step)) < 1e-6 * abs(ours[i])
+    move = np.zeros_like(x)
+    move[1, 0] = step
+    difference = (total(1.2, 0.5, jnp.asarray(x + move)) - total(1.2, 0.5, jnp.asarray(x - move))) / (2 * step)
+    assert abs(ours[2][1, 0] - difference) < 1e-6 * abs(difference)
+
+
+@pytest.mark.parametrize("name", ["relu", "erf", "tanh"])
+def test_kernels_are_positive_semidefinite_and_finite(name, dtype):
+    """With repeated points, zeros and antipodes; to round-off of the largest eigenvalue."""
+    x = np.random.default_rng(5).standard_normal((12, 5))
+    x = jnp.asarray(np.concatenate([x, x[:4], -x[:3], np.zeros((2, 5))]), dtype)
+    for kernel in infinite.mlp(3, name, 1.3, 0.1).both(x):
+        matrix = np.asarray(kernel, np.float64)
+        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        assert np.isfinite(matrix).all()
+        assert values[0] >= -len(x) * 30 * float(np.finfo(dtype).eps) ** (1 if name == "tanh" else 0.5) * values[-1]
+
+
+def test_single_precision_is_double_precision_to_the_root_of_epsilon():
+    """The angle of nearly equal inputs is known to √eps; everything else is far better."""
+    x = np.random.default_rng(6).standard_normal((20, 5)).astype(np.float32)
+    single = infinite.mlp(5, "relu", 2**0.5, 0.1).both(jnp.asarray(x))
+    with jax.enable_x64(True):
+        double = infinite.mlp(5, "relu", 2**0.5, 0.1).both(jnp.asarray(x, jnp.float64))
+    for one, two in zip(single, double, strict=True):
+        assert np.abs(np.asarray(one) - np.asarray(two)).max() < 5e-6 * np.abs(np.asarray(two)).max()
+
+
+def test_blocks_and_devices_give_the_same_kernel(float64):
+    """Through the gram of every kernel function."""
+    x = jnp.asarray(np.random.default_rng(7).standard_normal((16, 3)))
+    kernel = infinite.mlp(2, "erf", 1.2, 0.1).ntk
+    whole = kernel(x)
+    assert_close(gram(kernel, x, block=5), whole, condition=10)
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    assert_close(gram(kernel, x, mesh=mesh), whole, condition=10)
+
+
+def test_rolled_and_written_out_loops_agree(float64):
+    """A scan over layers is the same network written out."""
+    net = NETWORKS["mlp by scan"]
+    x = jnp.asarray(np.random.default_rng(8).standard_normal((3, 3)))
+    shapes = structs(net.shapes(8, 1), jnp.float64)
+    rule = lambda path, shape: prior.ntk(1.3, 0.2)(path, shape[-2:])  # noqa: E731
+
+    def unrolled(p, x):
+        h = x @ p["w0"]
+        for i in range(4):
+            h = jax.nn.relu(h) @ p["w"][i]
+        return h @ p["o"]
+
+    one = infinite.limit(as_written(net.f), shapes, x, prior=rule).both(x)
+    two = infinite.limit(unrolled, shapes, x, prior=rule).both(x)
+    assert_close(one.nngp, two.nngp)
+    assert_close(one.ntk, two.ntk)
+
+
+def test_initializers_are_validated():
+    """A rule that does not describe the draws is refused, and names the parameter."""
+    shapes = {"a": {"kernel": (300, 200)}, "b": {"kernel": (200, 100)}}
+    params = draw(shapes, prior.lecun(), jax.random.key(0), jnp.float32)
+    prior.validate(prior.lecun(), params)
+    with pytest.raises(ValueError, match="a/kernel"):
+        prior.validate(prior.he(), params)
+
+
+BAD = {
+    "sort": (lambda p, x: jnp.sort(jax.nn.relu(x @ p["a"])) @ p["o"], "sort"),
+    "max over channels": (lambda p, x: jax.nn.softmax(x @ p["a"]) @ p["o"], "reduce_max"),
+    "a weight and its transpose": (lambda p, x: jnp.tanh(x @ p["a"] @ p["w"]) @ p["w"].T @ p["o"], "another role"),
+    "a power of the width": (lambda p, x: jax.nn.relu(x @ p["a"] * p["a"].shape[1] ** 0.5) @ p["o"], "twice the width"),
+    "a nonlinearity of a product": (lambda p, x: jnp.tanh((x @ p["a"]) * (x @ p["b"])) @ p["o"], "one Gaussian"),
+    "scores that keep fluctuating": (
+        lambda p, x: (x @ p["a"]) * jnp.exp((x @ p["a"] * (x @ p["b"])).sum(-1, keepdims=True) / 4.0) @ p["o"],
+        "keeps fluctuating",
+    ),
+    "normalized weights": (lambda p, x: x @ (p["a"] / jnp.sqrt((p["a"] ** 2).sum(0))[None]) @ p["o"], "limit"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_has_no_limit_is_refused_with_its_line(name):
+    """The operation, the reason and the place in this file."""
+    f, words = BAD[name]
+    shapes = structs({"a": (3, 16), "b": (3, 16), "w": (16, 16), "o": (16, 1)}, jnp.float32)
+    with pytest.raises(infinite.NoLimitError, match=words) as caught:
+        infinite.limit(f, shapes, jnp.ones((1, 3)), prior=prior.ntk())
+    assert "test_limit.py:" in str(caught.value)
+
+
+def test_max_pooling_is_refused():
+    """And average pooling offered."""
+
+    def f(p, x):
+        h = lax.conv_general_dilated(x, p["k"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.reduce_window(h, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").mean((1, 2)) @ p["o"]
+
+    shapes = structs({"k": (3, 3, 1, 8), "o": (8, 1)}, jnp.float32)
+    with pytest.raises(infinite.NoLimitError, match=r"reduce_window_max.*average pooling"):
+        infinite.limit(f, shapes, jnp.ones((1, 4, 4, 1)), prior=prior.ntk())
