@@ -95,9 +95,7 @@ def per_particle(scale: Float[Array, " N"], leaf: Float[Array, "N ..."]) -> Floa
     return scale.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
 
 
-def mean(
-    cloud: Cloud, feature: Callable[[PyTree[Array]], PyTree[Array]], *, block: int | None = None
-) -> PyTree[Array]:
+def mean(cloud: Cloud, feature: Callable[[PyTree[Array]], PyTree[Array]], *, block: int | None = None) -> PyTree[Array]:
     r"""The integral of a feature over the cloud: ∫φ dμ = Σ_i w_i φ(θ_i).
 
     Differentiable in particles and weights, forward and backward, to any order. Particles go through in blocks; the

@@ -31,9 +31,7 @@ class Anchor(NamedTuple):
 
 def exact(functional: Functional) -> Estimator:
     """The whole gradient at every step; what a flow makes of a plain functional."""
-    return Estimator(
-        lambda cloud: (), lambda cloud, memory, key, index: (gradients(functional, cloud)[0], memory)
-    )
+    return Estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(functional, cloud)[0], memory))
 
 
 def stochastic(functional: Functional, batch: int) -> Estimator:
@@ -50,9 +48,7 @@ def stochastic(functional: Functional, batch: int) -> Estimator:
     Cost: batch/n of the exact gradient's. Source: Mei, Montanari, Nguyen (2018), equation 4.
     """
     draw = _batches(functional, batch)
-    return Estimator(
-        lambda cloud: (), lambda cloud, memory, key, index: (gradients(draw(key), cloud)[0], memory)
-    )
+    return Estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(draw(key), cloud)[0], memory))
 
 
 def svrg(functional: Functional, batch: int, period: int) -> Estimator:

@@ -156,8 +156,9 @@ def baoab_turn(
 
         θ ← θ + (η/2) v;   v ← c v + √(λ (1 − c²)) ξ, c = e^(−γη);   θ ← θ + (η/2) v
 
-    >>> position, velocity = baoab_turn(0.0, 1.0, 0.0, step_size=0.2, friction=1.0, temperature=1.0)
-    >>> f"{position:.4f} {velocity:.4f}"
+    >>> still, moving = jnp.array([0.0]), jnp.array([1.0])
+    >>> position, velocity = baoab_turn(still, moving, still, step_size=0.2, friction=1.0, temperature=1.0)
+    >>> f"{position[0]:.4f} {velocity[0]:.4f}"
     '0.1819 0.8187'
     """
     drift = partial(jax.tree.map, lambda q, v: q + step_size / 2 * v)

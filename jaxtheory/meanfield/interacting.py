@@ -128,7 +128,9 @@ def stein(
     messages of N/D · (2d + 1) numbers around a ring. Source: Liu, Wang (2016), algorithm 1.
     """
     require(holds(lambda t: t >= 0, temperature), "temperature", temperature, "be >= 0", "use 0.0 for no repulsion")
-    require(holds(lambda s: s > 0, step_size), "step_size", step_size, "be > 0", "reverse the functional's sign instead")
+    require(
+        holds(lambda s: s > 0, step_size), "step_size", step_size, "be > 0", "reverse the functional's sign instead"
+    )
 
     def pull(at: Array, shown: tuple[Array, Array, Array]) -> Array:
         x, slope, weights = shown
