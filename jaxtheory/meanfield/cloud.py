@@ -33,8 +33,9 @@ class Cloud:
     `mesh` (one axis, "particles") says over which devices the leading axes are split; None is one device.
     """
 
-    particles: PyTree[Array]
-    weights: Float[Array, " N"]
+    # Transformations put specs and axis numbers in place of arrays, so the fields' types are not checked.
+    particles: Any
+    weights: Any
     mesh: Mesh | None = None
 
     @property
@@ -82,7 +83,8 @@ def _placed(cloud: Cloud, mesh: Mesh) -> Cloud:
     mend = "use a multiple of the number of devices, so that each has as many particles"
     require(fits, "particles", cloud.size, f"split over {len(devices)} devices", mend)
     line = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    return Cloud(*jax.device_put((cloud.particles, cloud.weights), NamedSharding(line, _SHARDED)), line)
+    particles, weights = jax.device_put((cloud.particles, cloud.weights), NamedSharding(line, _SHARDED))
+    return Cloud(particles, weights, line)
 
 
 def split(tree: PyTree[Array], mesh: Mesh | None) -> PyTree[Array]:
@@ -198,14 +200,16 @@ def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: Any
 
 
 def around(pairs: Callable[[Any, Any], Any], mesh: Mesh | None, mine: Any, shown: Any) -> Any:
-    """Sum of pairs(mine, block) over the blocks `shown` by all devices, handed on around a ring; inside `shard_map`."""
-    devices = 1 if mesh is None else mesh.size
-    onward = [(device, (device + 1) % devices) for device in range(devices)]
+    """Sum of pairs(mine, block) over the blocks `shown` by all devices, handed around a ring inside `shard_map`."""
+    first = pairs(mine, shown)
+    if mesh is None:
+        return first
+    onward = [(device, (device + 1) % mesh.size) for device in range(mesh.size)]
 
     def turn(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         total, visitor = carry
         visitor = lax.ppermute(visitor, AXIS, onward)
         return (jax.tree.map(jnp.add, total, pairs(mine, visitor)), visitor), None
 
-    (total, _), _ = lax.scan(turn, (pairs(mine, shown), shown), length=devices - 1)
+    (total, _), _ = lax.scan(turn, (first, shown), length=mesh.size - 1)
     return total

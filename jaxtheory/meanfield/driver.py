@@ -121,7 +121,8 @@ def _run(flow: Flow, observe: Any, records: int, state: State, every: Array) -> 
 def _step(flow: Flow, state: State) -> State:
     key = jax.random.fold_in(state.key, state.step)
     cloud, memory = flow.step(state.cloud, state.memory, key, state.step)
-    cloud = Cloud(*split((cloud.particles, cloud.weights), cloud.mesh), cloud.mesh)
+    particles, weights = split((cloud.particles, cloud.weights), cloud.mesh)
+    cloud = Cloud(particles, weights, cloud.mesh)
     step = state.step + 1
     broken = jnp.where(_lost(cloud) & (state.broken < 0), step, state.broken)
     return State(cloud, memory, state.key, step, broken)

@@ -17,7 +17,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtheory.checks import require
 from jaxtheory.meanfield.cloud import Cloud, mean
-from jaxtheory.meanfield.functionals import Functional
+from jaxtheory.meanfield.estimators import Estimator
+from jaxtheory.meanfield.flows import Flow, gradient_flow
+from jaxtheory.meanfield.functionals import Functional, gradients, neuron, squared_loss
+from jaxtheory.meanfield.functionals import risk as empirical_risk
 
 _ANGLES = 8192  # of the sphere coordinate; the table is made once
 _NODES = 64  # of the law of |x|
@@ -161,7 +164,31 @@ def initial_radii(count: int, dimension: int, scale: float, key: PRNGKeyArray, *
     return scale * jnp.sqrt(square / dimension)
 
 
-def least_risk(activation: Callable[[Array], Array], delta: float, *, points: int = 4000) -> float:
+def sgd(activation: Callable[[Array], Array], delta: float, *, step_size: float, batch: int = 1) -> Flow:
+    r"""Online SGD of the network, on `batch` fresh points of the mixture a step.
+
+        w_i ← w_i + 2ε (y − f(x)) ∇σ(⟨x, w_i⟩),   f = (1/N) Σ_i σ(⟨x, w_i⟩)
+
+    Args:
+        activation: σ. delta: Δ. step_size: ε > 0. batch: fresh points a step, ≥ 1.
+
+    Returns:
+        A flow of particles [N, d]; k steps are a time k ε of the radial flow.
+
+    Raises:
+        ValueError: Δ outside (0, 1). Cost: batch · N d a step. Source: Mei, Montanari, Nguyen (2018), equation 5.
+    """
+    _require_delta(delta)
+    unit = neuron(activation)
+
+    def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Any, Any]:
+        seen = mixture(key, batch, cloud.particles.shape[1], delta, dtype=cloud.particles.dtype)
+        return gradients(2.0 * empirical_risk(unit, squared_loss, seen.x, seen.y), cloud)[0], memory
+
+    return gradient_flow(Estimator(lambda cloud: (), gradient), step_size)
+
+
+def least_risk(activation: Callable[[Array], Array], delta: float, *, points: int = 2000) -> float:
     r"""The least risk over all laws of the radius, in the limit d → ∞: half the squared distance of (1, −1) to a hull.
 
         inf_ρ ½ [(1 − f₊)² + (1 + f₋)²],   f± = ∫q((1 ± Δ) r) ρ(dr),   q(t) = E σ(t G)
@@ -181,7 +208,7 @@ def least_risk(activation: Callable[[Array], Array], delta: float, *, points: in
     curve = _curve(activation, delta, points)
     target = np.array([1.0, -1.0])
     # The distance to a hull is the best over directions of the margin by which a half-plane leaves it out.
-    angles = np.linspace(0, 2 * np.pi, 20000, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
     directions = np.stack([np.cos(angles), np.sin(angles)])
     margins = target @ directions - _support(curve, directions)
     return float(max(margins.max(), 0.0) ** 2 / 2)
@@ -209,12 +236,16 @@ def _curve(activation: Callable[[Array], Array], delta: float, points: int) -> n
 def _gaussian_mean(activation: Callable[[Array], Array], scales: np.ndarray) -> np.ndarray:
     """E σ(tG), by equal-probability midpoints refined to 1e-5."""
     quantiles = jax.scipy.special.ndtri((jnp.arange(4096, dtype=float) + 0.5) / 4096)
-    mean_at = jax.jit(lambda t: activation(t * quantiles).mean())
-    return np.asarray(jax.lax.map(mean_at, jnp.asarray(scales, quantiles.dtype), batch_size=64), float)
+    return np.asarray(_means(activation, jnp.asarray(scales, quantiles.dtype), quantiles), float)
+
+
+@partial(jax.jit, static_argnums=0)
+def _means(activation: Callable[[Array], Array], scales: Array, quantiles: Array) -> Array:
+    return jax.lax.map(lambda t: activation(t * quantiles).mean(), scales, batch_size=64)
 
 
 def _support(curve: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    return np.concatenate([(curve @ part).max(0) for part in np.array_split(directions, 20, axis=1)])
+    return np.concatenate([(curve @ part).max(0) for part in np.array_split(directions, 10, axis=1)])
 
 
 def _require_delta(delta: float) -> None:
