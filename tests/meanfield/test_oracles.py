@@ -23,7 +23,7 @@ def final(flow, start, keys, steps):
 
 
 def test_langevin_has_the_linear_gaussian_law(key):
-    """Oracle A at N = 4 and a step of 1/3 of the stable one, each number within 3%: 4 standard errors of 40,000 runs."""
+    """Oracle A at N = 4 and a step of 1/3 of the stable one, within 3%: 4 standard errors of 40,000 runs."""
     ridge, temperature, particles, step = 0.3, 0.2, 4, 0.8
     F = meanfield.risk(meanfield.neuron("identity"), meanfield.squared_loss, X, Y) + meanfield.quadratic(ridge)
     flow = meanfield.langevin(F, temperature, step)
@@ -121,7 +121,7 @@ def test_langevin_fluctuates_about_the_gibbs_fixed_point(key):
     error = np.abs(particles * covariance - fixed.fluctuation).max() / np.diag(fixed.fluctuation).max()
     assert error < 0.05
     mean = 2 * fine.mean(0) - coarse.mean(0)
-    # Second order in the fluctuations, whose response is at most 1/(nλ) as |h| ≤ 1; 4 standard errors of 2 fine − coarse.
+    # Second order in the fluctuations, whose response is at most 1/(nλ) as |h| ≤ 1; 4 standard errors.
     bias = fixed.fluctuation.max() / particles / (3 * 0.3)
     assert np.abs(mean - fixed.outputs).max() < bias + 4 * np.sqrt(5 * covariance.max() / len(fine))
 

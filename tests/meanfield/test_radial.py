@@ -62,19 +62,20 @@ def test_the_least_risk_is_below_every_law_of_radii(float64):
 @pytest.mark.slow
 def test_sgd_follows_the_radial_flow(key):
     """d = 40, N = 800: online SGD from N(0, .64/d I) stays within .02 of the limit's risk at five times."""
-    dimension, delta, particles, step = 40, 0.8, 800, 1e-4
+    dimension, delta, particles = 40, 0.8, 800
     psi = radial.tabulate(radial.ramp, dimension, reach=40.0)
     F = radial.risk(psi, dimension, delta)
     flow = meanfield.gradient_flow(F, 0.01, method="heun")
-    radii = radial.initial_radii(20_000, dimension, 0.8, key)
+    radii = radial.initial_radii(500, dimension, 0.8)
     limit = meanfield.simulate(flow, radii, steps=1000, key=key, observe=F, record_every=200).records
-    sgd = radial.sgd(radial.ramp, delta, step_size=step)
+    # Noise of 200 points pushes radii out by about 2 ε/200 E[(y − f)² σ'² s²]/r = .01 a unit of time.
+    sgd = radial.sgd(radial.ramp, delta, step_size=2e-3, batch=200)
     start = 0.8 / np.sqrt(dimension) * jax.random.normal(key, (particles, dimension))
     test = radial.mixture(jax.random.fold_in(key, 7), 20_000, dimension, delta)
     unit = meanfield.neuron(radial.ramp)
     observe = lambda cloud: ((meanfield.predict(unit, cloud, test.x) - test.y) ** 2).mean()  # noqa: E731
-    run = meanfield.simulate(sgd, start, steps=100_000, key=key, observe=observe, record_every=20_000)
-    assert np.abs(np.asarray(run.records) - np.asarray(limit)).max() <= 0.02
+    run = meanfield.simulate(sgd, start, steps=5000, key=key, observe=observe, record_every=1000)
+    assert np.abs(np.asarray(run.records - limit)).max() <= 0.02
 
 
 def test_radial_says_what_is_wrong(unchecked):

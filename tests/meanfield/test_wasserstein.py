@@ -130,11 +130,10 @@ def test_an_unconverged_sinkhorn_cannot_pass(key):
 @pytest.mark.slow
 @pytest.mark.parametrize(("dimension", "seen"), [(1, -0.485), (2, -0.463), (3, -0.350), (5, -0.232)])
 def test_the_rate_of_matching_is_the_sheets(dimension, seen, key):
-    """Slopes of W₁ at 32 to 512 points, within 4 standard errors and .03 for the range of sizes; in d = 1, −1/2."""
+    """Slopes of W₁ at 32 to 256 points, within 4 standard errors and .03 for the range of sizes; in d = 1, −1/2."""
     rate = wasserstein.empirical_rate(dimension, (32, 64, 128, 256), key, repeats=24)
     slope = rate.slope
     assert abs(float(slope.slope) - seen) < 4 * float(slope.standard_error) + 0.03
-    assert float(slope.slope) < -1 / max(dimension, 2) + 0.1
 
 
 def test_the_rate_in_one_dimension(key):
