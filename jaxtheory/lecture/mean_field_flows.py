@@ -285,7 +285,7 @@ def _frame_of_planes(axes: tuple[Axes, ...], dataset: xr.Dataset, frame: int) ->
 def _frame_of_norms(ax: Axes, dataset: xr.Dataset, frame: int) -> list[Any]:
     ax.clear()
     top = float(dataset.norms.max())
-    ax.hist(dataset.norms.values[frame], bins=np.linspace(0, top, 60), density=True, color=figures.PALETTE[0])
+    ax.hist(dataset.norms.values[frame], bins=60, range=(0.0, top), density=True, color=figures.PALETTE[0])
     ax.set_ylim(0, 6)
     figures.label_axes(ax, "norm of a neuron's weights, $|w|$", "density", f"t = {float(dataset.time[frame]):.0f}")
     return []
