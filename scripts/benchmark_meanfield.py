@@ -3,9 +3,9 @@
     python scripts/benchmark_meanfield.py                       # N = 20,000 particles, 1,000 points, d = 100
     python scripts/benchmark_meanfield.py --particles 1000000   # the size that no N x n array fits
 
-The bound of a step is three products of N n d multiply-adds (outputs, outputs again, gradient), two tanh of each
-particle and point, and for Langevin d normal draws a particle, at this machine's measured rates. The plain gradient is `jax.grad` of the loss as it is written on a
-blackboard, which keeps the N x n activations: two products fewer flops to do, N n numbers more to hold.
+The bound of a step is three products of N n d multiply-adds (outputs, outputs again, gradient), two tanh for each
+particle and point, and for Langevin d normal draws a particle, at this machine's measured rates. The plain gradient is
+`jax.grad` of the loss as it is written on a blackboard: one product and one tanh fewer, and N n activations to hold.
 """
 
 import argparse
