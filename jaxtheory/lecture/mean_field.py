@@ -49,7 +49,7 @@ class Config:
     """(b) particles of the student that is too small"""
     teacher_steps: int = 6000
     """(b) steps of size 0.1; (d) takes half of them"""
-    teacher_seeds: int = 8
+    teacher_seeds: int = 12
     """(b) independent starts"""
     gap_seeds: int = 4
     """(c) independent clouds of 40,000 particles"""
@@ -65,7 +65,7 @@ class Config:
         """The configuration of a preset."""
         quick = cls()
         published = replace(quick, preset="paper", sgd_step=2e-4, sgd_batch=100, teacher_steps=40_000, many=400)
-        more = replace(published, teacher_seeds=20, gap_seeds=16, chaos_seeds=4000, matchings=200)
+        more = replace(published, teacher_seeds=40, gap_seeds=16, chaos_seeds=4000, matchings=200)
         return more if preset == "paper" else quick
 
 

@@ -18,7 +18,7 @@ from jaxtheory.lecture.claims import Claim, Claims
 from jaxtheory.meanfield import radial
 
 _TIMES = 10  # at which SGD is held against its limit
-_FRAMES = 60
+_FRAMES = 40
 _QUANTILES = 400  # radii of the limit
 _SCALE = 0.8  # of the first weights
 _TEST_POINTS = 10_000
@@ -98,6 +98,7 @@ def mmn_draw(risk: Axes, norms: Axes, dataset: xr.Dataset, claims: Claims) -> No
     figures.label_axes(risk, "time $t$ = steps × step size", "risk", "(a) two Gaussians: SGD and its limit")
     for color, k in zip(figures.PALETTE, (0, _TIMES // 2, _TIMES), strict=False):
         _law_and_histogram(norms, dataset.norms.values[k], claims.curves[f"radii {k}"], dataset.time.values[k], color)
+    norms.set_ylim(0, 5.5)  # the limit's spike at zero goes beyond
     figures.label_axes(norms, "norm of a neuron's weights, $|w|$", "density", "(a) the law of norms over time")
 
 
@@ -113,7 +114,7 @@ def _planted(key: PRNGKeyArray) -> tuple[Float[Array, "n 2"], Float[Array, " n"]
     """Points of the plane, the teacher's outputs, and its neurons (a, w) of norm one."""
     points, angles = jax.random.split(key)
     x = jax.random.normal(points, (_DATA, 2))
-    turn = 2 * jnp.pi * (jnp.arange(_TEACHERS) + 0.6 * jax.random.uniform(angles, (_TEACHERS,))) / _TEACHERS
+    turn = 2 * jnp.pi * (jnp.arange(_TEACHERS, dtype=float) + 0.6 * jax.random.uniform(angles, (_TEACHERS,))) / _TEACHERS
     signs = jnp.array([1.0, -1.0, 1.0, -1.0], x.dtype)
     teacher = jnp.stack([signs, jnp.cos(turn), jnp.sin(turn)], 1)
     # The student averages over particles, so the teacher does.
@@ -124,13 +125,13 @@ def teacher_claims(config: Any) -> Claims:
     """Many particles find the teacher, few are left behind."""
     claims = (
         Claim(
-            "teacher_many", f"planted teacher: final over initial risk, {config.many} particles, median seed",
+            "teacher_many", f"planted teacher: final over initial risk, {config.many} particles, worst seed",
             "Chizat, Bach (2018), Thm 3.3", 0.0, "theory: 0 as N, t → ∞; 1% for a finite time", tolerance=0.01,
             relation="<=",
         ),
         Claim(
-            "teacher_few", f"planted teacher: log₁₀ of final risk, {config.few} over {config.many} particles",
-            "Chizat, Bach (2018), Fig. 1", 0.0, "3 standard errors over seeds", standard_errors=3, relation=">=",
+            "teacher_few", f"planted teacher: final over initial risk, {config.few} particles, worst seed",
+            "Chizat, Bach (2018), Fig. 1", 0.1, "theory: a spurious minimum keeps a share of order one", relation=">=",
         ),
     )  # fmt: skip
     return Claims(claims, {})
@@ -153,8 +154,6 @@ def teacher_measure(config: Any) -> xr.Dataset:
 
     keys = jax.random.split(root, config.teacher_seeds)
     many, few = (jax.jit(jax.vmap(partial(one, count)))(keys) for count in (config.many, config.few))
-    final, less = np.asarray(many[0][:, -1]), np.asarray(few[0][:, -1])
-    ratio = np.log10(np.maximum(less, 1e-12)) - np.log10(np.maximum(final, 1e-12))
     return xr.Dataset(
         {
             "many_risk": (("seed", "frame"), np.asarray(many[0])),
@@ -163,9 +162,8 @@ def teacher_measure(config: Any) -> xr.Dataset:
             "few_path": (("frame", "little", "part"), np.asarray(few[1][0])),
             "teacher": (("hidden", "part"), np.asarray(teacher)),
             "frame_time": ("frame", 0.1 * every * np.arange(_FRAMES + 1)),
-            "teacher_many": float(np.median(final / np.asarray(many[0][:, 0]))),
-            "teacher_few": float(ratio.mean()),
-            "teacher_few_error": float(ratio.std(ddof=1) / np.sqrt(len(ratio))),
+            "teacher_many": float((many[0][:, -1] / many[0][:, 0]).max()),
+            "teacher_few": float((few[0][:, -1] / few[0][:, 0]).max()),
         }
     )
 
@@ -247,7 +245,7 @@ def lazy_draw(picture: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         label = f"α = {scale:g}: {'mean-field' if scale == 1 else 'lazy'}"
         picture.plot(*end[:, 1:].T, "o", color=color, markersize=3.5, label=label)
     figures.label_axes(picture, "$w_1$", "$w_2$", "(d) the same neurons, two scalings of the output")
-    picture.set(xlim=(-4, 8), ylim=(-4, 6))
+    picture.set(xlim=(-3.2, 5.2), ylim=(-3.6, 4.4))
     picture.legend(loc="lower right")
     scales, moved = dataset.scale.values, dataset.displacement.values
     inset.loglog(scales, moved[-1] * scales[-1] / scales, color="#555555", linewidth=1.2)
@@ -268,6 +266,9 @@ def animate(dataset: xr.Dataset, folder: Path) -> tuple[Path, Path]:
 
 def _movie(figure: Any, draw: Any, frames: range, path: Path) -> Path:
     FigureCanvasAgg(figure)
+    draw(frames[0])
+    figure.draw_without_rendering()  # lay out once, then keep the axes still: frames are quick and do not jump
+    figure.set_layout_engine("none")
     path.parent.mkdir(parents=True, exist_ok=True)
     rate = max(2, len(frames) // 5)
     animation.FuncAnimation(figure, draw, frames=frames).save(path, animation.PillowWriter(fps=rate), dpi=70)

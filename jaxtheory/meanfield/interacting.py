@@ -191,9 +191,15 @@ def consensus(
 
     Cost: N evaluations of V a step. Source: Pinnau, Totzeck, Tse, Martin (2017); Carrillo, Jin, Li, Zhu (2021).
     """
-    positive = drift > 0 and step_size > 0
+    positive = holds(lambda a, b: (a > 0) & (b > 0), drift, step_size)
     require(positive, "drift, step_size", (drift, step_size), "be > 0 to reach a consensus", "use drift=1.0")
-    require(noise >= 0 and sharpness >= 0, "noise, sharpness", (noise, sharpness), "be >= 0", "use 0.0 to switch off")
+    require(
+        holds(lambda a, b: (a >= 0) & (b >= 0), noise, sharpness),
+        "noise, sharpness",
+        (noise, sharpness),
+        "be >= 0",
+        "use 0.0 to switch off",
+    )
     kinds = ("isotropic", "anisotropic")
     require(diffusion in kinds, "diffusion", diffusion, f"be one of {kinds}", "use anisotropic in high dimension")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import holds, require
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, mean
 from jaxtheory.meanfield.functionals import Functional, first_variation
 from jaxtheory.meanfield.oracles import Moments
@@ -158,7 +158,13 @@ def duality_gap(
     Cost: a gradient of F on N + M particles, and that of `entropy`.
     Source: Nitanda, Wu, Suzuki (2022), proposition 1 and section 4.
     """
-    require(temperature > 0, "temperature", temperature, "be > 0 for a Gibbs law", "use the certificate at 0")
+    require(
+        holds(lambda t: t > 0, temperature),
+        "temperature",
+        temperature,
+        "be > 0 for a Gibbs law",
+        "use the certificate at 0",
+    )
     cloud = as_cloud(particles)
     variation = first_variation(functional)
     energy = jnp.vdot(cloud.weights, variation(cloud, cloud.particles), precision="highest")

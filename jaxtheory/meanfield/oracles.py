@@ -68,8 +68,8 @@ def linear_gaussian(
     >>> f"{law.mean[0]:.2f} {law.mean_covariance[0, 0]:.3f} {law.particle_covariance[0, 0]:.3f}"
     '0.50 0.010 0.190'
     """
-    require(ridge > 0, "ridge", ridge, "be > 0 for a stationary law", "regularize")
-    require(temperature >= 0, "temperature", temperature, "be >= 0", "it multiplies an entropy")
+    require(holds(lambda r: r > 0, ridge), "ridge", ridge, "be > 0 for a stationary law", "regularize")
+    require(holds(lambda t: t >= 0, temperature), "temperature", temperature, "be >= 0", "it multiplies an entropy")
     require(particles >= 1, "particles", particles, "be >= 1", "count the particles")
     hessian = jnp.matmul(x.T, x, precision="highest") / len(x) + ridge * jnp.eye(x.shape[1], dtype=x.dtype)
     values, vectors = jnp.linalg.eigh(hessian)
@@ -121,7 +121,7 @@ def gibbs_fixed_point(
     axes = grid if isinstance(grid, tuple) else (grid,)
     require(len(axes) in (1, 2), "grid", len(axes), "have one or two coordinates", "simulate in higher dimension")
     for name, value in (("ridge", ridge), ("temperature", temperature)):
-        require(value > 0, name, value, "be > 0 for a density", "the fixed point needs both")
+        require(holds(lambda v: v > 0, value), name, value, "be > 0 for a density", "the fixed point needs both")
     for axis in axes:
         even = holds(lambda a: abs(a[1:] - a[:-1] - (a[-1] - a[0]) / (len(a) - 1)).max() < 1e-4 * (a[1] - a[0]), axis)
         require(even and len(axis) > 2, "grid", axis, "be increasing and equally spaced", "use jnp.linspace")

@@ -16,7 +16,7 @@ import scipy.special
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtheory.checks import require
+from jaxtheory.checks import holds, require
 from jaxtheory.meanfield.cloud import Cloud, mean
 from jaxtheory.meanfield.estimators import Estimator
 from jaxtheory.meanfield.flows import Flow, gradient_flow
@@ -87,7 +87,7 @@ def tabulate(
     '0.5000'
     """
     require(dimension >= 2, "dimension", dimension, "be >= 2 for a sphere", "take d >= 2")
-    require(reach > 0, "reach", reach, "be > 0", "use the largest |w| |x| to be met")
+    require(holds(lambda r: r > 0, reach), "reach", reach, "be > 0", "use the largest |w| |x| to be met")
     angles = (np.arange(_ANGLES) + 0.5) * np.pi / _ANGLES
     mass = np.sin(angles) ** (dimension - 2)
     nodes, weights = jnp.asarray(np.cos(angles), dtype), jnp.asarray(mass / mass.sum(), dtype)
@@ -250,4 +250,10 @@ def _support(curve: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 def _require_delta(delta: float) -> None:
-    require(0 < delta < 1, "delta", delta, "be in (0, 1), so that the labels differ", "use delta=0.8")
+    require(
+        holds(lambda v: (v > 0) & (v < 1), delta),
+        "delta",
+        delta,
+        "be in (0, 1), so that the labels differ",
+        "use delta=0.8",
+    )
