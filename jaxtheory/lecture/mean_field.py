@@ -51,8 +51,12 @@ class Config:
     """(b) steps of size 0.1; (d) takes half of them"""
     teacher_seeds: int = 12
     """(b) independent starts"""
+    frames: int = 25
+    """(b) moments that are recorded and animated"""
+    gap_particles: int = 40_000
+    """(c) of a cloud whose free energy is measured"""
     gap_seeds: int = 4
-    """(c) independent clouds of 40,000 particles"""
+    """(c) independent clouds of them"""
     clouds: tuple[int, ...] = (50, 100, 200, 400)
     """(c) particles N at which the fluctuations are measured"""
     chaos_seeds: int = 400

@@ -18,7 +18,6 @@ from jaxtheory.lecture.claims import Claim, Claims
 from jaxtheory.meanfield import radial
 
 _TIMES = 10  # at which SGD is held against its limit
-_FRAMES = 40
 _QUANTILES = 400  # radii of the limit
 _SCALE = 0.8  # of the first weights
 _TEST_POINTS = 10_000
@@ -114,7 +113,9 @@ def _planted(key: PRNGKeyArray) -> tuple[Float[Array, "n 2"], Float[Array, " n"]
     """Points of the plane, the teacher's outputs, and its neurons (a, w) of norm one."""
     points, angles = jax.random.split(key)
     x = jax.random.normal(points, (_DATA, 2))
-    turn = 2 * jnp.pi * (jnp.arange(_TEACHERS, dtype=float) + 0.6 * jax.random.uniform(angles, (_TEACHERS,))) / _TEACHERS
+    turn = (
+        2 * jnp.pi * (jnp.arange(_TEACHERS, dtype=float) + 0.6 * jax.random.uniform(angles, (_TEACHERS,))) / _TEACHERS
+    )
     signs = jnp.array([1.0, -1.0, 1.0, -1.0], x.dtype)
     teacher = jnp.stack([signs, jnp.cos(turn), jnp.sin(turn)], 1)
     # The student averages over particles, so the teacher does.
@@ -143,12 +144,12 @@ def teacher_measure(config: Any) -> xr.Dataset:
     x, y, teacher = _planted(root)
     F = meanfield.risk(meanfield.two_layer("relu"), meanfield.squared_loss, x, y)
     flow = meanfield.gradient_flow(F, 0.1)
-    every = config.teacher_steps // _FRAMES
+    every = config.teacher_steps // config.frames
 
     def one(count: int, key: PRNGKeyArray) -> tuple[Array, Array]:
         start = jax.random.normal(key, (count, 3))
         observe = lambda cloud: (F(cloud), cloud.particles)  # noqa: E731
-        run = meanfield.simulate(flow, start, steps=every * _FRAMES, key=key, observe=observe, record_every=every)
+        run = meanfield.simulate(flow, start, steps=every * config.frames, key=key, observe=observe, record_every=every)
         risks, paths = run.records
         return jnp.concatenate([F(start)[None], risks]), jnp.concatenate([start[None], paths])
 
@@ -161,7 +162,7 @@ def teacher_measure(config: Any) -> xr.Dataset:
             "many_path": (("frame", "particle", "part"), np.asarray(many[1][0])),
             "few_path": (("frame", "little", "part"), np.asarray(few[1][0])),
             "teacher": (("hidden", "part"), np.asarray(teacher)),
-            "frame_time": ("frame", 0.1 * every * np.arange(_FRAMES + 1)),
+            "frame_time": ("frame", 0.1 * every * np.arange(config.frames + 1)),
             "teacher_many": float((many[0][:, -1] / many[0][:, 0]).max()),
             "teacher_few": float((few[0][:, -1] / few[0][:, 0]).max()),
         }
@@ -179,7 +180,7 @@ def teacher_draw(risk: Axes, plane: Axes, dataset: xr.Dataset, claims: Claims) -
             risk.plot(time, values.values[seed], color=color, linewidth=0.8, alpha=0.4)
         risk.plot(time, values.median("seed").values, color=color, label=f"$N = {size}$, median")
     figures.label_axes(risk, "time $t$", "risk", "(b) planted ReLU teacher", yscale="log")
-    draw_plane(plane, dataset, "many_path", _FRAMES)
+    draw_plane(plane, dataset, "many_path", dataset.sizes["frame"] - 1)
 
 
 def draw_plane(ax: Axes, dataset: xr.Dataset, path: str, frame: int) -> None:
@@ -259,7 +260,7 @@ def animate(dataset: xr.Dataset, folder: Path) -> tuple[Path, Path]:
     with figures.style():
         figure, axes = figures.canvas(1, 2, panel=(5.6, 5.6))
         neurons = partial(_frame_of_planes, axes, dataset)
-        plane = _movie(figure, neurons, range(0, _FRAMES + 1, 2), folder / "neurons.gif")
+        plane = _movie(figure, neurons, range(dataset.sizes["frame"]), folder / "neurons.gif")
         figure, (ax,) = figures.canvas()
         return plane, _movie(figure, partial(_frame_of_norms, ax, dataset), range(_TIMES + 1), folder / "norms.gif")
 

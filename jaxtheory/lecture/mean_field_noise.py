@@ -16,7 +16,6 @@ from jaxtheory.meanfield import oracles, wasserstein
 _RIDGE, _TEMPERATURE, _STEP = 0.5, 0.3, 0.05
 _DATA = ((1.2, 0.3), (-0.4, 1.0), (0.2, -1.1)), (0.8, -0.5, 0.3)
 _DESCENT = 20  # records of the free energy
-_CLOUDS = 40_000  # particles of the free energy
 _MATCHING = {1: -1 / 2, 2: -1 / 2, 3: -1 / 3, 5: -1 / 5}  # exponents by dimension
 _SIZES = (32, 64, 128, 256)
 
@@ -56,7 +55,7 @@ def langevin_claims(config: Any) -> Claims:
 def langevin_measure(config: Any) -> xr.Dataset:
     """The gap of the linear unit's free energy, and outputs of the tanh unit over seeds, for every N."""
     root = jax.random.fold_in(jax.random.key(config.seed), 3)
-    gaps, times = _descent(root, config.gap_seeds)
+    gaps, times = _descent(root, config.gap_particles, config.gap_seeds)
     bound = gaps[:, :1] * np.exp(-2 * _RIDGE * times)[None]
     ratio = gaps / bound
     worst = int(ratio.mean(0)[1:].argmax()) + 1
@@ -77,10 +76,10 @@ def langevin_measure(config: Any) -> xr.Dataset:
     return xr.Dataset(fields, {"gap_time": times, "cloud": list(config.clouds)})
 
 
-def _descent(key: PRNGKeyArray, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+def _descent(key: PRNGKeyArray, count: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """Free-energy gaps, exact for Gaussian laws, from the moments of clouds that start as Gaussians."""
     F, x, y = _problem(meanfield.neuron("identity"), 2)
-    law = oracles.linear_gaussian(x, y, ridge=_RIDGE, temperature=_TEMPERATURE, particles=_CLOUDS, step_size=_STEP / 10)
+    law = oracles.linear_gaussian(x, y, ridge=_RIDGE, temperature=_TEMPERATURE, particles=count, step_size=_STEP / 10)
 
     def free_energy(cloud: meanfield.Cloud) -> Array:
         spread = jnp.linalg.slogdet(meanfield.observables.moments(cloud).covariance)[1]
@@ -92,7 +91,7 @@ def _descent(key: PRNGKeyArray, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     flow = meanfield.langevin(F, _TEMPERATURE, _STEP / 10)
 
     def one(k: PRNGKeyArray) -> Array:
-        start = 2.0 + 0.3 * jax.random.normal(k, (_CLOUDS, 2))
+        start = 2.0 + 0.3 * jax.random.normal(k, (count, 2))
         run = meanfield.simulate(flow, start, steps=20 * _DESCENT, key=k, observe=free_energy, record_every=20)
         return jnp.concatenate([free_energy(meanfield.as_cloud(start))[None], run.records]) - lowest
 
@@ -175,7 +174,7 @@ def rate_measure(config: Any) -> xr.Dataset:
         d: wasserstein.empirical_rate(d, _SIZES, root, repeats=config.matchings * (20 if d == 1 else 1))
         for d in _MATCHING
     }
-    squares = wasserstein.empirical_rate(1, _SIZES, jax.random.fold_in(root, 1), p=2.0, repeats=4000)
+    squares = wasserstein.empirical_rate(1, _SIZES, jax.random.fold_in(root, 1), p=2.0, repeats=100 * config.matchings)
     scale = 3 * (_SIZES[0] + 1)
     distance, error = float(squares.distance[0]), float(squares.standard_error[0])
     fields: dict[str, Any] = {

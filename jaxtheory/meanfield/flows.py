@@ -118,7 +118,8 @@ def kinetic(drift: Functional | Estimator, temperature: Schedule, step_size: flo
         ValueError: λ < 0, η ≤ 0 or γ ≤ 0.
 
     On a quadratic energy the positions have their exact stationary variance at any stable step.
-    Velocities start at 0. Cost: one gradient and N d draws a step; three times the particles' memory.
+    Velocities start at 0, and a stochastic estimator's first batch is that of `jax.random.key(0)`.
+    Cost: one gradient and N d draws a step; three times the particles' memory.
     Source: Leimkuhler, Matthews (2013); mean-field: Chen, Lin, Ren, Wang (2024).
     """
     for name, value in (("step_size", step_size), ("friction", friction)):

@@ -246,7 +246,7 @@ def first_variation(functional: Functional) -> Callable[[Cloud | PyTree[Array], 
     Returns:
         A function of (particles or cloud, points [M, ...] of a particle's structure).
 
-    Cost: that of a gradient of F on N + M particles.
+    Cost: that of a gradient of F on N + M particles, whose blocks are not split over a mesh.
 
     >>> V = potential(lambda theta: theta @ theta)
     >>> first_variation(V)(jnp.zeros((3, 1)), jnp.array([[1.0], [2.0]]))
