@@ -64,8 +64,8 @@ def fisher_rao(functional: Functional, rate: float) -> Flow:
 def birth_death(functional: Functional, rate: float, *, base: Flow | None = None) -> Flow:
     r"""Birth and death of particles by the first variation, after a step of another flow that moves them.
 
-    Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average, V = δF/δμ: where V is low it is
-    copied, where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each count
+    Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average, V = δF/δμ: where V is low it
+    is copied, where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each count
     is its mean rounded up or down, without bias.
 
     Args:
