@@ -65,8 +65,8 @@ def birth_death(functional: Functional, rate: float, *, base: Flow | None = None
     r"""Birth and death of particles by the first variation, after a step of another flow that moves them.
 
     Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average, V = δF/δμ: where V is low it
-    is copied, where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each count
-    is its mean rounded up or down, without bias.
+    is copied, where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each
+    count is its mean rounded up or down, without bias.
 
     Args:
         functional: F, whose variation decides; an entropy is not part of it.
