@@ -73,9 +73,10 @@ def simulate(
         ValueError: both or neither of particles and state, steps that are not a multiple of record_every, particles
             of the wrong shape, or of a number that the devices do not divide.
 
-    Cost: one compilation for each flow, observer and number of records, whatever the number of steps. Memory beside the
-    records, in copies of the particles, whatever the data: 3 for a gradient flow of a `risk`, 8 for Langevin and 11 for
-    kinetic Langevin on a CPU, where the draws of a step take 5. A blow-up costs no communication to notice: each particle keeps its own step.
+    Cost: one compilation for each flow, observer and number of records, whatever the number of steps. Peak memory
+    beside the records, in copies of the particles, input and output among them and whatever the data: 4 for a gradient
+    flow of a `risk`, 9 for Langevin and 11 for kinetic Langevin, as compiled for a CPU, where a step's draws take 5.
+    A blow-up costs no communication to notice: each particle keeps its own step.
 
     >>> from jaxtheory import meanfield
     >>> flow = meanfield.gradient_flow(meanfield.quadratic(1.0), 0.5)
