@@ -28,6 +28,7 @@ def test_every_claim_is_measured_and_the_certain_ones_hold(outcome):
     assert verdicts["uniform_w2"].holds
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_with_the_same_numbers(outcome):
     """A study that is missing is measured again, with the same draws; particles move in two animations."""
     folder = outcome.dataset.parent

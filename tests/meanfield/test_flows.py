@@ -28,6 +28,7 @@ def test_integrators_have_their_order(method, order, float64):
     assert 0.9 * 2**order < errors[0] / errors[1] < 1.1 * 2**order
 
 
+@pytest.mark.slow
 def test_annealing_follows_its_schedule(key):
     """Independent particles in a well: v' = (1 − η)² v + 2 η λ_k exactly, within 4 standard errors of 20,000."""
     flow = meanfield.langevin(meanfield.quadratic(1.0), lambda k: 1.0 / (1.0 + k.astype(jnp.float32)), 0.2)
@@ -151,6 +152,7 @@ def test_consensus_contracts_at_its_rate(key):
     assert abs(spread(end).mean() - factor * spread(start).mean()) < 4 * spread(end).std() / np.sqrt(count) + 1e-3
 
 
+@pytest.mark.slow
 def test_consensus_finds_a_minimum_that_gradients_do_not(key):
     """Rastrigin in 4 dimensions: anisotropic noise and a sharp weight settle at the global minimum 1."""
 

@@ -38,6 +38,7 @@ def test_the_duality_gap_of_a_gaussian_is_its_divergence(key):
     assert abs(float(law.value) - exact) < 4 * (1.5 * float(law.standard_error) + energy)
 
 
+@pytest.mark.slow
 def test_the_duality_gap_closes_at_the_fixed_point(key):
     """Particles drawn from oracle B's density: gap 0 within its errors; particles elsewhere: far above."""
     x, y, unit = jnp.array([[1.2], [-0.4], [0.2]]), jnp.array([0.8, -0.5, 0.3]), meanfield.neuron("tanh")

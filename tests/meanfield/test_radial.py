@@ -30,6 +30,7 @@ def test_psi_and_its_slope_are_integrals_over_the_sphere(float64):
     )
 
 
+@pytest.mark.slow
 def test_the_radial_risk_is_the_networks(key):
     """1,000 directions uniform on the sphere at the same radii: the risk on fresh points, within 4 standard errors."""
     dimension, delta, particles = 40, 0.6, 20_000
