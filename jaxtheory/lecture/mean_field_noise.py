@@ -1,0 +1,207 @@
+"""Mean-field Langevin against its free energy, its fixed point and its fluctuations; rates of empirical measures."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
+
+from jaxtheory import figures, meanfield
+from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.meanfield import oracles, wasserstein
+
+_RIDGE, _TEMPERATURE, _STEP = 0.5, 0.3, 0.05
+_DATA = ((1.2, 0.3), (-0.4, 1.0), (0.2, -1.1)), (0.8, -0.5, 0.3)
+_DESCENT = 20  # records of the free energy
+_MATCHING = {1: -1 / 2, 2: -1 / 2, 3: -1 / 3, 5: -1 / 5}  # exponents by dimension
+_SIZES = (32, 64, 128, 256)
+
+
+def _problem(unit: meanfield.functionals.Unit, columns: int) -> tuple[meanfield.Functional, Array, Array]:
+    x, y = jnp.asarray(_DATA[0])[:, :columns], jnp.asarray(_DATA[1])
+    F = meanfield.risk(unit, meanfield.squared_loss, x, y) + meanfield.quadratic(_RIDGE)
+    return F, x, y
+
+
+def langevin_claims(config: Any) -> Claims:
+    """The rate 2αλ of a Gaussian problem, and oracle B's fluctuations at every N and time."""
+    with jax.enable_x64(True):
+        axis = jnp.linspace(-8.0, 8.0, 401)
+        _, x, y = _problem(meanfield.neuron("tanh"), 1)
+        x, y = x.astype(float), y.astype(float)
+        fixed = oracles.gibbs_fixed_point(
+            meanfield.neuron("tanh"), x, y, ridge=_RIDGE, temperature=_TEMPERATURE, grid=axis
+        )
+        level = float(jnp.trace(fixed.fluctuation)) / len(y)
+        curves = {"outputs": fixed.outputs.tolist(), "nodes": axis.tolist(), "density": fixed.density.tolist()}
+    step = "theory: the step's bias, of order ηλ'/2 + η, and the next order in 1/N"
+    chaos = tuple(
+        Claim(
+            f"chaos_{n}", f"Langevin: N · E|f_N − f*|² at N = {n}, all late times", "Suzuki, Wu, Nitanda (2023), Thm 1",
+            level, step, tolerance=0.06 * level, standard_errors=3,
+        )
+        for n in config.clouds
+    )  # fmt: skip
+    rate = Claim(
+        "gap_over_bound", "Langevin: largest free-energy gap over its bound e^(−2αλt) gap₀",
+        "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, "3 standard errors over seeds", standard_errors=3, relation="<=",
+    )  # fmt: skip
+    return Claims((rate, *chaos), curves | {"level": [level]})
+
+
+def langevin_measure(config: Any) -> xr.Dataset:
+    """The gap of the linear unit's free energy, and outputs of the tanh unit over seeds, for every N."""
+    root = jax.random.fold_in(jax.random.key(config.seed), 3)
+    gaps, times = _descent(root, config.gap_particles, config.gap_seeds)
+    bound = gaps[:, :1] * np.exp(-2 * _RIDGE * times)[None]
+    ratio = gaps / bound
+    worst = int(ratio.mean(0)[1:].argmax()) + 1
+    parts = [_chaos(config, jax.random.fold_in(root, n), n) for n in config.clouds]
+    scaled = np.stack([part[0] for part in parts])
+    fields: dict[str, Any] = {
+        "gap": (("gap_seed", "gap_time"), gaps),
+        "bound": ("gap_time", bound.mean(0)),
+        "gap_over_bound": float(ratio[:, worst].mean()),
+        "gap_over_bound_error": float(ratio[:, worst].std(ddof=1) / np.sqrt(len(ratio))),
+        "scaled_error": (("cloud", "chaos_seed", "late"), scaled),
+        "stationary": ("sample", parts[-1][1]),
+    }
+    for n, values in zip(config.clouds, scaled, strict=True):
+        means = values.mean(1)  # times of one run are not independent
+        fields |= {f"chaos_{n}": float(means.mean())}
+        fields |= {f"chaos_{n}_error": float(means.std(ddof=1) / np.sqrt(len(means)))}
+    return xr.Dataset(fields, {"gap_time": times, "cloud": list(config.clouds)})
+
+
+def _descent(key: PRNGKeyArray, count: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Free-energy gaps, exact for Gaussian laws, from the moments of clouds that start as Gaussians."""
+    F, x, y = _problem(meanfield.neuron("identity"), 2)
+    law = oracles.linear_gaussian(x, y, ridge=_RIDGE, temperature=_TEMPERATURE, particles=count, step_size=_STEP / 10)
+
+    def free_energy(cloud: meanfield.Cloud) -> Array:
+        spread = jnp.linalg.slogdet(meanfield.observables.moments(cloud).covariance)[1]
+        return F(cloud) - _TEMPERATURE * spread / 2
+
+    best = ((x @ law.mean - y) ** 2).mean() / 2 + _RIDGE / 2 * law.mean @ law.mean
+    # Of N(m*, λ/λ' I) in the plane: energy λ, and the log-determinant 2 log(λ/λ').
+    lowest = best + _TEMPERATURE - _TEMPERATURE * float(np.log(_TEMPERATURE / _RIDGE))
+    flow = meanfield.langevin(F, _TEMPERATURE, _STEP / 10)
+
+    def one(k: PRNGKeyArray) -> Array:
+        start = 2.0 + 0.3 * jax.random.normal(k, (count, 2))
+        run = meanfield.simulate(flow, start, steps=20 * _DESCENT, key=k, observe=free_energy, record_every=20)
+        return jnp.concatenate([free_energy(meanfield.as_cloud(start))[None], run.records]) - lowest
+
+    gaps = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(key, seeds))
+    return np.asarray(gaps), _STEP / 10 * 20 * np.arange(_DESCENT + 1)
+
+
+def _chaos(config: Any, key: PRNGKeyArray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """N |f_N − f*|²/n by seed and late time, and particles of the last clouds."""
+    unit = meanfield.neuron("tanh")
+    F, x, _ = _problem(unit, 1)
+    limit = jnp.asarray(langevin_claims(config).curves["outputs"], x.dtype)
+    flow = meanfield.langevin(F, _TEMPERATURE, _STEP)
+    every = round(4 / _STEP)
+
+    def one(k: PRNGKeyArray) -> tuple[Array, Array]:
+        observe = lambda cloud: ((meanfield.predict(unit, cloud, x) - limit) ** 2).mean() * count  # noqa: E731
+        run = meanfield.simulate(
+            flow, jnp.zeros((count, 1)), steps=8 * every, key=k, observe=observe, record_every=every
+        )
+        return run.records[2:], run.state.cloud.particles[:50, 0]  # eight time units in: e^(−8) of the start
+
+    late, particles = jax.jit(jax.vmap(one))(jax.random.split(key, config.chaos_seeds))
+    return np.asarray(late), np.asarray(particles).ravel()
+
+
+def langevin_draw(descent: Axes, chaos: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """The gap under its bound, and the scaled error that does not depend on N."""
+    time = dataset.gap_time.values
+    figures.theory_line(descent, time, dataset.bound.values, label="bound $e^{-2\\alpha\\lambda t}$")
+    error = dataset.gap.std("gap_seed", ddof=1).values / np.sqrt(dataset.sizes["gap_seed"])
+    figures.points(descent, time, dataset.gap.mean("gap_seed").values, error, label="Langevin particles")
+    figures.label_axes(descent, "time $t$", "free-energy gap", "(c) the gap stays below its bound", yscale="log")
+    clouds = dataset.cloud.values
+    figures.theory_line(chaos, clouds, np.full(len(clouds), claims.curves["level"][0]), label="linear response")
+    values = dataset.scaled_error.mean("chaos_seed")
+    for color, late in zip(figures.PALETTE[1:], (0, -1), strict=False):
+        spread = dataset.scaled_error.std("chaos_seed", ddof=1).values / np.sqrt(dataset.sizes["chaos_seed"])
+        label = "early" if late == 0 else "late"
+        figures.points(chaos, clouds, values.values[:, late], spread[:, late], color=color, label=f"{label} time")
+    chaos.set_ylim(0, 2 * claims.curves["level"][0])
+    title = "(c) chaos propagates uniformly in time"
+    figures.label_axes(chaos, "particles $N$", "$N \\cdot E|f_N - f^*|^2$", title, xscale="log")
+    _name_ticks(chaos, clouds)
+
+
+def gibbs_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """The stationary law of one particle against the fixed point's density."""
+    ax.hist(dataset.stationary.values, bins=80, density=True, color=figures.PALETTE[5], alpha=0.6, label="particles")
+    figures.theory_line(ax, claims.curves["nodes"], claims.curves["density"], label="Gibbs fixed point")
+    ax.set_xlim(-4, 4)
+    figures.label_axes(ax, "particle θ", "density", "(c) stationary law of one neuron")
+
+
+def rate_claims(config: Any) -> Claims:
+    """Exponents of W₁ between two samples, and the exact second moment on the line."""
+    # Over these sizes: the logarithm of d = 2 bends the line.
+    log_law = np.polyfit(np.log(_SIZES), np.log(np.log(_SIZES) / np.asarray(_SIZES)) / 2, 1)[0]
+    slopes = tuple(
+        Claim(
+            f"rate_{d}", f"exponent of E W₁ between two samples of n points, d = {d}",
+            "Fournier, Guillin (2015), Thm 1" if d != 2 else "Ajtai, Komlós, Tusnády (1984): √(log n / n)",
+            slope if d != 2 else float(log_law),
+            "theory: corrections of the boundary, of relative order n^(−1/d)" if d > 1 else "theory: order 1/n",
+            tolerance=0.04 if d > 1 else 0.01, standard_errors=3,
+        )
+        for d, slope in _MATCHING.items()
+    )  # fmt: skip
+    exact = Claim(
+        "uniform_w2", "3(n + 1) E W₂² between two samples of n = 32 uniforms", "Bobkov, Ledoux (2019), Thm 4.7", 1.0,
+        "3 standard errors", standard_errors=3,
+    )  # fmt: skip
+    return Claims((*slopes, exact), {})
+
+
+def rate_measure(config: Any) -> xr.Dataset:
+    """Mean matching distances at each size and dimension, and their slopes."""
+    root = jax.random.fold_in(jax.random.key(config.seed), 4)
+    rates = {
+        d: wasserstein.empirical_rate(d, _SIZES, root, repeats=config.matchings * (20 if d == 1 else 1))
+        for d in _MATCHING
+    }
+    squares = wasserstein.empirical_rate(1, _SIZES, jax.random.fold_in(root, 1), p=2.0, repeats=100 * config.matchings)
+    scale = 3 * (_SIZES[0] + 1)
+    distance, error = float(squares.distance[0]), float(squares.standard_error[0])
+    fields: dict[str, Any] = {
+        "matching": (("dimension", "size"), np.stack([np.asarray(rate.distance) for rate in rates.values()])),
+        "matching_error": (("dimension", "size"), np.stack([np.asarray(r.standard_error) for r in rates.values()])),
+        "uniform_w2": scale * distance**2,
+        "uniform_w2_error": scale * 2 * distance * error,
+    }
+    for d, rate in rates.items():
+        fields |= {f"rate_{d}": float(rate.slope.slope), f"rate_{d}_error": float(rate.slope.standard_error)}
+    return xr.Dataset(fields, {"dimension": list(_MATCHING), "size": list(_SIZES)})
+
+
+def rate_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Measured distances, and lines of the theoretical exponents through their middle."""
+    sizes = dataset["size"].values
+    for color, (d, slope) in zip(figures.PALETTE, _MATCHING.items(), strict=False):
+        values = dataset.matching.sel(dimension=d).values
+        through = np.exp(np.log(values).mean()) * (sizes / np.exp(np.log(sizes).mean())) ** slope
+        figures.theory_line(ax, sizes, through, color=color, label=f"$d = {d}$: $n^{{{slope:.2g}}}$")
+        figures.points(ax, sizes, values, dataset.matching_error.sel(dimension=d).values, color=color)
+    title = "(e) two samples: the curse of dimension"
+    figures.label_axes(ax, "points $n$", "$E\\,W_1$", title, xscale="log", yscale="log")
+    _name_ticks(ax, sizes)
+
+
+def _name_ticks(ax: Axes, values: np.ndarray) -> None:
+    """The measured values, and no others, on a logarithmic axis that spans less than two decades."""
+    ax.set_xticks(values.tolist(), [str(value) for value in values])
+    ax.minorticks_off()

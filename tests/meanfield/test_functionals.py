@@ -1,0 +1,161 @@
+"""Functionals against their formulas written out in numpy, in every precision, block size and weighting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from jaxtheory import kernels, meanfield
+from jaxtheory.meanfield import Functional
+
+
+def problem(key, dtype, particles=12, samples=7, dimension=3):
+    draws = jax.random.split(key, 4)
+    x = jax.random.normal(draws[0], (samples, dimension), dtype)
+    y = jax.random.normal(draws[1], (samples,), dtype)
+    theta = jax.random.normal(draws[2], (particles, dimension), dtype)
+    return x, y, theta, jax.random.uniform(draws[3], (particles,), dtype, 0.1, 1.0)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("block", [None, 5])
+def test_risk_and_its_derivatives_are_the_formulas(key, dtype, block):
+    """Weighted particles: R, δR/δμ = (1/n) Σ (f − y) h, and its gradient in θ; no factor of N is lost."""
+    x, y, theta, weights = problem(key, dtype)
+    cloud = meanfield.as_cloud(theta, weights)
+    risk = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y, block=block)
+    h = np.tanh(np.asarray(x) @ np.asarray(theta).T)
+    error = h @ np.asarray(weights) - np.asarray(y)
+    assert_close(risk(cloud), (error**2).mean() / 2)
+    assert_close(meanfield.first_variation(risk)(cloud, theta), error @ h / len(y))
+    slope = ((error[:, None] * (1 - h**2)).T @ np.asarray(x)) / len(y)
+    assert_close(meanfield.wasserstein_gradient(risk)(cloud), slope)
+
+
+def test_a_cloud_with_every_particle_twice_moves_as_the_cloud(key, float64):
+    """F is a function of the measure: copies change neither its value nor any particle's velocity."""
+    x, y, theta, _ = problem(key, float64)
+    kernel = kernels.gaussian(1.5)
+    total = meanfield.risk(meanfield.neuron("relu"), meanfield.logistic_loss, x, jnp.sign(y), block=4)
+    total = total + 0.3 * meanfield.mmd(kernel, x) + meanfield.interaction(kernel, block=5) * 2.0
+    twice = jnp.concatenate([theta, theta])
+    assert_close(total(twice), total(theta))
+    gradient = meanfield.wasserstein_gradient(total)
+    assert_close(gradient(twice)[: len(theta)], gradient(theta))
+
+
+def test_several_outputs_and_particles_of_several_parts(key, float64):
+    """A unit with a vector output whose particle is a pytree: against the network's own gradient times N."""
+    x, _, w, _ = problem(key, float64)
+    a = jax.random.normal(key, (len(w), 2))
+    y = jnp.zeros((len(x), 2))
+    risk = meanfield.risk(lambda p, theta: theta["a"] * jnp.tanh(p @ theta["w"]), meanfield.squared_loss, x, y, block=5)
+
+    def loss(theta):
+        outputs = jnp.tanh(x @ theta["w"].T) @ theta["a"] / len(w)
+        return (outputs**2).sum() / 2 / len(x)
+
+    theta = {"a": a, "w": w}
+    expected = jax.tree.map(lambda g: g * len(w), jax.grad(loss)(theta))
+    jax.tree.map(assert_close, meanfield.wasserstein_gradient(risk)(theta), expected)
+
+
+def test_interaction_and_mmd_are_double_sums(key, float64):
+    x, _, theta, weights = problem(key, float64)
+    cloud = meanfield.as_cloud(theta, weights)
+
+    def gram(a, b):
+        return np.exp(-((np.asarray(a)[:, None] - np.asarray(b)[None]) ** 2).sum(-1) / 2)
+
+    def tilted(a, b):
+        return kernels.gaussian(1.0)(a, b) * jnp.exp(a[:, :1] - b[None, :, 0] / 2)
+
+    w, uniform = np.asarray(weights), np.full(len(x), 1 / len(x))
+    expected = w @ gram(theta, theta) @ w - 2 * w @ gram(theta, x) @ uniform + uniform @ gram(x, x) @ uniform
+    assert_close(meanfield.mmd(kernels.gaussian(1.0), x, block=5)(cloud), expected)
+    # A kernel that is not symmetric counts by its symmetric part.
+    skew = gram(theta, theta) * np.exp(np.asarray(theta)[:, :1] - np.asarray(theta)[None, :, 0] / 2)
+    energy = meanfield.interaction(tilted, block=5)
+    assert_close(energy(cloud), w @ skew @ w / 2)
+    assert_close(meanfield.first_variation(energy)(cloud, theta), (skew + skew.T) @ w / 2)
+
+
+def test_any_function_of_a_cloud_is_a_functional(key, float64):
+    """F = variance of a coordinate: δF/δμ(θ) = (θ − m)² up to the constant, and gradient 2(θ − m)."""
+    theta = jax.random.normal(key, (9, 1))
+
+    def variance(cloud):
+        square, first = meanfield.mean(cloud, lambda t: (t[0] ** 2, t[0]), block=4)
+        return square - first**2
+
+    gradient = meanfield.wasserstein_gradient(Functional(variance))(theta)
+    assert_close(gradient, 2 * (theta - theta.mean()))
+
+
+@pytest.mark.slow
+def test_derivatives_go_to_second_order_through_blocks(key, float64):
+    x, y, theta, _ = problem(key, float64, particles=4)
+    small, whole = (
+        meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y, block=block) for block in (3, None)
+    )
+    assert_close(jax.hessian(small)(theta), jax.hessian(whole)(theta))
+
+
+def test_a_subset_of_the_data_is_the_risk_there(key, float64):
+    x, y, theta, _ = problem(key, float64)
+    F = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y) * 2.0 + meanfield.quadratic(0.1)
+    indices = jnp.array([4, 1, 1])
+    part = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x[indices], y[indices])
+    assert F.samples == 7
+    assert_close(F.subset(indices)(theta), 2 * part(theta) + 0.05 * (theta**2).sum() / len(theta))
+
+
+def test_a_million_particles_fit(key):
+    """Compiled, not run, at d = 100: less memory than one N × n array, and twice the data adds next to nothing."""
+    particles = jax.ShapeDtypeStruct((1_000_000, 100), jnp.float32)
+
+    def temporaries(samples):
+        x, y = jnp.ones((samples, 100)), jnp.ones(samples)
+        F = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y)
+        flow = meanfield.langevin(F, 0.1, 0.1)
+        run = jax.jit(lambda start: meanfield.simulate(flow, start, steps=10, key=key))
+        return run.lower(particles).compile().memory_analysis().temp_size_in_bytes
+
+    cloud = 4 * 1_000_000 * 100
+    once, twice = temporaries(1000), temporaries(2000)
+    assert once < 4 * 1_000_000 * 1000
+    assert twice - once < 0.05 * cloud
+
+
+@pytest.mark.parametrize(
+    ("particles", "weights", "message"),
+    [
+        (jnp.zeros((3, 2), jnp.int32), None, "particles must be floating"),
+        ((jnp.zeros((3, 2)), jnp.zeros(4)), None, "particles must be arrays"),
+        (jnp.zeros((3, 2)), -jnp.ones(3), "weights must be 3 numbers >= 0"),
+        (jnp.zeros((3, 2)), jnp.ones(4), "weights must be 3 numbers >= 0"),
+    ],
+)
+def test_a_cloud_says_what_is_wrong(unchecked, particles, weights, message):
+    with pytest.raises(ValueError, match=message):
+        meanfield.as_cloud(particles, weights)
+
+
+def test_functionals_say_what_is_wrong(unchecked):
+    unit, x, y = meanfield.neuron("tanh"), jnp.zeros((4, 3)), jnp.zeros(4)
+    risk = meanfield.risk(unit, meanfield.squared_loss, x, y)
+    with pytest.raises(ValueError, match=r"particles must fit the unit at points of shape \(3,\)"):
+        risk(jnp.zeros((5, 2)))
+    with pytest.raises(ValueError, match="y must hold one target for each of 4 points"):
+        meanfield.risk(unit, meanfield.squared_loss, x, y[:2])
+    with pytest.raises(ValueError, match="y must have the shape of the unit's outputs"):
+        meanfield.risk(unit, meanfield.squared_loss, x, y[:, None])(jnp.zeros((5, 3)))
+    with pytest.raises(ValueError, match="block must be >= 1"):
+        meanfield.risk(unit, meanfield.squared_loss, x, y, block=0)(jnp.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"ridge must be >= 0 .* got ridge=-1"):
+        meanfield.quadratic(-1.0)
+    with pytest.raises(ValueError, match="other must average over 4 samples"):
+        risk + meanfield.risk(unit, meanfield.squared_loss, x[:2], y[:2])
+    with pytest.raises(ValueError, match="must be one array"):
+        meanfield.interaction(kernels.gaussian(1.0))({"a": jnp.zeros((3, 2)), "b": jnp.zeros((3, 2))})
