@@ -81,7 +81,8 @@ def _knots(ax: Axes, terms: int = 60) -> None:
 
 def _networks(ax: Axes, dataset: xr.Dataset) -> None:
     size, error = dataset.terms.values, dataset.spline_error.values
-    figures.theory_line(ax, size, error[0] * size[0] / size, label="$N^{-s}$, $s = 1$", color=_BLUE)
+    middle = np.exp(np.log(error * size).mean())
+    figures.theory_line(ax, size, middle / size, label="$N^{-s}$, $s = 1$", color=_BLUE)
     figures.points(ax, size, error, label="ReLU network of $N$ splines", color=_RED)
     lines = [
         f"$d={d}$: {atoms:,}" for d, atoms in zip(dataset.dimension.values[:4], dataset.dictionary.values, strict=False)
@@ -100,6 +101,8 @@ def _risks(ax: Axes, dataset: xr.Dataset, claims: Claims, name: str, title: str)
     start = dataset[f"{name}_sure"].mean("seed").values[0]
     figures.theory_line(ax, n, start * (n / n[0]) ** (-2 / 3), label="$n^{-2/3}$", color=_RED, linestyle="--")
     figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
+    ax.set_ylim(top=4 * start)  # room for the legend
+    ax.legend(loc="upper right")
 
 
 def _error(risk: np.ndarray) -> np.ndarray:
@@ -114,6 +117,8 @@ def _one_signal(ax: Axes, dataset: xr.Dataset) -> None:
         figures.points(ax, n, risk.mean(0), _error(risk), label=label, color=color, marker=marker)
     title = "HeaviSine, noise 1: five estimators"
     figures.label_axes(ax, "samples $n$", "mean squared error", title, xscale="log", yscale="log")
+    ax.set_ylim(bottom=0.015)
+    ax.legend(loc="lower left")
 
 
 def _table(ax: Axes, dataset: xr.Dataset) -> None:
