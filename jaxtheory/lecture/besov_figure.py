@@ -44,9 +44,9 @@ def _signals(ax: Axes) -> None:
         height = (values - values.min()) / np.ptp(values)
         ax.plot(t, 3.6 - 1.2 * i + height, color=figures.PALETTE[i], linewidth=1.4)
         ax.text(1.01, 4.0 - 1.2 * i, signal.__name__, fontsize=11, color=figures.PALETTE[i])
-    ax.set_yticks([])
-    ax.set_xlim(0, 1.22)
+    ax.set_xlim(0, 1.25)
     figures.label_axes(ax, "$t$", "", "four classic signals")
+    ax.set_yticks([])
 
 
 def _survivors(ax: Axes, octave: int = 11) -> None:
@@ -62,7 +62,7 @@ def _survivors(ax: Axes, octave: int = 11) -> None:
         ax.scatter(place[size > 0], np.full((size > 0).sum(), j), 20 + 60 * size[size > 0], color=_RED, zorder=3)
     ax.plot(t, 0.5 + 0.12 * (np.asarray(signals.heavisine(t)) - 4), color=_BLUE, linewidth=1.6)
     total = sum(int((d != 0).sum()) for d in kept.details)
-    figures.label_axes(ax, "$t$", "level $j$", f"HeaviSine with noise: {total} of {n} coefficients survive")
+    figures.label_axes(ax, "$t$", "level $j$", f"noisy HeaviSine: {total} of {n} survive")
 
 
 def _knots(ax: Axes, terms: int = 60) -> None:
@@ -75,13 +75,14 @@ def _knots(ax: Axes, terms: int = 60) -> None:
         knots = np.mod((first + np.arange(5)) / one, 1.0)
         ax.plot(knots, np.full(5, np.log2(one)), "|", color=_RED, markersize=7, markeredgewidth=1.2)
     ax.plot(t, -4.5 + 4 * np.asarray(f) / float(f.max()), color=_BLUE, linewidth=1.8)
+    figures.label_axes(ax, "$t$", "level $j$ of the spline", f"knots of the best {terms} B-splines")
     ax.set_yticks(range(0, 12, 2))
-    figures.label_axes(ax, "$t$", "level $j$ of the spline", f"knots of the best {terms} cubic B-splines")
 
 
 def _networks(ax: Axes, dataset: xr.Dataset) -> None:
     size, error = dataset.terms.values, dataset.spline_error.values
-    figures.theory_line(ax, size, error[0] * size[0] / size, label="$N^{-s}$, $s = 1$", color=_BLUE)
+    middle = np.exp(np.log(error * size).mean())
+    figures.theory_line(ax, size, middle / size, label="$N^{-s}$, $s = 1$", color=_BLUE)
     figures.points(ax, size, error, label="ReLU network of $N$ splines", color=_RED)
     lines = [
         f"$d={d}$: {atoms:,}" for d, atoms in zip(dataset.dimension.values[:4], dataset.dictionary.values, strict=False)
@@ -100,6 +101,8 @@ def _risks(ax: Axes, dataset: xr.Dataset, claims: Claims, name: str, title: str)
     start = dataset[f"{name}_sure"].mean("seed").values[0]
     figures.theory_line(ax, n, start * (n / n[0]) ** (-2 / 3), label="$n^{-2/3}$", color=_RED, linestyle="--")
     figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
+    ax.set_ylim(top=4 * start)  # room for the legend
+    ax.legend(loc="upper right")
 
 
 def _error(risk: np.ndarray) -> np.ndarray:
@@ -112,8 +115,10 @@ def _one_signal(ax: Axes, dataset: xr.Dataset) -> None:
         risk = dataset[f"signal_{rule}"].transpose("signal_seed", "signal_octave").values
         ax.plot(n, risk.mean(0), color=color, linewidth=1, alpha=0.6)
         figures.points(ax, n, risk.mean(0), _error(risk), label=label, color=color, marker=marker)
-    title = "HeaviSine, noise 1: risk of five estimators"
+    title = "HeaviSine, noise 1: five estimators"
     figures.label_axes(ax, "samples $n$", "mean squared error", title, xscale="log", yscale="log")
+    ax.set_ylim(bottom=0.015)
+    ax.legend(loc="lower left")
 
 
 def _table(ax: Axes, dataset: xr.Dataset) -> None:
@@ -133,6 +138,7 @@ def _table(ax: Axes, dataset: xr.Dataset) -> None:
             if np.isfinite(value):
                 ax.errorbar(-value, y + shift, xerr=error, fmt="o", color=color, markeredgecolor="white", capsize=2.5,
                             label=label and "measured")  # fmt: skip
-    ax.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=11)
     ax.set_xlim(0, 2.4)
     figures.label_axes(ax, "exponent $r$ of the error $N^{-r}$", "", "rates by function class")
+    ax.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=11)
+    ax.legend(loc="lower right")

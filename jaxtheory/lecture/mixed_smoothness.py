@@ -97,11 +97,15 @@ def _slope_claims(dim: int) -> list[Claim]:
 
 
 def _interpolation_claim(dim: int, level: int) -> Claim:
-    bound = sum(math.comb(k + dim - 1, dim - 1) * 4.0**-k for k in range(level, 400))
+    bound = _left_out(dim, level)
     told = f"d = {dim}: sup error of the sparse interpolant of Π 4x(1 − x), level {level}"
     basis = "theory: the levels left out, Σ C(k+d−1,d−1) 4^(−k)"
     source = "Bungartz, Griebel (2004), Thm 3.8"
     return Claim(f"interpolation_{dim}", told, source, bound, basis, relation="<=")  # fmt: skip
+
+
+def _left_out(dim: int, level: int) -> float:
+    return math.fsum(math.comb(k + dim - 1, dim - 1) * 4.0**-k for k in range(level, 400))
 
 
 def _risk_claims(config: Config) -> list[Claim]:
@@ -156,15 +160,20 @@ def measure(config: Config) -> xr.Dataset:
         found |= _risk_slope(rule, values)
     data = xr.merge([values.rename(risk=f"{rule}_risk") for rule, values in risks.items()], compat="override")
     curves = {f"grid_{dim}": (f"level_{dim}", errors) for dim, errors in grids.items()}
-    return data.assign(curves).assign(found)
+    finest = {f"level_{dim}": level for dim, level in zip(_DIMENSIONS, config.levels, strict=True)}
+    return data.assign(curves).assign(found).assign_attrs(finest)
 
 
 def _interpolation(dim: int, level: int, config: Config) -> np.ndarray:
-    """Sup errors at random points of the sparse interpolants of levels 2 … level."""
+    """Sup errors at random points of the sparse interpolants of the last levels, up to four."""
     x = jax.random.uniform(jax.random.fold_in(jax.random.key(config.seed), dim), (config.points, dim))
     f = lambda x: jnp.prod(4 * x * (1 - x), axis=1)  # noqa: E731
-    grids = [sparse_grid.interpolate(f, n, dim, dtype=x.dtype) for n in range(2, level + 1)]
+    grids = [sparse_grid.interpolate(f, n, dim, dtype=x.dtype) for n in _levels(level)]
     return np.array([float(jnp.abs(sparse_grid.evaluate(grid, x) - f(x)).max()) for grid in grids])
+
+
+def _levels(level: int) -> range:
+    return range(max(2, level - 3), level + 1)
 
 
 def _risks(rule: str, config: Config) -> xr.Dataset:
@@ -208,7 +217,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
 
 def _index_sets(cross: Axes, grid: Axes) -> None:
     k = hyperbolic_cross.indices(64, 2)
-    cross.plot(k[:, 0], k[:, 1], "s", color=figures.PALETTE[0], markersize=4, markeredgewidth=0)
+    cross.plot(k[:, 0], k[:, 1], "s", color=figures.PALETTE[0], markersize=3, markeredgewidth=0)
     edge = np.linspace(1, 64, 400)
     figures.theory_line(cross, edge, 64 / edge, color=figures.PALETTE[1], label="$k_1 k_2 = 64$")
     figures.label_axes(cross, "$k_1$", "$k_2$", f"hyperbolic cross: {len(k)} of {64**2} frequencies")
@@ -236,6 +245,7 @@ def _errors(ax: Axes, claims: Claims, scaled: bool) -> None:
         x = np.array([1e2, 1e12])
         ax.plot(x, 1 / x, color="#777777", linestyle="--", linewidth=1.2, label="slope $-1$")
         ax.set_xlim(1e0, 1e13)
+        ax.set_ylim(1e-13, 1e1)
         figures.label_axes(ax, "$N/(\\log N)^{3(d-1)/2}$", "error, scaled to meet at the end",
                            "after the logarithms: one exponent", xscale="log", yscale="log")  # fmt: skip
     else:
@@ -248,9 +258,9 @@ def _errors(ax: Axes, claims: Claims, scaled: bool) -> None:
 def _interpolants(ax: Axes, dataset: xr.Dataset) -> None:
     for color, dim in zip(figures.PALETTE, _DIMENSIONS, strict=False):
         measured = dataset[f"grid_{dim}"].values
-        levels = np.arange(2, 2 + len(measured))
+        levels = _levels(dataset.attrs[f"level_{dim}"])
         size = np.array([sparse_grid.size(n, dim) for n in levels], float)
-        series = [sum(math.comb(k + dim - 1, dim - 1) * 4.0**-k for k in range(n, 400)) for n in levels.tolist()]
+        series = [_left_out(dim, n) for n in levels]
         figures.theory_line(ax, size, series, color=color)
         figures.points(ax, size, measured, color=color, label=f"$d = {dim}$")
     title = "sparse interpolation: bound (lines), measured"

@@ -1,7 +1,7 @@
 """Function classes and their rates: what smoothness allows linear methods, adaptive ones and deep networks to do.
 
-- bases: `wavelets` (orthonormal, any dimension), `bspline` (and the ReLU networks that are B-splines), `sparse_grid`,
-  `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
+- bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
+  B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
 - rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks), `lasso`
 
@@ -19,6 +19,7 @@ from jaxtheory.smoothness import (
     bspline,
     estimation,
     hyperbolic_cross,
+    interval_wavelets,
     lasso,
     mixed,
     signals,
@@ -33,6 +34,7 @@ __all__ = [
     "bspline",
     "estimation",
     "hyperbolic_cross",
+    "interval_wavelets",
     "lasso",
     "mixed",
     "signals",
