@@ -241,7 +241,7 @@ def _leaky(x: Array) -> Array:
 
 def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
     """The measured side of every claim; differences are taken seed by seed."""
-    logs = np.log(whole[["test_loss", "clean_loss", "decay_loss", "samples_loss", "ensemble_loss"]])
+    logs = whole[["test_loss", "clean_loss", "decay_loss", "samples_loss", "ensemble_loss"]].map(np.log)
     last, ensemble = logs.test_loss.isel(step=-1), logs.ensemble_loss
     curve = last.mean("seed").values
     top = int(curve[1:-1].argmax()) + 1

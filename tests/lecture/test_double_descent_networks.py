@@ -49,7 +49,8 @@ def test_the_law_has_two_descents():
     assert curve[0] > 1.1 * curve[first]
     assert curve[bump] > 1.1 * curve[first]
     assert curve[-1] < curve[first]
-    assert (np.diff(np.sign(np.diff(curve))) != 0).sum() <= 3
+    signs = np.concatenate([np.full(first, -1), np.full(bump - first, 1), np.full(len(curve) - 1 - bump, -1)])
+    assert (signs * np.diff(curve) > -1e-5).all()  # float32 rounding, where the curve is flat
 
 
 def test_published_sizes_are_those_of_the_paper_preset():
