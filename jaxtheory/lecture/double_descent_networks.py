@@ -17,7 +17,9 @@ import optax
 import xarray as xr
 from jaxtyping import Array
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from jaxtheory import data, figures, networks
 from jaxtheory.double_descent import flow_risk, linear_flow
@@ -106,29 +108,32 @@ def predict(config: Config) -> Claims:
         )
         for name, index in named.items()
     ]  # fmt: skip
-    return Claims((*_about_networks(), *exact), {"flow": law.tolist(), "times": _FLOW_TIMES.tolist()})
+    return Claims((*_about_networks(config), *exact), {"flow": law.tolist(), "times": _FLOW_TIMES.tolist()})
 
 
-def _about_networks() -> tuple[Claim, ...]:
-    """Differences of test losses that the phenomenon makes negative."""
+def _about_networks(config: Config) -> tuple[Claim, ...]:
+    """Differences of test losses, or of their logarithms, that the phenomenon makes negative."""
     belkin, nakkiran = "Belkin et al. (2019)", "Nakkiran et al. (2020)"
     ascoli, heckel = "d'Ascoli et al. (2020)", "Heckel, Yilmaz (2021)"
     signs = {
-        "second_descent": ("widths: loss of the widest network minus loss at the peak", belkin),
-        "modern": ("widths: lowest loss beyond the peak minus lowest before", belkin),
-        "clean_peak": ("label noise: loss at the peak without it minus with it", nakkiran),
-        "decay": ("weight decay: loss at the peak with it minus without", "Krogh, Hertz (1992)"),
-        "early_stopping": ("early stopping: lowest loss over time at the peak minus the last", nakkiran),
-        "ensemble": ("ensemble of the seeds at the peak, minus one network", ascoli),
-        "ensemble_peak": ("ensemble: height of its peak over its widest, minus that of one network", ascoli),
-        "more_data": ("samples: loss with fewer images minus with more, where more hurts most", nakkiran),
+        "second_descent": ("widths: log loss of the widest network minus that at the peak", belkin),
+        "modern": ("widths: lowest log loss beyond the peak minus lowest before", belkin),
+        "clean_peak": ("label noise: log loss at the peak without it minus with it", nakkiran),
+        "decay": ("weight decay: log loss at the peak with it minus without", "Krogh, Hertz (1992)"),
+        "early_stopping": ("early stopping: lowest log loss over time at the peak minus the last", nakkiran),
+        "ensemble": ("ensemble of the seeds: its log loss at the peak minus one network's", ascoli),
+        "ensemble_peak": ("ensemble: log ratio of its peak to its widest, minus one network's", ascoli),
+        "more_data": ("samples: log loss with fewer images minus with more, where more hurts most", nakkiran),
         "network_rise": ("time: loss of a network at its first minimum minus at its bump", heckel),
         "network_descent": ("time: loss of that network at the end minus at its first minimum", heckel),
     }  # fmt: skip
     basis = "statistics: 3 standard errors over seeds"
+    pixels = {"digits": 64, "mnist": 784}[config.images]
+    ratios = [((pixels + 1) * w + (w + 1) * _CLASSES) / (config.samples * _CLASSES) for w in sorted(config.widths)]
+    latest = next((ratio for ratio in ratios if ratio >= 1), ratios[-1])
     below = Claim(
-        "peak_ratio", "widths: parameters at the peak over nK", belkin, 1.0,
-        "theory: nK equations are met by nK parameters", relation="<=",
+        "peak_ratio", "widths: parameters at the peak over nK, no later than the first width with nK", belkin, latest,
+        "theory: nK equations are met by nK parameters; rounding", tolerance=1e-6, relation="<=",
     )  # fmt: skip
     return (below, *(Claim(n, s, src, 0.0, basis, standard_errors=3, relation="<=") for n, (s, src) in signs.items()))
 
@@ -236,24 +241,26 @@ def _leaky(x: Array) -> Array:
 
 def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
     """The measured side of every claim; differences are taken seed by seed."""
-    last = whole.test_loss.isel(step=-1)
+    logs = whole[["test_loss", "clean_loss", "decay_loss", "samples_loss", "ensemble_loss"]].map(np.log)
+    last, ensemble = logs.test_loss.isel(step=-1), logs.ensemble_loss
     curve = last.mean("seed").values
     top = int(curve[1:-1].argmax()) + 1
-    at, widest, ensemble = last.isel(width=top), last.isel(width=-1), whole.ensemble_loss
+    at, widest = last.isel(width=top), last.isel(width=-1)
     before, after = (int(curve[part].argmin()) for part in (slice(None, top), slice(top, None)))
-    stopped = whole.test_loss.isel(width=top, step=int(whole.test_loss.isel(width=top).mean("seed").argmin("step")))
-    samples = whole.samples_loss.mean("seed")
+    over_time = logs.test_loss.isel(width=top)
+    stopped = over_time.isel(step=int(over_time.mean("seed").argmin("step")))
+    samples = logs.samples_loss.mean("seed")
     harm = samples.diff("samples", label="upper")
     worst = harm.isel(harm.argmax(["samples", "width"]))
-    column = whole.samples_loss.sel(width=int(worst.width))
+    column = logs.samples_loss.sel(width=int(worst.width))
     place = int(np.flatnonzero(column.samples.values == int(worst.samples))[0])
     mean = whole.network.mean("draw").values
     first, bump = _first_minimum(mean), _bump(mean)
     seeds = {
         "second_descent": widest - at,
         "modern": last.isel(width=top + after) - last.isel(width=before),
-        "clean_peak": whole.clean_loss.isel(width=top) - at,
-        "decay": whole.decay_loss.isel(width=top) - at,
+        "clean_peak": logs.clean_loss.isel(width=top) - at,
+        "decay": logs.decay_loss.isel(width=top) - at,
         "early_stopping": stopped - at,
         "ensemble": ensemble.isel(width=top) - at,
         "ensemble_peak": (ensemble.isel(width=top) - ensemble.isel(width=-1)) - (at - widest),
@@ -295,7 +302,24 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     )
     _draw_samples(samples, dataset)
     _draw_flow(flow, dataset, claims)
+    steps, images, units = dataset.step.values, dataset.samples.values, dataset.width.values
+    for ax, x, y in (
+        (over_widths, ratio, None), (width_time, steps, ratio), (time, steps, None), (width_samples, images, units),
+        (samples, images, None),
+    ):  # fmt: skip
+        _tick(ax.xaxis, x)
+        if y is not None:
+            _tick(ax.yaxis, y)
     return figure
+
+
+def _tick(axis: Axis, values: np.ndarray) -> None:
+    """Ticks at up to five of the values, evenly in logarithm, where powers of ten are too few."""
+    wanted = np.geomspace(values[0], values[-1], 5)
+    picked = sorted({int(np.abs(np.log(values / w)).argmin()) for w in wanted})
+    axis.set_major_locator(FixedLocator([float(values[i]) for i in picked]))
+    axis.set_major_formatter(FixedFormatter([f"{float(f'{values[i]:.3g}'):g}" for i in picked]))
+    axis.set_minor_locator(NullLocator())
 
 
 def _draw_widths(ax: Axes, dataset: xr.Dataset, count: int) -> None:
@@ -310,6 +334,7 @@ def _draw_widths(ax: Axes, dataset: xr.Dataset, count: int) -> None:
     figures.threshold(ax, 1.0, "parameters $= nK$")
     title = f"networks on n = {dataset.attrs['samples']:,} digits"
     figures.label_axes(ax, "parameters / (n K)", "test squared error", title, xscale="log", yscale="log")
+    ax.set_ylim(top=12 * float(last.mean("seed").max()))  # room for the legend
 
 
 def _joined(ax: Axes, x: np.ndarray, values: xr.DataArray, over: str, label: str, color: str) -> None:
@@ -333,6 +358,7 @@ def _draw_samples(ax: Axes, dataset: xr.Dataset) -> None:
         values = dataset.samples_loss.isel(width=index)
         _joined(ax, dataset.samples.values, values, "seed", f"{int(dataset.width[index])} hidden units", color)
     figures.label_axes(ax, "training images, n", "test squared error", "more data can hurt", xscale="log", yscale="log")
+    ax.set_ylim(top=5 * float(dataset.samples_loss.mean("seed").max()))
 
 
 def _draw_flow(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -353,6 +379,7 @@ def _draw_flow(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(
         ax, "time of the flow, step of the network", "excess risk", "two descents in one run", xscale="log"
     )
+    ax.legend(loc="lower left")
 
 
 TOPIC = Topic("double-descent-networks", Config, predict, measure, draw)

@@ -246,3 +246,19 @@ def test_threads_draw_the_same_figure(tmp_path):
         thread.join()
     assert [(tmp_path / f"{i}.png").read_bytes() == alone for i in range(4)] == [True] * 4
     assert dict(mpl.rcParams) == before
+
+
+def test_a_heat_map_has_a_cell_around_each_centre():
+    """Logarithmic centres 1, 10, 100 have edges at powers of √10; what is not positive is blank."""
+    figure, (ax,) = figures.canvas()
+    values = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, -1.0]])
+    assert figures.heat_map(ax, [1, 10, 100], [2, 8], values, "loss") is ax
+    (mesh,) = ax.collections
+    np.testing.assert_allclose(mesh.get_coordinates()[0, :, 0], 10 ** np.array([-0.5, 0.5, 1.5, 2.5]), rtol=1e-12)
+    np.testing.assert_allclose(mesh.get_coordinates()[:, 0, 1], [1, 4, 16], rtol=1e-12)
+    assert np.ma.getmaskarray(mesh.get_array()).sum() == 2
+    assert len(figure.axes) == 2
+    with pytest.raises(ValueError, match="values must be"):
+        figures.heat_map(ax, [1, 10], [2, 8], values, "loss")
+    with pytest.raises(ValueError, match="values must hold one"):
+        figures.heat_map(ax, [1, 10], [2, 8], np.zeros((2, 2)), "loss")
