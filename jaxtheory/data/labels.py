@@ -49,8 +49,8 @@ def flip_labels(y: Int[Array, " n"], fraction: ScalarLike, key: PRNGKeyArray, *,
 @partial(jax.jit, static_argnames="classes")
 def _flip(y: Int[Array, " n"], fraction: Array, key: PRNGKeyArray, classes: int) -> Int[Array, " n"]:
     which, what = jax.random.split(key)
-    flips = jnp.round(fraction * len(y)).astype(jnp.int32)
-    flipped = jax.random.permutation(which, len(y)) < flips
+    order = jax.random.permutation(which, len(y))
+    flipped = order < jnp.round(fraction * len(y)).astype(order.dtype)
     # A shift by 1..classes−1 reaches each other class equally often and never the same one.
     shift = jax.random.randint(what, y.shape, 1, classes, y.dtype)
     other = (y + shift) % jnp.asarray(classes, y.dtype)

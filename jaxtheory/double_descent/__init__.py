@@ -1,7 +1,9 @@
 """Double descent: what happens to least squares and to networks as their width passes the number of samples.
 
-`width_path` solves min-norm or ridge regression exactly at every width of nested features; `isotropic` and
-`mei_montanari` are the exact risks in the proportional limit, which say what the curve must be.
+`width_path` solves min-norm or ridge regression exactly at every width of nested features, `linear_flow` at every time
+of training. What the curves must be is known: `finite_gaussian` at any size, `flow_risk` at any time, and in the
+proportional limit `isotropic`, `general_covariance`, `random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is
+the ridge that removes the peak of any of them.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -13,6 +15,26 @@
 """
 
 from jaxtheory.double_descent.asymptotics import Asymptotics, isotropic, mei_montanari
+from jaxtheory.double_descent.epochs import FlowRisk, flow_risk, linear_flow
+from jaxtheory.double_descent.finite import finite_gaussian
+from jaxtheory.double_descent.optimal import Optimum, optimal_ridge
+from jaxtheory.double_descent.spectral import FeatureRisk, SpectralRisk, general_covariance, random_feature_spectrum
 from jaxtheory.double_descent.width_path import WidthPath, width_path
 
-__all__ = ["Asymptotics", "WidthPath", "isotropic", "mei_montanari", "width_path"]
+__all__ = [
+    "Asymptotics",
+    "FeatureRisk",
+    "FlowRisk",
+    "Optimum",
+    "SpectralRisk",
+    "WidthPath",
+    "finite_gaussian",
+    "flow_risk",
+    "general_covariance",
+    "isotropic",
+    "linear_flow",
+    "mei_montanari",
+    "optimal_ridge",
+    "random_feature_spectrum",
+    "width_path",
+]

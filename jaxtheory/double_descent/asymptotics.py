@@ -90,7 +90,7 @@ def _isotropic(
 ) -> Asymptotics:
     valid = (gamma > 0) & (lam >= 0) & (signal >= 0) & (noise >= 0)
     gamma = jnp.where(valid, gamma, jnp.nan)
-    kappa, shrinkage = _split(gamma - 1 + lam, lam)
+    kappa, shrinkage = split(gamma - 1 + lam, lam)
     scale = gamma * kappa + shrinkage * (1 + kappa) ** 2
     # At the ridgeless threshold κ and D vanish together, κ²/D → 0.
     bias = signal * jnp.where(scale == 0, 0, kappa**2 / jnp.where(scale == 0, 1, scale))
@@ -130,8 +130,8 @@ def mei_montanari(
     above; features that carry a further 1/√N or 1/√d divide the ridge by N or d.
 
     Args:
-        psi1: N/d > 0.
-        psi2: n/d > 0.
+        psi1: N/d > 0; infinity for the kernel limit, in which ZZᵀ/N is a kernel and nN·lam/d adds n·lam/d to it.
+        psi2: n/d > 0; infinity for the population's own ridge regression, E zzᵀ + (N lam/d) I. Not both at once.
         lam: λ ≥ 0, the paper's.
         activation: σ, a name or an elementwise function with a nonlinear part; see `activations.gaussian_moments`.
         signal: F1² ≥ 0, the power of the linear part of the target.
@@ -159,7 +159,10 @@ def mei_montanari(
     >>> [f"{value:.6f}" for value in risk.bias]
     ['0.895812', '0.530820', '0.188371']
     """
-    _check_positive(psi1=psi1, psi2=psi2)
+    for name, value in (("psi1", psi1), ("psi2", psi2)):
+        require(holds(lambda v: v > 0, value), name, value, "be > 0", "pass a ratio of two sizes, or infinity")
+    one = holds(lambda a, b: np.isfinite(np.minimum(a, b)), psi1, psi2)
+    require(one, "psi2", psi2, "be finite where psi1 is not", "take one limit at a time")
     _check_nonnegative(lam=lam, signal=signal, noise=noise, nonlinear=nonlinear)
     moments = gaussian_moments(activation)
     # Rounding leaves a linear function 1e-30 of its power; one with 1e-24 has λ̄ and ζ² too large to mean anything.
@@ -182,27 +185,41 @@ def _mei_montanari(
     scale: Float[Array, "*s"],
 ) -> Asymptotics:
     valid = (psi1 > 0) & (psi2 > 0) & (lam >= 0) & (signal >= 0) & (noise >= 0) & (nonlinear >= 0)
+    valid = valid & jnp.isfinite(jnp.minimum(psi1, psi2))
     psi1 = jnp.where(valid, psi1, jnp.nan)
     x, residual = _unresolved(psi1, psi2, lam * scale, zeta2)
     used, learned, rest = _degrees(x, zeta2)
-    p, r = _split(psi1 - psi2, psi1 * psi2 * (lam * scale) * x)
+    features, samples = _unused(psi1, psi2, lam * scale * x)
     spread = x + learned * rest  # g − L²
-    delta = p * r + spread * (p + r)
-    bias = _times(signal, psi2 * rest * (psi1 * rest + learned * x) / delta)
-    variance = _times(noise + nonlinear, (learned**2 * p + used * spread) / delta)
+    a, b = 1 / psi1, 1 / psi2  # 0 at infinity; else all is as in the docstring, over ψ1 ψ2
+    delta = features * samples + spread * (b * features + a * samples)
+    bias = _times(signal, rest * (rest + a * learned * x) / delta)
+    variance = _times(noise + nonlinear, b * (learned**2 * features + a * used * spread) / delta)
     slack = _ROUND_OFF * jnp.finfo(x.dtype).eps * jnp.minimum(psi1, psi2)
-    return _result(bias, variance, bias + variance + nonlinear, noise, r / psi2, valid, jnp.abs(residual) <= slack)
+    return _result(bias, variance, bias + variance + nonlinear, noise, samples, valid, jnp.abs(residual) <= slack)
+
+
+def _unused(psi1: Array, psi2: Array, product: Array) -> tuple[Array, Array]:
+    """The fractions p/ψ1 of features and r/ψ2 of samples that are not used up; their product is λ̄x."""
+    fewer = psi1 <= psi2
+    small, large = jnp.where(fewer, psi1, psi2), jnp.where(fewer, psi2, psi1)
+    apart = jnp.where(jnp.isinf(large), 1, (large - small) / jnp.where(jnp.isinf(large), 1, large))
+    of_large, scaled = split(apart, product * small / large)
+    # The smaller fraction is the product over the larger one: small/large would be 0/0 at infinity.
+    of_small = jnp.where(of_large > 0, product / jnp.where(of_large > 0, of_large, 1), scaled)
+    return jnp.where(fewer, of_small, of_large), jnp.where(fewer, of_large, of_small)
 
 
 def _unresolved(
     psi1: Float[Array, "*s"], psi2: Float[Array, "*s"], ridge: Float[Array, "*s"], zeta2: Float[Array, "*s"]
 ) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
     """x with g(x) + min(p, r) = min(ψ1, ψ2), and what is left of that equation."""
+    fewer = psi1 <= psi2
+    smaller = jnp.where(fewer, psi1, psi2)  # and not the minimum, whose derivative at a tie is that of neither
 
     def equation(x: Array) -> Array:
-        p, r = _split(psi1 - psi2, psi1 * psi2 * ridge * x)
-        fewer = psi1 <= psi2
-        return _degrees(x, zeta2)[0] + jnp.where(fewer, p, r) - jnp.where(fewer, psi1, psi2)
+        unused = jnp.where(fewer, *_unused(psi1, psi2, ridge * x))
+        return _degrees(x, zeta2)[0] + smaller * unused - smaller
 
     def climb(function: Callable, start: Array) -> Array:
         def newton(_: Int[Array, ""], x: Array) -> Array:
@@ -211,9 +228,11 @@ def _unresolved(
 
         return jax.lax.fori_loop(0, _NEWTON_STEPS, newton, start)
 
-    # g ≤ (1 + ζ²)x and min(p, r) ≤ √(ψ1ψ2λ̄x), so the root of the bounds' sum is below that of the equation.
-    smaller, cost = jnp.minimum(psi1, psi2), psi1 * psi2 * ridge
+    # g ≤ (1 + ζ²)x and min(p, r) ≤ √(ψ1ψ2λ̄x), so the root of the bounds' sum is below that of the equation; where one
+    # ψ is infinite, min(p, r) is ψλ̄x itself.
+    cost = psi1 * psi2 * ridge
     below = (2 * smaller / (jnp.sqrt(cost) + jnp.sqrt(cost + 4 * (1 + zeta2) * smaller))) ** 2
+    below = jnp.where(jnp.isinf(jnp.maximum(psi1, psi2)), smaller / (1 + zeta2 + smaller * ridge), below)
     x = jax.lax.custom_root(
         equation, jax.lax.stop_gradient(below), climb, lambda linear, y: y / linear(jnp.ones_like(y))
     )
@@ -227,7 +246,7 @@ def _degrees(x: Array, zeta2: Array) -> tuple[Array, Array, Array]:
     return x + learned, learned, rest
 
 
-def _split(difference: Array, product: Array) -> tuple[Array, Array]:
+def split(difference: Array, product: Array) -> tuple[Array, Array]:
     """The a, b ≥ 0 with a − b = difference and a b = product, both without cancellation."""
     square = difference**2 + 4 * product
     root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), square)

@@ -197,8 +197,17 @@ def _label(outputs: Array) -> Array:
     return outputs.argmax(axis=1) if outputs.shape[1] > 1 else jnp.sign(outputs[:, 0]).astype(jnp.int32)
 
 
-def _below(problem: _Problem, count: int, min_norm: bool) -> _Step:
-    """Widths 1..count < n: β_p is the sum of the first p columns of R⁻¹ times the first p entries of Qᵀy."""
+class _Columns(NamedTuple):
+    """What each width below n adds: one row a feature."""
+
+    direction: Float[Array, "count points"]  # (T R⁻¹)_j at the test points, Q_j at the training points
+    coefficients: Float[Array, "count count"]  # (R⁻¹)_j
+    coordinate: Float[Array, "count outputs"]  # (Qᵀy)_j
+    free: Float[Array, "count n"]  # 1 − leverage of each training point
+
+
+def _columns(problem: _Problem, count: int, min_norm: bool) -> _Columns:
+    """One QR of the first `count` features, the ridge as appended rows."""
     tests, samples = len(problem.test_targets), len(problem.targets)
     design = problem.features[:, :count]
     slack = jnp.sqrt(problem.ridge) * jnp.eye(count, dtype=design.dtype)
@@ -211,34 +220,34 @@ def _below(problem: _Problem, count: int, min_norm: bool) -> _Step:
     # Dead columns come last and are never read, but must not divide by zero on the way.
     triangle = triangle + jnp.diag((jnp.diag(triangle) == 0).astype(design.dtype))
     basis = solve_triangular(triangle, problem.rows[:tests, :count].T, trans=1)
-    basis = jnp.concatenate([basis, orthogonal.T], axis=1)
     inverse = solve_triangular(triangle, jnp.eye(count, dtype=design.dtype))
-    coordinates = orthogonal.T @ problem.targets
+    directions = jnp.concatenate([basis, orthogonal.T], axis=1)
+    return _Columns(directions, inverse.T, orthogonal.T @ problem.targets, spare.T)
 
-    def add(carry: tuple[Array, ...], column: tuple[Array, ...]) -> tuple[tuple[Array, ...], _Step]:
+
+def _below(problem: _Problem, count: int, min_norm: bool) -> _Step:
+    """Widths 1..count < n: β_p is the sum of the first p columns of R⁻¹ times the first p entries of Qᵀy."""
+    columns, tests = _columns(problem, count, min_norm), len(problem.test_targets)
+
+    def add(carry: tuple[Array, ...], column: _Columns) -> tuple[tuple[Array, ...], _Step]:
         prediction, beta, inverse_squared = carry
-        direction, coefficients, coordinate, free = column
-        prediction = prediction + jnp.outer(direction, coordinate)
-        beta = beta + jnp.outer(coefficients, coordinate)
-        inverse_squared = inverse_squared + (coefficients**2).sum()
+        prediction = prediction + jnp.outer(column.direction, column.coordinate)
+        beta = beta + jnp.outer(column.coefficients, column.coordinate)
+        inverse_squared = inverse_squared + (column.coefficients**2).sum()
         residual, norm_squared = problem.targets - prediction[tests:], (beta**2).sum()
         misfit = (residual**2).sum() + problem.ridge * norm_squared
         step = _step(problem, prediction)._replace(
             norm_squared=norm_squared,
-            loo_mse=((residual / free[:, None]) ** 2).sum(axis=1).mean(),
+            loo_mse=((residual / column.free[:, None]) ** 2).sum(axis=1).mean(),
             inverse_squared=inverse_squared,
             amplification=1 + jnp.sqrt(inverse_squared * misfit / norm_squared),
         )
         return (prediction, beta, inverse_squared), step
 
-    zero = problem.rows[0, 0] * 0
-    start: tuple[Array, ...] = (
-        jnp.zeros((len(problem.rows), coordinates.shape[1]), zero.dtype) + zero,
-        jnp.zeros((count, coordinates.shape[1]), zero.dtype) + zero,
-        zero,
-    )
-    per_feature: tuple[Array, ...] = basis, inverse.T, coordinates, spare.T
-    return jax.lax.scan(add, start, per_feature)[1]
+    zero, outputs = problem.rows[0, 0] * 0, problem.targets.shape[1]
+    blank = partial(jnp.full, fill_value=zero, dtype=zero.dtype)
+    start: tuple[Array, ...] = blank((len(problem.rows), outputs)), blank((count, outputs)), zero
+    return jax.lax.scan(add, start, columns)[1]
 
 
 def _above(problem: _Problem, min_norm: bool) -> _Step:

@@ -15,7 +15,7 @@ palette that colour-blind readers tell apart, letters that survive a slide, a li
 """
 
 from jaxtheory.figures.canvas import canvas, save
-from jaxtheory.figures.marks import band, label_axes, points, theory_line, threshold
+from jaxtheory.figures.marks import band, heat_map, label_axes, points, theory_line, threshold
 from jaxtheory.figures.style import PALETTE, style
 
-__all__ = ["PALETTE", "band", "canvas", "label_axes", "points", "save", "style", "theory_line", "threshold"]
+__all__ = ["PALETTE", "band", "canvas", "heat_map", "label_axes", "points", "save", "style", "theory_line", "threshold"]

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from numpy.typing import ArrayLike
 
 from jaxtheory.checks import require
@@ -126,6 +127,43 @@ def threshold(ax: Axes, x: float, label: str | None = None) -> Axes:
             color="#555555",
         )
     return ax
+
+
+def heat_map(
+    ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, label: str, *, limits: tuple[float, float] | None = None
+) -> Axes:
+    """A table of positive values as colours on a logarithmic scale, with its colour bar; one cell a pair (x, y).
+
+    Args:
+        ax: drawn on, and returned.
+        x, y: [columns], [rows], increasing and positive: the centres of the cells, in logarithm.
+        values: [rows, columns]; what is not finite stays blank.
+        label: of the colour bar, with units.
+        limits: the ends of the colours, beyond which they do not change; those of the values when None.
+
+    Raises:
+        ValueError: a table of another shape, or without a finite positive value.
+    """
+    table = np.asarray(values, float)
+    shape = (len(np.asarray(y)), len(np.asarray(x)))
+    require(table.shape == shape, "values", f"shape {table.shape}", f"be [rows, columns] = {shape}", "transpose it")
+    shown = np.where(np.isfinite(table) & (table > 0), table, np.nan)
+    require(bool(np.isfinite(shown).any()), "values", "no positive finite value", "hold one", "look at the status")
+    low, high = limits or (np.nanmin(shown), np.nanmax(shown))
+    mesh = ax.pcolormesh(_edges(x), _edges(y), shown, norm=LogNorm(low, high), cmap="cividis", rasterized=True)
+    ax.figure.colorbar(mesh, ax=ax, label=label)
+    ax.set(xscale="log", yscale="log")
+    ax.grid(visible=False)
+    return ax
+
+
+def _edges(centres: ArrayLike) -> np.ndarray:
+    """Edges of cells around their centres, halfway in logarithm."""
+    logs = np.log(np.asarray(centres, float))
+    middles = (logs[1:] + logs[:-1]) / 2 if len(logs) > 1 else np.array([])
+    first = logs[0] - (middles[0] - logs[0] if len(middles) else 0.5)
+    last = logs[-1] + (logs[-1] - middles[-1] if len(middles) else 0.5)
+    return np.exp(np.concatenate([[first], middles, [last]]))
 
 
 def label_axes(

@@ -9,14 +9,17 @@
 from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, mup_adam, ntk, shifted, standard
 from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer, nested_normal
 from jaxtheory.networks.training import Training, TrainingState, minibatch, train
+from jaxtheory.networks.widths import Bucket, WidthTraining, train_family, train_widths
 
 __all__ = [
     "ABC",
     "Activation",
+    "Bucket",
     "Layer",
     "Multilayer",
     "Training",
     "TrainingState",
+    "WidthTraining",
     "feature_exponent",
     "mean_field",
     "minibatch",
@@ -28,4 +31,6 @@ __all__ = [
     "shifted",
     "standard",
     "train",
+    "train_family",
+    "train_widths",
 ]

@@ -1,7 +1,7 @@
 """The one training loop: any loss, any optax optimizer, one `lax.scan`.
 
 It is pure, so that `jit`, `vmap` over parameters, seeds or learning rates, `grad` through training and sharding are
-the caller's; a run that is cut in two and continued ends with the same bits.
+the caller's; a run that is cut in two and continued is the whole run.
 """
 
 import contextlib
@@ -57,7 +57,8 @@ def train(
         key: of the stochastic loss; give the same one again to continue.
         record: any pytree computed from the parameters, after every `record_every` steps.
         state: of an earlier run of the same loss, optimizer and key: `train(…, first.params, state=first.state)`
-            goes on where `first` ended, bit for bit.
+            goes on where `first` ended. A step depends on its number alone, so that both parts together are the whole
+            run, bit for bit when the same compiled program runs all of them.
         mask: a pytree like `params` of booleans; entries where it is False are held, whatever the optimizer does.
 
     Returns:
@@ -81,9 +82,7 @@ def train(
     whole: Any = jax.tree.structure(params)
     require(mask is None or held == whole, "mask", held, f"be a tree like params, {whole}", "map over params")
     transform = optax.with_extra_args_support(optimizer)
-    if state is None:
-        with relaxed_promotion():
-            state = TrainingState(transform.init(params), jnp.zeros((), jnp.int32))
+    state = begin(optimizer, params) if state is None else state
 
     def step(carry: tuple[PyTree, TrainingState], _: None) -> tuple[tuple[PyTree, TrainingState], Array]:
         params, (memory, count) = carry
@@ -101,6 +100,16 @@ def train(
 
     (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), length=steps // record_every)
     return Training(last, state, losses, records, finite_status((last, losses)))
+
+
+def begin(optimizer: optax.GradientTransformation, params: PyTree) -> TrainingState:
+    """The state before the first step, for `train` to continue from.
+
+    >>> int(begin(optax.sgd(0.1), jnp.array(0.0)).step)
+    0
+    """
+    with relaxed_promotion():
+        return TrainingState(optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
 def minibatch(key: PRNGKeyArray, samples: int, size: int) -> Int[Array, " {size}"]:

@@ -69,7 +69,10 @@ def relative_error(actual, expected):
     return np.abs(np.asarray(actual, np.float64) / np.asarray(expected) - 1).max()
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "gelu", lambda x: jnp.abs(x - 0.3)])
+SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("tanh", "erf", "gelu")]
+
+
+@pytest.mark.parametrize("activation", ["relu", *SLOW_ONES, lambda x: jnp.abs(x - 0.3)])
 def test_mei_montanari_is_the_published_rational_function(activation, dtype):
     """At 120 points, at the rounded arguments; nothing is lost to their degree-five cancellations."""
     arguments = [jnp.asarray(v, dtype) for v in points(1)]
@@ -216,7 +219,8 @@ def test_arguments_broadcast_and_vmap_and_jit_agree(dtype):
 
 # --- Derivatives ------------------------------------------------------------------------------------------------------
 
-DERIVATIVES = [(0.7, 2.0, 0.05), (3.0, 2.0, 0.001), (2.0, 2.0, 0.01), (2.0 + 1e-9, 2.0, 1e-4)]
+OFF_THRESHOLD = [pytest.param(point, marks=pytest.mark.slow) for point in ((0.7, 2.0, 0.05), (3.0, 2.0, 0.001))]
+DERIVATIVES = [*OFF_THRESHOLD, (2.0, 2.0, 0.01), pytest.param((2.0 + 1e-9, 2.0, 1e-4), marks=pytest.mark.slow)]
 
 
 def central(function, at, order):
@@ -327,6 +331,7 @@ def assert_converges(simulate, predicted, size, seeds):
     assert (width < 0.1 * np.abs(predicted) + 1e-11).all(), "the comparison is too coarse to fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "psi1", "psi2", "lam"),
     [("relu", 1.0, 2.0, 0.01), ("relu", 4.0, 2.0, 0.0), ("tanh", 1.5, 1.5, 0.01), ("erf", 3.0, 0.8, 0.1)],
@@ -354,9 +359,10 @@ def test_isotropic_is_the_limit_of_ridge_regression(gamma, lam, float64):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"psi1": 0.0}, r"psi1 must be finite and > 0, got psi1=0\.0; pass a ratio"),
-        ({"psi2": -1.0}, "psi2 must be finite and > 0"),
-        ({"psi1": float("nan")}, "psi1 must be finite"),
+        ({"psi1": 0.0}, r"psi1 must be > 0, got psi1=0\.0; pass a ratio"),
+        ({"psi2": -1.0}, "psi2 must be > 0"),
+        ({"psi1": float("nan")}, "psi1 must be > 0"),
+        ({"psi1": float("inf"), "psi2": float("inf")}, "psi2 must be finite where psi1 is not"),
         ({"lam": -0.1}, r"lam must be finite and >= 0, got lam=-0\.1; .*lam=0"),
         ({"noise": -1.0}, "noise must be finite and >= 0"),
         ({"signal": -1.0}, "signal must be finite and >= 0"),

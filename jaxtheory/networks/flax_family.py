@@ -1,0 +1,40 @@
+"""Flax NNX modules as init/apply networks."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from jaxtheory.checks import require
+from jaxtheory.networks.multilayer import Multilayer
+
+
+class Family(NamedTuple):
+    """A width of a family of modules; called, it is the network, and its argument, the width again, is not needed."""
+
+    make_model: Callable[..., nnx.Module]
+    width: int
+
+    def __call__(self, _: Any) -> Multilayer:
+        graph = nnx.graphdef(nnx.eval_shape(lambda: self.make_model(self.width, nnx.Rngs(0))))
+        return Multilayer(self._init, lambda params, x: nnx.merge(graph, params)(x), 1.0)
+
+    def parameters(self, x: Array, outputs: int) -> int:
+        """How many there are, once it is known that there is nothing else and that outputs have the right shape."""
+        params = jax.eval_shape(self._init, jax.random.key(0))
+        found = jax.eval_shape(self(None).apply, params, x).shape
+        wish = f"give {outputs} outputs"
+        require(found == (1, outputs), "make_model", f"outputs {found[1:]}", wish, "fit its last layer")
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+    def _init(self, key: Array) -> Any:
+        """The parameters that the module draws from a key."""
+        parts: Any = nnx.split(self.make_model(self.width, nnx.Rngs(key)), nnx.Param, ...)
+        _, params, rest = parts
+        held = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)]
+        mend = "normalize by layer or group, and draw nothing in the forward pass"
+        require(not held, "make_model", held, "hold parameters alone", mend)
+        return params
