@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
 from jaxtheory.checks import holds, require
+from jaxtheory.expressivity.limbs import BITS, carried, last_at_most, to_limbs
 
 Variant = Literal["koppen", "sprecher"]
 _LARGEST_TABLE = 2**21
-_BITS = 28  # of a limb: sums of up to 7 limbs stay below 2^31
 
 
 class Table(NamedTuple):
@@ -204,17 +204,17 @@ def superpose(
     orders = [np.lexsort(sums_q.T[::-1]) for sums_q in begins]
     sorted_sums = np.stack([sums_q[order] for sums_q, order in zip(begins, orders, strict=True)])
     ramp = _ramp(sorted_sums, sums)
-    knots = _carried(sorted_sums - _limbs(np.array([ramp], object), sums.limbs))
+    knots = carried(sorted_sums - to_limbs(np.array([ramp], object), sums.limbs))
     corners = np.stack(np.meshgrid(*[np.arange(base**digits) / base**digits] * dim, indexing="ij"), -1).reshape(-1, dim)
     values = np.asarray(f(corners), float)
     require(values.shape == (len(corners),), "f", values.shape, f"return shape ({len(corners)},)", "vectorize it")
     dtype = jnp.zeros(0).dtype
     return Superposition(
-        psi=jnp.asarray(np.stack([_limbs(row, sums.limbs) for row in sums.inner]), jnp.int32),
+        psi=jnp.asarray(np.stack([to_limbs(row, sums.limbs) for row in sums.inner]), jnp.int32),
         knots=jnp.asarray(knots, jnp.int32),
         values=jnp.asarray(np.stack([values[order] for order in orders]) / terms, dtype),
         shifts=jnp.asarray([q * _shift(base, digits + 2) for q in range(terms)], jnp.int32),
-        weights=jnp.asarray([float(Fraction(2 ** (_BITS * i), ramp)) for i in reversed(range(sums.limbs))], dtype),
+        weights=jnp.asarray([float(Fraction(2 ** (BITS * i), ramp)) for i in reversed(range(sums.limbs))], dtype),
         plateau=jnp.asarray(float(Fraction(sums.plateau, ramp)), dtype),
         resolution=jnp.asarray(float(base ** (digits + 2)), dtype),
         reach=1 - (terms - 1) / (base - 1) / base**digits,
@@ -265,7 +265,7 @@ def inner_sums(superposition: Superposition, x: Float[Array, "n dim"]) -> Float[
     limbs = jax.vmap(lambda shift: _argument(superposition, x, shift))(superposition.shifts)
     one = superposition.psi[0, 0]  # ψ(0) with the unit that keeps numbers positive
     weights = superposition.weights.astype(x.dtype)
-    above = jnp.matmul(_carried(limbs - one[None, None, :]).astype(x.dtype), weights, precision="highest")
+    above = jnp.matmul(carried(limbs - one[None, None, :]).astype(x.dtype), weights, precision="highest")
     return above / jnp.dot(one.astype(x.dtype), weights, precision="highest")
 
 
@@ -274,8 +274,8 @@ def _evaluate(superposition: Superposition, x: Array) -> Array:
     def term(total: Array, q: tuple[Array, Array, Array]) -> tuple[Array, None]:
         knots, values, shift = q
         y = _argument(superposition, x, shift)
-        place = _last_at_most(knots, y)
-        beyond = (_minus(y, knots[place]).astype(total.dtype) * superposition.weights[None, :]).sum(1)
+        place = last_at_most(knots, y)
+        beyond = (carried(y - knots[place]).astype(total.dtype) * superposition.weights[None, :]).sum(1)
         theta = jnp.clip(beyond, 0, 1) - jnp.clip(beyond - 1 - superposition.plateau, 0, 1)
         return total + jnp.where(place >= 0, values[place] * theta, jnp.zeros_like(theta)), None
 
@@ -287,46 +287,7 @@ def _argument(superposition: Superposition, x: Array, shift: Array) -> Array:
     """Σ_p λ_p ψ(x_p + q a) as limbs; x is read down to its digits, with a grain for what rounding took."""
     index = jnp.floor(x * superposition.resolution.astype(x.dtype) + 1 / 64).astype(jnp.int32) + shift
     parts = [superposition.psi[p, index[:, p]] for p in range(x.shape[1])]
-    return _carried(functools.reduce(jnp.add, parts))
-
-
-def _carried(limbs: Any) -> Any:
-    """The same number with every limb but the first in 0..2^28 − 1; also after a difference."""
-    out, carry = [], 0 * limbs[..., 0]
-    for column in reversed(range(limbs.shape[-1])):
-        full = limbs[..., column] + carry
-        carry = full >> _BITS
-        out.append(full - (carry << _BITS) if column else full)
-    stack = jnp.stack if isinstance(limbs, jax.Array) else np.stack
-    return stack(out[::-1], axis=-1)
-
-
-def _minus(one: Array, other: Array) -> Array:
-    return _carried(one - other)
-
-
-def _at_most(one: Array, other: Array) -> Array:
-    """one ≤ other, the limbs compared from the most significant on."""
-    less, equal = jnp.zeros(one.shape[:-1], bool), jnp.ones(one.shape[:-1], bool)
-    for limb in range(one.shape[-1]):
-        less = less | (equal & (one[..., limb] < other[..., limb]))
-        equal = equal & (one[..., limb] == other[..., limb])
-    return less | equal
-
-
-def _last_at_most(knots: Array, y: Array) -> Array:
-    """Index of the last knot ≤ y, −1 where there is none: by first limbs, then by bisection among their ties."""
-    leading = knots[:, 0]
-    low = jnp.searchsorted(leading, y[:, 0], side="left").astype(jnp.int32) - 1
-    high = jnp.searchsorted(leading, y[:, 0], side="right").astype(jnp.int32)
-
-    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = (low + high) // 2
-        below = _at_most(knots[middle], y)
-        return jnp.where(below, middle, low), jnp.where(below | (high - low == 1), high, middle)
-
-    return jax.lax.while_loop(lambda bounds: jnp.any(bounds[1] - bounds[0] > 1), halve, (low, high))[0]
+    return carried(functools.reduce(jnp.add, parts))
 
 
 class _Sums(NamedTuple):
@@ -348,8 +309,8 @@ class _Sums(NamedTuple):
         unit = power[-1] ** (dim - 1)
         lambdas = [unit, *(sum(unit // power[r] ** p for r in range(1, digits + 3)) for p in range(1, dim))]
         one = table.denominator * unit
-        limbs = -(-(one.bit_length() + 3) // _BITS)
-        pad = 2 ** (limbs * _BITS - 3 - one.bit_length())  # the first limb is full, so that it alone tells most apart
+        limbs = -(-(one.bit_length() + 3) // BITS)
+        pad = 2 ** (limbs * BITS - 3 - one.bit_length())  # the first limb is full, so that it alone tells most apart
         inner = [psi * (lam * pad) for lam in lambdas]
         inner[0] = inner[0] + one * pad
         tail = sum(table.denominator // power[r] for r in (digits + 1, digits + 2))
@@ -361,28 +322,22 @@ def _shift(base: int, digits: int) -> int:
     return int(sum(base ** (digits - r) for r in range(2, digits + 1)))
 
 
-def _limbs(numbers: np.ndarray, count: int) -> np.ndarray:
-    """Non-negative Python integers as rows of 28-bit limbs."""
-    mask = 2**_BITS - 1
-    return np.stack([(numbers >> _BITS * i & mask).astype(np.int64) for i in reversed(range(count))], axis=-1)
-
-
 def _corner_sums(inner: list[np.ndarray], first: int, base: int, digits: int, limbs: int) -> np.ndarray:
     """Limbs of ξ_d for all corners d of k digits, shifted by `first`, the last coordinate varying fastest."""
-    parts = [_limbs(row[:: base**2][first : first + base**digits], limbs) for row in inner]
+    parts = [to_limbs(row[:: base**2][first : first + base**digits], limbs) for row in inner]
     total = functools.reduce(lambda a, b: (a[:, None, :] + b[None, :, :]).reshape(-1, limbs), parts)
-    return _carried(total)
+    return carried(total)
 
 
 def _ramp(sorted_sums: np.ndarray, sums: "_Sums") -> int:
     """1/S, or less: half of the least room between two plateaus, so that no ramp reaches into another plateau."""
-    plateau = _limbs(np.array([sums.plateau], object), sums.limbs)[0]
-    room = _carried(sorted_sums[:, 1:] - sorted_sums[:, :-1] - plateau).reshape(-1, sums.limbs)
+    plateau = to_limbs(np.array([sums.plateau], object), sums.limbs)[0]
+    room = carried(sorted_sums[:, 1:] - sorted_sums[:, :-1] - plateau).reshape(-1, sums.limbs)
     for limb in range(sums.limbs):  # the least row, one limb after another
         room = room[room[:, limb] == room[:, limb].min()]
     least = room[0]
     require(int(least[0]) >= 0, "digits", "plateaus that overlap", "separate the cubes", "use a larger base")
-    smallest = functools.reduce(lambda total, limb: (total << _BITS) + int(limb), least, 0)
+    smallest = functools.reduce(lambda total, limb: (total << BITS) + int(limb), least, 0)
     return min(sums.ramp, smallest // 2)
 
 

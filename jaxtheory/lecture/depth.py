@@ -153,7 +153,7 @@ def _two(config: Config, dim: int) -> int:
 def _tubes(dim: int) -> int:
     """Neurons that a radial function with its Fourier mass at twice the ball's radius needs for 1%."""
     one = jnp.ones(1)
-    return depth.neurons_needed(lambda n: float(depth.tube_certificate(dim * one, n * one, 2 * one)[0]), _ERROR)
+    return depth.neurons_needed(lambda n: float(depth.tube_certificate(dim * one, float(n) * one, 2 * one)[0]), _ERROR)
 
 
 def _size(config: Config, dim: int) -> int:

@@ -14,14 +14,11 @@ import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter
 
-from jaxtheory import data, figures, networks
+from jaxtheory import data, networks
 from jaxtheory.expressivity import barron, greedy, kolmogorov, ridgelet
 from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.expressivity_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
@@ -135,9 +132,6 @@ def _picture_claims(config: Config) -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-# --- random and greedy networks ----------------------------------------------------------------------------------
-
-
 def _points(config: Config, dim: int) -> Array:
     """Uniform in the unit ball."""
     return jax.random.ball(jax.random.key(config.seed + dim), dim, shape=(200,), dtype=jnp.zeros(0).dtype)
@@ -172,9 +166,6 @@ def _exponent(errors: np.ndarray) -> float:
     return float(fit_slope(size, jnp.asarray(errors[7:], size.dtype)).slope)
 
 
-# --- superposition -----------------------------------------------------------------------------------------------
-
-
 def _bump(x: Any) -> Any:
     """A smooth function of two variables with sup norm 1 at (0.4, 0.4), where its cosine is 1."""
     return np.exp(-3 * ((x - 0.4) ** 2).sum(-1)) * np.cos(4 * (x[..., 0] - 0.4) + 2 * (x[..., 1] - 0.4))
@@ -203,9 +194,6 @@ def _superposed(terms: int) -> tuple[np.ndarray, np.ndarray]:
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     values = kolmogorov.evaluate(step, jnp.asarray(x, jnp.zeros(0).dtype))
     return _bump(x).reshape(200, 200), np.asarray(values).reshape(200, 200)
-
-
-# --- ridgelets ---------------------------------------------------------------------------------------------------
 
 
 def _wave(x: Any) -> Any:
@@ -350,16 +338,15 @@ def _image_transform(x: Array, values: Array, step: float) -> tuple[ridgelet.Gri
     return ridgelet.Grid(a, b, cell, (_IMAGE_SCALE / 45, _OFFSET)), spectrum
 
 
-# --- the topic ---------------------------------------------------------------------------------------------------
-
-
 def measure(config: Config) -> xr.Dataset:
     """Expressivity: random and greedy networks, Kolmogorov's superposition, and the ridgelet transform."""
     panels, measured = _measured_networks(config)
     for part in (_measured_superposition(config), _measured_ridgelets(config)):
         panels |= part[0]
         measured |= part[1]
-    return xr.Dataset(panels | measured, {"dim": list(config.dims), "size": list(_SIZES)})
+    dataset = xr.Dataset(panels | measured, {"dim": list(config.dims), "size": list(_SIZES)})
+    shown = {"zoom": _ZOOM, "base": _BASE, "cell": float(_BASE) ** -_DIGITS, "scales": config.scales}
+    return dataset.assign_attrs(shown | {"reach": _SPECTRUM[0], "image_scale": _IMAGE_SCALE})
 
 
 def _measured_networks(config: Config) -> tuple[dict[str, Any], dict[str, float]]:
@@ -404,104 +391,6 @@ def _measured_ridgelets(config: Config) -> tuple[dict[str, Any], dict[str, float
         "sinogram": (("angle", "offset"), sinogram),
     }
     return panels, measured
-
-
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Above: networks by size, ψ, and a superposition; below: the blur law, a trained network's weights, a digit."""
-    figure, axes = figures.canvas(2, 5, panel=(5.0, 4.6))
-    _draw_random(axes[0], dataset, claims)
-    _draw_greedy(axes[1], dataset)
-    axes[2].plot(np.linspace(0, 1, dataset.sizes["place"]), dataset.psi.values, color=figures.PALETTE[0], linewidth=1.2)
-    figures.label_axes(axes[2], "$x$", r"$\psi(x)$", "Köppen's inner function")
-    _draw_cubes(axes[3], dataset, claims)
-    _draw_step(axes[4], dataset)
-    _draw_blur(axes[5], dataset, claims)
-    _draw_weights(axes[6], dataset)
-    turn = (-_IMAGE_SCALE * 1.42 - 9, _IMAGE_SCALE * 1.42 + 9, 0, 360)
-    _image(axes[7], dataset.sinogram.values.T, "spectrum of a digit, $|a| = 9$", "$b$", "angle of $a$, degrees", turn)
-    axes[7].set_xlim(-15, 15)
-    _draw_digit(axes[8], dataset.digit_image.values, "the digit $f$")
-    _draw_digit(axes[9], dataset.digit_sum.values, r"$S[R f]/K$ over $|a| \leq 18$")
-    return figure
-
-
-def _draw_digit(ax: Axes, image: np.ndarray, title: str) -> None:
-    _image(ax, image[::-1].T, title, "$x_1$", "$x_2$", (-1, 1, -1, 1))
-    ax.set_aspect("equal")
-
-
-def _draw_cubes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
-    """The cubes of the first shifts q over the error: it is large where two of their gaps cross."""
-    _image(ax, dataset.gaps.values, "cubes of $q = 0, 1, 2$ over $|f - f_1|$", "$x_1$", "$x_2$", (*_ZOOM, *_ZOOM))
-    cell = float(_BASE) ** -_DIGITS
-    side = cell * (_BASE - 2) / (_BASE - 1)
-    for q, color in enumerate(("white", figures.PALETTE[1], figures.PALETTE[5])):
-        corners = np.arange(57, 63) * cell - q * cell / (_BASE - 1)
-        for x in corners:
-            for y in corners:
-                ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=color, linewidth=1.2))
-    ax.set(xlim=_ZOOM, ylim=_ZOOM, aspect="equal")
-
-
-def _draw_step(ax: Axes, dataset: xr.Dataset) -> None:
-    _image(ax, dataset.step.values, "$f$ (lines) and one step $f_1$", "$x_1$", "$x_2$", (0, 1, 0, 1))
-    axis = np.linspace(0, 1, dataset.sizes["row"])
-    ax.contour(axis, axis, dataset.target.values.T, levels=6, colors="white", linewidths=1.2)
-
-
-def _draw_random(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
-    for color, dim in zip(figures.PALETTE, dataset.dim.values, strict=False):
-        figures.theory_line(ax, list(_SIZES), claims.curves[f"law {dim}"], color=color, label=f"law, $d = {dim}$")
-        row = dataset.sel(dim=dim)
-        figures.points(ax, list(_SIZES), row.random.values, row.random_spread.values, color=color)
-    figures.label_axes(ax, "neurons $n$", "mean squared error", "random cosines", xscale="log", yscale="log")
-
-
-def _draw_greedy(ax: Axes, dataset: xr.Dataset) -> None:
-    size = np.arange(1, dataset.sizes["neurons"] + 1)
-    named = {
-        "greedy_2_1": ("$d=2$, ReLU", -1.25),
-        "greedy_1_1": ("$d=1$, ReLU", -2),
-        "greedy_1_2": ("$d=1$, ReLU²", -3),
-    }
-    for color, (name, (label, rate)) in zip(figures.PALETTE, named.items(), strict=False):
-        errors = dataset[f"{name}_errors"].values
-        picked = np.unique(np.geomspace(4, len(size), 12).astype(int)) - 1
-        middle = len(size) // 4
-        line = errors[middle] * (size[picked] / size[middle]) ** rate
-        figures.theory_line(ax, size[picked], line, color=color, label=f"{label}: $n^{{{rate:g}}}$")
-        figures.points(ax, size[picked], errors[picked], color=color)
-    figures.label_axes(ax, "neurons $n$", "$L^2$ error", "greedy networks", xscale="log", yscale="log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _draw_blur(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
-    figures.theory_line(
-        ax, np.geomspace(8, 50, 30), claims.curves["blur"], label="law, $K = -2$", color=figures.PALETTE[1]
-    )
-    scales = [float(c.name.removeprefix("blur_")) for c in claims.claims if c.name.startswith("blur_")]
-    measured = [float(dataset[f"blur_{scale:g}"]) for scale in scales]
-    figures.points(ax, scales, measured, label="measured, nothing fitted", color=figures.PALETTE[0])
-    title = "ridgelet integral over $|a| \\leq A$"
-    figures.label_axes(ax, "$A$", "relative $L^2$ error", title, xscale="log", yscale="log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xticks(scales, [f"{scale:g}" for scale in scales])
-
-
-def _draw_weights(ax: Axes, dataset: xr.Dataset) -> None:
-    reach = _SPECTRUM[0]
-    _image(ax, dataset.spectrum.values, "trained neurons on $|T(a, b)|$", "$a$", "$b$", (-reach, reach, -reach, reach))
-    a, b, c = np.moveaxis(dataset.weights.isel(seed=0).values, -1, 0)
-    sizes = 60 * np.abs(c) / np.abs(c).max() + 2
-    ax.scatter(a, b, s=sizes, color=figures.PALETTE[1], edgecolors="white", linewidths=0.4)
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
-
-
-def _image(ax: Axes, values: np.ndarray, title: str, xlabel: str, ylabel: str, extent: Any) -> None:
-    """values[i, j] at the i-th x and the j-th y."""
-    ax.imshow(values.T, origin="lower", extent=extent, aspect="auto", cmap="cividis")
-    ax.grid(visible=False)
-    figures.label_axes(ax, xlabel, ylabel, title)
 
 
 TOPIC = Topic("expressivity", Config, predict, measure, draw)
