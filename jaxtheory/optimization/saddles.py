@@ -189,9 +189,8 @@ def _escape(
     order = jnp.arange(length)
     times = jnp.where(order < dim, times[(order + length - dim) % length], jnp.nan)
     left = jnp.where(order < dim, jnp.isfinite(times), True).all()
-    status = status_where(
-        (~left | jnp.isnan(total), Status.NOT_CONVERGED), (jnp.nan_to_num(total) > _COUNTABLE, Status.ILL_CONDITIONED)
-    )
+    doubtful = (jnp.nan_to_num(times) > _COUNTABLE).any()
+    status = status_where((doubtful, Status.ILL_CONDITIONED), (~left | jnp.isnan(total), Status.NOT_CONVERGED))
     return Escape(times, total, status)
 
 
