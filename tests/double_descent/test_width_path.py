@@ -98,6 +98,7 @@ def test_condition_is_the_frobenius_condition_number(float64, ridge):
         np.testing.assert_allclose(path.condition[width - 1], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_float32_is_right_or_says_so():
     """Features of decaying scale, condition numbers from 1 to past 1/eps: no width marked ok is off by a tenth."""
     features, targets, test_features, test_targets = draw(60, 150, dtype=np.float32)
@@ -158,6 +159,7 @@ def test_repeated_samples_are_flagged_past_the_threshold(float64):
     assert (width_path(features, targets, test_features, test_targets, ridge=0.1).status == Status.OK).all()
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds_and_ridges_is_the_loop(float64):
     problems = [draw(15, 40, seed=seed) for seed in range(3)]
     stacked = [jnp.stack(values) for values in zip(*problems, strict=True)]
@@ -185,6 +187,7 @@ def test_nan_inside_jit_is_a_status(float64):
     assert (path.status != Status.OK).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6), shape=st.sampled_from([(5, 12), (12, 5), (8, 30)]), log_ridge=st.floats(-6, 3),
