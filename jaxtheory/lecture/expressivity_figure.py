@@ -90,7 +90,7 @@ def _draw_blur(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.theory_line(
         ax, np.geomspace(8, 50, 30), claims.curves["blur"], label="law, $K = -2$", color=figures.PALETTE[1]
     )
-    scales = dataset.attrs["scales"]
+    scales = list(dataset.attrs["scales"])
     measured = [float(dataset[f"blur_{scale:g}"]) for scale in scales]
     figures.points(ax, scales, measured, label="measured, nothing fitted", color=figures.PALETTE[0])
     title = "ridgelet integral over $|a| \\leq A$"

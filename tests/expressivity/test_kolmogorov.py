@@ -106,7 +106,7 @@ def test_one_step_is_its_definition_in_rationals(digits):
     np.testing.assert_allclose(got, expected, atol=20 * tolerance("float32"))
 
 
-@pytest.mark.parametrize(("base", "terms", "digits"), [(10, 5, 2), (10, 9, 2), (12, 11, 2), (22, 21, 1)])
+@pytest.mark.parametrize(("base", "terms", "digits"), [(10, 5, 2), (22, 21, 1)])
 def test_one_step_errs_within_its_bound(base, terms, digits):
     step = kolmogorov.superpose(smooth, dim=2, base=base, terms=terms, digits=digits)
     x = grid(step, 151)
@@ -118,7 +118,7 @@ def test_one_step_errs_within_its_bound(base, terms, digits):
     assert error >= 0.5 * 2 / terms  # some point lies in two gaps: this is one step, not interpolation
 
 
-@pytest.mark.parametrize(("dim", "base", "digits"), [(2, 10, 2), (2, 8, 3), (3, 8, 1)])
+@pytest.mark.parametrize(("dim", "base", "digits"), [(2, 8, 2), (3, 8, 1)])
 def test_every_point_lies_in_all_cubes_but_n(dim, base, digits):
     """For f = 1 the sum counts plateaus: at least m + 1 − n of them everywhere, all of them somewhere."""
     terms = 2 * dim + 1
