@@ -62,6 +62,7 @@ def test_sobolev_is_b_s_2_2(float64):
     assert spread(np.concatenate(found)) < 2 ** (2 * s)
 
 
+@pytest.mark.slow
 def test_holder_is_b_s_inf_inf(float64):
     s = 0.4
     below = lambda c: besov.norm(c, s, math.inf, math.inf, wavelet="db4")  # noqa: E731
@@ -69,7 +70,14 @@ def test_holder_is_b_s_inf_inf(float64):
     assert spread(np.concatenate(found)) < 4
 
 
-@pytest.mark.parametrize(("s", "p", "q"), [(0.8, 1.0, 1.0), (1.3, 2.0, math.inf), (0.5, math.inf, 2.0)])
+@pytest.mark.parametrize(
+    ("s", "p", "q"),
+    [
+        (0.8, 1.0, 1.0),
+        pytest.param(1.3, 2.0, math.inf, marks=pytest.mark.slow),
+        pytest.param(0.5, math.inf, 2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_moduli_and_wavelets_give_equivalent_norms(s, p, q, float64):
     """The ratio stays within a band that does not widen with the resolution."""
     moduli = lambda x: besov.modulus_norm(x, s, p, q, periodic=True)  # noqa: E731
