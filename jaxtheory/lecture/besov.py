@@ -80,7 +80,7 @@ def _octaves(limits: tuple[int, int]) -> np.ndarray:
 
 
 def _exact_risks(ball: Ball, config: Config) -> np.ndarray:
-    return np.array([studies.exact_linear_risk(octave, ball) for octave in _octaves(config.octaves)])
+    return np.array([studies.exact_linear_risk(octave, ball) for octave in _octaves(config.octaves).tolist()])
 
 
 def _minimax_claims(name: str, s: float, p: float) -> list[Claim]:

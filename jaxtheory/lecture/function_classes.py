@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 def rows(levels: int) -> tuple[Row, ...]:
     """What the theory says, for functions of 2^levels samples."""
-    cut, finer = partial(_cut, levels), levels - _octaves(levels)[0]
+    cut, finer = partial(_cut, levels), levels - int(_octaves(levels)[0])
     one, spikes, jump = (_shift(extra, rate, levels) for extra, rate in ((1, 1.0), (finer, 1.0), (7 * finer, 2.0)))
     edge, log = 1 / math.log(2.0**15), _mixed_remainder()
     besov_source = "DeVore, Jawerth, Popov (1992), Thm 3"

@@ -124,7 +124,7 @@ def disc(
 
     Column by column in closed form, with `oversample` midpoints across a pixel in the other direction.
 
-    >>> f"{disc(64).mean() / (math.pi * 0.09):.4f}"
+    >>> f"{disc(64).mean() / (np.pi * 0.09):.4f}"
     '1.0000'
     """
     x = (np.arange(size * oversample) + 0.5) / (size * oversample) - center[0]

@@ -15,7 +15,7 @@ def clamped(rng, degree, inner=8):
     return np.concatenate([np.zeros(degree + 1), np.sort(rng.uniform(size=inner)), np.ones(degree + 1)])
 
 
-@pytest.mark.parametrize("degree", [0, 1, 3, 5])
+@pytest.mark.parametrize("degree", [0, 1, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_splines_and_derivatives_are_those_of_scipy(degree, float64):
     rng = np.random.default_rng(degree)
     knots = clamped(rng, degree)
@@ -71,7 +71,15 @@ def test_dictionary_holds_every_level(float64):
 
 
 @pytest.mark.parametrize(
-    ("order", "accuracy", "dim"), [(1, 1e-2, 1), (2, 1e-6, 1), (3, 1e-3, 1), (10, 1e-5, 1), (3, 1e-3, 2), (2, 1e-2, 3)]
+    ("order", "accuracy", "dim"),
+    [
+        (1, 1e-2, 1),
+        (3, 1e-3, 1),
+        (3, 1e-3, 2),
+        pytest.param(2, 1e-6, 1, marks=pytest.mark.slow),
+        pytest.param(10, 1e-5, 1, marks=pytest.mark.slow),
+        pytest.param(2, 1e-2, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_networks_are_splines_within_their_accuracy_and_the_lemma(order, accuracy, dim, float64):
     """Suzuki (2019), Lemma 1: depth, width, nonzeros, weights, error, support."""
