@@ -69,6 +69,7 @@ def test_preconditioner_saves_iterations(method, problem):
     assert int(better.iterations) < int(plain.iterations) / 3
 
 
+@pytest.mark.slow
 def test_rpcholesky_error_is_within_its_theorem(problem):
     """Mean trace error ≤ (1 + ε) tr(K − K_q) with rank = q/ε + q log(1/(ε η)) (Chen et al., Theorem 3.1)."""
     x, _ = problem
@@ -115,6 +116,7 @@ def test_centres_solve_the_normal_equations(ridge, problem):
     assert model.alpha.shape == (30, 2)
 
 
+@pytest.mark.slow
 def test_all_points_as_centres_is_the_full_regression(problem):
     x, y = problem
     full = kernels.fit(kernels.laplace(2.0), x, y, 0.1)
