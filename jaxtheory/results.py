@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
     NOT_CONVERGED = 2
     ILL_CONDITIONED = 3
     INVALID_INPUT = 4
+    TIMED_OUT = 5
 
 
 class Slope(NamedTuple):

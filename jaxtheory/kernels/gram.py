@@ -196,8 +196,8 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
         other = (me + k) % devices
         tile = _gram(kernel, mine, _rows(x, other * size, size), block)
         matrix = jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other * size))
-        mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
-        if 2 * k != devices:
+        if 2 * k != devices:  # the opposite device has computed the block between them too
+            mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
             matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, ((me - k) % devices) * size))
     return matrix
 

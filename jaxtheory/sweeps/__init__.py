@@ -2,7 +2,9 @@
 
 A point is a pure function `point(ridge, noise, seed, key) -> dict of arrays`; `run` vmaps it over a grid of named
 axes, shards each block over the devices of a mesh, and keeps what is done in a Zarr v3 store that a second call
-continues. A point's randomness depends on the key and on its place in the grid, never on blocks or devices.
+continues. A point's randomness depends on the key and on its place in the grid, never on blocks or devices. The
+store is a folder or a URL; the processes of `jax.distributed`, or the runs of a job array with `shard="i/n"`, fill it
+together.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxtheory import sweeps

@@ -1,9 +1,12 @@
 """One block of points as one compiled program, sharded over devices and sized to their memory."""
 
+import functools
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxtheory.checks import require
+from jaxtheory.results import Status
 
 # The rest is for what the analysis does not see: constants of the program, other arrays, the host's own work.
 MEMORY_FRACTION = 0.5
@@ -83,13 +87,53 @@ def halved(work: Work, block: Block, error: jax.errors.JaxRuntimeError) -> Block
     return compiled(work, smaller)
 
 
-def evaluate(block: Block, work: Work, values: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of a run of points, block after block; the last is padded with repeated points, which are dropped."""
+def evaluate(
+    block: Block, work: Work, values: dict[str, np.ndarray], index: np.ndarray, limit: float | None = None
+) -> dict[str, np.ndarray]:
+    """The outputs of a run of points, block after block; the last is padded with repeated points, which are dropped.
+
+    A block that takes longer than `limit` seconds is left to itself, its points marked TIMED_OUT.
+    """
     parts = []
     for rows, count in _padded(len(index), block):
         arguments = {name: column[rows] for name, column in values.items()}
-        parts.append(_first(jax.device_get(block.compiled(*_placed(work, arguments, index[rows]))), count))
+        placed = _placed(work, arguments, index[rows])
+        try:
+            parts.append(_first(_within(limit, functools.partial(_outputs, block, placed)), count))
+        except TimeoutError:
+            parts.append(_void(work, count))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _outputs(block: Block, placed: tuple[Any, ...]) -> Any:
+    return jax.device_get(block.compiled(*placed))
+
+
+def _within(limit: float | None, call: Callable[[], Any]) -> Any:
+    """What the call returns; TimeoutError after `limit` seconds, with a thread left waiting for the device."""
+    if limit is None:
+        return call()
+    found: Future[Any] = Future()
+
+    def wait() -> None:
+        try:
+            found.set_result(call())
+        except BaseException as error:  # whatever it is, the caller's thread raises it
+            found.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return found.result(limit)
+
+
+def _void(work: Work, count: int) -> dict[str, np.ndarray]:
+    """Outputs of points that were not waited for: NaN, or 0 where there is none."""
+    outputs = {name: output.array for name, output in shapes(work).items()}
+    inexact = {name: np.issubdtype(output.dtype, np.inexact) for name, output in outputs.items()}
+    void = {
+        name: np.full((count, *output.shape), np.nan if inexact[name] else 0, output.dtype)
+        for name, output in outputs.items()
+    }
+    return void | {"status": np.full(count, Status.TIMED_OUT, np.int32)}
 
 
 def _padded(total: int, block: Block) -> Iterator[tuple[np.ndarray, int]]:

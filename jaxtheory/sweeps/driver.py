@@ -22,6 +22,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from jaxtheory.checks import require
+from jaxtheory.results import Status
 from jaxtheory.sweeps import axes, blocks, contract, outputs, places, shares, store
 from jaxtheory.sweeps.axes import Grid, Layout
 from jaxtheory.sweeps.blocks import Block, Work
@@ -43,6 +44,7 @@ class Sweep(NamedTuple):
     key: jax.Array
     mesh: Mesh
     block: int | None
+    limit: float | None
 
 
 def run(
@@ -57,6 +59,7 @@ def run(
     static: str | Sequence[str] = (),
     paired: str | Sequence[str] = (),
     shard: str | None = None,
+    time_limit: float | None = None,
 ) -> xarray.Dataset:
     r"""Evaluate a point everywhere on a grid, with randomness of its own: point(x₁, ..., x_d, fold_in(key, i)).
 
@@ -89,6 +92,8 @@ def run(
         paired: axes whose points share their key, and so their draws.
         shard: "i/n", the i-th of n runs that know nothing of each other (a job array) and fill one store: chunks i,
             i + n, i + 2n, ... are this run's, and what it returns is -1 where the others are not done.
+        time_limit: seconds for one block, compilation left out. Points of a block that takes longer have status
+            TIMED_OUT and NaN; their chunk is committed, so that the next call goes on behind it, and `run` raises.
 
     Returns:
         Dataset with the axes as dimensions and an int32 `status` at each point; -1 is not computed. With `out`, it
@@ -99,6 +104,7 @@ def run(
             dtypes, outputs, `static` or `paired`), named term by term with both values.
         OSError: `out` cannot be written; names the path. What was committed stays.
         MemoryError: not even one point a device fits.
+        TimeoutError: a block took longer than `time_limit`; the device may be busy with it until this process ends.
 
     Cost: 2 traces and 1 compilation for each static combination; host memory of two chunks; a resume reads the store.
 
@@ -109,7 +115,7 @@ def run(
     words, devices = _key_words(key), blocks.points_mesh(mesh)
     with jax.set_mesh(devices):  # a mesh of the caller's in context would contradict it
         typed = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
-        sweep = _checked(point, grid, typed, block, devices, _names(static), _names(paired))
+        sweep = _checked(point, grid, typed, block, devices, _names(static), _names(paired), time_limit)
         place = None if out is None else places.located(out)
         return _run(sweep, place, shares.ALONE if place is None else shares.share(shard), progress)
 
@@ -183,7 +189,14 @@ def _names(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _checked(
-    point: Any, grid: Grid, key: jax.Array, block: Any, mesh: Mesh, static: tuple[str, ...], paired: tuple[str, ...]
+    point: Any,
+    grid: Grid,
+    key: jax.Array,
+    block: Any,
+    mesh: Mesh,
+    static: tuple[str, ...],
+    paired: tuple[str, ...],
+    limit: float | None,
 ) -> Sweep:
     require(isinstance(grid, Grid) and bool(grid.axes), "grid", grid, "be made by sweeps.grid", "sweeps.grid(seed=[0])")
     for argument, names in (("static", static), ("paired", paired)):
@@ -191,11 +204,12 @@ def _checked(
         require(not unknown, argument, names, f"name axes of the grid, {tuple(grid.axes)}", f"drop {unknown}")
     natural = block is None or (isinstance(block, int | np.integer) and bool(block >= 1))
     require(natural, "block", block, "be at least one point", "use block=None to fit it to memory")
+    require(limit is None or limit > 0, "time_limit", limit, "be seconds > 0", "use None to wait for ever")
     _check_point(point, grid)
     static, paired = (tuple(name for name in grid.axes if name in names) for names in (static, paired))
     block = None if block is None else int(block)
     made = axes.layout(grid, static, paired, block)
-    return Sweep(point, grid, axes.coordinates(grid, static), made, key, mesh, block)
+    return Sweep(point, grid, axes.coordinates(grid, static), made, key, mesh, block, limit)
 
 
 def _check_point(point: Any, grid: Grid) -> None:
@@ -292,6 +306,13 @@ def _fill(sweep: Sweep, opened: Store, todo: list[Chunk], program: Callable[[Chu
                 code = store.environment_code(opened, contract.environment(sweep.mesh, block.points))
                 bar.update(0 if writing is None else writing.result())
                 writing = writer.submit(store.commit, opened, chunk, values, code)
+                late = int((values["status"] == Status.TIMED_OUT).sum()) if sweep.limit is not None else 0
+                if late:
+                    writing.result()
+                    mend = "run again for the rest"
+                    raise TimeoutError(
+                        f"{late} points of chunk {chunk} took longer than {sweep.limit} s a block; {mend}"
+                    )
         bar.update(0 if writing is None else writing.result())
 
 
@@ -302,7 +323,7 @@ def _values(sweep: Sweep, work: Work, block: Block, chunk: Chunk) -> tuple[dict[
     index, shape = axes.stream(sweep.layout, places), axes.extent(sweep.layout, chunk)
     while True:
         try:
-            flat = blocks.evaluate(block, work, values, index)
+            flat = blocks.evaluate(block, work, values, index, sweep.limit)
             return {name: array.reshape(shape + array.shape[1:]) for name, array in flat.items()}, block
         except jax.errors.JaxRuntimeError as error:
             block = blocks.halved(work, block, error)

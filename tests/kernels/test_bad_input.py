@@ -12,7 +12,9 @@ from jaxtheory.results import Status
 
 N = 24
 ALLOWED = 2 * float(np.finfo(np.float32).eps) ** 0.5
-SOLVERS = ("cholesky", "cg", "eigenpro", "ridge_path", "posterior")
+# each solver compiles its own programs: three of them are left to the slow tests
+SLOW = ("eigenpro", "ridge_path", "posterior")
+SOLVERS = ("cholesky", "cg", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW))
 
 
 def points():

@@ -239,7 +239,7 @@ def train(key, x, y, x_test, rate, steps, loss, momentum=0.0):
     return jax.jit(lambda s: jax.lax.scan(step, s, length=steps))(start)[1]
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.8])
 def test_networks_of_width_4096_follow_the_predicted_loss_curves(momentum, key):
     """Mean squared error on 64 training and 64 test digits at every step, three networks from scratch.
 

@@ -88,7 +88,8 @@ def test_cosine_as_a_function_has_no_phase(x, key):
     assert_close(z, np.cos(np.asarray(x) @ np.asarray(drawn.directions).T / np.sqrt(5).astype(np.float32)))
 
 
-def test_spherical_weights_have_norm_root_d(key, dtype):
+def test_spherical_weights_have_norm_root_d(key, float64):
+    dtype = float64
     directions = kernels.feature_weights(7, 500, key, weights="sphere", dtype=dtype).directions
     assert directions.dtype == dtype
     assert float(jnp.abs(jnp.linalg.norm(directions, axis=1) - np.sqrt(7)).max()) <= 8 * jnp.finfo(dtype).eps
@@ -104,18 +105,17 @@ def test_spherical_weights_have_the_moments_of_the_sphere(key):
 
 
 @pytest.mark.parametrize("weights", ["gaussian", "sphere"])
-def test_a_narrow_draw_is_the_beginning_of_a_wide_one(key, dtype, weights):
+def test_a_narrow_draw_is_the_beginning_of_a_wide_one(key, float64, weights):
     """Not bit for bit: a compiler may round a short vector otherwise than a long one."""
-    drawn = [kernels.feature_weights(5, p, key, weights=weights, dtype=dtype) for p in (3, 64)]
+    drawn = [kernels.feature_weights(5, p, key, weights=weights, dtype=float64) for p in (3, 64)]
     for narrow, wide in zip(*drawn, strict=True):
-        assert narrow.dtype == dtype
+        assert narrow.dtype == float64
         assert_close(narrow, wide[:3])
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "cos", jnp.square])
-def test_narrow_features_are_the_first_columns_of_wide_ones(x, key, dtype, activation):
-    few, many = (kernels.random_features(x.astype(dtype), p, key, activation=activation) for p in (3, 64))
-    assert many.dtype == dtype
+@pytest.mark.parametrize("activation", ["relu", "cos"])
+def test_narrow_features_are_the_first_columns_of_wide_ones(x, key, activation):
+    few, many = (kernels.random_features(x, p, key, activation=activation) for p in (3, 64))
     assert_close(many[:, :3], few)
 
 

@@ -46,7 +46,9 @@ def test_every_solver_is_scikit_learns_kernel_ridge(method, ridge, problem):
 
 
 @pytest.mark.parametrize("solver", ["cholesky", "cg", "eigenpro"])
-def test_residual_and_dtype_are_those_of_the_problem(solver, dtype, key):
+def test_residual_and_dtype_are_those_of_the_problem(solver, key):
+    """In float32; in float64 the residual is held against scikit-learn's solution above."""
+    dtype = jnp.dtype("float32")
     x = jax.random.normal(key, (60, 6), dtype)
     y = jnp.sin(x[:, 0])
     model = kernels.fit(kernels.laplace(2.0), x, y, 0.1, solver=solver)
@@ -67,6 +69,7 @@ def test_preconditioner_saves_iterations(method, problem):
     assert int(better.iterations) < int(plain.iterations) / 3
 
 
+@pytest.mark.slow
 def test_rpcholesky_error_is_within_its_theorem(problem):
     """Mean trace error ≤ (1 + ε) tr(K − K_q) with rank = q/ε + q log(1/(ε η)) (Chen et al., Theorem 3.1)."""
     x, _ = problem
@@ -76,11 +79,11 @@ def test_rpcholesky_error_is_within_its_theorem(problem):
     best = eigs[q:].sum()
     rank = int(np.ceil(q / epsilon + q * np.log(1 / (epsilon * float(best / eigs.sum())))))
     for pivots in (1, 8):
-        keys = jax.random.split(jax.random.key(3), 20)
+        keys = jax.random.split(jax.random.key(3), 12)
         factors = [kernels.rpcholesky(kernels.gaussian(3.0), x, rank, k, pivots=pivots) for k in keys]
-        errors = jnp.array([jnp.trace(gram - f @ f.T) for f in factors])
-        assert errors.mean() - 3 * errors.std() / 20**0.5 <= (1 + epsilon) * best
-        assert min(float(jnp.linalg.eigvalsh(gram - f @ f.T)[0]) for f in factors) > -1e-10
+        errors = np.array([np.trace(gram - f @ f.T) for f in factors])
+        assert errors.mean() - 3 * errors.std() / 12**0.5 <= (1 + epsilon) * best
+        assert min(np.linalg.eigvalsh(gram - f @ f.T)[0] for f in factors[:3]) > -1e-10
 
 
 def test_nystrom_is_below_the_kernel_and_full_rank_is_exact(problem):
@@ -113,6 +116,7 @@ def test_centres_solve_the_normal_equations(ridge, problem):
     assert model.alpha.shape == (30, 2)
 
 
+@pytest.mark.slow
 def test_all_points_as_centres_is_the_full_regression(problem):
     x, y = problem
     full = kernels.fit(kernels.laplace(2.0), x, y, 0.1)

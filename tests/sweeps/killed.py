@@ -29,8 +29,8 @@ def sweep(out: pathlib.Path, **options: object) -> None:
     sweeps.run(point, grid, out=out, block=5, key=7, progress=False, **options)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(how: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), how)
     time.sleep(60)  # the signal is on its way
 
 
@@ -38,8 +38,8 @@ def arm(mode: str, count: float) -> None:
     """Plan this process' death: at its `count`-th write after the first commit, or `count` seconds after it.
 
     "temporary" leaves half of a temporary file, "torn" half of a chunk where the whole should be (a file system
-    whose rename is not atomic), "between" dies where all data is written and status is not; "creation" counts
-    from the start.
+    whose rename is not atomic), "between" dies where all data is written and status is not, "terminated" too, by
+    SIGTERM; "creation" counts from the start.
     """
     replace, seen = pathlib.Path.replace, []
 
@@ -47,7 +47,7 @@ def arm(mode: str, count: float) -> None:
         counts = mode == "creation" or any("status/c/" in str(earlier) for earlier in seen)
         seen.append(target)
         if counts and mode != "moment":
-            arm.left -= mode != "between" or "status/c/" in str(target)
+            arm.left -= mode not in ("between", "terminated") or "status/c/" in str(target)
             if arm.left == 0:
                 end(self, target)
         if mode == "moment":
@@ -63,7 +63,7 @@ def arm(mode: str, count: float) -> None:
         if mode == "torn":
             target.write_bytes(temporary.read_bytes()[: temporary.stat().st_size // 2])
             temporary.unlink()
-        die()
+        die(signal.SIGTERM if mode == "terminated" else signal.SIGKILL)
 
     arm.left = count
     pathlib.Path.replace = counted

@@ -31,6 +31,8 @@ def member(out: pathlib.Path, port: int, count: int, index: int, kill: list | No
         sweep(out, shard=f"{index}/{count}")
     else:
         sweep(out)
+    if count > 1 and not shard:
+        jax.distributed.shutdown()  # waits for the others: a coordinator that leaves first takes them down
 
 
 def forked(*arguments: object) -> int:

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL anywhere and run again, a sweep leaves the same bytes as one that was left alone."""
+"""Killed anywhere, or told to end, and run again, a sweep leaves the same bytes as one that was left alone."""
 
 import json
 import os
@@ -24,6 +24,7 @@ PLANS = {
 # Before anything is committed, and one store killed again and again.
 MORE = {
     **{f"creation{i}": [("creation", i)] for i in (1, 4, 9)},
+    "terminated": [("terminated", 3)],
     "often": [("creation", 8), ("torn", 4), ("between", 2), ("temporary", 5), ("between", 1)],
 }
 
@@ -49,7 +50,8 @@ def content(path):
 def test_killed_and_resumed_equals_uninterrupted(runs, name):
     where, report = runs
     assert report["resumed"] == 0
-    assert [left["signal"] for left in report[name]] == [signal.SIGKILL] * len(report[name])
+    meant = signal.SIGTERM if name == "terminated" else signal.SIGKILL
+    assert [left["signal"] for left in report[name]] == [meant] * len(report[name])
     assert content(where / name) == content(where / "uninterrupted")
 
 

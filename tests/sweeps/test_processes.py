@@ -40,6 +40,7 @@ def content(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
+@pytest.mark.smoke
 def test_two_processes_leave_the_bytes_of_one(tmp_path):
     plans = ALONE | {"two": TOGETHER["two"], "array": [{"processes": 2, "shards": True}]}
     report, errors = ran(tmp_path, plans)

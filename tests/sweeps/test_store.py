@@ -17,6 +17,7 @@ import xarray
 import zarr
 
 from jaxtheory import sweeps
+from jaxtheory.results import Status
 from jaxtheory.sweeps import blocks
 
 run = functools.partial(sweeps.run, progress=False)
@@ -55,9 +56,9 @@ def computed(monkeypatch):
     indices = []
     evaluate = blocks.evaluate
 
-    def counted(block, work, values, index):
+    def counted(block, work, values, index, limit):
         indices.extend(index.tolist())
-        return evaluate(block, work, values, index)
+        return evaluate(block, work, values, index, limit)
 
     monkeypatch.setattr(blocks, "evaluate", counted)
     return indices
@@ -336,3 +337,22 @@ def test_automatic_blocks_fit_the_memory(monkeypatch):
     tight = run(point, grid, mesh=jax.make_mesh((1,), ("points",), devices=jax.devices()[:1]))
     assert tight.attrs["block"] in (1, 2)
     xarray.testing.assert_equal(free, tight)
+
+
+def test_a_point_that_never_ends_is_marked_and_the_next_run_goes_on_behind_it(tmp_path):
+    """In a process of its own, which ends although its device is busy for ever."""
+    report = child("endless.py", tmp_path / "a.zarr")
+    assert report["error"].startswith("1 points of chunk (0,) took longer than 1.0 s a block; run again")
+    assert report["status"] == [0, 0, Status.TIMED_OUT] + [-1] * 6
+    assert report["square"] == [0.0, 1.0, None] + [None] * 6
+    again = child("endless.py", tmp_path / "a.zarr")
+    assert again["error"] is None
+    assert again["status"] == [0, 0, Status.TIMED_OUT, 0, 0, 0, 0, 0, 0]
+    assert again["square"] == [0.0, 1.0, None, *(float(x**2) for x in range(3, 9))]
+
+
+def test_a_time_limit_is_positive_and_harms_nobody_who_keeps_it():
+    with pytest.raises(ValueError, match=r"time_limit must be seconds > 0, got time_limit=0\.0"):
+        run(draws, GRID, time_limit=0.0)
+    with jax.enable_x64(True):
+        xarray.testing.assert_identical(run(draws, GRID, time_limit=100.0), run(draws, GRID))
