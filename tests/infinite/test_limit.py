@@ -198,7 +198,19 @@ def test_initializers_are_validated():
         prior.validate(prior.he(), params)
 
 
+@jax.custom_vjp
+def hard_sign(h):
+    return jnp.sign(h)
+
+
+hard_sign.defvjp(lambda h: (jnp.sign(h), None), lambda _, g: (g,))
+
 BAD = {
+    "batch normalization in training": (
+        lambda p, x: jax.nn.relu(x @ p["a"] - (x @ p["a"]).mean(0, keepdims=True)) @ p["o"],
+        "mixes the examples",
+    ),
+    "a straight-through estimator": (lambda p, x: hard_sign(x @ p["a"]) @ p["o"], "derivative rule"),
     "sort": (lambda p, x: jnp.sort(jax.nn.relu(x @ p["a"])) @ p["o"], "sort"),
     "max over channels": (lambda p, x: jax.nn.softmax(x @ p["a"]) @ p["o"], "reduce_max"),
     "a weight and its transpose": (lambda p, x: jnp.tanh(x @ p["a"] @ p["w"]) @ p["w"].T @ p["o"], "another role"),
