@@ -196,6 +196,15 @@ def test_initializers_are_validated():
         prior.validate(prior.he(), params)
 
 
+def test_a_static_condition_takes_its_branch(float64):
+    """`lax.cond` on a constant is the branch that it takes."""
+    f, shapes = mlp_of(8, 1)
+    conditional = lambda p, x: lax.cond(jnp.asarray(True), f, lambda p, x: 2 * f(p, x), p, x)  # noqa: E731
+    x = jnp.asarray(np.random.default_rng(9).standard_normal((2, 3)))
+    kernels = infinite.limit(conditional, shapes, x, prior=prior.ntk(SIGMA_W, SIGMA_B), check_width=False).both(x)
+    assert_close(kernels.nngp, recursion(np.asarray(x), 1)[0])
+
+
 @jax.custom_vjp
 def hard_sign(h):
     return jnp.sign(h)
