@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.activations.closed import Form, joint
 from jaxtheory.activations.fingerprint import recognize
 from jaxtheory.activations.named import Activation, resolve
 from jaxtheory.activations.piecewise import Piecewise, evaluate_piecewise, fit_level
-from jaxtheory.activations.quadrature import find_kinks
+from jaxtheory.activations.quadrature import evaluate_on_host, find_kinks
 from jaxtheory.activations.series import evaluate_series, fit_series
 from jaxtheory.checks import require
 
@@ -178,6 +179,16 @@ def _kinks(function: Callable, scale: float) -> tuple[float, ...]:
     return tuple(kinks or ())
 
 
+def _jumps(function: Callable, scale: float) -> bool:
+    """Whether the function has another value on the other side of a kink, beyond what a slope of fifty explains."""
+    places = np.array(_kinks(function, scale))
+    if not len(places):
+        return False
+    aside = 1e-7 * np.maximum(1.0, np.abs(places))
+    left, right = (evaluate_on_host(function, places + side * aside) for side in (-1, 1))
+    return bool((np.abs(right - left) > 1e-5).any())
+
+
 def _names(*functions: Callable) -> str:
     return ", ".join(getattr(function, "__name__", repr(function)) for function in functions)
 
@@ -201,6 +212,9 @@ def _differentiable(evaluate: Dual, phi: Callable, psi: Callable, scale: float) 
 @functools.lru_cache(maxsize=512)
 def _slopes(phi: Callable, psi: Callable, scale: float) -> Callable[..., tuple[Number, Number, Number]]:
     """The derivatives by q11, q12, q22 of E[φ(u)ψ(v)]."""
+    mend = "differentiate the dual of a continuous activation, or smooth the jump"
+    for function in (phi, psi):
+        require(not _jumps(function, scale), "activation", _names(function), "be continuous for a gradient", mend)
     both = _dual(derivative(phi), derivative(psi), scale)
     own, other = _own_slope(phi, psi, scale), _own_slope(psi, phi, scale)
 

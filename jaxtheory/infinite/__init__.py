@@ -8,7 +8,8 @@
 (3, 3)
 """
 
-from jaxtheory.infinite import networks, prior
+from jaxtheory.activations import duals
+from jaxtheory.infinite import corrections, networks, phase, prior
 from jaxtheory.infinite.errors import NoLimitError
 from jaxtheory.infinite.networks import attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.infinite.prior import Moments
@@ -21,10 +22,13 @@ __all__ = [
     "NoLimitError",
     "attention",
     "cnn",
+    "corrections",
+    "duals",
     "limit",
     "mlp",
     "myrtle",
     "networks",
+    "phase",
     "prior",
     "resnet_mlp",
 ]

@@ -313,6 +313,12 @@ def test_beyond_its_scale_a_series_says_so_and_a_longer_one_is_right(float64):
     assert abs(dual("tanh", scale=6.0)(*q) - expected) < SERIES
 
 
+def test_gradient_through_a_jump_without_closed_form_is_refused(float64):
+    """hard_tanh' jumps at ±1: the gradient of its derivative dual has an atom that no quadrature sees."""
+    with pytest.raises(ValueError, match="be continuous for a gradient"):
+        jax.grad(derivative_dual("hard_tanh"), 1)(*arrays((1.0, 0.5, 1.0)))
+
+
 def test_what_has_no_dual_is_refused(unchecked):
     with pytest.raises(ValueError, match="at most eight kinks"):
         dual(jnp.ceil)

@@ -1,0 +1,42 @@
+"""The topic of infinite width end to end, at a size for tests."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxtheory.lecture import infinite_width, run
+
+TINY = infinite_width.Config(widths=(8, 16, 32), draws=4, deep_width=32, deep_draws=3, images=40, splits=2)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return run(infinite_width.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
+
+
+def test_every_claim_is_measured(outcome):
+    names = {verdict.claim.name for verdict in outcome.verdicts}
+    assert names >= {"rate_0.7", "rate_1", "rate_1.2", "chaos", "gp_gain"}
+    assert names >= {"slope_tanh_mlp", "slope_residual_mlp", "slope_relu_cnn", "slope_tanh_rnn"}
+    assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
+    assert (outcome.dataset.parent / "figure.png").exists()
+
+
+def test_predictions_are_those_of_the_theory(float64):
+    """−1/2 for every architecture; log χ₁ of tanh by a quadrature of its own."""
+    claims = {claim.name: claim.predicted for claim in infinite_width.predict(replace(TINY, x64=True)).claims}
+    assert {value for name, value in claims.items() if name.startswith("slope")} == {-0.5}
+    x, weight = np.polynomial.hermite_e.hermegauss(80)
+    weight = weight / weight.sum()
+    q = 1.0
+    for _ in range(200):
+        q = weight @ np.tanh(math.sqrt(q) * x) ** 2 + 0.09
+    chi = weight @ np.cosh(math.sqrt(q) * x) ** -4.0
+    assert abs(claims["rate_1"] - math.log(chi)) < 1e-8
+
+
+def test_published_sizes_are_those_of_the_paper_preset():
+    paper = infinite_width.Config.of("paper")
+    assert (paper.draws, paper.splits, paper.deep_width) == (100, 10, 4096)
