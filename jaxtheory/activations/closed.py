@@ -73,7 +73,8 @@ def _at_zero_variance(first: Form, second: Form, q11: Number, q22: Number, total
 
 def _root(q11: Number, q12: Number, q22: Number) -> Number:
     """√(q11 q22 − q12²), with derivative 0 where it is 0. On the diagonal the difference is 0 exactly."""
-    determinant = q11 * q22 - q12 * q12
+    # not q11 q22 − q12²: a fused multiply-add leaves the rounding of one product there, an angle of √eps
+    determinant = (q11 - q12) * q22 + q12 * (q22 - q12)
     positive = determinant > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, determinant, jnp.ones_like(determinant))), 0.0)
 

@@ -82,3 +82,23 @@ def both(change: Callable[[Any], Any], entry: tuple[Any, Any]) -> tuple[Any, Any
     """A linear change of a kernel and its tangent."""
     kernel, tangent = entry
     return (None if kernel is None else change(kernel)), (None if tangent is None else change(tangent))
+
+
+def left(value: Any, mask: Any) -> Any:
+    """`as_left`, of None (zero) too."""
+    return None if value is None else as_left(value, mask)
+
+
+def right(value: Any, mask: Any) -> Any:
+    """`as_right`, of None (zero) too."""
+    return None if value is None else as_right(value, mask)
+
+
+def shaped(value: Any, rank: int) -> Any:
+    """A coefficient over index axes, from whatever rank it came with."""
+    return value.reshape((1,) * (rank - value.ndim) + value.shape)
+
+
+def times(factor: Any, value: Any) -> Any:
+    """The product, where no factor is one and no value is zero."""
+    return value if factor is None or value is None else factor * value

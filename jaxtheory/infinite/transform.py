@@ -19,6 +19,7 @@ from jaxtheory.infinite.models import flax_shape_error, function_of
 from jaxtheory.infinite.moments import Calculus
 from jaxtheory.infinite.nodes import Node, Use
 from jaxtheory.infinite.prior import Prior, named_leaves
+from jaxtheory.infinite.program import require_apart
 from jaxtheory.infinite.shared import require_untied
 from jaxtheory.infinite.views import Leaf, whole
 from jaxtheory.infinite.walk import Context
@@ -118,6 +119,7 @@ def limit(
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
         return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
 
+    require_apart(network, tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, x.dtype)) for p in leaves]), x)
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
         _check_width(network, tree, leaves, paths, prior, made, x, scale)

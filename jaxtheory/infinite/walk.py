@@ -16,6 +16,7 @@ from jaxtheory.infinite.layout import Value
 from jaxtheory.infinite.loops import scan
 from jaxtheory.infinite.movement import RULES as MOVES
 from jaxtheory.infinite.nodes import Graph
+from jaxtheory.infinite.program import require_derivative
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
 
 _INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
@@ -58,6 +59,8 @@ class Context:
         if name in _INLINE:
             return self._inside(equation, params[_INLINE[name]], values)
         if name in _CUSTOM:
+            if not all(isinstance(v, Det) for v in values):
+                require_derivative(equation)
             return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
         if all(isinstance(v, Det) for v in values):
             return list(determined.apply(equation, values))  # type: ignore[arg-type]
