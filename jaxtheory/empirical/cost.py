@@ -259,7 +259,7 @@ def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion,
     return (Portion(small, direct), *(portion for portion in cut if portion is not None))
 
 
-def _cut(group: Group, size: float, room: float) -> Portion | None:
+def _cut(group: Group, size: int | float, room: float) -> Portion | None:
     """One group, as few equal slices of its output channels as fit, two at least: a loop frees what it held."""
     outputs = group.sizes.outputs
     widths = [w for w in range(max(outputs // 2, 1), 0, -1) if outputs % w == 0 and size * w / outputs <= room]
