@@ -23,6 +23,8 @@ from jaxtheory.empirical.structured import (
 
 # Never hold more than this unasked, and do not stream to save less than that.
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
+# Of the memory, what the factors of one sweep may fill; the rest is for blocks copied out and activations.
+SHARES = (0.75, 0.62, 0.45, 0.3)
 
 
 class Problem(NamedTuple):
@@ -141,15 +143,17 @@ def parameters(found: Structure) -> int:
     return sum(math.prod(shape) for shape in found.shapes)
 
 
-def bound(found: Structure, problem: Problem) -> float:
-    """The stated bound on temporary memory: a quarter of the Jacobians of the larger input, within 48 MB and 1 GiB."""
+def bound(found: Structure, problem: Problem, memory: float | None = None) -> float:
+    """The bound on temporary memory: as given, or a quarter of the larger input's Jacobians within 48 MB and 1 GiB."""
+    if memory is not None:
+        return float(memory)
     jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
     return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
 
 
-def working_bound(found: Structure, problem: Problem) -> float:
+def working_bound(found: Structure, problem: Problem, memory: float | None = None) -> float:
     """What blocks are sized for: the model of memory leaves out small buffers, a fifth of the bound at most."""
-    return 0.8 * bound(found, problem)
+    return 0.8 * bound(found, problem, memory)
 
 
 class Footprint(NamedTuple):
@@ -215,19 +219,30 @@ class Schedule(NamedTuple):
     portions: tuple[Portion, ...]
     bytes: float
 
+    @property
+    def sweeps(self) -> int:
+        """How often the derivatives are taken."""
+        return sum(portion.sweeps for portion in self.portions)
+
 
 def schedule(found: Structure, problem: Problem, method: str, limit: float) -> Schedule:
     """Hold all factors if they fit; else hold those of one portion of the parameters at a time; else stream columns."""
-    cost, whole = footprint(found, problem, method), (everything(found),)
+    cost = footprint(found, problem, method)
     used = tiles(cost, problem, limit)
-    if method == "structured" and not used.cached:
-        share = 0.62 * limit
-        portions = _portions(found, problem, share)
-        lighter = cost._replace(held=share / problem.examples, transient=cost.alone)
-        split = tiles(lighter, problem, limit, strips=8)
-        if portions and split.cached and sum(p.sweeps for p in portions) < 2 * repeats(problem, used):
-            return Schedule(split, portions, peak(lighter, problem, split))
-    return Schedule(used, whole, peak(cost, problem, used))
+    whole = Schedule(used, (everything(found),), peak(cost, problem, used))
+    if method != "structured" or used.cached:
+        return whole
+    swept = [plan for share in SHARES if (plan := _swept(found, problem, cost, limit, share)) is not None]
+    best = min(swept, key=lambda plan: plan.sweeps, default=whole)
+    return best if best.sweeps < 2 * repeats(problem, used) else whole
+
+
+def _swept(found: Structure, problem: Problem, cost: Footprint, limit: float, share: float) -> Schedule | None:
+    """Portions whose factors fill this share of the memory, if what is left holds the intermediates."""
+    portions = _portions(found, problem, share * limit)
+    lighter = cost._replace(held=share * limit / problem.examples, transient=cost.alone)
+    split = tiles(lighter, problem, limit, strips=8)
+    return Schedule(split, portions, peak(lighter, problem, split)) if portions and split.cached else None
 
 
 def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion, ...]:
@@ -244,10 +259,10 @@ def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion,
     return (Portion(small, direct), *(portion for portion in cut if portion is not None))
 
 
-def _cut(group: Group, size: float, room: float) -> Portion | None:
-    """One group, as few equal slices of its output channels as fit."""
+def _cut(group: Group, size: int | float, room: float) -> Portion | None:
+    """One group, as few equal slices of its output channels as fit, two at least: a loop frees what it held."""
     outputs = group.sizes.outputs
-    widths = [w for w in range(outputs, 0, -1) if outputs % w == 0 and size * w / outputs <= room]
+    widths = [w for w in range(max(outputs // 2, 1), 0, -1) if outputs % w == 0 and size * w / outputs <= room]
     return Portion((group,), (), widths[0], outputs // widths[0]) if widths else None
 
 
@@ -285,7 +300,7 @@ def method_cost(
     else:
         chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
         direct = differentiated_size(found)
-        once = sum(p.sweeps for p in used.portions) * (1 + o) * forward + sum(c.example_flops for c in chosen)
+        once = used.sweeps * (1 + o) * forward + sum(c.example_flops for c in chosen)
         flops = again * problem.examples * once + problem.pairs * (
             2 * problem.products * direct + sum(c.pair_flops for c in chosen)
         )

@@ -64,6 +64,7 @@ def explain(
     output: Output = "full",
     method: str = "auto",
     block: Block = None,
+    memory: float | None = None,
 ) -> Explanation:
     """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
 
@@ -81,17 +82,16 @@ def explain(
     """
     check_function(f, params, x1, x2)
     found, problem, forward = plan(f, params, x1, x2, output)
-    limit = cost.working_bound(found, problem)
+    limit = cost.working_bound(found, problem, memory)
     methods = {
         m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")
     }
-    chosen, schedule = pick(found, problem, forward, method, block)
+    chosen, schedule = pick(found, problem, forward, method, block, memory)
     names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     table = zip(names, found.shapes, found.leaves, strict=True)
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
-    return Explanation(
-        rows, methods, chosen, *schedule.tiles[:2], sum(p.sweeps for p in schedule.portions), cost.bound(found, problem)
-    )
+    bound = cost.bound(found, problem, memory)
+    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, bound)
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:

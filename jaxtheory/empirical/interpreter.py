@@ -8,6 +8,7 @@ from jax.extend.core import Literal
 from jaxtyping import Array
 
 from jaxtheory.empirical.analysis import Path, Plan, scan_sections
+from jaxtheory.empirical.convolution import convolve
 from jaxtheory.empirical.custom import bind
 from jaxtheory.empirical.rules import Use
 
@@ -62,6 +63,8 @@ def run(
             outs, out_scales, acts = _NESTED[kind](equation, action, values, given, probes, uses, depth)
             kept.update(acts)
             factor.update(zip(equation.outvars, out_scales, strict=True))
+        elif equation.primitive.name == "conv_general_dilated":
+            outs = convolve(equation, values)
         else:
             outs = bind(equation, values)
         if kind == "scale":

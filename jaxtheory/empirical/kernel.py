@@ -28,6 +28,7 @@ def ntk(
     output: Output = "full",
     method: str = "auto",
     block: Block = None,
+    memory: float | None = None,
     mesh: Mesh | None = None,
 ) -> Float[Array, "n1 n2 *outputs"]:
     r"""The empirical neural tangent kernel of f at params.
@@ -42,15 +43,17 @@ def ntk(
             "diagonal" is Θ_kk, [n1, n2, *out]; "sum-of-logits" is the kernel of o^(−1/2) Σ_k f_k, [n1, n2]; a tuple of
             output axes means the mean of the diagonal over these axes, the others kept twice.
         method: "jacobian", "products", "structured", or "auto", the one with fewest flops by the cost model.
-        block: examples a block, or (rows, columns); by default so that temporaries stay under `cost.bound`.
+        block: examples a block, or (rows, columns); by default so that temporaries stay under `memory`.
+        memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps; by
+            default a quarter of the Jacobians, n·o·P·itemsize/4, but no less than 48 MB and no more than 1 GiB.
         mesh: rows of the kernel are spread over all devices of this mesh.
 
     Raises:
-        ValueError: f has no batch axis, or is not differentiable in params; integer params; a block that does not fit.
+        ValueError: f has no batch axis, or is not differentiable in params; integer params; a block or a memory
+            that does not fit.
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
-    Memory: the result and, without `block`, temporaries of at most max(48 MB, n·o·P·itemsize/4), never over 1 GiB, as
-    far as the model of `explain` goes.
+    Memory: the result and, without `block`, temporaries of at most `memory`, as far as the model of `explain` goes.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
 
@@ -62,9 +65,10 @@ def ntk(
     """
     check_method(method, mesh)
     check_function(f, params, x1, x2)
+    require(memory is None or memory > 0, "memory", memory, "be positive", "pass bytes, for example 2**30")
     if mesh is not None:
         mesh, (params, x1, x2) = blocks.everywhere(mesh, (params, x1, x2))
-    return _ntk(f, params, x1, x2, output, method, block, mesh)
+    return _ntk(f, params, x1, x2, output, method, block, memory, mesh)
 
 
 def kernel_fn(
@@ -97,15 +101,23 @@ def plan(
 
 
 def pick(
-    found: structured.Structure, problem: cost.Problem, forward: float, method: str, block: Block
+    found: structured.Structure,
+    problem: cost.Problem,
+    forward: float,
+    method: str,
+    block: Block,
+    memory: float | None,
 ) -> tuple[str, cost.Schedule]:
     """The method and how it is scheduled."""
-    limit = cost.working_bound(found, problem)
+    limit = cost.working_bound(found, problem, memory)
     costs = {m: cost.method_cost(found, forward, problem, m, limit) for m in ("structured", "jacobian", "products")}
     # structured flops are matrix products; the others' run through batched backward passes at a fraction of the speed
     weights = {"structured": 1, "jacobian": 2, "products": 2}
     name = min(costs, key=lambda m: weights[m] * costs[m][0].flops) if method == "auto" else method
     if block is None:
+        needed = costs[name][1].bytes / 0.8
+        mend = f"allow {needed:.3g} bytes, or pass blocks of your own"
+        require(memory is None or needed <= memory, "memory", memory, "hold one pair of examples", mend)
         return name, costs[name][1]
     rows, columns = (block, block) if isinstance(block, int) else block
     fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
@@ -115,12 +127,20 @@ def pick(
     return name, cost.Schedule(given, (structured.everything(found),), needed)
 
 
-@partial(jax.jit, static_argnames=("f", "output", "method", "block", "mesh"))
+@partial(jax.jit, static_argnames=("f", "output", "method", "block", "memory", "mesh"))
 def _ntk(
-    f: Function, params: PyTree, x1: Any, x2: Any, output: Output, method: str, block: Block, mesh: Mesh | None
+    f: Function,
+    params: PyTree,
+    x1: Any,
+    x2: Any,
+    output: Output,
+    method: str,
+    block: Block,
+    memory: float | None,
+    mesh: Mesh | None,
 ) -> Array:
     found, problem, forward = plan(f, params, x1, x2, output)
-    name, schedule = pick(found, problem, forward, method, block)
+    name, schedule = pick(found, problem, forward, method, block, memory)
     if mesh is not None:
         # traced anew on each device: a jaxpr remembers the mesh it was traced under
         make = partial(_method, name, problem, f, structured.everything(found), 0)

@@ -154,32 +154,31 @@ def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
 def _read_conv(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
     params, numbers = use.params, use.params["dimension_numbers"]
     own = sizes(use._replace(loops=(), view=use.view._replace(bound=())))
-    taps = tuple(use.view.shape[d] for d in numbers.rhs_spec[2:])
     spatial = tuple(use.out.shape[d] for d in numbers.out_spec[2:])
-    merged = a.transpose(0, *(1 + d for d in numbers.lhs_spec)).reshape(
-        -1, *(a.shape[1 + d] for d in numbers.lhs_spec[1:])
-    )
-    patches = _patches(merged, taps, spatial, params)
-    patches = patches.reshape(len(a), -1, *spatial, own.batch, own.inputs // math.prod(taps), math.prod(taps))
-    patches = patches.reshape(len(a), own.rows, own.batch, own.inputs)
+    batch, channels, *pixels = (1 + d for d in numbers.lhs_spec)
+    images = a.transpose(0, batch, *pixels, channels).reshape(-1, *(a.shape[d] for d in (*pixels, channels)))
+    patches = _patches(images, tuple(use.view.shape[d] for d in numbers.rhs_spec[2:]), spatial, params)
+    patches = patches.reshape(len(a), own.rows, -1, own.batch, images.shape[-1] // own.batch)
+    patches = patches.transpose(0, 1, 3, 2, 4).reshape(len(a), own.rows, own.batch, own.inputs)
     g = g.transpose(0, 1 + numbers.out_spec[0], *(1 + d for d in numbers.out_spec[2:]), 1 + numbers.out_spec[1])
     return patches, g.reshape(-1, own.rows, own.batch, own.outputs)
 
 
 def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: dict[str, Any]) -> Array:
-    """What each output pixel sees: [images, *spatial, channels, taps], by slices, one a tap."""
+    """What each output pixel sees: [images, *spatial, taps channels], by slices, one a tap, whole pixels at a time."""
     interior = [
         (low, high, dilation - 1)
         for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
     ]
-    padded = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), (0, 0, 0), *interior])
+    padded = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
     strides = params["window_strides"]
     slices = []
     for tap in itertools.product(*map(range, taps)):
         start = [t * d for t, d in zip(tap, params["rhs_dilation"], strict=True)]
         stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, spatial, strides, strict=True)]
-        slices.append(lax.slice(padded, (0, 0, *start), (*padded.shape[:2], *stop), (1, 1, *strides)))
-    return jnp.moveaxis(jnp.stack(slices, axis=-1), 1, -2)
+        ends = ((0, *start, 0), (len(padded), *stop, padded.shape[-1]), (1, *strides, 1))
+        slices.append(lax.slice(padded, *ends))
+    return jnp.concatenate(slices, axis=-1)
 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:

@@ -133,6 +133,26 @@ def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     assert not table.fallbacks
 
 
+def test_memory_is_what_it_is_told(unchecked):
+    """One output of the CNN in a quarter of its Jacobians, below the bound by default; and an impossible bound."""
+    case = benchmark_ntk.CASES["cnn n=64 o=1"]()
+    quarter = 64 * sum(leaf.size for leaf in jax.tree.leaves(case.params)) * 4 / 4
+    with relaxed_promotion():
+        lowered = jax.jit(lambda p, x: kernel.ntk(case.f, p, x, memory=quarter)).lower(case.params, case.x)
+        with pytest.raises(ValueError, match="memory must hold one pair"):
+            empirical.explain(case.f, case.params, case.x, memory=1e4)
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < quarter
+
+
+def test_sweeps_give_the_same_numbers(float64, key):
+    """Little memory means more sweeps over channels, not another kernel."""
+    network, memory = NETWORKS["conv"], 6e4
+    params, x = draw(network, key, 7, float64)
+    assert empirical.explain(network.f, params, x, method="structured", memory=memory).sweeps > 1
+    actual = kernel.ntk(network.f, params, x, method="structured", memory=memory)
+    assert_close(actual, oracle(network.f, params, x, x), condition=30)
+
+
 def test_explain_names_what_it_does_not_understand(key):
     """One fallback each, with its reason."""
     reasons = {
