@@ -136,7 +136,7 @@ def published_random_features(eigs, beta, n, k, gamma, kappa):
 
 
 def test_random_features_are_the_published_formula(float64):
-    """To 1e-9 at widths through the threshold, and the sheet of reference values to its five digits."""
+    """To 1e-9 at widths through the threshold, and reference values to their five digits."""
     eigs, beta = power_law()
     widths = jnp.array([20.0, 50.0, 140.0, 150.0, 160.0, 200.0, 2000.0])
     risk = random_feature_spectrum(eigs, beta, 150, widths, 0.01, NOISE)
