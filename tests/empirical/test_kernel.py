@@ -1,5 +1,7 @@
 """Every way of computing the tangent kernel, against explicit Jacobians from jax.jacrev."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +17,12 @@ from jaxtheory.empirical import blocks, kernel, structured
 from scripts import benchmark_ntk
 
 
+@partial(jax.jit, static_argnames="f")
 def oracle(f, params, x1, x2):
     """J(x1) J(x2)ᵀ by jacrev, [n1, n2, *out, *out]."""
     first, second = (jax.tree.leaves(jax.jacrev(f)(params, x)) for x in (x1, x2))
     out = jax.eval_shape(f, params, x1).shape[1:]
-    flat = lambda j, n: j.reshape(n, max(1, int(jnp.prod(jnp.array(out)))), -1)  # noqa: E731
+    flat = lambda j, n: j.reshape(n, max(1, int(np.prod(out))), -1)  # noqa: E731
     total = sum(
         jnp.einsum("ikp,jlp->ijkl", flat(a, len(x1)), flat(b, len(x2)), precision="highest")
         for a, b in zip(first, second, strict=True)
