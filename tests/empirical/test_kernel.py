@@ -30,11 +30,17 @@ def oracle(f, params, x1, x2):
     return total.reshape(len(x1), len(x2), *out, *out)
 
 
+# one of every family of primitives; the others are run with the slow tests
+FAST = {
+    *("dense", "einsum layouts", "conv", "conv, dilated and grouped", "transposed conv", "embedding", "layer norm"),
+    *("scan over layers", "remat", "cond", "custom rules", "scaled weights", "tied embedding", "image output"),
+}
+ARCHITECTURES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 SLOW_32 = [pytest.param("float32", marks=pytest.mark.slow), "float64"]
 
 
 @pytest.mark.parametrize("dtype", SLOW_32, indirect=True)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_structured_is_the_contraction_of_jacobians(name, dtype, key):
     """Both strategies of every group: rows kept apart and rows summed."""
     network = NETWORKS[name]
