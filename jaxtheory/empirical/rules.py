@@ -9,7 +9,6 @@ those it does both with (batch axes, groups, turns of a scan over stacked layers
 (tokens, pixels, turns of a loop). A rule returns `a` and `g` in that layout; nothing here forms J.
 """
 
-import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -165,20 +164,14 @@ def _read_conv(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
 
 
 def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: dict[str, Any]) -> Array:
-    """What each output pixel sees: [images, *spatial, taps channels], by slices, one a tap, whole pixels at a time."""
-    interior = [
-        (low, high, dilation - 1)
-        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
-    ]
-    padded = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
-    strides = params["window_strides"]
-    slices = []
-    for tap in itertools.product(*map(range, taps)):
-        start = [t * d for t, d in zip(tap, params["rhs_dilation"], strict=True)]
-        stop = [s + (n - 1) * stride + 1 for s, n, stride in zip(start, spatial, strides, strict=True)]
-        ends = ((0, *start, 0), (len(padded), *stop, padded.shape[-1]), (1, *strides, 1))
-        slices.append(lax.slice(padded, *ends))
-    return jnp.concatenate(slices, axis=-1)
+    """What each output pixel sees: [images, *spatial, taps channels], one axis after the other, one slice a tap."""
+    rest = zip(params["padding"], params["lhs_dilation"], params["rhs_dilation"], params["window_strides"], strict=True)
+    for axis, ((low, high), spread, dilation, stride) in enumerate(rest, start=1):
+        edges = [(low, high, spread - 1) if d == axis else (0, 0, 0) for d in range(a.ndim)]
+        padded, wide = lax.pad(a, jnp.zeros((), a.dtype), edges), (spatial[axis - 1] - 1) * stride + 1
+        starts = [t * dilation for t in range(taps[axis - 1])]
+        a = jnp.concatenate([lax.slice_in_dim(padded, s, s + wide, stride, axis) for s in starts], axis=-1)
+    return a
 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:

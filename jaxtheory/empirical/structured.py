@@ -197,7 +197,7 @@ def _summed(group: Group, a: Array, g: Array) -> Array:
     if group.kind == "gather":
         zero = jnp.zeros((g.shape[0], group.sizes.inputs, g.shape[-1]), g.dtype)
         return zero.at[:, a].add(g[:, :, 0])
-    return jnp.einsum("rbc,orbf->obcf", a.astype(g.dtype), g, precision="highest")
+    return jnp.einsum("rbc,orbf->obfc", a.astype(g.dtype), g, precision="highest")
 
 
 def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any, second: Any) -> Array:

@@ -3,6 +3,10 @@
 At finite width the kernel fluctuates as width^(−1/2) around its limit, and the wider the network the less it moves, so
 that wide networks train as linear models whose largest eigendirections are learned first. Networks that do learn
 features end as a kernel machine too: that of the kernel they have learned.
+
+Two of the settings are chosen for what they show. How far the kernel moves is measured on orthogonal inputs, where the
+upper bound width^(−1/2) is reached by ReLU networks (in general position they move less). The learned kernel is set
+against fixed ones on digits beside pixels of pure noise (on plain digits the best fixed one wins).
 """
 
 from collections.abc import Callable

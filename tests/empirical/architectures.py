@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from conftest import relaxed_promotion
 from jax import lax
 
@@ -260,9 +261,9 @@ NETWORKS = {
 
 
 def draw(network: Network, key: Any, n: int, dtype: Any) -> tuple[Any, Any]:
-    """Parameters and n examples from a standard normal (or uniform integers)."""
-    shapes, tree = jax.tree.flatten(network.shapes, is_leaf=lambda s: isinstance(s, tuple))
-    leaves = [jax.random.normal(jax.random.fold_in(key, i), shape, dtype) for i, shape in enumerate(shapes)]
-    if network.integers:
-        return tree.unflatten(leaves), jax.random.randint(key, (n, *network.example), 0, network.integers)
-    return tree.unflatten(leaves), jax.random.normal(jax.random.fold_in(key, 99), (n, *network.example), dtype)
+    """Parameters and n examples from a standard normal (or uniform integers), by NumPy: nothing to compile."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    normal = lambda shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    params = jax.tree.map(normal, network.shapes, is_leaf=lambda s: isinstance(s, tuple))
+    shape = (n, *network.example)
+    return params, jnp.asarray(rng.integers(network.integers, size=shape)) if network.integers else normal(shape)

@@ -1,5 +1,7 @@
 """Every way of computing the tangent kernel, against explicit Jacobians from jax.jacrev."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +17,12 @@ from jaxtheory.empirical import blocks, kernel, structured
 from scripts import benchmark_ntk
 
 
+@partial(jax.jit, static_argnames="f")
 def oracle(f, params, x1, x2):
     """J(x1) J(x2)ᵀ by jacrev, [n1, n2, *out, *out]."""
     first, second = (jax.tree.leaves(jax.jacrev(f)(params, x)) for x in (x1, x2))
     out = jax.eval_shape(f, params, x1).shape[1:]
-    flat = lambda j, n: j.reshape(n, max(1, int(jnp.prod(jnp.array(out)))), -1)  # noqa: E731
+    flat = lambda j, n: j.reshape(n, max(1, int(np.prod(out))), -1)  # noqa: E731
     total = sum(
         jnp.einsum("ikp,jlp->ijkl", flat(a, len(x1)), flat(b, len(x2)), precision="highest")
         for a, b in zip(first, second, strict=True)
@@ -27,11 +30,17 @@ def oracle(f, params, x1, x2):
     return total.reshape(len(x1), len(x2), *out, *out)
 
 
+# one of every family of primitives; the others are run with the slow tests
+FAST = {
+    *("dense", "einsum layouts", "conv", "conv, dilated and grouped", "transposed conv", "embedding", "layer norm"),
+    *("scan over layers", "remat", "cond", "custom rules", "scaled weights", "tied embedding", "image output"),
+}
+ARCHITECTURES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 SLOW_32 = [pytest.param("float32", marks=pytest.mark.slow), "float64"]
 
 
 @pytest.mark.parametrize("dtype", SLOW_32, indirect=True)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_structured_is_the_contraction_of_jacobians(name, dtype, key):
     """Both strategies of every group: rows kept apart and rows summed."""
     network = NETWORKS[name]

@@ -78,6 +78,18 @@ def test_linen_transformer_and_batch_norm(key):
         assert sorted(f.fixed) == ["['batch_stats']['BatchNorm_0']['mean']", "['batch_stats']['BatchNorm_0']['var']"]
 
 
+def test_any_tree_of_parameters_and_examples_and_a_scalar_output(float64, key):
+    """A tuple of a list and an array, examples in a dict, one number an example: Theta by hand."""
+    a, b, c = jnp.ones(3), jnp.asarray(2.0), jax.random.normal(key, (2,))
+    x = {"left": jax.random.normal(key, (4, 3)), "right": jax.random.normal(key, (4, 2))}
+    f = lambda p, x: p[0][1] * (x["left"] @ p[0][0]) + x["right"] @ p[1]  # noqa: E731
+    left = x["left"] @ a
+    expected = 4 * x["left"] @ x["left"].T + jnp.outer(left, left) + x["right"] @ x["right"].T
+    for method in ("structured", "jacobian", "products"):
+        actual = empirical.ntk(f, ([a, b], c), x, method=method)
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.smoke
 def test_filter_counts_only_some_parameters(float64, key):
     params = {"body": jax.random.normal(key, (3, 4)), "head": jnp.ones((4, 2)), "steps": jnp.arange(3)}

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import relaxed_promotion
 
 from jaxtheory import networks
 from jaxtheory.results import fit_slope
@@ -14,19 +13,11 @@ STEPS = 20
 
 
 def outputs_during_training(net, key, x, y, optimizer, steps=STEPS):
-    """Outputs before each full-batch step of mean squared error."""
-
-    def step(carry, _):
-        params, state = carry
-        out = net.apply(params, x)
-        grads = jax.grad(lambda p: 0.5 * jnp.mean((net.apply(p, x) - y) ** 2))(params)
-        with relaxed_promotion():
-            updates, state = optimizer.update(grads, state, params)
-        return (jax.tree.map(jnp.add, params, updates), state), out
-
+    """Outputs after each full-batch step of mean squared error; parameters at the start and at the end."""
     params = net.init(key)
-    (last, _), outs = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
-    return outs, params, last
+    loss = lambda p: 0.5 * jnp.mean((net.apply(p, x) - y) ** 2)  # noqa: E731
+    run = networks.train(loss, params, optimizer=optimizer, steps=steps, record=lambda p: net.apply(p, x))
+    return run.records, params, run.params
 
 
 def data(dtype, n=12, d=4):
