@@ -1,7 +1,9 @@
 """Every test runs on 8 virtual CPU devices, with strict promotion for our own code and shapes checked by beartype."""
 
 import contextlib
+import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,16 @@ def strict_promotion() -> Iterator[None]:
     """Our code never mixes dtypes or ranks by accident."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs() -> Iterator[None]:
+    """Compiled programs are maps of memory, of which the kernel grants a process so many: past half, begin anew."""
+    yield
+    maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if maps.exists() and limit.exists() and 2 * maps.read_text().count("\n") > int(limit.read_text()):
+        jax.clear_caches()
+        gc.collect()
 
 
 @contextlib.contextmanager
