@@ -105,9 +105,10 @@ def _about_triple(laws: Laws) -> list[Claim]:
         )
         for name, n in named.items() if "peak" in name
     ]  # fmt: skip
+    lam = _LAMBDAS[0]
     for name, n in named.items():
-        excess = float(laws.triple(float(n), _LAMBDAS[0]))
-        moved = (laws.triple(n + 1.0, 1e-6), laws.triple(n, 1e-6, d=1.0), laws.triple(n, 1e-6, width=1.0))
+        excess = float(laws.triple(float(n), lam))
+        moved = (laws.triple(n + 1.0, lam), laws.triple(n, lam, d=1.0), laws.triple(n, lam, width=1.0))
         remainder = excess / laws.dimension + sum(abs(float(other) - excess) for other in moved)
         claims.append(
             Claim(
