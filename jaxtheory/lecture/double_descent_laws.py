@@ -236,7 +236,7 @@ def _measured(dataset: xr.Dataset, laws: Laws) -> dict[str, float]:
     few, near, many = (laws.sizes(laws.dimension)[i] for i in (1, 2, -2))
     bare, ridged = samples.isel(law_kind=0), samples.isel(law_kind=1)
     lowest = [
-        part.isel(law_p=int(part.mean("draw").argmin()))
+        part.isel(law_p=int(part.mean("draw").argmin("law_p")))
         for part in (features.sel(law_p=slice(laws.fixed, None)), features.sel(law_p=slice(None, laws.fixed)))
     ]
     values = {
@@ -290,7 +290,7 @@ def draw(axes: Sequence[Axes], dataset: xr.Dataset, claims: Claims) -> None:
     title = f"p of D = {2 * d} Gaussian features"
     figures.label_axes(features, "features seen per sample, $p/n$", "excess risk", title, yscale="log")
     for ax in (samples, features):
-        ax.set_ylim(0.1, 20)
+        ax.set_ylim(0.4, 20)
 
 
 def _series(
