@@ -30,9 +30,10 @@ class Asymptotics(NamedTuple):
     """Mean squared errors of ridge regression in the proportional limit, each of the arguments' common shape.
 
     `excess` is E(f̂(x) − f(x))² at a fresh point, free of label noise: the sum of `bias`, the error of f̂ averaged over
-    label noise against what is linear in f; `variance`, which the noise causes (for `mei_montanari` also the part of f
-    that is not linear, as it acts like noise); and, for `mei_montanari`, the power of that part itself. `train` is
-    the mean squared residual ‖y − ŷ‖²/n at the n training points, their label noise included, the penalty left out.
+    label noise against what the model can express of f; `variance`, which the noise causes, and with it the rest of f,
+    as it acts like noise (`nonlinear` of `mei_montanari`, `unseen` of `isotropic`); and the power of that rest itself.
+    `train` is the mean squared residual ‖y − ŷ‖²/n at the n training points, their label noise included, the penalty
+    left out.
     """
 
     bias: Float[Array, "..."]
@@ -42,17 +43,20 @@ class Asymptotics(NamedTuple):
     status: Int[Array, "..."]
 
 
-def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number) -> Asymptotics:
-    r"""Risk of ridge regression on isotropic data, p/n → γ.
+def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number, unseen: Number = 0.0) -> Asymptotics:
+    r"""Risk of ridge regression on isotropic data, p/n → γ, where the model may see only some of the features.
 
-        y = ⟨x, β⟩ + ε,  ‖β‖² = signal,  Var ε = noise,  β̂ = argmin (1/n)‖y − Xβ‖² + lam ‖β‖²
+        y = ⟨x, β⟩ + ⟨w, θ⟩ + ε,  ‖β‖² = signal,  ‖θ‖² = unseen,  Var ε = noise,
+        β̂ = argmin (1/n)‖y − Xβ‖² + lam ‖β‖²   (x is seen; w, isotropic and independent of x, is not)
 
     With κ ≥ 0 and s = lam/κ from γ/(1 + κ) + lam/κ = 1, that is κ − s = γ + lam − 1 and κ s = lam,
 
-        D = γκ + s(1 + κ)²,   bias = signal κ²/D,   variance = noise γ/D,   train = s² (bias + variance + noise)
+        D = γκ + s(1 + κ)²,   bias = signal κ²/D,   variance = (noise + unseen) γ/D,
+        excess = bias + variance + unseen,   train = s² (excess + noise)
 
-    At lam = 0 this is the min-norm solution: for γ < 1 bias 0, variance noise·γ/(1 − γ); for γ > 1 bias
-    signal·(1 − 1/γ), variance noise/(γ − 1); at γ = 1 the variance is infinite.
+    What is not seen is noise of the same power to the fit, and is missed by the prediction. At lam = 0 this is the
+    min-norm solution: with v = noise + unseen, for γ < 1 bias 0, variance v γ/(1 − γ); for γ > 1 bias
+    signal·(1 − 1/γ), variance v/(γ − 1); at γ = 1 the variance is infinite. The best ridge is lam = v γ/signal.
 
     In terms of solvers that add `ridge` to the unnormalized Gram, XᵀX + ridge·I: **ridge = n · lam**.
 
@@ -61,11 +65,12 @@ def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number) -> A
         signal: ‖β‖² ≥ 0; β may point anywhere. The entries of x are independent, of mean 0 and variance 1.
         noise: σ² ≥ 0, the variance of the label noise.
         lam: ≥ 0, of the objective normalized by n.
-            All four broadcast against each other; the result has their float dtype.
+        unseen: ‖θ‖² ≥ 0, the power of the target outside the seen features; 0 if the model is well specified.
+            All five broadcast against each other; the result has their float dtype.
 
     Returns:
-        `Asymptotics`. `status` is `NOT_FINITE` where the variance is infinite and `INVALID_INPUT`, with NaN values,
-        where an argument inside `jit` is out of range.
+        `Asymptotics`, with excess = bias + variance + unseen. `status` is `NOT_FINITE` where the variance is infinite
+        and `INVALID_INPUT`, with NaN values, where an argument inside `jit` is out of range.
 
     Raises:
         ValueError: γ ≤ 0, or another argument negative or not finite (outside `jit`).
@@ -73,29 +78,36 @@ def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number) -> A
     Accuracy: sums of positive terms only; in float32 within 2e-6, relative, of the exact answer to the rounded
     arguments, at and off the threshold. Differentiable in every argument but at γ = 1, lam = 0.
     Cost: O(1) a point. Source: Dobriban and Wager (2018), Theorem 2.1; Hastie, Montanari, Rosset and Tibshirani
-    (2022), Theorems 1 and 5; in κ, Bordelon, Canatar and Pehlevan (2020).
+    (2022), Theorems 1 and 5 and, for `unseen`, their section on misspecified models; in κ, Bordelon, Canatar and
+    Pehlevan (2020).
 
     >>> risk = isotropic(jnp.array([0.5, 1.25]), signal=1.0, noise=0.25, lam=0.1)
     >>> [f"{value:.5f}" for value in risk.excess]
     ['0.17678', '0.54048']
+    >>> f"{isotropic(0.5, signal=1.0, noise=0.25, lam=0.0, unseen=0.5).excess:.2f}"  # 0.75 γ/(1 − γ) + 0.5
+    '1.25'
     """
     _check_positive(gamma=gamma)
-    _check_nonnegative(signal=signal, noise=noise, lam=lam)
-    return _isotropic(*_common(gamma, signal, noise, lam))
+    _check_nonnegative(signal=signal, noise=noise, lam=lam, unseen=unseen)
+    return _isotropic(*_common(gamma, signal, noise, lam, unseen))
 
 
 @jax.jit
 def _isotropic(
-    gamma: Float[Array, "*s"], signal: Float[Array, "*s"], noise: Float[Array, "*s"], lam: Float[Array, "*s"]
+    gamma: Float[Array, "*s"],
+    signal: Float[Array, "*s"],
+    noise: Float[Array, "*s"],
+    lam: Float[Array, "*s"],
+    unseen: Float[Array, "*s"],
 ) -> Asymptotics:
-    valid = (gamma > 0) & (lam >= 0) & (signal >= 0) & (noise >= 0)
+    valid = (gamma > 0) & (lam >= 0) & (signal >= 0) & (noise >= 0) & (unseen >= 0)
     gamma = jnp.where(valid, gamma, jnp.nan)
     kappa, shrinkage = split(gamma - 1 + lam, lam)
     scale = gamma * kappa + shrinkage * (1 + kappa) ** 2
     # At the ridgeless threshold κ and D vanish together, κ²/D → 0.
     bias = signal * jnp.where(scale == 0, 0, kappa**2 / jnp.where(scale == 0, 1, scale))
-    variance = _times(noise, gamma / scale)
-    return _result(bias, variance, bias + variance, noise, shrinkage, valid)
+    variance = _times(noise + unseen, gamma / scale)
+    return _result(bias, variance, bias + variance + unseen, noise, shrinkage, valid)
 
 
 def mei_montanari(

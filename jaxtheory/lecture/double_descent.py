@@ -1,7 +1,8 @@
 """Double descent: random features on real digits at every width, beside the exact law on the sphere.
 
 The test error of least squares on p random features of n images falls, rises without bound at p = n, and falls
-again below its first minimum; the right ridge removes the peak. On the sphere the same curve is a theorem.
+again below its first minimum; the right ridge removes the peak. On the sphere the same curve is a theorem, and so are
+the three descents of tanh features, and what more samples and more features do to a fit of few Gaussian features.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,9 @@ from matplotlib.figure import Figure
 from jaxtheory import data, figures, sweeps
 from jaxtheory.double_descent import Asymptotics, WidthPath, mei_montanari, width_path
 from jaxtheory.kernels import random_features
+from jaxtheory.lecture import double_descent_laws
 from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.double_descent_laws import Laws
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status
 
@@ -57,13 +60,23 @@ class Config:
     """positive ridges of the sphere panel"""
     sphere_seeds: int = 24
     """independent draws of the sphere panel"""
+    law_dimension: int = 48
+    """d of the panels of exact laws: 10d tanh features of d dimensions; 2d Gaussian features"""
+    law_seeds: int = 10
+    """independent draws of the tanh features, a sixteenth of those of the Gaussian features"""
 
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         quick = cls()
         published = replace(quick, preset="paper", x64=True, samples=4000, width=16000, seeds=20)
-        return replace(published, dimension=300, sphere_seeds=50) if preset == "paper" else quick
+        published = replace(published, dimension=300, sphere_seeds=50, law_dimension=200, law_seeds=50)
+        return published if preset == "paper" else quick
+
+    @property
+    def laws(self) -> Laws:
+        """Sizes of the panels of exact laws."""
+        return Laws(self.law_dimension, self.law_seeds, self.seed, "float64" if self.x64 else "float32")
 
 
 class _Sphere(NamedTuple):
@@ -86,7 +99,7 @@ class _Sphere(NamedTuple):
 
 
 def predict(config: Config) -> Claims:
-    """What Mei and Montanari, and the algebra of least squares, say of both panels."""
+    """What Mei and Montanari, and the algebra of least squares, say of every panel."""
     sphere = _Sphere.of(config)
     widths = jnp.arange(1, sphere.width + 1, dtype=float)
     curves = {
@@ -94,7 +107,8 @@ def predict(config: Config) -> Claims:
     }
     ridgeless = [_at_ratio(config, sphere, ratio) for ratio in _RATIOS]
     ridged = [_at_threshold(config, sphere, ridge) for ridge in config.sphere_ridges]
-    return Claims((*_about_digits(), *ridgeless, *ridged), curves)
+    exact = double_descent_laws.predict(config.laws)
+    return Claims((*_about_digits(), *ridgeless, *ridged, *exact.claims), curves | exact.curves)
 
 
 def _about_digits() -> tuple[Claim, ...]:
@@ -145,14 +159,16 @@ def _sphere_claim(name: str, statement: str, excess: float, free: float, sphere:
 
 
 def measure(config: Config) -> xr.Dataset:
-    """Double descent on MNIST digits and on the sphere: the whole curve over widths, over seeds and ridges."""
+    """Double descent on MNIST digits and on the sphere, the whole curve over widths; and the exact laws."""
     images, labels = _pool(config)
     digits = partial(_digits, config=config, images=images, labels=labels)
     on_digits = _sweep(digits, config.ridges, config.seeds, config, "digits")
     on_sphere = _sweep(partial(_sphere, config=config), config.sphere_ridges, config.sphere_seeds, config, "sphere")
     panels = on_digits.merge(on_sphere.rename({name: f"sphere_{name}" for name in (*on_sphere, *on_sphere.dims)}))
     panels = panels.assign(_digits_claims(on_digits, config) | _sphere_claims(on_sphere, config))
-    return panels.assign_attrs(samples=config.samples, sphere_samples=_Sphere.of(config).samples)
+    laws = double_descent_laws.measure(config.laws)
+    panels = panels.assign_attrs(samples=config.samples, sphere_samples=_Sphere.of(config).samples, **laws.attrs)
+    return panels.merge(laws)
 
 
 def _sweep(point: partial, ridges: tuple[float, ...], seeds: int, config: Config, name: str) -> xr.Dataset:
@@ -252,8 +268,8 @@ def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Digits: squared error and misclassification over p/n; sphere: the law as lines, measurements as points."""
-    figure, (squared, wrong, sphere) = figures.canvas(columns=3, panel=(5.6, 4.8))
+    """Digits: squared error and misclassification; sphere and exact laws: theory as lines, measurement as points."""
+    figure, (squared, wrong, sphere, *exact) = figures.canvas(rows=2, columns=3, panel=(5.6, 4.8))
     samples = dataset.attrs["samples"]
     for ax, name in ((squared, "test_mse"), (wrong, "test_error")):
         for color, ridge in zip(figures.PALETTE, dataset.ridge.values.tolist(), strict=False):
@@ -267,6 +283,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         wrong, "features per sample, $p/n$", "test misclassification rate", "the same fits, as classifiers"
     )
     _draw_sphere(sphere, dataset, claims)
+    double_descent_laws.draw(exact, dataset, claims)
     peak = float(dataset.test_mse.sel(ridge=0.0).median("seed").max())
     squared.set_ylim(0.7 * float(dataset.test_mse.median("seed").min()), 100)
     squared.annotate(f"to {float(f'{peak:.1g}'):,.0f}", (1.04, 70), fontsize=12, color=figures.PALETTE[0])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jaxtheory.activations import gaussian_moments, resolve
 from jaxtheory.double_descent.asymptotics import isotropic, mei_montanari
+from jaxtheory.double_descent.finite import finite_gaussian
 from jaxtheory.results import Status
 
 # The docstrings promise this in float32; float64 has 2^29 times the resolution.
@@ -316,8 +317,8 @@ def isotropic_regression(n, gamma, lam, seed):
     return (left**2).sum() / p, (solve**2).sum(), ((hat @ x) ** 2).sum() / (p * n), (hat**2).sum() / n
 
 
-def assert_converges(simulate, predicted, size, seeds):
-    """The extrapolation from `size` and twice it is the prediction, within 4 standard errors and what is left over.
+def assert_converges(simulate, predicted, size, seeds, errors=4):
+    """The extrapolation from `size` and twice it is the prediction, within standard errors and what is left over.
 
     At finite size the mean is off by a/size + O(1/size²). Extrapolating removes a; what remains is the correction
     that it made times O(1/size), allowed here up to the correction over √(2·size).
@@ -326,7 +327,7 @@ def assert_converges(simulate, predicted, size, seeds):
     limit = 2 * large.mean(0) - small.mean(0)
     error = np.sqrt((4 * large.var(0, ddof=1) + small.var(0, ddof=1)) / seeds)
     left_over = np.abs(large.mean(0) - small.mean(0)) / np.sqrt(2 * size)
-    width = 4 * error + left_over + 1e-12  # round-off, where interpolation makes a residual exactly 0
+    width = errors * error + left_over + 1e-12  # round-off, where interpolation makes a residual exactly 0
     assert (np.abs(limit - predicted) < width).all(), f"{limit} ± {error} (and {left_over}), predicted {predicted}"
     assert (width < 0.1 * np.abs(predicted) + 1e-11).all(), "the comparison is too coarse to fail"
 
@@ -356,6 +357,50 @@ def test_isotropic_is_the_limit_of_ridge_regression(gamma, lam, float64):
     assert_converges(lambda n, seed: isotropic_regression(n, gamma, lam, seed), predicted, 60, 80)
 
 
+def misspecified_regression(n, gamma, lam, seed, ratio=1.5):
+    """(excess, train) of a fit that sees p of D = (1 + ratio) p features, β_j ∝ ±1, averaged over the noise exactly."""
+    rng = np.random.default_rng((seed, n))
+    p = round(gamma * n)
+    beta = np.concatenate([np.full(p, np.sqrt(1 / p)), np.full(round(ratio * p), np.sqrt(0.6 / round(ratio * p)))])
+    x = rng.standard_normal((n, len(beta)))
+    seen, signal = x[:, :p], x @ beta
+    solve = ridge_solution(seen, n * lam)
+    residual, hat = signal - seen @ (solve @ signal), np.eye(n) - seen @ solve
+    excess = ((solve @ signal - beta[:p]) ** 2).sum() + (beta[p:] ** 2).sum() + 0.3 * (solve**2).sum()
+    return excess, ((residual**2).sum() + 0.3 * (hat**2).sum()) / n
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(0.5, 0.1), (2.0, 0.0), (1.0, 0.5)])
+def test_unseen_features_are_the_limit_of_a_misspecified_fit(gamma, lam, float64):
+    """With features that enter the target and not the fit: excess risk and training error, 3 standard errors."""
+    law = isotropic(gamma, signal=1.0, noise=0.3, lam=lam, unseen=0.6)
+    simulate = partial(misspecified_regression, gamma=gamma, lam=lam)
+    predicted = np.array([law.excess, law.train])
+    assert_converges(lambda n, seed: simulate(n, seed=seed), predicted, 60, 200, errors=3)
+
+
+@pytest.mark.parametrize("gamma", [0.25, 0.8, 1.25, 4.0])
+def test_unseen_features_are_the_limit_of_the_finite_law(gamma, float64):
+    """At n = 80·2^k the exact risk is 1 + O(1/n) times the limit: each doubling halves the distance."""
+    law = isotropic(gamma, signal=1.0, noise=0.3, lam=0.0, unseen=0.6)
+    distances = []
+    for n in 80 * 2 ** np.arange(8):
+        p = round(gamma * n)
+        beta = jnp.concatenate([jnp.full(p, np.sqrt(1 / p)), jnp.full(p, np.sqrt(0.6 / p))])
+        exact = finite_gaussian(p, int(n), beta, 0.3)
+        distances.append(float(exact.excess / law.excess) - 1)
+        np.testing.assert_allclose(exact.train, law.train, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(np.divide(distances[1:], distances[:-1])[-3:], 0.5, rtol=0.01)
+    assert abs(distances[-1]) < 1e-3
+
+
+def test_unseen_features_add_to_the_best_ridge(float64):
+    """λ* = (σ² + unseen)γ/r² makes the derivative vanish."""
+    for gamma in (0.5, 1.0, 3.0):
+        slope = jax.grad(lambda lam: isotropic(gamma, signal=2.0, noise=0.5, lam=lam, unseen=0.7).excess)  # noqa: B023
+        assert abs(slope(0.6 * gamma)) < 1e-14
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -378,10 +423,14 @@ def test_bad_arguments_are_named(change, message):
         mei_montanari(**arguments)
 
 
-@pytest.mark.parametrize(("name", "value"), [("gamma", 0.0), ("lam", -1.0), ("signal", -1.0), ("noise", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "value"), [("gamma", 0.0), ("lam", -1.0), ("signal", -1.0), ("noise", float("nan")), ("unseen", -1.0)]
+)
 def test_bad_arguments_of_isotropic_are_named(name, value):
     with pytest.raises(ValueError, match=f"{name} must be finite"):
-        isotropic(**({"gamma": 1.0, "signal": 1.0, "noise": 1.0, "lam": 0.1} | {name: jnp.array([value])}))
+        isotropic(
+            **({"gamma": 1.0, "signal": 1.0, "noise": 1.0, "lam": 0.1, "unseen": 0.0} | {name: jnp.array([value])})
+        )
 
 
 def test_inside_jit_bad_arguments_are_a_status():

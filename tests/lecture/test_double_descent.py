@@ -12,7 +12,8 @@ from jaxtheory.lecture import double_descent, run
 pytestmark = pytest.mark.smoke
 
 TINY = double_descent.Config(
-    samples=40, width=100, ridges=(1.0, 30.0), seeds=2, dimension=12, sphere_ridges=(2.0,), sphere_seeds=3
+    samples=40, width=100, ridges=(1.0, 30.0), seeds=2, dimension=12, sphere_ridges=(2.0,), sphere_seeds=3,
+    law_dimension=12, law_seeds=3,
 )  # fmt: skip
 
 

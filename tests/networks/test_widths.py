@@ -14,6 +14,7 @@ import xarray as xr
 from conftest import relaxed_promotion
 
 from jaxtheory import data, networks
+from jaxtheory.networks import fitting
 from jaxtheory.networks.buckets import WASTE, buckets, waste
 from jaxtheory.results import Status
 
@@ -115,6 +116,32 @@ def test_buckets_are_few_and_waste_little(depth):
         else:
             assert depth > 1
             assert waste(groups, cost) == pytest.approx(min(allowed.values()))
+
+
+def test_a_compiled_bucket_needs_the_stated_memory(monkeypatch):
+    """Networks times parameters times (2 + 2 for Adam), held twice (given and returned), and the activations beside."""
+    n, m, depth, width, models = 300, 100, 2, 12, 6
+    programs = []
+
+    def analyzed(*arguments):
+        programs.append(program.lower(*arguments).compile().memory_analysis())
+        return program(*arguments)
+
+    program = fitting.train_models
+    monkeypatch.setattr(fitting, "train_models", analyzed)
+    x = jax.random.normal(jax.random.key(0), (n + m, 4))
+    y = jnp.sin(x[:, :1])
+    mesh = jax.make_mesh((1,), ("points",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+    networks.train_widths(
+        x[:n], y[:n], x[n:], y[n:], widths=[width], seeds=models, optimizer=optax.adam(0.01), steps=1, depth=depth,
+        mesh=mesh,
+    )  # fmt: skip
+    (memory,) = programs
+    parameters = 5 * width + (width + 1) * width + (width + 1)
+    state, activations = 4 * models * 4 * parameters, 4 * models * 4 * depth * (n + m) * width
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    assert 3 / 4 * 2 * state < held - x.nbytes - y.nbytes < 2 * state
+    assert activations / 8 < memory.temp_size_in_bytes < activations + state
 
 
 def test_one_compilation_a_bucket_and_none_the_second_time():
