@@ -31,6 +31,7 @@ _ORDER, _CHAOS, _BIAS = (0.7, 1.0, 1.2), 2.5, 0.3  # σ_w on either side of the 
 _LAYERS = 20
 _APART = 1e-3  # 1 − c of two inputs that come together
 _NOISE = 0.1
+_ARCHITECTURES = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Config:
     """of every random draw"""
     x64: bool = False
     """compute in float64"""
+    architectures: tuple[Literal["tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN"], ...] = _ARCHITECTURES
+    """networks whose kernels are drawn"""
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """widths at which empirical kernels are drawn"""
     draws: int = 48
@@ -129,7 +132,7 @@ def predict(config: Config) -> Claims:
             "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width, 1/32 of it; 3 standard errors",
             tolerance=0.05, standard_errors=3,
         )
-        for name in _NETWORKS
+        for name in config.architectures
     ]  # fmt: skip
     grid = phase.diagram("tanh", jnp.linspace(0.5, 2.8, 24), jnp.asarray([_BIAS]))
     curves = {
@@ -176,10 +179,10 @@ def measure(config: Config) -> xr.Dataset:
     """Drawn kernels at every width, deep networks in both phases, and processes on digits."""
     keys = jax.random.split(jax.random.key(config.seed), 3)
     dtype = jnp.float64 if config.x64 else jnp.float32
-    errors = np.stack([_distances(network, config, keys[0], dtype) for network in _NETWORKS.values()])
-    names = {"network": np.arange(len(_NETWORKS)), "width": list(config.widths), "draw": np.arange(config.draws)}
+    errors = np.stack([_distances(_NETWORKS[name], config, keys[0], dtype) for name in config.architectures])
+    names = {"network": list(config.architectures), "width": list(config.widths), "draw": np.arange(config.draws)}
     dataset = xr.Dataset({"distance": (("network", "width", "draw"), errors)}, names)
-    named = zip(_NETWORKS, dataset.distance, strict=True)
+    named = zip(config.architectures, dataset.distance, strict=True)
     slopes = {key: value for name, distance in named for key, value in _slope(name, distance).items()}
     depth = _deep(config, keys[1], dtype)
     return dataset.assign(slopes | depth | _process(config, keys[2], dtype))
@@ -298,7 +301,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     """Distance against width, the phase diagram, and the depth over which correlation travels."""
     figure, (convergence, plane, depth) = figures.canvas(columns=3, panel=(5.6, 4.8))
     width = dataset.width.values.astype(float)
-    for color, name, distance in zip(figures.PALETTE, _NETWORKS, dataset.distance, strict=False):
+    for color, name, distance in zip(figures.PALETTE, dataset.network.values, dataset.distance, strict=False):
         squares = distance.values**2
         root = np.sqrt(squares.mean(1))
         error = squares.std(1, ddof=1) / np.sqrt(squares.shape[1]) / (2 * root)
