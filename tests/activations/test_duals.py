@@ -196,11 +196,12 @@ def test_float32_is_float64_to_its_precision(name):
 
 def test_cross_duals_of_different_activations(float64):
     for one, two in [("tanh", "silu"), ("relu", "tanh"), ("erf", "cubic"), ("gelu", "elu")]:
-        for q in [(1.0, 0.5, 0.7), (2.0, -1.0, 1.0)]:
-            first, second = KNOWN[one], KNOWN[two]
+        first, second = KNOWN[one], KNOWN[two]
+        covariances = [(1.0, 0.5, 0.7), (2.0, -1.0, 1.0)]
+        found = cross_dual(first.function, second.function)(*arrays(np.array(covariances).T))
+        for q, value in zip(covariances, found, strict=True):
             expected = plane_integral(first.values, second.values, first.kinks, second.kinks, *q)
-            found = cross_dual(first.function, second.function)(*arrays(q))
-            assert abs(found - expected) < SERIES * size(first, q[0]) * size(second, q[2])
+            assert abs(value - expected) < SERIES * size(first, q[0]) * size(second, q[2])
 
 
 @pytest.mark.smoke

@@ -58,20 +58,15 @@ def test_ready_network_is_the_recursion(float64):
 
 
 @pytest.mark.parametrize(
-    ("cosine", "expected"),
-    [
-        (1.0, (2, 3, 4)),
-        (0.5, (0.942331, 1.351480, 1.737845)),
-        (0.0, (0.318310, 0.685709, 1.060388)),
-        (-1.0, (0, 0.318310, 0.685709)),
-    ],
+    ("depth", "expected"),
+    [(1, (2, 0.942331, 0.318310, 0)), (2, (3, 1.351480, 0.685709, 0.318310)), (3, (4, 1.737845, 1.060388, 0.685709))],
 )
-def test_published_values_of_the_bias_free_relu_network(cosine, expected, float64):
-    """σ_w² = 2 in every layer and |x|² = d/2, after 1, 2 and 3 hidden layers, to the digits that are published."""
-    x = jnp.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
-    for depth, value in enumerate(expected, 1):
-        ntk = infinite.mlp(depth, "relu", 2**0.5, 0.0).ntk(x[:1], x[1:])
-        assert abs(float(ntk[0, 0]) - value) < 1e-6
+def test_published_values_of_the_bias_free_relu_network(depth, expected, float64):
+    """σ_w² = 2 in every layer and |x|² = d/2, at cosines 1, 1/2, 0 and −1, to the digits that are published."""
+    cosine = jnp.array([1.0, 0.5, 0.0, -1.0])
+    x = jnp.stack([cosine, jnp.sqrt(1 - cosine**2)], 1)
+    ntk = infinite.mlp(depth, "relu", 2**0.5, 0.0).ntk(x[:1], x)
+    np.testing.assert_allclose(ntk[0], expected, rtol=0, atol=1e-6)
 
 
 def test_flax_modules_of_both_kinds_are_their_plain_functions(float64):
