@@ -41,6 +41,14 @@ def test_predictions_are_those_of_the_theory(float64):
     assert abs(claims["rate_1"] - math.log(chi)) < 1e-8
 
 
+def test_the_next_order_halves_when_widths_double():
+    """The exponent's allowance is the slope of log(1 + 5/n), which is 5/n for large n."""
+    near, far = (infinite_width._next_order(tuple(k * n for n in (1000, 2000, 4000))) for k in (1, 2))
+    assert abs(near / far - 2) < 5 / 1000 * 2
+    expected = np.log1p(5 / 32) - np.log1p(5 / 64)
+    assert abs(infinite_width._next_order((32, 64)) - expected / np.log(2)) < 1e-12
+
+
 def test_published_sizes_are_those_of_the_paper_preset():
     paper = infinite_width.Config.of("paper")
     assert (paper.draws, paper.splits, paper.deep_width) == (100, 10, 4096)
