@@ -32,7 +32,7 @@ _ORDER, _CHAOS, _BIAS = (0.7, 1.0, 1.2), 2.5, 0.3  # σ_w on either side of the 
 _LAYERS = 20
 _APART = 1e-3  # 1 − c of two inputs that come together
 _NOISE = 0.1
-_ARCHITECTURES = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")
+_Architecture = Literal["tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Config:
     """of every random draw"""
     x64: bool = False
     """compute in float64"""
-    architectures: tuple[Literal["tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN"], ...] = _ARCHITECTURES
+    architectures: tuple[_Architecture, ...] = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")
     """networks whose kernels are drawn"""
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """widths at which empirical kernels are drawn"""
