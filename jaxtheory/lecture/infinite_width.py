@@ -187,7 +187,8 @@ def measure(config: Config) -> xr.Dataset:
     keys = jax.random.split(jax.random.key(config.seed), 3)
     dtype = jnp.float64 if config.x64 else jnp.float32
     errors = np.stack([_distances(_NETWORKS[name], config, keys[0], dtype) for name in config.architectures])
-    names = {"network": list(config.architectures), "width": list(config.widths), "draw": np.arange(config.draws)}
+    numbers = [list(_NETWORKS).index(name) for name in config.architectures]  # zarr has no stable format for words
+    names = {"network": numbers, "width": list(config.widths), "draw": np.arange(config.draws)}
     dataset = xr.Dataset({"distance": (("network", "width", "draw"), errors)}, names)
     named = zip(config.architectures, dataset.distance, strict=True)
     slopes = {key: value for name, distance in named for key, value in _slope(name, distance).items()}
@@ -308,11 +309,11 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     """Distance against width, the phase diagram, and the depth over which correlation travels."""
     figure, (convergence, plane, depth) = figures.canvas(columns=3, panel=(5.6, 4.8))
     width = dataset.width.values.astype(float)
-    for color, name, distance in zip(figures.PALETTE, dataset.network.values, dataset.distance, strict=False):
+    for color, number, distance in zip(figures.PALETTE, dataset.network.values, dataset.distance, strict=False):
         squares = distance.values**2
         root = np.sqrt(squares.mean(1))
         error = squares.std(1, ddof=1) / np.sqrt(squares.shape[1]) / (2 * root)
-        figures.points(convergence, width, root, error, color=color, label=name)
+        figures.points(convergence, width, root, error, color=color, label=list(_NETWORKS)[number])
         level = np.exp(np.log(root * np.sqrt(width)).mean())
         figures.theory_line(convergence, width, level / np.sqrt(width), color=color)
     title = "drawn NTK → limit; lines: width$^{-1/2}$"
