@@ -117,7 +117,12 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize("name", OURS)
+FAST = ("erf", "gap")  # a dense network and a convolutional one
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in OURS]
+)
 def test_both_kernels_are_those_of_neural_tangents(name, float64):
     """To 1e-10 on distinct inputs and on the diagonal."""
     f, tree, example = OURS[name]

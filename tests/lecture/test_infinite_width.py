@@ -8,7 +8,9 @@ import pytest
 
 from jaxtheory.lecture import infinite_width, run
 
-TINY = infinite_width.Config(widths=(8, 16, 32), draws=4, deep_width=32, deep_draws=3, images=40, splits=2)
+TINY = infinite_width.Config(
+    architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=16, deep_draws=3, images=20, splits=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +21,17 @@ def outcome(tmp_path_factory):
 def test_every_claim_is_measured(outcome):
     names = {verdict.claim.name for verdict in outcome.verdicts}
     assert names >= {"rate_0.7", "rate_1", "rate_1.2", "chaos", "gp_gain"}
-    assert names >= {"slope_tanh_mlp", "slope_residual_mlp", "slope_relu_cnn", "slope_tanh_rnn"}
+    assert names >= {"slope_tanh_mlp"}
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     assert (outcome.dataset.parent / "figure.png").exists()
 
 
 def test_predictions_are_those_of_the_theory(float64):
     """−1/2 for every architecture; log χ₁ of tanh by a quadrature of its own."""
-    claims = {claim.name: claim.predicted for claim in infinite_width.predict(replace(TINY, x64=True)).claims}
-    assert {value for name, value in claims.items() if name.startswith("slope")} == {-0.5}
+    whole = replace(infinite_width.Config(), x64=True)
+    claims = {claim.name: claim.predicted for claim in infinite_width.predict(whole).claims}
+    slopes = {name: value for name, value in claims.items() if name.startswith("slope")}
+    assert slopes == {f"slope_{name}": -0.5 for name in ("tanh_mlp", "residual_mlp", "relu_cnn", "tanh_rnn")}
     x, weight = np.polynomial.hermite_e.hermegauss(80)
     weight = weight / weight.sum()
     q = 1.0
@@ -35,6 +39,14 @@ def test_predictions_are_those_of_the_theory(float64):
         q = weight @ np.tanh(math.sqrt(q) * x) ** 2 + 0.09
     chi = weight @ np.cosh(math.sqrt(q) * x) ** -4.0
     assert abs(claims["rate_1"] - math.log(chi)) < 1e-8
+
+
+def test_the_next_order_halves_when_widths_double():
+    """The exponent's allowance is the slope of log(1 + 5/n), which is 5/n for large n."""
+    near, far = (infinite_width._next_order(tuple(k * n for n in (1000, 2000, 4000))) for k in (1, 2))
+    assert abs(near / far - 2) < 5 / 1000 * 2
+    expected = np.log1p(5 / 32) - np.log1p(5 / 64)
+    assert abs(infinite_width._next_order((32, 64)) - expected / np.log(2)) < 1e-12
 
 
 def test_published_sizes_are_those_of_the_paper_preset():
