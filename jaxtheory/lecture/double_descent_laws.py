@@ -36,7 +36,7 @@ class Laws(NamedTuple):
     seed: int
     dtype: str
 
-    def triple(self, samples: Array | float, lam: float, d: float = 0.0, width: float = 0.0) -> Array:
+    def triple(self, samples: Array | float | int, lam: float, d: float = 0.0, width: float = 0.0) -> Array:
         """Excess risk of N = 10d tanh features at n = `samples`; with `d` dimensions and `width` features more."""
         dimension, features = self.dimension + d, _FEATURES * self.dimension + width
         ratios = features / dimension, samples / dimension
@@ -47,7 +47,7 @@ class Laws(NamedTuple):
         size = 2 * self.dimension
         return finite_gaussian(p, n, jnp.full(size, size**-0.5), _SMALL_NOISE).excess
 
-    def ridged(self, n: Array | float, p: float) -> Array:
+    def ridged(self, n: Array | float, p: float | int) -> Array:
         """Excess risk of half of the features, p of them, under the ridge that is best at every n."""
         powers = {"signal": 0.5, "unseen": 0.5, "noise": _SMALL_NOISE}
         return isotropic(p / n, lam=self.ridge / n, **powers).excess
