@@ -330,7 +330,9 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     _draw_plane(plane, claims)
     figures.theory_line(depth, claims.curves["sigma_w"], claims.curves["depth"], label=r"$\xi_c$, theory")
     rates, errors = (np.array([float(dataset[f"rate_{w:g}{end}"]) for w in _ORDER]) for end in ("", "_error"))
-    figures.points(depth, _ORDER, -1 / rates, errors / rates**2, label="drawn networks", color=figures.PALETTE[1])
+    figures.points(
+        depth, np.array(_ORDER), -1 / rates, errors / rates**2, label="drawn networks", color=figures.PALETTE[1]
+    )
     figures.threshold(depth, claims.curves["edge"][0], r"$\chi_1 = 1$")
     figures.label_axes(
         depth, r"$\sigma_w$", r"depth scale $\xi_c$ (layers)", rf"tanh, $\sigma_b = {_BIAS:g}$", yscale="log"
