@@ -253,7 +253,7 @@ def test_models_that_are_no_chain_are_refused(model, x, named):
         (lambda: gen.chain([jnp.full((2, 2), jnp.nan)]), "model"),
         (lambda: gen.chain([jnp.ones((2, 3)), jnp.ones((4, 1))]), "model"),
         (lambda: gen.chain([]), "model"),
-        (lambda: gen.chain(ConvNet(nnx.Rngs(0))), "model"),
+        (lambda: gen.chain(ConvNet(nnx.Rngs(0))), "x"),
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((3, 2)), jnp.zeros(2, int))), "data"),
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((2, 2)), jnp.zeros(2, int)), delta=0.0), "delta"),
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((2, 2)), jnp.array([0, 5]))), "y"),
