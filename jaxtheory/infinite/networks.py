@@ -3,7 +3,7 @@ r"""Ready networks as plain functions with their priors: the quick way to a limi
 >>> import jax.numpy as jnp
 >>> kernel = mlp(depth=3, activation="relu", sigma_w=2**0.5, sigma_b=0.0).ntk
 >>> kernel(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]]))
-Array([[8.]], dtype=float32)
+Array([[4.]], dtype=float32)
 """
 
 from collections.abc import Callable

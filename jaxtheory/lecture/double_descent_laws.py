@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
@@ -176,7 +176,7 @@ def measure(laws: Laws) -> xr.Dataset:
 
 
 @partial(jax.jit, static_argnames=("samples", "laws"))
-def _random_features(keys: PRNGKeyArray, samples: int, laws: Laws) -> Float[Array, "draws lambdas"]:
+def _random_features(keys: Key[Array, " draws"], samples: int, laws: Laws) -> Float[Array, "draws lambdas"]:
     """Excess risk of ridge regression on random tanh features, for both λ on the same draws."""
     d = laws.dimension
 
@@ -198,7 +198,7 @@ def _random_features(keys: PRNGKeyArray, samples: int, laws: Laws) -> Float[Arra
 
 
 @partial(jax.jit, static_argnames=("samples", "p", "laws"))
-def _gaussian_features(keys: PRNGKeyArray, samples: int, p: int, laws: Laws) -> Float[Array, "draws 2"]:
+def _gaussian_features(keys: Key[Array, " draws"], samples: int, p: int, laws: Laws) -> Float[Array, "draws 2"]:
     """Excess risk of the first p of 2d Gaussian features, without ridge and under the best for p = d."""
     size = 2 * laws.dimension
 
