@@ -56,6 +56,7 @@ def test_drift_is_the_velocity_of_the_kernel(float64, key):
     assert_close(drift.velocity, (at(step) - at(-step)) / (2 * step), condition=step**2 / 1e-13 * 1e2)
 
 
+@pytest.mark.slow
 def test_drift_falls_with_width(float64, key):
     """The relative speed of the kernel at initialization falls as 1/n (Dyer and Gur-Ari 2020, conjecture 1).
 

@@ -17,6 +17,7 @@ def outcome(tmp_path_factory):
     return run(topic.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured(outcome):
     assert {v.claim.name for v in outcome.verdicts} >= {
         "peak_ratio",
@@ -31,6 +32,7 @@ def test_every_claim_is_measured(outcome):
     assert all(verdict.holds for verdict in exact)
 
 
+@pytest.mark.slow
 def test_curves_and_continuation(outcome):
     """Every width, seed, step and number of samples; parts that are there are read and not measured again."""
     dataset = xr.open_zarr(outcome.dataset, consolidated=False).load()

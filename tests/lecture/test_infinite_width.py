@@ -18,6 +18,7 @@ def outcome(tmp_path_factory):
     return run(infinite_width.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured(outcome):
     names = {verdict.claim.name for verdict in outcome.verdicts}
     assert names >= {"rate_0.7", "rate_1", "rate_1.2", "chaos", "gp_gain"}

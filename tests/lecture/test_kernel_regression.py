@@ -20,6 +20,7 @@ def outcome(tmp_path_factory):
     return run(kernel_regression.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured_and_every_curve_kept(outcome):
     names = {verdict.claim.name for verdict in outcome.verdicts}
     assert names >= {"Laplace test", "NTK used", "finite NTK trace", "rate 1", "circle 1"}
@@ -29,6 +30,7 @@ def test_every_claim_is_measured_and_every_curve_kept(outcome):
     assert dataset.excess.sizes == {"s": 1, "circle_seed": 3, "circle_size": 2}
 
 
+@pytest.mark.slow
 def test_the_rate_does_not_depend_on_the_sizes(outcome):
     """The slope is deterministic: −2/3 at s = 1, in the tiny configuration as in any other."""
     rate = next(verdict for verdict in outcome.verdicts if verdict.claim.name == "rate 1")

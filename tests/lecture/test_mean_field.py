@@ -19,6 +19,7 @@ def outcome(tmp_path_factory):
     return run(mean_field.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured_and_the_certain_ones_hold(outcome):
     """What does not depend on the size holds at any: the threshold and the exact laws."""
     verdicts = {verdict.claim.name: verdict for verdict in outcome.verdicts}

@@ -21,6 +21,7 @@ def outcome(tmp_path_factory):
     return run(ntk.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured(outcome):
     assert len(outcome.verdicts) == 13
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
@@ -30,6 +31,7 @@ def test_every_claim_is_measured(outcome):
     assert holds["round_off"]
 
 
+@pytest.mark.slow
 def test_curves_have_their_dimensions(outcome):
     dataset = xr.open_zarr(outcome.dataset, consolidated=False)
     assert dataset.drift_kernel.sizes == {"drift_activation": 2, "drift_width": 2, "drift_seed": 3}

@@ -37,6 +37,7 @@ def test_every_claim_is_measured_and_drawn(name, tmp_path):
     assert outcome.figure.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_exact_laws_hold_at_any_size(tmp_path):
     """What is theory without statistics holds in the smallest run too."""
     topic, config = TINY["implicit-bias"]

@@ -13,7 +13,7 @@ import time
 import traceback
 
 import jax
-from killed import arm, state, sweep
+from tests.sweeps.killed import arm, state, sweep
 
 PATIENCE = 60  # seconds that the others may take to notice a death
 HEARTBEAT = 10
