@@ -82,7 +82,8 @@ def _broadcast(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
 def _slice(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     p, value = equation.params, values[0]
     strides = p["strides"] or (1,) * len(p["start_indices"])
-    cuts = [(a, -(-(b - a) // s), s) for a, b, s in zip(p["start_indices"], p["limit_indices"], strides, strict=True)]
+    limits = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
+    cuts = [(int(a), int(-(-(b - a) // s)), int(s)) for a, b, s in limits]  # programs may hold NumPy's integers
     return [sliced(graph, where, value, cuts)]
 
 
