@@ -200,7 +200,8 @@ def _pad(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[
         if [f.kind for f in axes[d]] != ["i"]:
             refuse(where, "it pads channels or an axis of size one", "concatenate instead")
         f, size = axes[d][0], equation.outvars[0].aval.shape[d]
-        how = AxisMap(("pad", tuple(config)), partial(_padded, config=tuple(config)), size, True)
+        low, high, inner = map(int, config)
+        how = AxisMap(("pad", (low, high, inner)), partial(_padded, config=(low, high, inner)), size, True)
         pieces = tuple((move(where, node, f.place, how), count) for node, count in pieces)
         axes[d] = (f._replace(size=size),)
     return [Rand(pieces, tuple(axes), rand.channels)]
@@ -299,7 +300,7 @@ def _split(graph: Graph, where: Site, equation: Any, values: list[Value]) -> lis
     starts = np.cumsum((0, *sizes))[:-1]
     whole = [(0, m, 1) for m in value.shape]
     return [
-        sliced(graph, where, value, [*whole[:axis], (int(a), m, 1), *whole[axis + 1 :]])
+        sliced(graph, where, value, [*whole[:axis], (int(a), int(m), 1), *whole[axis + 1 :]])
         for a, m in zip(starts, sizes, strict=True)
     ]
 
