@@ -37,7 +37,7 @@ class Config:
     """Sizes of the digits panel and of the sphere panel."""
 
     preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
+    """quick: minutes on two cores; paper: the published sizes, for an accelerator"""
     out: Path = Path("runs/double_descent")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     seed: int = 0
