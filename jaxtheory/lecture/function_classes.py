@@ -153,7 +153,7 @@ def _barron(key: PRNGKeyArray, dim: int = 10, points: int = 400) -> Measured:
 
     def squares(k: Array) -> Array:
         waves = jnp.cos(jnp.matmul(x, jax.random.normal(k, (dim, int(widths[-1])), x.dtype), precision="highest"))
-        means = jnp.cumsum(waves, axis=1)[:, widths - 1] / widths[None, :]
+        means = jnp.cumsum(waves, axis=1)[:, widths - 1] / jnp.asarray(widths, x.dtype)[None, :]
         return jnp.mean((means - target[:, None]) ** 2, axis=0)
 
     drawn = jax.jit(jax.vmap(squares))(jax.random.split(frequencies, 64)).reshape(8, 8, -1).mean(axis=1)
