@@ -385,7 +385,7 @@ def _draw_flow(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(
         ax, "time of the flow, step of the network", "excess risk", "two descents in one run", xscale="log"
     )
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right")
 
 
 TOPIC = Topic("double-descent-networks", Config, predict, measure, draw)
