@@ -380,12 +380,12 @@ def _draw_flow(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     picked = slice(None, None, 3)
     figures.points(
         ax, network.epoch[picked], network.mean("draw")[picked], error[picked], color=figures.PALETTE[1],
-        marker="s", label="network, 32 hidden units",
+        marker="s", label="network, 32 units",
     )  # fmt: skip
     figures.label_axes(
         ax, "time of the flow, step of the network", "excess risk", "two descents in one run", xscale="log"
     )
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.15), fontsize=10)
 
 
 TOPIC = Topic("double-descent-networks", Config, predict, measure, draw)
