@@ -25,6 +25,8 @@ from jaxtheory.empirical.structured import (
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
 # Of the memory, what the factors of one sweep may fill; the rest is for blocks copied out and activations.
 SHARES = (0.75, 0.62, 0.45, 0.3)
+# The loop that leaves half the pairs out takes a fifth of a second to compile, in which two cores do so many flops.
+LOOP_FLOPS = 1e10
 
 
 class Problem(NamedTuple):
@@ -188,10 +190,10 @@ def _bytes(problem: Problem, *sizes: int | float) -> Footprint:
     return Footprint(*(float(problem.itemsize * size) for size in sizes))
 
 
-def tiles(cost: Footprint, problem: Problem, limit: float, strips: int | None = None) -> Tiles:
+def tiles(cost: Footprint, problem: Problem, limit: float, strips: int) -> Tiles:
     """The largest blocks whose factors and intermediates stay under `limit`, the result itself not counted."""
     n1, n2 = problem.n1, problem.n2
-    strips = min(n1, strips or (8 if n1 >= 512 else 4)) if problem.same else 1
+    strips = min(n1, strips) if problem.same else 1
     for chunk in _halvings(max(n1, n2)):
         found = Tiles(-(-n1 // strips), chunk, True)
         if peak(cost, problem, found) <= limit:
@@ -226,22 +228,34 @@ class Schedule(NamedTuple):
 
 
 def schedule(found: Structure, problem: Problem, method: str, limit: float) -> Schedule:
+    """In strips, half of whose pairs are left out; in one piece where that saves too little, if it fits as well."""
+    strips = 8 if problem.n1 >= 512 else 4
+    looped = _schedule(found, problem, method, limit, strips)
+    if not problem.same or problem.pairs * pair_flops(found, problem, method) > LOOP_FLOPS:
+        return looped
+    whole = _schedule(found, problem, method, limit, 1)
+    return whole if whole.tiles.cached and whole.sweeps <= looped.sweeps else looped
+
+
+def _schedule(found: Structure, problem: Problem, method: str, limit: float, strips: int) -> Schedule:
     """Hold all factors if they fit; else hold those of one portion of the parameters at a time; else stream columns."""
     cost = footprint(found, problem, method)
-    used = tiles(cost, problem, limit)
+    used = tiles(cost, problem, limit, strips)
     whole = Schedule(used, (everything(found),), peak(cost, problem, used))
     if method != "structured" or used.cached:
         return whole
-    swept = [plan for share in SHARES if (plan := _swept(found, problem, cost, limit, share)) is not None]
+    swept = [plan for share in SHARES if (plan := _swept(found, problem, cost, limit, share, strips)) is not None]
     best = min(swept, key=lambda plan: plan.sweeps, default=whole)
     return best if best.sweeps < 2 * repeats(problem, used) else whole
 
 
-def _swept(found: Structure, problem: Problem, cost: Footprint, limit: float, share: float) -> Schedule | None:
+def _swept(
+    found: Structure, problem: Problem, cost: Footprint, limit: float, share: float, strips: int
+) -> Schedule | None:
     """Portions whose factors fill this share of the memory, if what is left holds the intermediates."""
     portions = _portions(found, problem, share * limit)
     lighter = cost._replace(held=share * limit / problem.examples, transient=cost.alone)
-    split = tiles(lighter, problem, limit, strips=8)
+    split = tiles(lighter, problem, limit, 8 if strips > 1 else 1)
     return Schedule(split, portions, peak(lighter, problem, split)) if portions and split.cached else None
 
 
@@ -256,7 +270,8 @@ def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion,
     cut = [_cut(group, held_by[group], room) for group in groups if group not in small]
     if rest > room or any(portion is None for portion in cut):
         return ()
-    return (Portion(small, direct), *(portion for portion in cut if portion is not None))
+    first = (Portion(small, direct),) if small or direct else ()
+    return (*first, *(portion for portion in cut if portion is not None))
 
 
 def _cut(group: Group, size: int | float, room: float) -> Portion | None:
@@ -269,9 +284,10 @@ def _cut(group: Group, size: int | float, room: float) -> Portion | None:
 def peak(cost: Footprint, problem: Problem, used: Tiles) -> float:
     """Bytes of temporaries of a call with these blocks, the result not counted."""
     if used.cached:
-        # blocks are copied out of what is held; rows meet blocks of as many columns, or all of them
+        # blocks are copied out of what is held, and so is the second operand of what is not a product of matrices;
+        # rows meet blocks of as many columns, or all of them
         columns = used.rows if problem.same else problem.n2
-        copied = used.rows + (used.rows if problem.same else 0)
+        copied = 2 * used.rows if problem.same and used.rows < problem.n1 else used.rows * (not problem.spec.plain)
         held = problem.examples + copied
         return held * cost.held + used.columns * cost.transient + used.rows * columns * cost.pair
     return used.rows * cost.held + used.columns * (cost.transient + cost.held) + used.rows * used.columns * cost.pair
@@ -286,22 +302,29 @@ def repeats(problem: Problem, used: Tiles) -> float:
     return float((problem.n1 + strips * wide * used.rows) / problem.examples)
 
 
+def pair_flops(found: Structure, problem: Problem, method: str) -> float:
+    """Flops of contracting the factors of one pair of examples."""
+    if method == "products":
+        return math.inf
+    if method == "jacobian":
+        return 2.0 * problem.products * parameters(found)
+    chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
+    return float(2 * problem.products * differentiated_size(found) + sum(c.pair_flops for c in chosen))
+
+
 def method_cost(
     found: Structure, forward: float, problem: Problem, method: str, limit: float
 ) -> tuple[MethodCost, Schedule]:
     """Flops and bytes of a method as it would be scheduled."""
-    o, size = directions(problem.spec), parameters(found)
-    used = schedule(found, problem, method, limit)
+    o, used = directions(problem.spec), schedule(found, problem, method, limit)
     again = repeats(problem, used.tiles)
     if method == "products":
         flops: float = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
-    elif method == "jacobian":
-        flops = again * problem.examples * (1 + 2 * o) * forward + 2 * problem.pairs * problem.products * size
+        return MethodCost(float(flops), used.bytes), used
+    if method == "jacobian":
+        once = (1 + 2 * o) * forward
     else:
         chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-        direct = differentiated_size(found)
         once = used.sweeps * (1 + o) * forward + sum(c.example_flops for c in chosen)
-        flops = again * problem.examples * once + problem.pairs * (
-            2 * problem.products * direct + sum(c.pair_flops for c in chosen)
-        )
+    flops = again * problem.examples * once + problem.pairs * pair_flops(found, problem, method)
     return MethodCost(float(flops), used.bytes), used

@@ -13,7 +13,7 @@ from jaxtheory.empirical.custom import bind
 from jaxtheory.empirical.rules import Use
 
 Taps = dict[Path, Array]
-# what a use's path is followed by to name the scalar factor of its bias
+# what a use's path is followed by to name the scalar factor of its bias, if it has one
 BIAS = -1
 
 
@@ -73,9 +73,8 @@ def run(
         if kind == "use" and action[1] in uses:
             other, probe = _tapped(uses[action[1]], values, scale_of(equation.invars[action[2]]), probes[action[1]])
             kept[action[1]], outs = other, [tap(outs[0], probe)]
-        if kind == "bias" and action[1] in uses:
-            scale = scale_of(equation.invars[action[2]])
-            kept[(*action[1], BIAS)] = jnp.ones((), outs[0].dtype) if scale is None else scale.astype(outs[0].dtype)
+        if kind == "bias" and action[1] in uses and scale_of(equation.invars[action[2]]) is not None:
+            kept[(*action[1], BIAS)] = scale_of(equation.invars[action[2]]).astype(outs[0].dtype)
         env.update(zip(equation.outvars, outs, strict=True))
     return [read(v) for v in plan.jaxpr.outvars], [scale_of(v) for v in plan.jaxpr.outvars], kept
 
@@ -143,7 +142,8 @@ def _cond(equation: Any, action: Any, values: list[Any], scales: list[Any], prob
     def branch(plan: Plan) -> Any:
         def taken(values: list[Any], probes: Taps) -> Any:
             outs, _, kept = run(plan, values, scales[1:], probes, uses, depth)
-            absent = {p: jnp.zeros(shapes[p], dtypes[p]) for p in shapes if p not in kept}
+            # zeros where nothing was used, and the factor one of biases that were not scaled
+            absent = {p: jnp.full(shapes[p], p[-1] == BIAS, dtypes[p]) for p in shapes if p not in kept}
             return outs, {**kept, **absent}
 
         return taken

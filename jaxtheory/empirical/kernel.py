@@ -148,16 +148,17 @@ def _ntk(
     total: Any = None
     for portion in schedule.portions:
         sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found)
-        if portion.sweeps == 1:
-            total = sweep(0) if total is None else total + sweep(0)
-        else:
-            # a loop, so that one sweep's factors are gone before the next are made
-            total = _summed(sweep, total, portion.sweeps)
+        total = _added(total, sweep, portion.sweeps)
     return finish(problem.spec, total)
 
 
-def _summed(sweep: Callable[[Any], Array], total: Array, sweeps: int) -> Array:
-    """`total` and the sum of all sweeps."""
+def _added(total: Array | None, sweep: Callable[[Any], Array], sweeps: int) -> Array:
+    """`total` and the sum of all sweeps; in a loop, so that one sweep's factors are gone before the next are made."""
+    if sweeps == 1:
+        return sweep(0) if total is None else total + sweep(0)
+    if total is None:
+        one = jax.eval_shape(sweep, jnp.arange(1)[0])
+        total = jnp.zeros(one.shape, one.dtype)
     return jax.lax.scan(lambda carry, i: (carry + sweep(i), None), total, jnp.arange(sweeps))[0]
 
 

@@ -29,6 +29,11 @@ class Spec(NamedTuple):
         return "k" if self.paired else "l"
 
     @property
+    def plain(self) -> bool:
+        """Whether the contraction over traced directions is one product of matrices."""
+        return self.kept == 1 or (self.traced == 1 and not self.paired)
+
+    @property
     def block(self) -> int:
         """Numbers a pair of examples."""
         return self.kept if self.paired else self.kept**2

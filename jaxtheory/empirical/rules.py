@@ -112,14 +112,13 @@ def bias_shape(use: Use) -> tuple[int, ...]:
     return tuple(1 if first <= d < first + rows else n for d, n in enumerate(shape))
 
 
-def factors(use: Use, other: Array, cotangent: Array, bias: Array | None = None) -> tuple[Array, Array]:
+def factors(use: Use, other: Array, cotangent: Array) -> tuple[Array, Array]:
     """The factored Jacobian of one use in one example.
 
     Args:
         use: the equation.
         other: its other operand, with the loops' axes in front.
         cotangent: o cotangents of its output: [o, loops, output shape].
-        bias: the factor of a bias that shares the cotangent, [loops], which becomes one more input.
 
     Returns:
         a [rows, batch, inputs] (for a gather the indices, [rows]) and g [o, rows, batch, outputs].
@@ -127,19 +126,30 @@ def factors(use: Use, other: Array, cotangent: Array, bias: Array | None = None)
     depth, size = len(use.loops), sizes(use)
     read = {"dot_general": _read_dot, "conv_general_dilated": _read_conv, "gather": _read_gather}[use.kind]
     a, g = read(use, other.reshape(-1, *other.shape[depth:]), cotangent.reshape(-1, *use.out.shape))
-    if bias is not None:
-        ones = jnp.broadcast_to(bias.reshape(-1, 1, 1, 1).astype(a.dtype), (*a.shape[:3], 1))
-        a = jnp.concatenate([a, ones], axis=-1)
     a = a.reshape(*use.loops, *a.shape[1:])
     g = g.reshape(cotangent.shape[0], *use.loops, *g.shape[1:])
-    bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
-    free = [loop for loop in range(depth) if loop not in bound]
+    free, bound = _loops(use)
     if use.kind == "gather":
         return a.reshape(size.rows), g.reshape(-1, size.rows, 1, size.outputs)
     # own axes of a and g now read [rows, batch, inputs or outputs]
     a = a.transpose(*free, depth, *bound, depth + 1, depth + 2)
     g = g.transpose(0, *(1 + i for i in free), depth + 1, *(1 + i for i in bound), depth + 2, depth + 3)
     return a.reshape(size.rows, size.batch, -1), g.reshape(-1, size.rows, size.batch, size.outputs)
+
+
+def bias_factor(use: Use, scale: Array) -> Array:
+    """The input [rows, batch] that a bias after this use is one more weight of: its scalar factor, [loops]."""
+    size, (free, bound) = sizes(use), _loops(use)
+    turns = [math.prod(use.loops[loop] for loop in loops) for loops in (free, bound)]
+    scale = scale.transpose(*free, *bound).reshape(turns[0], 1, turns[1], 1)
+    whole = (turns[0], size.rows // turns[0], turns[1], size.batch // turns[1])
+    return jnp.broadcast_to(scale, whole).reshape(size.rows, size.batch)
+
+
+def _loops(use: Use) -> tuple[list[int], list[int]]:
+    """Loops whose turns are rows, and those whose turns are slices of a stacked parameter, in its order."""
+    bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
+    return [loop for loop in range(len(use.loops)) if loop not in bound], bound
 
 
 def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
@@ -164,14 +174,19 @@ def _read_conv(use: Use, a: Array, g: Array) -> tuple[Array, Array]:
 
 
 def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: dict[str, Any]) -> Array:
-    """What each output pixel sees: [images, *spatial, taps channels], one axis after the other, one slice a tap."""
-    rest = zip(params["padding"], params["lhs_dilation"], params["rhs_dilation"], params["window_strides"], strict=True)
-    for axis, ((low, high), spread, dilation, stride) in enumerate(rest, start=1):
-        edges = [(low, high, spread - 1) if d == axis else (0, 0, 0) for d in range(a.ndim)]
-        padded, wide = lax.pad(a, jnp.zeros((), a.dtype), edges), (spatial[axis - 1] - 1) * stride + 1
-        starts = [t * dilation for t in range(taps[axis - 1])]
-        a = jnp.concatenate([lax.slice_in_dim(padded, s, s + wide, stride, axis) for s in starts], axis=-1)
-    return a
+    """What each output pixel sees: [images, pixels, taps channels].
+
+    One gather whose indices the program counts out: slices, a program each, take longer to compile than the rest.
+    """
+    rest = zip(params["padding"], params["lhs_dilation"], strict=True)
+    edges = [(0, 0, 0), *((low, high, spread - 1) for (low, high), spread in rest), (0, 0, 0)]
+    a = lax.pad(a, jnp.zeros((), a.dtype), edges)
+    index: Any = 0
+    for axis, (stride, dilation) in enumerate(zip(params["window_strides"], params["rhs_dilation"], strict=True)):
+        own, tap = (lax.broadcasted_iota(jnp.uint32, (*spatial, *taps), d) for d in (axis, len(spatial) + axis))
+        index = index * a.shape[1 + axis] + own * stride + tap * dilation
+    pixels = a.reshape(len(a), -1, a.shape[-1])
+    return pixels.at[:, index.ravel()].get(mode="promise_in_bounds").reshape(len(a), math.prod(spatial), -1)
 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:

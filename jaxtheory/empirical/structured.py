@@ -22,7 +22,7 @@ from jaxtheory.empirical import views
 from jaxtheory.empirical.analysis import Event, Findings, Path, analyse
 from jaxtheory.empirical.interpreter import BIAS, run
 from jaxtheory.empirical.outputs import Spec, cotangents
-from jaxtheory.empirical.rules import Sizes, factors, sizes
+from jaxtheory.empirical.rules import Sizes, bias_factor, factors, sizes
 
 Function = Callable[..., Any]
 
@@ -148,8 +148,9 @@ def prepare(
     """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
 
     Returns:
-        "factored": (a, g) pairs, [n, rows batch inputs] and [n, t k, rows batch outputs]; "jacobian":
-        [n, t k, entries] for groups whose rows are summed at once and for leaves differentiated directly.
+        "factored": (a, b, g), [n, rows batch inputs], [n, rows, batch] (a bias's input; None: ones) and
+        [n, t k, rows batch outputs]; "jacobian": [n, t k, entries] for groups whose rows are summed at once and for
+        leaves differentiated directly.
     """
     return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, example))(x)
 
@@ -179,38 +180,47 @@ def _example(
     # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
     factored, reduced = [], [j.reshape(len(j), -1) for j in jacobians]
     for group in portion.groups:
-        ones = [None if group.bias is None else kept[(*p, BIAS)] for p in group.paths]
-        pairs = [factors(uses[p], kept[p], g[p], bias) for p, bias in zip(group.paths, ones, strict=True)]
-        a = jnp.concatenate([a for a, _ in pairs])
-        h = jnp.concatenate([h for _, h in pairs], axis=1)
+        a, b, h = _factors(group, uses, kept, g)
         if portion.width:
             h = jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)
         if strategies[group] == "rows":
-            factored.append((a.ravel(), h.reshape(len(h), -1)))
+            factored.append((a.ravel(), b, h.reshape(len(h), -1)))
         else:
-            reduced.append(_summed(group, a, h).reshape(len(h), -1))
+            reduced.append(_summed(group, a, b, h).reshape(len(h), -1))
     return {"factored": factored, "jacobian": [jnp.concatenate(reduced, axis=-1)] if reduced else []}
 
 
-def _summed(group: Group, a: Array, g: Array) -> Array:
-    """The Jacobian of one group in one example: Σ_r a_r ⊗ g_r."""
+def _factors(group: Group, uses: Any, kept: Any, cotangents: Any) -> tuple[Array, Array | None, Array]:
+    """All uses' factors row after row: a [rows, batch, inputs], a bias's input [rows, batch] (None: ones), and g."""
+    pairs = [factors(uses[p], kept[p], cotangents[p]) for p in group.paths]
+    a, g = jnp.concatenate([a for a, _ in pairs]), jnp.concatenate([g for _, g in pairs], axis=1)
+    if not any((*p, BIAS) in kept for p in group.paths):
+        return a, None, g
+    scales = [kept.get((*p, BIAS), jnp.ones(uses[p].loops, g.dtype)) for p in group.paths]
+    return a, jnp.concatenate([bias_factor(uses[p], s) for p, s in zip(group.paths, scales, strict=True)]), g
+
+
+def _summed(group: Group, a: Array, b: Array | None, g: Array) -> Array:
+    """The Jacobian of one group in one example: Σ_r a_r ⊗ g_r, a bias's input beside the others."""
     if group.kind == "gather":
         zero = jnp.zeros((g.shape[0], group.sizes.inputs, g.shape[-1]), g.dtype)
         return zero.at[:, a].add(g[:, :, 0])
+    if group.bias is not None:
+        ones = jnp.ones(a.shape[:2], a.dtype) if b is None else b
+        a = jnp.concatenate([a, ones[..., None]], axis=-1)
     return jnp.einsum("rbc,orbf->obfc", a.astype(g.dtype), g, precision="highest")
 
 
 def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any, second: Any) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel from the factors of two sets of examples."""
     groups = [group for group in portion.groups if strategies[group] == "rows"]
-    last = spec.letters if not spec.paired else ""
     total: Any = 0
     for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):
         j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
-        total = total + jnp.einsum(f"itkp,jt{spec.letters}p->ikj{last}", j1, j2, precision="highest")
-    for group, (a1, g1), (a2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
+        total = total + _inner(spec, j1, j2)
+    for group, (a1, b1, g1), (a2, b2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
         (a1, g1), (a2, g2) = _parts(group, spec, a1, g1), _parts(group, spec, a2, g2)
-        total = total + _contract(group, spec, a1, g1, a2, g2)
+        total = total + _contract(group, spec, _gram(group, a1, b1, a2, b2).astype(g1.dtype), g1, g2)
     return total
 
 
@@ -221,17 +231,42 @@ def _parts(group: Group, spec: Spec, a: Array, g: Array) -> tuple[Array, Array]:
     return apart, g.reshape(n, spec.traced, spec.kept, rows, batch, -1)
 
 
-def _contract(group: Group, spec: Spec, a1: Array, g1: Array, a2: Array, g2: Array) -> Array:
-    last = spec.letters if not spec.paired else ""
+def _gram(group: Group, a1: Array, b1: Array | None, a2: Array, b2: Array | None) -> Array:
+    """Inner products of inputs, [n1, n2, rows, rows, batch]; a bias's input is one more."""
     if group.kind == "gather":
-        gram = (a1[:, None, :, None] == a2[None, :, None, :]).astype(g1.dtype)[..., None]
-    else:
-        gram = jnp.einsum("irbc,jsbc->ijrsb", a1, a2, precision="highest").astype(g1.dtype)
+        return (a1[:, None, :, None] == a2[None, :, None, :])[..., None]
+    gram = _input_products(a1, a2)
+    if group.bias is None:
+        return gram
+    return gram + (1 if b1 is None or b2 is None else b1[:, None, :, None] * b2[None, :, None])
+
+
+def _input_products(a1: Array, a2: Array) -> Array:
+    if a1.shape[2] > 1:
+        return jnp.einsum("irbc,jsbc->ijrsb", a1, a2, precision="highest")
+    flat = [a.reshape(-1, a.shape[-1]) for a in (a1, a2)]
+    products = jnp.einsum("ic,jc->ij", *flat, precision="highest")
+    return products.reshape(*a1.shape[:2], *a2.shape[:2]).transpose(0, 2, 1, 3)[..., None]
+
+
+def _inner(spec: Spec, first: Array, second: Array) -> Array:
+    """[n1, t, k, f] with [n2, t, k, f] over t and f: [n1, k, n2, l] or [n1, k, n2].
+
+    Where it is one product of matrices it is written so: XLA copies the second operand of any other.
+    """
+    if not spec.plain:
+        last = spec.letters if not spec.paired else ""
+        return jnp.einsum(f"itkf,jt{spec.letters}f->ikj{last}", first, second, precision="highest")
+    flat = [part.reshape(len(part) * spec.kept, -1) for part in (first, second)]
+    shape = (len(first), spec.kept, len(second), *([] if spec.paired else [spec.kept]))
+    return jnp.einsum("ip,jp->ij", *flat, precision="highest").reshape(shape)
+
+
+def _contract(group: Group, spec: Spec, gram: Array, g1: Array, g2: Array) -> Array:
     if group.sizes.rows == 1 and group.sizes.batch == 1:
-        other = jnp.einsum(
-            f"itkf,jt{spec.letters}f->ikj{last}", g1[..., 0, 0, :], g2[..., 0, 0, :], precision="highest"
-        )
+        other = _inner(spec, g1[..., 0, 0, :], g2[..., 0, 0, :])
         return other * (gram[:, None, :, 0, 0, 0] if spec.paired else gram[:, None, :, 0, 0, 0, None])
+    last = spec.letters if not spec.paired else ""
     return jnp.einsum(
         f"ijrsb,itkrbf,jt{spec.letters}sbf->ikj{last}", gram, g1, g2, precision="highest", optimize="optimal"
     )
