@@ -7,6 +7,7 @@ import pytest
 from tolerances import assert_close
 
 from jaxtheory import empirical, networks
+from jaxtheory.kernels.solvers import conjugate_gradients
 from jaxtheory.results import Status
 
 SHAPE = (12, 2)
@@ -31,8 +32,10 @@ def test_operator_solves_by_conjugate_gradients_and_is_differentiable(float64, k
     f, params, x, dense = problem(key)
     v = jax.random.normal(key, SHAPE)
     theta = empirical.ntk_operator(f, params, x)
-    solved, _ = jax.scipy.sparse.linalg.cg(lambda u: theta(u) + u, v, tol=1e-12)
-    assert_close(solved.ravel(), np.linalg.solve(dense + np.eye(24), v.ravel()), condition=1e4)
+    shifted = lambda u: theta(u.reshape(SHAPE)).reshape(-1, 1) + u  # noqa: E731
+    done = conjugate_gradients(shifted, v.reshape(-1, 1), lambda r: r, tolerance=1e-12, max_iterations=200)
+    assert not done.indefinite
+    assert_close(done.solution.ravel(), np.linalg.solve(dense + np.eye(24), v.ravel()), condition=1e4)
     quadratic = lambda p: jnp.vdot(v, empirical.ntk_operator(f, p, x)(v))  # noqa: E731
     direct = lambda p: jnp.einsum("ik,ijkl,jl->", v, empirical.ntk(f, p, x, method="jacobian"), v)  # noqa: E731
     for a, b in zip(

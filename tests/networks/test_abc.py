@@ -26,13 +26,15 @@ def data(dtype, n=12, d=4):
 
 
 @pytest.mark.parametrize("theta", [-0.5, 0.25, 1.0])
-@pytest.mark.parametrize("family", [networks.standard, networks.ntk, networks.mup])
-def test_gauge_leaves_sgd_unchanged(family, theta, float64, key):
+@pytest.mark.parametrize(
+    ("family", "layers"), [(networks.standard, 3), (networks.ntk, 3), (networks.mup, 3), (networks.mean_field, 2)]
+)
+def test_gauge_leaves_sgd_unchanged(family, layers, theta, float64, key):
     """(a, b, c) -> (a + theta, b - theta, c - 2 theta): every output of 20 steps agrees to 1e-12."""
     x, y = data(float64)
     runs = []
-    for abc in (family(3), networks.shifted(family(3), theta)):
-        net = networks.multilayer(4, 32, 1, hidden_layers=2, abc=abc, activation=jnp.tanh, dtype=float64)
+    for abc in (family(layers), networks.shifted(family(layers), theta)):
+        net = networks.multilayer(4, 32, 1, hidden_layers=layers - 1, abc=abc, activation=jnp.tanh, dtype=float64)
         runs.append(outputs_during_training(net, key, x, y, optax.sgd(0.3 * net.rate))[0])
     assert abs(runs[0][-1] - runs[0][0]).max() > 1e-3
     np.testing.assert_allclose(runs[1], runs[0], rtol=0, atol=1e-12 * float(abs(runs[0]).max()))
