@@ -15,7 +15,19 @@ palette that colour-blind readers tell apart, letters that survive a slide, a li
 """
 
 from jaxtheory.figures.canvas import canvas, save
-from jaxtheory.figures.marks import band, heat_map, label_axes, points, theory_line, threshold
+from jaxtheory.figures.marks import band, heat_map, label_axes, points, theory_line, threshold, ticks_at
 from jaxtheory.figures.style import PALETTE, style
 
-__all__ = ["PALETTE", "band", "canvas", "heat_map", "label_axes", "points", "save", "style", "theory_line", "threshold"]
+__all__ = [
+    "PALETTE",
+    "band",
+    "canvas",
+    "heat_map",
+    "label_axes",
+    "points",
+    "save",
+    "style",
+    "theory_line",
+    "threshold",
+    "ticks_at",
+]

@@ -4,7 +4,9 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from jaxtheory.checks import require
@@ -189,6 +191,31 @@ def label_axes(
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
     return ax
+
+
+def ticks_at(axis: Axis, values: ArrayLike, most: int = 5) -> Axis:
+    """Ticks at the values themselves, evenly picked where they are many, on a logarithmic axis of few decades.
+
+    After `label_axes`, whose scale brings ticks of its own.
+
+    Args:
+        axis: `ax.xaxis` or `ax.yaxis`, returned.
+        values: positive, increasing.
+        most: how many ticks at most.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> _ = figures.label_axes(ax, "n", "risk", xscale="log")
+    >>> [text.get_text() for text in ticks_at(ax.xaxis, [64, 128]).get_ticklabels()]
+    ['64', '128']
+    """
+    places = np.asarray(values, float)
+    wanted = np.geomspace(places[0], places[-1], most)
+    picked = places if len(places) <= most else places[sorted({int(abs(np.log(places / w)).argmin()) for w in wanted})]
+    axis.set_major_locator(FixedLocator(picked.tolist()))
+    axis.set_major_formatter(FixedFormatter([f"{float(f'{place:.3g}'):.10g}" for place in picked]))
+    axis.set_minor_locator(NullLocator())
+    return axis
 
 
 def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

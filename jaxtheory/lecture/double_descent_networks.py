@@ -17,9 +17,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from jaxtheory import data, figures, networks
 from jaxtheory.double_descent import flow_risk, linear_flow
@@ -313,19 +311,10 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         (over_widths, ratio, None), (width_time, steps, ratio), (time, steps, None), (width_samples, images, units),
         (samples, images, None),
     ):  # fmt: skip
-        _tick(ax.xaxis, x)
+        figures.ticks_at(ax.xaxis, x)
         if y is not None:
-            _tick(ax.yaxis, y)
+            figures.ticks_at(ax.yaxis, y)
     return figure
-
-
-def _tick(axis: Axis, values: np.ndarray) -> None:
-    """Ticks at up to five of the values, evenly in logarithm, where powers of ten are too few."""
-    wanted = np.geomspace(values[0], values[-1], 5)
-    picked = sorted({int(np.abs(np.log(values / w)).argmin()) for w in wanted})
-    axis.set_major_locator(FixedLocator([float(values[i]) for i in picked]))
-    axis.set_major_formatter(FixedFormatter([f"{float(f'{values[i]:.3g}'):g}" for i in picked]))
-    axis.set_minor_locator(NullLocator())
 
 
 def _draw_widths(ax: Axes, dataset: xr.Dataset, count: int) -> None:

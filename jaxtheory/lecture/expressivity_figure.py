@@ -95,8 +95,7 @@ def _draw_blur(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.points(ax, scales, measured, label="measured, nothing fitted", color=figures.PALETTE[0])
     title = "ridgelet integral over $|a| \\leq A$"
     figures.label_axes(ax, "$A$", "relative $L^2$ error", title, xscale="log", yscale="log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xticks(scales, [f"{scale:g}" for scale in scales])
+    figures.ticks_at(ax.xaxis, scales)
 
 
 def _draw_weights(ax: Axes, dataset: xr.Dataset) -> None:

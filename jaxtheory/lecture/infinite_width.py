@@ -325,8 +325,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         xscale="log",
         yscale="log",
     )
-    convergence.set_xticks(width, [f"{n:g}" for n in width], minor=False)
-    convergence.set_xticks([], minor=True)
+    figures.ticks_at(convergence.xaxis, width)
     _draw_plane(plane, claims)
     figures.theory_line(depth, claims.curves["sigma_w"], claims.curves["depth"], label=r"$\xi_c$, theory")
     rates, errors = (np.array([float(dataset[f"rate_{w:g}{end}"]) for w in _ORDER]) for end in ("", "_error"))

@@ -342,9 +342,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         _draw_spectrum(spectrum, freedom, dataset, claims, name, color)
     title = "digits: predicted (lines), measured"
     figures.label_axes(learning, "training images $n$", "test error / variance", title, xscale="log", yscale="log")
-    sizes = dataset["size"].values.tolist()
-    learning.set_xticks(sizes, [str(n) for n in sizes], minor=False)
-    learning.set_xticks([], minor=True)
+    figures.ticks_at(learning.xaxis, dataset["size"])
     figures.label_axes(
         spectrum, "index $i$", r"eigenvalue $\lambda_i$", "spectra of $K/M$, all $M$ images", xscale="log", yscale="log"
     )

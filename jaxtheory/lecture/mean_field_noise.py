@@ -135,7 +135,7 @@ def langevin_draw(descent: Axes, chaos: Axes, dataset: xr.Dataset, claims: Claim
     chaos.set_ylim(0, 2 * claims.curves["level"][0])
     title = "(c) chaos propagates uniformly in time"
     figures.label_axes(chaos, "particles $N$", "$N \\cdot E|f_N - f^*|^2$", title, xscale="log")
-    _name_ticks(chaos, clouds)
+    figures.ticks_at(chaos.xaxis, clouds)
 
 
 def gibbs_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -198,10 +198,4 @@ def rate_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         figures.points(ax, sizes, values, dataset.matching_error.sel(dimension=d).values, color=color)
     title = "(e) two samples: the curse of dimension"
     figures.label_axes(ax, "points $n$", "$E\\,W_1$", title, xscale="log", yscale="log")
-    _name_ticks(ax, sizes)
-
-
-def _name_ticks(ax: Axes, values: np.ndarray) -> None:
-    """The measured values, and no others, on a logarithmic axis that spans less than two decades."""
-    ax.set_xticks(values.tolist(), [str(value) for value in values])
-    ax.minorticks_off()
+    figures.ticks_at(ax.xaxis, sizes)

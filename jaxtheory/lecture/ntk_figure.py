@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from jaxtheory import figures
 from jaxtheory.lecture.claims import Claims
@@ -36,7 +35,7 @@ def _drift(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         _powers(ax, values, f"drift_{name}", f"$m^{{{slope}}}$ ({name})", claims, i)
     motion = "$\\|\\Theta_t - \\Theta_0\\|\\, / \\,\\|\\Theta_0\\|$"
     figures.label_axes(ax, "width $m$", motion, "in training: $\\Theta$ moves", xscale="log", yscale="log")
-    _ticks(ax, dataset.drift_width.values)
+    figures.ticks_at(ax.xaxis, dataset.drift_width.values)
 
 
 def _gap(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -45,7 +44,7 @@ def _gap(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         ax, "width $m$", "relative gap on test digits", "digits: network and its linearization", xscale="log",
         yscale="log",
     )  # fmt: skip
-    _ticks(ax, dataset.lazy_width.values)
+    figures.ticks_at(ax.xaxis, dataset.lazy_width.values)
 
 
 def _powers(ax: Axes, values: xr.DataArray, name: str, label: str, claims: Claims, number: int) -> None:
@@ -56,12 +55,6 @@ def _powers(ax: Axes, values: xr.DataArray, name: str, label: str, claims: Claim
     exponent = next(claim.predicted for claim in claims.claims if claim.name == name)
     figures.theory_line(ax, widths, mean[0] * (widths / widths[0]) ** exponent, label=label, color=_color(number))
     figures.points(ax, widths, mean, error, color=_color(number))
-
-
-def _ticks(ax: Axes, widths: np.ndarray) -> None:
-    """The widths themselves as ticks; after the scale, which has ticks of its own."""
-    ax.set_xticks(widths, [f"{m:.0f}" for m in widths])
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _components(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:

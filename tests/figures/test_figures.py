@@ -158,6 +158,19 @@ def test_axes_are_labelled_with_a_legend_only_for_what_has_a_name(ax):
     assert figures.label_axes(ax, "width", "risk").get_legend() is not None
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [([64, 128, 10000], ["64", "128", "10000"]), (range(10, 110, 10), ["10", "20", "30", "60", "100"])],
+)
+def test_ticks_stand_at_the_values_and_nowhere_else(ax, values, labels):
+    """All of few, and of many the nearest to even steps of the logarithm."""
+    figures.label_axes(ax, "width", "risk", xscale="log")
+    figures.ticks_at(ax.xaxis, list(values))
+    assert [text.get_text() for text in ax.get_xticklabels()] == labels
+    assert ax.get_xticks().tolist() == [float(label) for label in labels]
+    assert ax.get_xticks(minor=True).size == 0
+
+
 @pytest.mark.parametrize("draw", [figures.theory_line, figures.points])
 def test_nothing_finite_or_unpaired_is_refused(ax, draw):
     with pytest.raises(ValueError, match="y must hold a finite point, got y=5 values, none finite"):
