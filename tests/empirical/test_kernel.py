@@ -59,10 +59,11 @@ REDUCTIONS = {
 }
 
 
+SLOW_OUTPUTS = [pytest.param(output, marks=pytest.mark.slow) for output in ("trace", "sum-of-logits")]
 SLOW_METHODS = [pytest.param(method, marks=pytest.mark.slow) for method in ("auto", "jacobian", "products")]
 
 
-@pytest.mark.parametrize("output", REDUCTIONS)
+@pytest.mark.parametrize("output", ["full", "diagonal", *SLOW_OUTPUTS])
 @pytest.mark.parametrize("method", ["structured", *SLOW_METHODS])
 def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, float64, key):
     """To 1e-10 in float64, for both inputs alike and for two; 7 examples divide into no block and no 8 devices."""

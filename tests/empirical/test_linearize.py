@@ -99,6 +99,7 @@ def test_monte_carlo_is_the_arc_cosine_kernel(float64, key):
     assert abs((mean.kernel - expected) / mean.standard_error).max() < 4
 
 
+@pytest.mark.slow
 def test_monte_carlo_error_falls_as_the_root_of_samples(float64, key):
     net = networks.multilayer(3, 16, 1, activation=jnp.tanh, dtype=jnp.float64)
     x, counts = jnp.eye(3), [50, 200, 800]

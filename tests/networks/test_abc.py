@@ -25,7 +25,7 @@ def data(dtype, n=12, d=4):
     return x, jnp.sin(x[:, :1])
 
 
-@pytest.mark.parametrize("theta", [-0.5, 0.25, 1.0])
+@pytest.mark.parametrize("theta", [0.25, *(pytest.param(theta, marks=pytest.mark.slow) for theta in (-0.5, 1.0))])
 @pytest.mark.parametrize(
     ("family", "layers"), [(networks.standard, 3), (networks.ntk, 3), (networks.mup, 3), (networks.mean_field, 2)]
 )
