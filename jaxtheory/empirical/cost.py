@@ -25,8 +25,8 @@ from jaxtheory.empirical.structured import (
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
 # Of the memory, what the factors of one sweep may fill; the rest is for blocks copied out and activations.
 SHARES = (0.75, 0.62, 0.45, 0.3)
-# The loop that leaves half the pairs out takes a fifth of a second to compile, in which two cores do so many flops.
-LOOP_FLOPS = 1e10
+# Flops of all pairs below which no half of them is left out: the loop takes longer to compile than it saves on a few cores.
+LOOP_FLOPS = 1e11
 
 
 class Problem(NamedTuple):
