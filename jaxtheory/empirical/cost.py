@@ -25,7 +25,7 @@ from jaxtheory.empirical.structured import (
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
 # Of the memory, what the factors of one sweep may fill; the rest is for blocks copied out and activations.
 SHARES = (0.75, 0.62, 0.45, 0.3)
-# Flops of all pairs below which no half of them is left out: the loop takes longer to compile than it saves on a few cores.
+# Flops of all pairs below which no half is left out: the loop takes longer to compile than it saves on a few cores.
 LOOP_FLOPS = 1e11
 
 
