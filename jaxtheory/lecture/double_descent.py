@@ -44,9 +44,9 @@ class Config:
     """of every random draw"""
     x64: bool = False
     """compute in float64"""
-    samples: int = 1000
+    samples: int = 600
     """training images n, of MNIST's 5,000; the rest is for testing"""
-    width: int = 3000
+    width: int = 1800
     """largest number of random features of an image"""
     activation: str = "relu"
     """of the random features"""
