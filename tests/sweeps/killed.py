@@ -17,7 +17,6 @@ import jax
 
 from scripts import kill_sweeps
 
-
 sweep = functools.partial(kill_sweeps.sweep, ridges=24, seeds=10)  # 12 chunks of 20 points
 
 
