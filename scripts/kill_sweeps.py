@@ -106,8 +106,8 @@ def main() -> None:
                 raise RuntimeError(f"{before} points of {out} were committed, now {now}")
             stores, before, kills = stores + finished, 0 if finished else now, kills + (not finished)
             bar.update(not finished)
-    minutes = (time.monotonic() - began) / 60
-    print(f"{kills} kills in {minutes:.0f} minutes, {stores} stores finished, no committed point lost or wrong")
+    seconds = time.monotonic() - began
+    print(f"{kills} kills in {seconds:.0f} s, {stores} stores finished, no committed point lost or wrong")
     shutil.rmtree(root)
 
 
