@@ -1,7 +1,8 @@
 """A topic of the lecture: predictions saved first, then measurements, then the verdicts and the figure."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -74,7 +75,7 @@ def run(topic: Topic, config: Any) -> Outcome:
     """
     part = getattr(config, "shard", None)
     require(part is None, "shard", part, "be None where claims are judged", "call lecture.share for a part")
-    with jax.enable_x64(config.x64):
+    with _numbers(config):
         saved = _predictions(topic, config)
         dataset = topic.measure(config)
         path = config.out / "measurements.zarr"
@@ -99,10 +100,17 @@ def share(topic: Topic, config: Any) -> dict[str, tuple[int, int]]:
     """
     require(topic.sweep is not None, "topic", topic.name, "measure by sweeps to be shared", "run it whole")
     assert topic.sweep is not None
-    with jax.enable_x64(config.x64):
+    with _numbers(config):
         _predictions(topic, config)
         states = {name: found.status.values for name, found in topic.sweep(config).items()}
     return {name: (int((state == Status.NOT_COMPUTED).sum()), state.size) for name, state in states.items()}
+
+
+@contextlib.contextmanager
+def _numbers(config: Any) -> Iterator[None]:
+    """The precision that was asked for, which products have too: accelerators would round float32 to fewer bits."""
+    with jax.enable_x64(config.x64), jax.default_matmul_precision("highest"):
+        yield
 
 
 def _predictions(topic: Topic, config: Any) -> Claims:
