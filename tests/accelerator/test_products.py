@@ -49,12 +49,25 @@ def finite(network: Any) -> Any:
     return lambda x: network.apply(network.init(KEY, x.shape[1:], 8), x)
 
 
+def summed_first(params: Any, x: Any) -> Any:
+    """A network whose inputs go through a matrix that is no parameter."""
+    return jax.nn.relu((x @ jnp.ones((x.shape[1], 7), x.dtype)) @ params["in"]) @ params["out"]
+
+
+def known_product(x: Any) -> Any:
+    shapes = {"in": jax.ShapeDtypeStruct((7, 64), x.dtype), "out": jax.ShapeDtypeStruct((64, 1), x.dtype)}
+    return infinite.limit(summed_first, shapes, jax.ShapeDtypeStruct((1, 20), x.dtype), prior=infinite.prior.ntk()).ntk(
+        x
+    )
+
+
 # Their draws differ between dtypes, so that only the programs can be compared.
 DRAWING = {
     "kernels: eigenpro": (eigenpro, (X, Y)),
     "kernels: lanczos_density": (density, (X,)),
     "empirical: eigenpairs": (eigenpairs, (NET, X)),
     "expressivity: adversary": (adversary, (X, Y[:, 0])),
+    "infinite: a known product": (known_product, (X,)),
     "infinite: a mlp": (finite(infinite.mlp()), (X,)),
     "infinite: a cnn": (finite(infinite.cnn()), (IMAGES,)),
     "infinite: an attention": (finite(infinite.attention()), (X[None],)),
