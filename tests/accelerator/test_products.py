@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from accelerator.cases import CASES, IMAGES, NET, X, Y, relu_net
+from accelerator.cases import CASES, IMAGES, NET, X_NEW, X, Y, relu_net
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from jaxtheory import empirical, infinite, kernels
+from jaxtheory import empirical, infinite, kernels, meanfield
 from jaxtheory.expressivity import two_layers
 from jaxtheory.optimization import implicit_bias, landscapes
 
@@ -71,6 +71,7 @@ DRAWING = {
     "infinite: a mlp": (finite(infinite.mlp()), (X,)),
     "infinite: a cnn": (finite(infinite.cnn()), (IMAGES,)),
     "infinite: an attention": (finite(infinite.attention()), (X[None],)),
+    "meanfield: sinkhorn": (partial(meanfield.wasserstein.sinkhorn, epsilon=1.0), (X, X_NEW)),
     "optimization: relu_student": (landscapes.relu_student, (X[:6], X[6:10])),
     "optimization: max_margin": (implicit_bias.max_margin, (X, SIGNS)),
     "optimization: hyperbolic_interpolant": (
