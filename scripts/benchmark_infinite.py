@@ -7,28 +7,22 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import in_turns
 
 from jaxtheory import infinite
 from jaxtheory.interop import neural_tangents
 
 
-def seconds(function: Callable[[Any], Any], x: Any) -> float:
-    """One call, waited for."""
-    start = time.perf_counter()
-    jax.block_until_ready(function(x))
-    return time.perf_counter() - start
-
-
 def compare(name: str, ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: Any, repeats: int = 3) -> None:
     """Cold and the best warm time of each, taken in turns, and how far their kernels differ."""
-    cold = seconds(ours, x), seconds(theirs, x)
-    warm = [(seconds(ours, x), seconds(theirs, x)) for _ in range(repeats)]
-    best = [min(row[i] for row in warm) for i in (0, 1)]
+    seconds = in_turns([partial(ours, x), partial(theirs, x)], repeats)
+    cold, best = seconds[:, 0].tolist(), seconds[:, 1:].min(axis=1).tolist()
     a, b = np.asarray(ours(x)), np.asarray(theirs(x))
     difference = float(np.abs(a - b).max() / np.abs(b).max())
     row = {"ours": best[0], "theirs": best[1], "ratio": best[1] / best[0], "off": difference}

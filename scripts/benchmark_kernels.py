@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.kernel_ridge import KernelRidge
+from timing import in_turns
 
 from jaxtheory import kernels
 from jaxtheory.results import Status
@@ -33,17 +34,6 @@ def synthetic(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     x = rng.standard_normal((n, DIM))
     y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + NOISE * rng.standard_normal(n)
     return x, y
-
-
-def in_turns(runs: list[Callable[[], Any]], repeats: int) -> np.ndarray:
-    """Wall and processor seconds [run, repeat, 2], warm, taken in turns, so that a busy machine slows all alike."""
-    seconds = np.zeros((len(runs), repeats + 1, 2))
-    for repeat in range(repeats + 1):
-        for i, run in enumerate(runs):
-            wall, processor = time.perf_counter(), time.process_time()
-            jax.block_until_ready(run())
-            seconds[i, repeat] = time.perf_counter() - wall, time.process_time() - processor
-    return seconds[:, 1:]
 
 
 def peak_gib() -> float:
@@ -63,7 +53,7 @@ def exact(n: int, repeats: int) -> None:
         with jax.enable_x64(dtype == np.float64):
             points, targets = jnp.asarray(x), jnp.asarray(y)
             fit = partial(kernels.fit, kernels.gaussian(BANDWIDTH), points, targets, 0.1, solver="cholesky")
-            theirs, ours = in_turns([partial(_coefficients, ridge, x, y), fit], repeats)
+            theirs, ours = in_turns([partial(_coefficients, ridge, x, y), fit], repeats, processor=True)[:, 1:]
             model = fit()
             named = Status(int(model.status)).name
         ratio, (wall, processor) = np.median(ours / theirs, axis=0), zip(theirs.min(0), ours.min(0), strict=True)

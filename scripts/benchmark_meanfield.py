@@ -9,7 +9,6 @@ particle and point, and for Langevin d normal draws a particle, at this machine'
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,19 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from timing import in_turns
 
 from jaxtheory import meanfield
-
-
-def best(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """Seconds of the fastest of `repeats` warm runs of each, taken in turns, so that a busy machine slows all alike."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for _ in range(repeats + 1):
-        for run, times in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            times.append(time.perf_counter() - start)
-    return [min(times[1:]) for times in seconds]
 
 
 def plain_step(theta: Array, x: Array, y: Array, step: float) -> Array:
@@ -75,7 +64,8 @@ def main() -> None:
     if not options.no_plain:
         plain = jax.jit(lambda t: jax.lax.fori_loop(0, options.steps, lambda _, s: plain_step(s, x, y, 0.1), t))
         runs["plain jax.grad"] = partial(plain, theta)
-    seconds = dict(zip(runs, best(list(runs.values()), options.repeats), strict=True))
+    best = in_turns(list(runs.values()), options.repeats)[:, 1:].min(axis=1).tolist()
+    seconds = dict(zip(runs, best, strict=True))
     report(seconds, (count, n, d), rows, options.steps)
 
 

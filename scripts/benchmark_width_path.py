@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from timing import in_turns
 
 from jaxtheory import data
 from jaxtheory.double_descent import WidthPath, width_path
@@ -33,12 +35,8 @@ class Config:
 
 def timed_path(*arrays: jax.Array) -> tuple[WidthPath, float, float]:
     """The path, seconds with compilation, and the median of three runs without."""
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        path = jax.block_until_ready(width_path(*arrays))
-        seconds.append(time.perf_counter() - start)
-    return path, seconds[0], float(np.median(seconds[1:]))
+    ((cold, *warm),) = in_turns([partial(width_path, *arrays)], 3).tolist()
+    return width_path(*arrays), cold, float(np.median(warm))
 
 
 def compare(config: Config) -> None:

@@ -11,8 +11,10 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,10 +33,10 @@ def point(ridge: jax.Array, seed: jax.Array, key: jax.Array) -> dict[str, object
     return {"bits": jax.random.bits(key), "path": sweeps.named(path, "time")}
 
 
-def sweep(out: Path) -> None:
-    """30 chunks of 30 points."""
-    grid = sweeps.grid(ridge=[float(i) for i in range(30)], seed=range(30))
-    sweeps.run(point, grid, out=out, block=5, key=7, progress=False)
+def sweep(out: Path, ridges: int = 30, seeds: int = 30, shard: str | None = None) -> None:
+    """30 chunks of 30 points, each computed in blocks of 5."""
+    grid = sweeps.grid(ridge=[float(i) for i in range(ridges)], seed=range(seeds))
+    sweeps.run(point, grid, out=out, block=5, key=7, progress=False, shard=shard)
 
 
 def started(work: Callable[[], None]) -> int:
@@ -45,7 +47,10 @@ def started(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
+        except BaseException:  # whatever it is, it must not go on as the parent
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(code)
     return child
 
@@ -91,7 +96,7 @@ def main() -> None:
         start = time.monotonic()
         ended_within(started(partial(sweep, root / name)), 600)
     longest, whole = time.monotonic() - start, xr.open_zarr(root / "whole.zarr", chunks=None).load()
-    kills, stores, before = 0, 0, 0
+    kills, stores, before, began = 0, 0, 0, time.monotonic()
     with tqdm.tqdm(total=options.kills, desc="kills") as bar:
         while kills < options.kills:
             out = root / f"{stores}.zarr"
@@ -101,7 +106,8 @@ def main() -> None:
                 raise RuntimeError(f"{before} points of {out} were committed, now {now}")
             stores, before, kills = stores + finished, 0 if finished else now, kills + (not finished)
             bar.update(not finished)
-    print(f"{kills} kills, {stores} stores finished, no committed point lost or wrong")
+    seconds = time.monotonic() - began
+    print(f"{kills} kills in {seconds:.0f} s, {stores} stores finished, no committed point lost or wrong")
     shutil.rmtree(root)
 
 

@@ -1,4 +1,7 @@
-"""Every test runs on 8 virtual CPU devices, with strict promotion for our own code and shapes checked by beartype."""
+"""Tests run on 8 virtual CPU devices, with strict promotion for our own code and shapes checked by beartype.
+
+`pytest -m accelerator` alone runs on the devices there are.
+"""
 
 import contextlib
 import gc
@@ -12,11 +15,16 @@ import matplotlib as mpl
 import pytest
 import threadpoolctl
 
-jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 mpl.use("Agg")
 # Oracles are many small decompositions: threads inside each would only wait for each other.
 threadpoolctl.threadpool_limits(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave accelerators alone, but where they are asked for."""
+    if config.option.markexpr != "accelerator":
+        jax.config.update("jax_platforms", "cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ Function = Callable[[Any, Any], Any]
 Block = int | tuple[int, int] | None
 
 
+@jax.default_matmul_precision("highest")
 def ntk(
     f: Function,
     params: PyTree,
@@ -47,6 +48,8 @@ def ntk(
         memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps; by
             default a quarter of the Jacobians, n·o·P·itemsize/4, but no less than 48 MB and no more than 1 GiB.
         mesh: rows of the kernel are spread over all devices of this mesh.
+
+    Products of f that name no precision are taken at the highest.
 
     Raises:
         ValueError: f has no batch axis, or is not differentiable in params; integer params; a block or a memory

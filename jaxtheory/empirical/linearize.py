@@ -48,6 +48,7 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
     """
     require(degree >= 0, "degree", degree, "be >= 0", "use 1 for the linearization")
 
+    @jax.default_matmul_precision("highest")
     def polynomial(moved: PyTree, x: PyTree) -> Any:
         step = jax.tree.map(jnp.subtract, moved, params)
         term: Callable[[PyTree], Any] = lambda p: f(p, x)  # noqa: E731
@@ -65,6 +66,7 @@ def _along(function: Callable[[PyTree], Any], step: PyTree) -> Callable[[PyTree]
     return lambda p: jax.jvp(function, (p,), (step,))[1]
 
 
+@jax.default_matmul_precision("highest")
 def ntk_drift(
     f: Function, params: PyTree, x: PyTree, residual: Float[Array, "n ..."], *, output: Any = "full"
 ) -> Drift:

@@ -38,6 +38,7 @@ def nngp(
     Cost: `samples` forward passes, vmapped; memory `samples` · n · o.
     """
 
+    @jax.default_matmul_precision("highest")
     def one(key: Array) -> Array:
         params = init(key)
         first = f(params, x1)

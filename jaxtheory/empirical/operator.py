@@ -43,6 +43,7 @@ class Density(NamedTuple):
     weights: Float[Array, "probes steps"]
 
 
+@jax.default_matmul_precision("highest")
 def ntk_operator(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Operator:
     """v ↦ Θ(x, x) v for v of the shape of f's outputs; linear, symmetric, positive semidefinite, differentiable.
 
@@ -73,7 +74,7 @@ def trace(operator: Operator, shape: tuple[int, ...], key: Key[Array, ""], probe
     Cost: `probes` products. Source: Hutchinson (1990).
     """
     signs = jax.random.rademacher(key, (probes, *shape), jnp.float32).astype(_dtype(operator, shape))
-    values = jax.lax.map(lambda z: jnp.vdot(z, operator(z)), signs)
+    values = jax.lax.map(lambda z: jnp.vdot(z, operator(z), precision="highest"), signs)
     return Estimate(values.mean(), standard_error(values))
 
 
@@ -106,7 +107,7 @@ def top_eigenpairs(
     alpha, beta, basis = _lanczos(operator, shape, key, steps)
     values, inner = jnp.linalg.eigh(_tridiagonal(alpha, beta))
     top, ritz = values[::-1][:count], inner[:, ::-1][:, :count]
-    vectors = (ritz.T @ basis).reshape(count, *shape)
+    vectors = jnp.matmul(ritz.T, basis, precision="highest").reshape(count, *shape)
     products = jax.lax.map(operator, vectors)
     error = (products - top.reshape(-1, *[1] * len(shape)) * vectors).reshape(count, -1)
     residual = jnp.linalg.norm(error, axis=1) / jnp.abs(top[0])
@@ -147,7 +148,7 @@ def alignment(kernel1: Float[Array, "n n"], kernel2: Float[Array, "n n"]) -> Flo
     >>> f"{alignment(jnp.eye(2), jnp.ones((2, 2))):.4f}"
     '0.7071'
     """
-    return jnp.vdot(kernel1, kernel2) / (jnp.linalg.norm(kernel1) * jnp.linalg.norm(kernel2))
+    return jnp.vdot(kernel1, kernel2, precision="highest") / (jnp.linalg.norm(kernel1) * jnp.linalg.norm(kernel2))
 
 
 def target_alignment(kernel: Float[Array, "n n"], targets: Float[Array, "n ..."]) -> Float[Array, ""]:
@@ -157,7 +158,7 @@ def target_alignment(kernel: Float[Array, "n n"], targets: Float[Array, "n ..."]
     '0.7071'
     """
     flat = targets.reshape(len(targets), -1)
-    return alignment(kernel, flat @ flat.T)
+    return alignment(kernel, jnp.matmul(flat, flat.T, precision="highest"))
 
 
 def centered_alignment(kernel1: Float[Array, "n n"], kernel2: Float[Array, "n n"]) -> Float[Array, ""]:
@@ -199,9 +200,9 @@ def _lanczos(operator: Operator, shape: tuple[int, ...], key: Array, steps: int)
 
     def step(basis: Array, i: Array) -> tuple[Array, tuple[Array, Array]]:
         w = operator(basis[i].reshape(shape)).ravel()
-        alpha = jnp.vdot(basis[i], w)
+        alpha = jnp.vdot(basis[i], w, precision="highest")
         for _ in range(2):
-            w = w - basis.T @ (basis @ w)
+            w = w - jnp.matmul(jnp.matmul(basis, w, precision="highest"), basis, precision="highest")
         beta = jnp.linalg.norm(w)
         # an invariant subspace is exhausted: go on with zeros, which add null directions
         w = jnp.where(beta > 0, w / jnp.where(beta > 0, beta, 1), 0)

@@ -71,14 +71,15 @@ def _compete(
     def loss(params: Array) -> Array:
         phi = features(params, x)
         outer = jax.lax.stop_gradient(_solve(phi, y))  # the envelope theorem: c is stationary
-        return jnp.mean((phi @ outer - y) ** 2) / jnp.mean(y**2)
+        return jnp.mean((jnp.matmul(phi, outer, precision="highest") - y) ** 2) / jnp.mean(y**2)
 
     def start(key: Any) -> TwoLayers:
         dim, scale = x.shape[1], jnp.std(x)
         params = jax.random.normal(key, (dim + 1, neurons), x.dtype) * sizes[1] / (scale * dim**0.5)
         params = networks.train(loss, params.at[-1].multiply(scale * dim**0.5), optimizer=optimizer, steps=steps).params
         outer = _solve(features(params, x), y)
-        squares = (features(params, x_fresh) @ outer - y_fresh) ** 2 / jnp.mean(y_fresh**2)
+        found = jnp.matmul(features(params, x_fresh), outer, precision="highest")
+        squares = (found - y_fresh) ** 2 / jnp.mean(y_fresh**2)
         return TwoLayers(squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5, loss(params))
 
     return jax.lax.map(start, keys)
@@ -89,4 +90,4 @@ def _solve(phi: Array, y: Array) -> Array:
     gram = jnp.matmul(phi.T, phi, precision="highest")
     ridge = 10 * jnp.finfo(phi.dtype).eps * jnp.trace(gram)
     factor = jnp.linalg.cholesky(gram + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype))
-    return jax.scipy.linalg.cho_solve((factor, True), phi.T @ y)
+    return jax.scipy.linalg.cho_solve((factor, True), jnp.matmul(phi.T, y, precision="highest"))

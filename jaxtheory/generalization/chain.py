@@ -24,6 +24,7 @@ Chain = tuple[Float[Array, "_ _"], ...]
 _LARGEST = 2**26  # entries of one unrolled layer: 256 MiB in float32
 
 
+@jax.default_matmul_precision("highest")  # of a module's own products
 def chain(model: Any, x: Float[Array, "n ..."] | None = None) -> Chain:
     """The matrices of a network of affine layers with ReLU between them.
 

@@ -7,6 +7,7 @@ Array([[4.]], dtype=float32)
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -216,10 +217,10 @@ def attention(
 
     def apply(p: Any, x: Array) -> Array:
         h = _dense(p["in"], x)
-        q, v = (jnp.einsum("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
-        scores = jnp.einsum("bthd,bshd->bhts", q, q) / jnp.asarray(q.shape[-1], q.dtype)
-        mixed = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(scores, axis=-1), v)
-        h = h + jnp.einsum("bthd,hdc->btc", mixed, p["project"]["kernel"])
+        q, v = (_product("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
+        scores = _product("bthd,bshd->bhts", q, q) / jnp.asarray(q.shape[-1], q.dtype)
+        mixed = _product("bhts,bshd->bthd", jax.nn.softmax(scores, axis=-1), v)
+        h = h + _product("bthd,hdc->btc", mixed, p["project"]["kernel"])
         h = h + _dense(p["feed"], phi(h))
         return _dense(p["out"], phi(h).mean(1))
 
@@ -275,12 +276,15 @@ def _structs(shapes: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, dtype), shapes, is_leaf=lambda s: isinstance(s, tuple))
 
 
+_product = partial(jnp.einsum, precision="highest")
+
+
 def _dense(layer: Any, x: Array) -> Array:
-    return x @ layer["kernel"] + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+    return jnp.matmul(x, layer["kernel"], precision="highest") + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _conv(layer: Any, x: Array) -> Array:
-    h = lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=_NHWC)
+    h = lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=_NHWC, precision="highest")
     return h + layer["bias"].reshape(1, 1, 1, -1)
 
 

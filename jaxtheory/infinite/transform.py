@@ -112,7 +112,8 @@ def limit(
     @functools.cache
     def compiled(shape: tuple[int, ...], dtype: Any, tangent: bool, x64: bool) -> _Compiled:
         structs = tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, dtype)) for p in leaves])
-        closed = jax.make_jaxpr(network)(structs, jax.ShapeDtypeStruct((1, *shape), dtype))
+        with jax.default_matmul_precision("highest"):  # of products of known arrays, which the limit keeps
+            closed = jax.make_jaxpr(network)(structs, jax.ShapeDtypeStruct((1, *shape), dtype))
         known = [Leaf(i, path, p.shape, *m) for i, (path, p, m) in enumerate(zip(paths, leaves, moments, strict=True))]
         return _outside(_compile, closed, known, (1, *shape), _numbers(dtype), tangent, scale)
 

@@ -67,7 +67,8 @@ def as_kernel(kernel_fn: Callable[..., Any], get: Literal["nngp", "ntk"] = "ntk"
 
     Returns:
         A function of x1 [n1 ...] and x2 [n2 ...], jittable, ready for `kernels.gram`. The same array twice is one
-        argument to it, so that its diagonal is exact. Strict promotion is relaxed around the call.
+        argument to it, so that its diagonal is exact. Around the call strict promotion is relaxed, and products are
+        taken at the highest precision.
 
     Raises:
         ValueError: `get` is neither.
@@ -82,7 +83,8 @@ def as_kernel(kernel_fn: Callable[..., Any], get: Literal["nngp", "ntk"] = "ntk"
     require(get in ("nngp", "ntk"), "get", repr(get), "be 'nngp' or 'ntk'", "ask for one kernel at a time")
 
     def kernel(x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> Float[Array, "n1 n2"]:
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        relaxed = jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow")
+        with relaxed[0], relaxed[1], jax.default_matmul_precision("highest"):
             return kernel_fn(x1, None if x1 is x2 else x2, get)
 
     return Partial(kernel)

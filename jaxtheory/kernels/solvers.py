@@ -162,7 +162,8 @@ def eigenpro(
         rows = kernel(x[members], x)
         gradient = jnp.matmul(rows, alpha, precision="highest") + ridge * alpha[members] - y[members]
         cross = rows[:, chosen] + ridge * (members[:, None] == chosen[None]).astype(y.dtype)
-        lifted = damped.vectors @ (damped.damping[:, None] * (damped.vectors.T @ (cross.T @ gradient)))
+        seen = jnp.linalg.multi_dot([damped.vectors.T, cross.T, gradient], precision="highest")
+        lifted = jnp.matmul(damped.vectors, damped.damping[:, None] * seen, precision="highest")
         alpha = alpha.at[members].add(-damped.rate * gradient).at[chosen].add(damped.rate * lifted)
         return (alpha, squares + jnp.sum(gradient**2)), None
 

@@ -129,7 +129,8 @@ def _density(
         return matvec(kernel, x, v, block) if matrix is None else jnp.matmul(matrix, v, precision="highest")
 
     def probe(start: Array) -> tuple[Array, Array]:
-        found = lanczos(product, start / n**0.5)
+        with jax.default_matmul_precision("highest"):  # of matfree's own products
+            found = lanczos(product, start / n**0.5)
         nodes, vectors = jnp.linalg.eigh(found.J_small)
         return nodes, n * vectors[0] ** 2
 

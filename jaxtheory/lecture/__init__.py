@@ -10,6 +10,6 @@ True
 
 from jaxtheory.lecture.claims import Claim, Claims, Verdict, judge, table
 from jaxtheory.lecture.registry import TOPICS
-from jaxtheory.lecture.topic import Outcome, Topic, run
+from jaxtheory.lecture.topic import Outcome, Topic, run, share
 
-__all__ = ["TOPICS", "Claim", "Claims", "Outcome", "Topic", "Verdict", "judge", "run", "table"]
+__all__ = ["TOPICS", "Claim", "Claims", "Outcome", "Topic", "Verdict", "judge", "run", "share", "table"]

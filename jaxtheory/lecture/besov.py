@@ -38,6 +38,8 @@ class Config:
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = Path("runs/besov")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = None
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""
     x64: bool = True
@@ -156,9 +158,10 @@ def _network_claims() -> list[Claim]:
 def measure(config: Config) -> xr.Dataset:
     """Risks of linear and adaptive estimators, the table of rates by function class, and networks beside them."""
     key = jax.random.key(config.seed)
-    curves = {name: _curve(name, ball, config) for name, ball in BALLS.items()}
-    one = _signal(config)
-    dataset = xr.merge([curves["spiky"], curves["homogeneous"], one])
+    swept = sweep(config)
+    curves = [_prefixed(swept[f"risk-{name}"], name) for name in BALLS]
+    one = swept["signal"].rename({name: f"signal_{name}" for name in (*swept["signal"], *swept["signal"].dims)})
+    dataset = xr.merge([*curves, one])
     errors, slope, audit = studies.network_errors(key)
     dataset = dataset.assign(spline_error=("terms", errors)).assign_coords(terms=studies.TERMS)
     scalars = _minimax_slopes() | _classes(key, config) | _named("network", slope)
@@ -169,19 +172,20 @@ def measure(config: Config) -> xr.Dataset:
     return dataset.assign(scalars).assign(dictionary=("dimension", sizes)).assign_coords(dimension=np.arange(1, 7))
 
 
-def _curve(name: str, ball: Ball, config: Config) -> xr.Dataset:
-    """Losses of the three rules over octaves and replicates, all in one program."""
-    point = partial(studies.ball_risks, ball=ball, levels=config.octaves[1])
-    grid = sweeps.grid(octave=_octaves(config.octaves), seed=range(config.replicates))
-    found = sweeps.run(point, grid, out=config.out / f"risk-{name}.zarr", key=config.seed).load()
-    return found.rename({rule: f"{name}_{rule}" for rule in found})
-
-
-def _signal(config: Config) -> xr.Dataset:
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """Losses of the three rules over octaves and replicates, in each ball; and the estimators of one signal."""
+    run = partial(sweeps.run, key=config.seed, shard=config.shard)
+    grid, swept = sweeps.grid(octave=_octaves(config.octaves), seed=range(config.replicates)), {}
+    for name, ball in BALLS.items():
+        point = partial(studies.ball_risks, ball=ball, levels=config.octaves[1])
+        swept[f"risk-{name}"] = run(point, grid, out=config.out / f"risk-{name}.zarr").load()
     point = partial(studies.signal_risks, sigma=_NOISE, steps=config.steps, width=config.width)
     grid = sweeps.grid(octave=_octaves(config.signal_octaves), seed=range(config.signal_replicates))
-    found = sweeps.run(point, grid, out=config.out / "signal.zarr", key=config.seed, static="octave").load()
-    return found.rename({name: f"signal_{name}" for name in (*found, *found.dims)})
+    return swept | {"signal": run(point, grid, out=config.out / "signal.zarr", static="octave").load()}
+
+
+def _prefixed(found: xr.Dataset, name: str) -> xr.Dataset:
+    return found.rename({rule: f"{name}_{rule}" for rule in found})
 
 
 def _minimax_slopes() -> dict[str, float]:
@@ -220,4 +224,4 @@ def _risk_slopes(name: str, dataset: xr.Dataset) -> dict[str, float]:
     return found | {f"{p}_{name}_error": float(v.std(ddof=1) / math.sqrt(len(v))) for p, v in parts.items()}
 
 
-TOPIC = Topic("besov", Config, predict, measure, draw)
+TOPIC = Topic("besov", Config, predict, measure, draw, sweep)

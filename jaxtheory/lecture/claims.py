@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -82,7 +83,7 @@ def save(path: Path, claims: Claims, config: Mapping[str, Any]) -> None:
     """Write predictions and the configuration they were made for, in one step that cannot be half done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"config": dict(config), "claims": [c._asdict() for c in claims.claims], "curves": claims.curves})
-    draft = path.with_suffix(".partial")
+    draft = path.with_suffix(f".{uuid.uuid4().hex}.partial")  # the runs of a job array may come here at once
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
 

@@ -17,7 +17,7 @@ import tyro
 
 from jaxtheory.lecture import claims, index
 from jaxtheory.lecture.registry import TOPICS
-from jaxtheory.lecture.topic import Outcome, Topic, run
+from jaxtheory.lecture.topic import Outcome, Topic, run, share
 
 _compiling: list[float] = []
 
@@ -40,10 +40,13 @@ def main(topic: Topic, arguments: Sequence[str] | None = None) -> int:
     """Run a topic from the command line: `--preset quick|paper`, then any field of its configuration.
 
     Returns:
-        0 if every claim holds, 1 otherwise.
+        0 if every claim holds, or where `--shard` asks for no more than a share of the sweeps; 1 otherwise.
     """
     config = parse(topic, sys.argv[1:] if arguments is None else arguments)
     keep_compilations()
+    if getattr(config, "shard", None) is not None:
+        print(_told(config, share(topic, config)))
+        return 0
     outcome = timed(topic, config)
     return 0 if all(verdict.holds for verdict in outcome.verdicts) else 1
 
@@ -100,6 +103,16 @@ def timed(topic: Topic, config: Any) -> Outcome:
         f"warm: {total - compiling:.1f} s   peak memory: {peak_memory() / 2**30:.2f} GiB"
     )
     return outcome
+
+
+def _told(config: Any, points: dict[str, tuple[int, int]]) -> str:
+    """What a shard leaves to the others."""
+    lines = [
+        f"{config.out / name}.zarr: {missing} of {size} points missing" for name, (missing, size) in points.items()
+    ]
+    whole = not any(left for left, _ in points.values())
+    rest = "all is there: start the same without --shard for figure and verdicts" if whole else "start the others"
+    return "\n".join([*lines, f"shard {config.shard} is done; {rest}"])
 
 
 def peak_memory() -> int:

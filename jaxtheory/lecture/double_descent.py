@@ -40,6 +40,8 @@ class Config:
     """quick: minutes on two cores; paper: the published sizes, for an accelerator"""
     out: Path = Path("runs/double_descent")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = None
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""
     x64: bool = False
@@ -160,10 +162,8 @@ def _sphere_claim(name: str, statement: str, excess: float, free: float, sphere:
 
 def measure(config: Config) -> xr.Dataset:
     """Double descent on MNIST digits and on the sphere, the whole curve over widths; and the exact laws."""
-    images, labels = _pool(config)
-    digits = partial(_digits, config=config, images=images, labels=labels)
-    on_digits = _sweep(digits, config.ridges, config.seeds, config, "digits")
-    on_sphere = _sweep(partial(_sphere, config=config), config.sphere_ridges, config.sphere_seeds, config, "sphere")
+    swept = sweep(config)
+    on_digits, on_sphere = (_joined(swept[f"{name}-min-norm"], swept[f"{name}-ridge"]) for name in ("digits", "sphere"))
     panels = on_digits.merge(on_sphere.rename({name: f"sphere_{name}" for name in (*on_sphere, *on_sphere.dims)}))
     panels = panels.assign(_digits_claims(on_digits, config) | _sphere_claims(on_sphere, config))
     laws = double_descent_laws.measure(config.laws)
@@ -171,12 +171,27 @@ def measure(config: Config) -> xr.Dataset:
     return panels.merge(laws)
 
 
-def _sweep(point: partial, ridges: tuple[float, ...], seeds: int, config: Config, name: str) -> xr.Dataset:
-    """The min-norm solution and every ridge on the same draws: ridge × seed × width."""
-    run = partial(sweeps.run, key=config.seed)
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """Every path, on digits and on the sphere, min-norm and ridged."""
+    images, labels = _pool(config)
+    digits = partial(_digits, config=config, images=images, labels=labels)
+    on_digits = _paths(digits, config.ridges, config.seeds, config, "digits")
+    return on_digits | _paths(
+        partial(_sphere, config=config), config.sphere_ridges, config.sphere_seeds, config, "sphere"
+    )
+
+
+def _paths(point: partial, ridges: tuple[float, ...], seeds: int, config: Config, name: str) -> dict[str, xr.Dataset]:
+    """The min-norm solution and every ridge on the same draws."""
+    run = partial(sweeps.run, key=config.seed, shard=config.shard)
     bare = run(partial(point, ridge=0.0), sweeps.grid(seed=range(seeds)), out=config.out / f"{name}-min-norm.zarr")
     grid = sweeps.grid(ridge=jnp.asarray(ridges), seed=range(seeds))
     ridged = run(point, grid, out=config.out / f"{name}-ridge.zarr", paired=("ridge",))
+    return {f"{name}-min-norm": bare, f"{name}-ridge": ridged}
+
+
+def _joined(bare: xr.Dataset, ridged: xr.Dataset) -> xr.Dataset:
+    """Ridge × seed × width, the min-norm solution at ridge 0."""
     both = xr.concat([bare.expand_dims(ridge=np.zeros(1, ridged.ridge.dtype)), ridged], "ridge", data_vars="all")
     return both.assign_coords(width=np.arange(1, both.sizes["width"] + 1))
 
@@ -318,4 +333,4 @@ def _draw_sphere(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ax.set_ylim(0.1, 20)
 
 
-TOPIC = Topic("double-descent", Config, predict, measure, draw)
+TOPIC = Topic("double-descent", Config, predict, measure, draw, sweep)

@@ -41,6 +41,8 @@ class Config:
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = Path("runs/kernel_regression")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = None
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""
     x64: bool = True
@@ -200,18 +202,25 @@ def _circle_claims(s: int, config: Config) -> list[Claim]:
 
 def measure(config: Config) -> xr.Dataset:
     """Kernel ridge regressions on digits and on the circle, over seeds, and the traces of the digits' kernels."""
-    population, functions = Population.of(config), kernel_functions(config)
-    point = partial(_digits, config=config, population=population, functions=functions)
-    fits = sweeps.run(point, sweeps.grid(seed=range(config.seeds)), out=config.out / "digits.zarr", key=config.seed)
-    fits = fits.assign_coords(kernel=np.array(_NAMES, np.dtypes.StringDType()), size=list(config.sizes))
-    grid = sweeps.grid(s=list(config.smoothness), seed=range(config.circle_seeds))
-    point = partial(_circle, sizes=config.circle_sizes, x64=config.x64)
-    circle = sweeps.run(point, grid, out=config.out / "circle.zarr", key=config.seed + 1, static=("s",))
-    circle = circle.assign_coords(circle_size=list(config.circle_sizes))
+    swept = sweep(config)
+    names = np.array(_NAMES, np.dtypes.StringDType())
+    fits = swept["digits"].assign_coords(kernel=names, size=list(config.sizes))
+    circle = swept["circle"].assign_coords(circle_size=list(config.circle_sizes))
     both = fits.merge(circle.rename({name: f"circle_{name}" for name in ("seed", "status")}))
-    traces = _traces(config, population, functions)
+    traces = _traces(config, Population.of(config), kernel_functions(config))
     scalars = _fit_scalars(fits) | _trace_scalars(traces) | _circle_scalars(circle, config)
     return both.merge(traces).assign(scalars).assign_attrs(ridge=config.ridge, images=config.images)
+
+
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """The regressions on digits, of every kernel and size, and those on the circle."""
+    run = partial(sweeps.run, shard=config.shard)
+    point = partial(_digits, config=config, population=Population.of(config), functions=kernel_functions(config))
+    digits = run(point, sweeps.grid(seed=range(config.seeds)), out=config.out / "digits.zarr", key=config.seed)
+    grid = sweeps.grid(s=list(config.smoothness), seed=range(config.circle_seeds))
+    point = partial(_circle, sizes=config.circle_sizes, x64=config.x64)
+    circle = run(point, grid, out=config.out / "circle.zarr", key=config.seed + 1, static=("s",))
+    return {"digits": digits, "circle": circle}
 
 
 def _digits(
@@ -382,4 +391,4 @@ def _spread(values: xr.DataArray, over: str) -> xr.DataArray:
     return values.std(over, ddof=1) / np.sqrt(values.sizes[over])
 
 
-TOPIC = Topic("kernel-regression", Config, predict, measure, draw)
+TOPIC = Topic("kernel-regression", Config, predict, measure, draw, sweep)

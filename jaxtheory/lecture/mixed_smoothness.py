@@ -29,6 +29,7 @@ _DIMENSIONS = (1, 2, 3, 5, 10)
 _FITTED = slice(30, 45)  # levels whose errors are fitted, in closed form
 _SIZES = {(100, 2): 482, (1000, 2): 7069, (100, 3): 1471, (1000, 3): 29425}
 _RISK_DIMENSION, _RISK_LEVELS = 3, 24
+_RULES = ("cross", "full")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Config:
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = Path("runs/mixed_smoothness")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = None
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""
     x64: bool = True
@@ -66,7 +69,7 @@ def predict(config: Config) -> Claims:
     slopes = [claim for dim in _DIMENSIONS for claim in _slope_claims(dim)]
     series = [_interpolation_claim(dim, level) for dim, level in zip(_DIMENSIONS, config.levels, strict=True)]
     lines = {f"{rule} {dim}": _law(rule, dim).errors.tolist() for rule in ("cross", "full") for dim in _DIMENSIONS}
-    lines |= {rule: _exact_risks(rule, config).tolist() for rule in ("cross", "full")}
+    lines |= {rule: _exact_risks(rule, config).tolist() for rule in _RULES}
     return Claims((*sizes, *slopes, *series, *_risk_claims(config)), lines)
 
 
@@ -155,7 +158,8 @@ def measure(config: Config) -> xr.Dataset:
         found[f"isotropic_{dim}"] = float(fit_slope(*(jnp.asarray(part[5:15]) for part in full)).slope)
     grids = {dim: _interpolation(dim, level, config) for dim, level in zip(_DIMENSIONS, config.levels, strict=True)}
     found |= {f"interpolation_{dim}": float(errors[-1]) for dim, errors in grids.items()}
-    risks = {rule: _risks(rule, config) for rule in ("cross", "full")}
+    swept = sweep(config)
+    risks = {rule: swept[f"risk-{rule}"] for rule in _RULES}
     for rule, values in risks.items():
         found |= _risk_slope(rule, values)
     data = xr.merge([values.rename(risk=f"{rule}_risk") for rule, values in risks.items()], compat="override")
@@ -176,11 +180,15 @@ def _levels(level: int) -> range:
     return range(max(2, level - 3), level + 1)
 
 
-def _risks(rule: str, config: Config) -> xr.Dataset:
-    sizes, energies = _blocks(rule)
-    point = partial(_risk, sizes=jnp.asarray(sizes), energies=jnp.asarray(energies))
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """Losses of the best projections of each rule, over octaves and replicates."""
     grid = sweeps.grid(octave=_octaves(config), seed=range(config.replicates))
-    return sweeps.run(point, grid, out=config.out / f"risk-{rule}.zarr", key=config.seed).load()
+    run, swept = partial(sweeps.run, grid=grid, key=config.seed, shard=config.shard), {}
+    for rule in _RULES:
+        sizes, energies = _blocks(rule)
+        point = partial(_risk, sizes=jnp.asarray(sizes), energies=jnp.asarray(energies))
+        swept[f"risk-{rule}"] = run(point, out=config.out / f"risk-{rule}.zarr").load()
+    return swept
 
 
 def _risk(octave: Array, seed: Array, key: PRNGKeyArray, *, sizes: Array, energies: Array) -> dict[str, Array]:
@@ -280,4 +288,4 @@ def _draw_risks(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
 
 
-TOPIC = Topic("mixed-smoothness", Config, predict, measure, draw)
+TOPIC = Topic("mixed-smoothness", Config, predict, measure, draw, sweep)

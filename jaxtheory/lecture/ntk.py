@@ -41,6 +41,8 @@ class Config:
     """quick: about a minute on two cores; paper: wider networks, more draws, for an accelerator"""
     out: Path = Path("runs/ntk")
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = None
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""
     x64: bool = False
@@ -84,25 +86,30 @@ class Config:
 
 def measure(config: Config) -> xr.Dataset:
     """The tangent kernel at initialization, in training, beside the linearization, and as it is learned."""
-    sweep = partial(sweeps.run, key=config.seed, static=("activation", "width"))
-    start = sweeps.run(
-        partial(_start, draws=config.draws), sweeps.grid(width=config.widths), key=config.seed, static="width",
-        out=config.out / "start.zarr",
-    )  # fmt: skip
-    grid = sweeps.grid(activation=list(_ACTIVATIONS), width=config.drift_widths, seed=range(config.drift_seeds))
-    drift = sweep(_drift, grid, out=config.out / "drift.zarr", block=config.drift_seeds)
-    grid = sweeps.grid(width=config.lazy_widths, seed=range(config.lazy_seeds))
-    lazy = sweeps.run(
-        partial(_lazy, config=config), grid, key=config.seed, static="width", out=config.out / "lazy.zarr"
-    )
-    rich = sweeps.run(
-        partial(_rich, config=config), sweeps.grid(seed=range(config.rich_seeds)), key=config.seed, block=1,
-        out=config.out / "rich.zarr",
-    )  # fmt: skip
-    named = {"start": start, "drift": drift, "lazy": lazy, "rich": rich}
-    parts = [ds.rename({n: f"{name}_{n}" for n in (*ds.data_vars, *ds.dims)}) for name, ds in named.items()]
+    swept = sweep(config)
+    parts = [ds.rename({n: f"{name}_{n}" for n in (*ds.data_vars, *ds.dims)}) for name, ds in swept.items()]
+    start, drift, lazy, rich = (swept[name] for name in ("start", "drift", "lazy", "rich"))
     measured = _start_claims(start, config) | _drift_claims(drift) | _lazy_claims(lazy) | _rich_claims(rich)
     return xr.merge(parts).assign(measured).assign_attrs(draws=config.draws)
+
+
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """The four experiments: at initialization, drift in training, beside the linearization, features learned."""
+
+    def run(name: str, point: Callable[..., Any], grid: sweeps.Grid, **options: Any) -> xr.Dataset:
+        out = config.out / f"{name}.zarr"
+        return sweeps.run(point, grid, out=out, key=config.seed, shard=config.shard, **options)
+
+    start = sweeps.grid(width=config.widths)
+    drift = sweeps.grid(activation=list(_ACTIVATIONS), width=config.drift_widths, seed=range(config.drift_seeds))
+    lazy = sweeps.grid(width=config.lazy_widths, seed=range(config.lazy_seeds))
+    rich = sweeps.grid(seed=range(config.rich_seeds))
+    return {
+        "start": run("start", partial(_start, draws=config.draws), start, static="width"),
+        "drift": run("drift", _drift, drift, static=("activation", "width"), block=config.drift_seeds),
+        "lazy": run("lazy", partial(_lazy, config=config), lazy, static="width"),
+        "rich": run("rich", partial(_rich, config=config), rich, block=1),
+    }
 
 
 def _shallow(activation: str, params: tuple[Array, Array], x: Array) -> Array:
@@ -316,4 +323,4 @@ def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
     return {name: float(values.mean("seed")), f"{name}_error": error}
 
 
-TOPIC = Topic("ntk", Config, predict, measure, draw)
+TOPIC = Topic("ntk", Config, predict, measure, draw, sweep)

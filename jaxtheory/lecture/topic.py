@@ -1,7 +1,8 @@
 """A topic of the lecture: predictions saved first, then measurements, then the verdicts and the figure."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,8 +12,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
+from jaxtheory.checks import require
 from jaxtheory.lecture import claims
 from jaxtheory.lecture.claims import Claims, Verdict
+from jaxtheory.results import Status
 
 
 class Config(Protocol):
@@ -34,6 +37,8 @@ class Topic(NamedTuple):
 
     `predict(config)` says what will be measured, `measure(config)` measures it into a dataset that holds a scalar
     for every claim (long sweeps keep their progress under `config.out`), `draw(dataset, claims)` makes the figure.
+    Where `measure` reads its numbers off sweeps, `sweep(config)` is those sweeps alone, of which `config.shard` may
+    ask for a share.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Topic(NamedTuple):
     predict: Callable[[Any], Claims]
     measure: Callable[[Any], xr.Dataset]
     draw: Callable[[xr.Dataset, Claims], Figure]
+    sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
 
 
 class Outcome(NamedTuple):
@@ -63,16 +69,14 @@ def run(topic: Topic, config: Any) -> Outcome:
         config: its configuration; `x64` holds for this run only.
 
     Raises:
-        ValueError: `config.out` holds predictions of another configuration.
+        ValueError: `config.out` holds predictions of another configuration, or `config.shard` asks for a share.
 
     Cost: the topic's own; nothing measured is lost when it is stopped.
     """
-    asked = settings(config)
-    predictions = config.out / "predictions.json"
-    with jax.enable_x64(config.x64):
-        if not predictions.exists():
-            claims.save(predictions, topic.predict(config), asked)
-        saved = claims.load(predictions, asked)
+    part = getattr(config, "shard", None)
+    require(part is None, "shard", part, "be None where claims are judged", "call lecture.share for a part")
+    with _numbers(config):
+        saved = _predictions(topic, config)
         dataset = topic.measure(config)
         path = config.out / "measurements.zarr"
         dataset.to_zarr(path, mode="w", consolidated=False)
@@ -83,9 +87,43 @@ def run(topic: Topic, config: Any) -> Outcome:
     return Outcome(topic.name, verdicts, picture, path)
 
 
+def share(topic: Topic, config: Any) -> dict[str, tuple[int, int]]:
+    """Do the share "i/n" = `config.shard` of a topic's sweeps, its predictions saved first; nothing is judged.
+
+    Any number of such runs, at once or in turn, fill the sweeps under one `config.out`; `run` then finds them there.
+
+    Returns:
+        For each sweep its points that are not computed yet, and all of its points.
+
+    Raises:
+        ValueError: the topic measures without sweeps, or as `run` does.
+    """
+    require(topic.sweep is not None, "topic", topic.name, "measure by sweeps to be shared", "run it whole")
+    assert topic.sweep is not None
+    with _numbers(config):
+        _predictions(topic, config)
+        states = {name: found.status.values for name, found in topic.sweep(config).items()}
+    return {name: (int((state == Status.NOT_COMPUTED).sum()), state.size) for name, state in states.items()}
+
+
+@contextlib.contextmanager
+def _numbers(config: Any) -> Iterator[None]:
+    """The precision that was asked for, which products have too: accelerators would round float32 to fewer bits."""
+    with jax.enable_x64(config.x64), jax.default_matmul_precision("highest"):
+        yield
+
+
+def _predictions(topic: Topic, config: Any) -> Claims:
+    """What was predicted when this configuration first ran."""
+    path, asked = config.out / "predictions.json", settings(config)
+    if not path.exists():
+        claims.save(path, topic.predict(config), asked)
+    return claims.load(path, asked)
+
+
 def settings(config: Any) -> dict[str, Any]:
-    """The configuration as plain values, without the place it is written to."""
-    plain = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    """The configuration as plain values, without the place it is written to and the share that one run does."""
+    plain = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("out", "shard")}
     return {key: _plain(value) for key, value in plain.items()}
 
 

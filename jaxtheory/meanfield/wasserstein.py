@@ -227,7 +227,8 @@ def _entropic(
     from ott.problems.linear import linear_problem
     from ott.solvers.linear import sinkhorn as solver
 
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # ott-jax mixes both
+    relaxed = jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow")  # ott-jax mixes both
+    with relaxed[0], relaxed[1], jax.default_matmul_precision("highest"):
         problem = linear_problem.LinearProblem(pointcloud.PointCloud(x, y, epsilon=epsilon), a=a, b=b)
         # Half: ott-jax looks at one marginal, after an update that makes the other exact.
         out = solver.Sinkhorn(threshold=tolerance / 2, max_iterations=iterations)(problem)

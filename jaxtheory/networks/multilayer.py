@@ -170,5 +170,5 @@ def _units(size: int, width: int | Array) -> Array:
 
 
 def _affine(layer: Layer, x: Array, multiplier: Any, bias_scale: float) -> Array:
-    h = multiplier * (x @ layer.weight)
+    h = multiplier * jnp.matmul(x, layer.weight, precision="highest")
     return h if layer.bias is None else h + bias_scale * layer.bias[None, :]

@@ -88,7 +88,8 @@ def _hyperbolic_interpolant(x: Array, y: Array, scale: Array) -> Interpolant:
         return twice * jnp.sinh(jnp.matmul(dual, x, precision="highest"))
 
     def objective(dual: Array) -> Array:
-        return (twice * jnp.cosh(jnp.matmul(dual, x, precision="highest"))).sum() - y @ dual
+        reach = jnp.matmul(dual, x, precision="highest")
+        return (twice * jnp.cosh(reach)).sum() - jnp.dot(y, dual, precision="highest")
 
     def body(state: tuple[Array, Array]) -> tuple[Array, Array]:
         dual, count = state

@@ -92,7 +92,7 @@ def phase_retrieval(x: Float[Array, " d"], signal: Float[Array, " d"]) -> Float[
     >>> float(phase_retrieval(jnp.array([0.0, -1.0]), jnp.array([0.0, 1.0])))
     0.0
     """
-    a, b, c = x @ x, signal @ signal, x @ signal
+    a, b, c = (jnp.dot(u, v, precision="highest") for u, v in ((x, x), (signal, signal), (x, signal)))
     return (3 * a**2 + 3 * b**2 - 2 * a * b - 4 * c**2) / 4
 
 
@@ -220,7 +220,7 @@ def relu_student(student: Float[Array, "m d"], teacher: Float[Array, "k d"]) -> 
     """
     rows = jnp.concatenate([student, teacher])
     sign = jnp.concatenate([jnp.ones_like(student[:, 0]), -jnp.ones_like(teacher[:, 0])])
-    return sign @ _arc_cosine(rows) @ sign / 2
+    return jnp.linalg.multi_dot([sign, _arc_cosine(rows), sign], precision="highest") / 2
 
 
 @jax.custom_jvp

@@ -81,7 +81,8 @@ def _max_margin(x: Array, y: Array) -> Separator:
 
     def gap_of(weights: Array) -> tuple[Array, Array, Array]:
         product = jnp.matmul(gram, weights, precision="highest")
-        return product, weights @ product, weights @ product - product.min()
+        square = jnp.dot(weights, product, precision="highest")
+        return product, square, square - product.min()
 
     def body(state: tuple[Array, Array]) -> tuple[Array, Array]:
         weights, step = state
@@ -138,7 +139,7 @@ def limit_across(fit: Separator, x: Float[Array, "n d"], y: Float[Array, " n"]) 
     solution, _, _, _ = jnp.linalg.lstsq(system, target)
     offset = solution[:-1]
     spans = jnp.linalg.matrix_rank(rows) == x.shape[1]
-    return jnp.where(spans, offset - (offset @ fit.direction) * fit.direction, jnp.nan)
+    return jnp.where(spans, offset - jnp.dot(offset, fit.direction, precision="highest") * fit.direction, jnp.nan)
 
 
 def margin_path(
@@ -196,7 +197,7 @@ def _margin_path(x: Array, y: Array, best: Array, step_size: Array, doublings: i
         w = lax.fori_loop(0, count, step, w)
         norm = jnp.linalg.norm(w)
         scores = jnp.matmul(signed, w, precision="highest")
-        across = w - (w @ best) * best
+        across = w - jnp.dot(w, best, precision="highest") * best
         return w, (jnp.linalg.norm(w / norm - best), across, scores.min() / norm, norm, _log_loss(scores))
 
     steps = 2 ** jnp.arange(doublings + 1, dtype=jnp.int32)

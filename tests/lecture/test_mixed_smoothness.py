@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import mixed_smoothness, run
+from jaxtheory.lecture import command, mixed_smoothness, run
 
 TINY = mixed_smoothness.Config(levels=(3, 2, 2, 2, 2), points=50, octaves=(8, 12), replicates=20)
 
@@ -29,6 +29,35 @@ def test_curves_hold_every_dimension_and_rule(outcome):
     data = xr.open_zarr(outcome.dataset, consolidated=False).load()
     assert data.cross_risk.sizes == {"octave": 5, "seed": 20}
     assert [data[f"grid_{dim}"].size for dim in (1, 2, 3, 5, 10)] == [2, 1, 1, 1, 1]
+
+
+def arguments(folder):
+    """TINY as a command line."""
+    fields = {name: np.atleast_1d(getattr(TINY, name)) for name in ("levels", "points", "octaves", "replicates")}
+    return ["--out", str(folder), *(str(word) for name, values in fields.items() for word in (f"--{name}", *values))]
+
+
+def test_two_shards_and_a_run_leave_what_one_run_leaves(outcome, tmp_path, capsys, monkeypatch):
+    """And the run computes nothing again: each shard has committed five of the ten chunks of √100 points."""
+    monkeypatch.setattr(command, "keep_compilations", lambda: None)
+    topic, words = mixed_smoothness.TOPIC, arguments(tmp_path)
+    assert command.main(topic, [*words, "--shard", "1/2"]) == 0
+    told = capsys.readouterr().out
+    assert f"{tmp_path}/risk-cross.zarr: 50 of 100 points missing" in told
+    assert "shard 1/2 is done; start the others" in told
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.json", "risk-cross.zarr", "risk-full.zarr"}
+    assert command.main(topic, [*words, "--shard=0/2"]) == 0
+    told = capsys.readouterr().out
+    assert f"{tmp_path}/risk-full.zarr: 0 of 100 points missing" in told
+    assert "start the same without --shard" in told
+    commits = {path: path.stat().st_mtime_ns for path in tmp_path.glob("risk-*.zarr/status/c/**/*") if path.is_file()}
+    command.main(topic, words)
+    assert len(commits) == 2 * 10
+    assert {path: path.stat().st_mtime_ns for path in commits} == commits
+    shared, alone = (
+        xr.open_zarr(path, consolidated=False) for path in (tmp_path / "measurements.zarr", outcome.dataset)
+    )
+    xr.testing.assert_identical(shared.load(), alone.load())
 
 
 @pytest.mark.parametrize("rule", ["cross", "full"])

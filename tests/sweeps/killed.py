@@ -3,6 +3,7 @@
 Forking after the imports, and before any device is touched, makes a kill cost the run itself and not the imports.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -13,20 +14,10 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
-from jaxtheory import sweeps
+from scripts import kill_sweeps
 
-
-def point(ridge, seed, key):
-    path = jnp.tanh(ridge * jax.random.normal(key, (7,)))
-    return {"bits": jax.random.bits(key), "path": sweeps.named(path, "time")}
-
-
-def sweep(out: pathlib.Path, **options: object) -> None:
-    """12 chunks of 20 points, each computed in blocks of 5."""
-    grid = sweeps.grid(ridge=[float(i) for i in range(24)], seed=range(10))
-    sweeps.run(point, grid, out=out, block=5, key=7, progress=False, **options)
+sweep = functools.partial(kill_sweeps.sweep, ridges=24, seeds=10)  # 12 chunks of 20 points
 
 
 def die(how: int = signal.SIGKILL) -> None:
@@ -71,15 +62,7 @@ def arm(mode: str, count: float) -> None:
 
 def forked(work: Callable[[], None]) -> int:
     """The signal that ended a forked process, 0 where it ended by itself."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
+    _, status = os.waitpid(kill_sweeps.started(work), 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed"
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
@@ -89,7 +72,7 @@ def state(out: pathlib.Path) -> dict[str, int]:
     chunks = {name: list((out / name / "c").rglob("*")) for name in ("status", "bits", "path")}
     files = {name: [file for file in found if file.is_file()] for name, found in chunks.items()}
     whole = [file for found in files.values() for file in found if file.suffix != ".partial"]
-    sizes = {"status": 20 * 4 + 4, "bits": 20 * 4 + 4, "path": 20 * 7 * 4 + 4}
+    sizes = {"status": 20 * 4 + 4, "bits": 20 * 4 + 4, "path": 20 * 1000 * 4 + 4}
     return {
         "committed": sum(file.suffix != ".partial" for file in files["status"]),
         "written": min(sum(file.suffix != ".partial" for file in files[name]) for name in ("bits", "path")),

@@ -3,6 +3,7 @@
 Forking after the imports, and before any device is touched, makes a process cost the run itself and not the imports.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -10,15 +11,16 @@ import signal
 import socket
 import sys
 import time
-import traceback
 
 import jax
+
+from scripts.kill_sweeps import started
 
 PATIENCE = 60  # seconds that the others may take to notice a death
 HEARTBEAT = 10
 
 
-def member(out: pathlib.Path, port: int, count: int, index: int, kill: list | None, shard: bool) -> None:
+def member(out: pathlib.Path, port: int, count: int, index: int, *, kill: list | None, shard: bool) -> None:
     """One process of a sweep; the one that `kill` names dies at its commit of that number."""
     jax.config.update("jax_num_cpu_devices", 2)
     if count > 1 and not shard:
@@ -32,21 +34,6 @@ def member(out: pathlib.Path, port: int, count: int, index: int, kill: list | No
         sweep(out)
     if count > 1 and not shard:
         jax.distributed.shutdown()  # waits for the others: a coordinator that leaves first takes them down
-
-
-def forked(*arguments: object) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            member(*arguments)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return child
 
 
 def ended(children: list[int]) -> list[int | str]:
@@ -79,7 +66,8 @@ def main(where: str, plans: str) -> None:
         out, report[name] = pathlib.Path(where) / name, []
         for run in runs:
             kill, shard, port = run.get("kill"), run.get("shards", False), free_port()
-            children = [forked(out, port, run["processes"], i, kill, shard) for i in range(run["processes"])]
+            work = functools.partial(member, out, port, run["processes"], kill=kill, shard=shard)
+            children = [started(functools.partial(work, i)) for i in range(run["processes"])]
             report[name].append({"codes": ended(children)} | state(out))
     print(json.dumps(report))
 
