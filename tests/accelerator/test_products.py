@@ -83,9 +83,7 @@ DRAWING = {
 
 def equations(value: Any) -> Iterator[Any]:
     """Those of a program and of the programs inside."""
-    if isinstance(value, ClosedJaxpr):
-        yield from equations(value.jaxpr)
-    elif isinstance(value, Jaxpr):
+    if isinstance(value, ClosedJaxpr | Jaxpr):
         for equation in value.eqns:
             yield equation
             for inner in equation.params.values():
@@ -110,6 +108,7 @@ def test_every_product_asks_for_the_highest_precision(name):
     assert bool(asked) == (name not in WITHOUT_PRODUCTS)
 
 
+@pytest.mark.smoke
 def test_a_product_that_does_not_is_found_wherever_it_is():
     def program(matrices, x):
         looped = jax.lax.fori_loop(0, 2, lambda _, v: jax.jit(relu_net)(matrices, v)[:, :20], x)
