@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -97,6 +98,7 @@ def main() -> None:
         ended_within(started(partial(sweep, root / name)), 600)
     longest, whole = time.monotonic() - start, xr.open_zarr(root / "whole.zarr", chunks=None).load()
     kills, stores, before, began = 0, 0, 0, time.monotonic()
+    tqdm.tqdm.set_lock(threading.RLock())  # its own is one for all forked processes, and a killed one may hold it
     with tqdm.tqdm(total=options.kills, desc="kills") as bar:
         while kills < options.kills:
             out = root / f"{stores}.zarr"

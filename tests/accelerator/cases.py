@@ -2,8 +2,7 @@
 
 The arguments are float32 numbers, so that both precisions begin with the same. The condition number, relative and in
 norm, is that of the mathematical problem times the number of steps that follow one another; it comes from norms and
-spectra of the arguments, never from a run. Inside `width_path` and its like nothing is drawn at random: a draw depends
-on the dtype.
+spectra of the arguments, never from a run. Nothing here draws at random: a draw depends on the dtype.
 """
 
 import itertools
@@ -28,7 +27,7 @@ from jaxtheory import (
     sweeps,
 )
 from jaxtheory.double_descent import linear_flow, width_path
-from jaxtheory.expressivity import relu_network, ridgelet
+from jaxtheory.expressivity import relu_network
 from jaxtheory.interop import neural_tangents
 from jaxtheory.optimization import implicit_bias, landscapes
 from jaxtheory.smoothness import bspline, interval_wavelets, lasso, wavelets
@@ -58,19 +57,16 @@ def condition(matrix: np.ndarray) -> float:
 
 
 X, Y, X_NEW, Y_NEW = normal(0, 64, 20), normal(1, 64, 32), normal(2, 16, 20), normal(3, 16, 32)
-UNIT = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
 IMAGES = normal(4, 6, 6, 6, 3)
 DEPTH, WIDTH, STEPS, RATE = 3, 64, 20, 0.05
-RIDGE = 64.0
-KEY = jax.random.key(0)  # for flows that take one and draw nothing
+RIDGE, BANDWIDTH = 64.0, 3.0
 
 
 def weights(seed: int, *sizes: int) -> list[np.ndarray]:
     """Matrices of a network, orthogonal as far as they are square, so that products lose little."""
-    turns = [
-        np.linalg.qr(normal(seed + i, max(pair), max(pair)))[0] for i, pair in enumerate(itertools.pairwise(sizes))
-    ]
-    matrices = [turn[:a, :b] for turn, (a, b) in zip(turns, itertools.pairwise(sizes), strict=True)]
+    pairs = list(itertools.pairwise(sizes))
+    turns = [np.linalg.qr(normal(seed + i, max(pair), max(pair)))[0] for i, pair in enumerate(pairs)]
+    matrices = [turn[:rows, :columns] for turn, (rows, columns) in zip(turns, pairs, strict=True)]
     return [matrix.astype(np.float32).astype(np.float64) for matrix in matrices]
 
 
@@ -96,13 +92,13 @@ def relu_net(params: Any, x: Any) -> Any:
 
 
 def kernel_ridge(x: Any, y: Any, x_new: Any) -> Any:
-    model = kernels.fit(kernels.gaussian(3.0), x, y, RIDGE / 4, solver="cholesky")
+    model = kernels.fit(kernels.gaussian(BANDWIDTH), x, y, RIDGE / 4, solver="cholesky")
     return kernels.predict(model, x_new)
 
 
 def kernel_training(x: Any, y: Any) -> Any:
-    gram = kernels.gram(kernels.arc_cosine(1), x)
-    return kernels.gradient_flow(gram, y, learning_rate=1.0, times=jnp.asarray([0.5, 2.0], x.dtype)).train
+    gram, times = kernels.gram(kernels.gaussian(BANDWIDTH), x), jnp.asarray([RATE, 4 * RATE], x.dtype)
+    return kernels.gradient_flow(gram, y, learning_rate=1.0, times=times).train
 
 
 def regressions(x: Any, y: Any, ridges: Any) -> Any:
@@ -138,23 +134,19 @@ def every_width(x: Any, y: Any, x_new: Any, y_new: Any) -> Any:
 
 def particles(x: Any, y: Any, start: Any) -> Any:
     functional = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y)
-    run = meanfield.simulate(meanfield.gradient_flow(functional, RATE), start, steps=STEPS, key=KEY)
+    run = meanfield.simulate(meanfield.gradient_flow(functional, RATE), start, steps=STEPS, key=jax.random.key(0))
     return run.state.cloud.particles
 
 
 def kernel_flow(start: Any, target: Any) -> Any:
     functional = meanfield.mmd(kernels.gaussian(4.0), target)
-    run = meanfield.simulate(meanfield.gradient_flow(functional, RATE), start, steps=STEPS, key=KEY)
+    run = meanfield.simulate(meanfield.gradient_flow(functional, RATE), start, steps=STEPS, key=jax.random.key(0))
     return run.state.cloud.particles
 
 
 def transport(a: Any, b: Any) -> Any:
     mean = jnp.zeros(a.shape[0], a.dtype)
     return meanfield.wasserstein.bures(mean, a, mean + 1, b)
-
-
-def ridgelets(values: Any, x: Any, quadrature: Any, a: Any, b: Any) -> Any:
-    return ridgelet.transform(values, x, quadrature, a, b, derivative=2)
 
 
 def sparse_fit(design: Any, y: Any) -> Any:
@@ -202,20 +194,19 @@ def positive(seed: int, n: int) -> np.ndarray:
 
 ANGLES = np.linspace(-0.9, 0.9, 64).astype(np.float32).astype(np.float64)
 ONES = np.ones_like(ANGLES)
-RIDGELET = (normal(40, 400), normal(41, 400, 2), np.full(400, 2.0**-8), normal(42, 30, 2), normal(43, 30))
 SPARSE = normal(44, 64, 24)
-MEAN_GRAM = 1 + largest(UNIT @ UNIT.T)  # bounds the arc-cosine kernel of unit vectors, κ₁(t) ≤ (1 + t²)/2 + t/2
+GRAM = np.exp(-((X[:, None] - X[None]) ** 2).sum(axis=2) / (2 * BANDWIDTH**2))
 
 CASES: dict[str, Case] = {
     # The dual's logarithmic derivative in each of its three arguments is below 2 for |ρ| ≤ 0.9.
     "activations: dual": Case(lambda q, c: activations.dual("tanh")(q, c, q), (ONES, ANGLES), 3 * 2),
     # Descent below 2/L does not expand: RATE of the round-off of forward and backward passes is added at each step.
     "networks: train": Case(trained, (NET, X, Y), (1 + 2 * RATE * STEPS) * LOSS),
-    # λ_max ≤ n for kernels of value 1 on the diagonal.
-    "kernels: fit": Case(kernel_ridge, (X, Y, X_NEW), 1 + len(X) / (RIDGE / 4)),
+    "kernels: fit": Case(kernel_ridge, (X, Y, X_NEW), 1 + largest(GRAM) / (RIDGE / 4)),
+    # λ_max ≤ n where the kernel is 1 on the diagonal.
     "kernels: ridge_path": Case(regressions, (X, Y, np.array([RIDGE / 4, RIDGE])), 2 * (1 + len(X) / (RIDGE / 4))),
-    # exp(−tλ/n) is known to tλ_max/n of the round-off of an eigenvalue.
-    "kernels: gradient_flow": Case(kernel_training, (UNIT, Y), 1 + 2.0 * MEAN_GRAM),
+    # exp(−tλ) is known to t times the round-off of an eigenvalue, which is that of the largest.
+    "kernels: gradient_flow": Case(kernel_training, (X, Y), 1 + 4 * RATE * largest(GRAM)),
     "infinite: mlp": Case(infinite.mlp(DEPTH, "relu", 2**0.5, 0.1).ntk, (X,), DEPTH + 1),
     "infinite: cnn": Case(infinite.cnn(2, "relu", 2**0.5, 0.1).ntk, (IMAGES,), DEPTH + 1),
     "infinite: attention": Case(attention_kernel, (normal(45, 4, 5, 8),), 2 * DEPTH),

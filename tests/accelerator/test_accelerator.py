@@ -1,5 +1,7 @@
 """float32 on the default device, whatever that is, against float64 on the CPU: `pytest -m accelerator`."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,12 @@ from tolerances import assert_close
 def computed(case, dtype):
     arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.arguments)
     return jax.tree.leaves(jax.device_get(case.function(*arrays)))
+
+
+@pytest.mark.accelerator
+def test_accelerators_are_not_hidden():
+    """They are, wherever anything but `-m accelerator` is asked for."""
+    assert jax.config.jax_platforms == os.environ.get("JAX_PLATFORMS")
 
 
 @pytest.mark.accelerator

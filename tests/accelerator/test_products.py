@@ -1,6 +1,7 @@
 """Every float32 product that decides an answer asks for all its bits; an accelerator's default keeps 10 or fewer of 23.
 
-Read from traced programs, so that a CPU, where the default is exact, can say so.
+Read from traced programs, so that a CPU, where the default is exact, can say so; and these programs are lowered for
+GPUs and TPUs, so that it can say that, too.
 """
 
 from collections.abc import Iterator
@@ -83,9 +84,7 @@ DRAWING = {
 
 def equations(value: Any) -> Iterator[Any]:
     """Those of a program and of the programs inside."""
-    if isinstance(value, ClosedJaxpr):
-        yield from equations(value.jaxpr)
-    elif isinstance(value, Jaxpr):
+    if isinstance(value, ClosedJaxpr | Jaxpr):
         for equation in value.eqns:
             yield equation
             for inner in equation.params.values():
@@ -95,24 +94,33 @@ def equations(value: Any) -> Iterator[Any]:
             yield from equations(inner)
 
 
-def precisions(function: Any, arguments: tuple[Any, ...]) -> list[Any]:
-    """What each float32 product asks for."""
+def traced(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """The program of a function of float32 arrays, not compiled."""
     arrays = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), arguments)
-    found = equations(jax.make_jaxpr(function)(*arrays))
-    products = [e for e in found if e.primitive.name in ("dot_general", "conv_general_dilated")]
+    return jax.jit(lambda *arrays: function(*arrays)).trace(*arrays)
+
+
+def precisions(program: Any) -> list[Any]:
+    """What each float32 product asks for."""
+    products = [e for e in equations(program) if e.primitive.name in ("dot_general", "conv_general_dilated")]
     return [e.params["precision"] for e in products if e.invars[0].aval.dtype == jnp.float32]
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, *DRAWING])
 def test_every_product_asks_for_the_highest_precision(name):
-    asked = precisions(*(PROGRAMS | DRAWING)[name])
+    """And the program is one for GPUs and TPUs too: nothing in it is known to CPUs alone."""
+    program = traced(*(PROGRAMS | DRAWING)[name])
+    asked = precisions(program.jaxpr)
     assert set(asked) <= {HIGHEST}
     assert bool(asked) == (name not in WITHOUT_PRODUCTS)
+    for platform in ("cuda", "tpu"):
+        assert "stablehlo" in program.lower(lowering_platforms=(platform,)).as_text()
 
 
+@pytest.mark.smoke
 def test_a_product_that_does_not_is_found_wherever_it_is():
     def program(matrices, x):
         looped = jax.lax.fori_loop(0, 2, lambda _, v: jax.jit(relu_net)(matrices, v)[:, :20], x)
         return jax.lax.cond(x[0, 0] > 0, lambda: looped, lambda: jnp.matmul(x, x.T, precision="highest") @ x)
 
-    assert sorted(precisions(program, (NET, X)), key=str) == [HIGHEST, *[None] * 4]
+    assert sorted(precisions(traced(program, (NET, X)).jaxpr), key=str) == [HIGHEST, *[None] * 4]
