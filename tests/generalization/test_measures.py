@@ -257,6 +257,7 @@ def test_models_that_are_no_chain_are_refused(model, x, named):
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((3, 2)), jnp.zeros(2, int))), "data"),
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((2, 2)), jnp.zeros(2, int)), delta=0.0), "delta"),
         (lambda: gen.measures([jnp.eye(2)], (jnp.ones((2, 2)), jnp.array([0, 5]))), "y"),
+        (lambda: gen.measures([jnp.eye(2)], (jnp.ones((2, 2)), jnp.zeros(2, int)), gram=-jnp.eye(2)), "gram"),
         (lambda: gen.spectral_complexity((jnp.eye(2),), (jnp.eye(3),)), "reference"),
         (lambda: gen.cushions((jnp.eye(3)[:2],), jnp.ones((1, 2)), 0.0), "margin"),
         (lambda: gen.worst_direction(lambda w: w @ w, jnp.ones(2), 0.0), "radius"),
@@ -342,4 +343,4 @@ def test_pac_bayes_beats_counting_on_an_easy_task():
 
 
 def test_uniform_bound_is_vapniks():
-    assert bounds.uniform(0.1, 50.0, 1000, 0.05) == pytest.approx(0.1 + np.sqrt(8 * (50 + np.log(80)) / 1000))
+    assert float(bounds.uniform(jnp.array(0.1), 50.0, 1000, 0.05)) == pytest.approx(0.1 + np.sqrt(8 * (50 + np.log(80)) / 1000))

@@ -21,8 +21,8 @@ TINY = {
     ),
     "generalization": (
         generalization.TOPIC,
-        generalization.Config(samples=40, widths=(32,), depths=(1, 2), batches=(40,), noises=(0.0, 0.9), seeds=2,
-                              steps=300),
+        generalization.Config(samples=40, widths=(32,), depths=(1,), batches=(8, 40), noises=(0.0, 0.9), seeds=2,
+                              steps=100),
     ),
 }  # fmt: skip
 
