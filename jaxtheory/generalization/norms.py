@@ -26,7 +26,7 @@ def margins(outputs: Float[Array, "n classes"], y: Int[Array, " n"]) -> Float[Ar
     classes = outputs.shape[1]
     require(classes >= 2, "outputs", outputs.shape, "have at least two classes", "use one output a class")
     require_labels(y, classes)
-    chosen = jnp.arange(classes)[None, :] == y[:, None]
+    chosen = jnp.arange(classes, dtype=y.dtype)[None, :] == y[:, None]
     return jnp.where(chosen, outputs, 0).sum(1) - jnp.where(chosen, -jnp.inf, outputs).max(1)
 
 

@@ -246,18 +246,18 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
 
 
 def _draw_bounds(ax: Axes, dataset: xr.Dataset) -> None:
-    ends = np.array([1e-2, 1.0])
-    figures.theory_line(ax, ends, ends, color="#222222", label="bound = gap")
+    law = np.linspace(1e-2, 1, 100)
+    figures.theory_line(ax, law, law, color="#222222", label="bound = gap")
     gap, over = dataset.test_error - dataset.train_error, dataset.bound - dataset.train_error
-    for name, tone, marker in zip(_BOUNDS, itertools.cycle(figures.PALETTE), "os^vDP*X<", strict=False):
+    for name, tone, marker in zip(_BOUNDS, (*figures.PALETTE, "#777777"), "os^vDP*X<", strict=True):
         values = over.sel(bounded=name).transpose(*gap.dims).values.ravel()
         figures.points(ax, gap.values.ravel(), values, color=tone, marker=marker, label=name)
     ax.axhline(1, color="#777777", linestyle=":", linewidth=1.3)
-    ax.annotate("vacuous above", (0.02, 1.2), fontsize=11, color="#555555")
+    ax.annotate("vacuous\nabove", (0.98, 1.4), fontsize=11, color="#555555")
     title = "bounds hold, and most say nothing"
     figures.label_axes(ax, "true gap: test minus training error", "bound on the gap, all constants", title,
                        yscale="log")  # fmt: skip
-    ax.set_ylim(1e-2, 1e13)
+    ax.set(xlim=(0, 1.22), ylim=(1e-2, 1e12))
     ax.legend(loc="upper left", ncols=2, fontsize=9)
 
 

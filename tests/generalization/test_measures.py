@@ -9,60 +9,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from generalization.written_out import as_matrices, numpy_margins, numpy_outputs, sum_over_paths
 from tolerances import assert_close
 
 from jaxtheory import data
 from jaxtheory import generalization as gen
 from jaxtheory.generalization import bounds
 from jaxtheory.networks import train
-
-
-@pytest.fixture(scope="module")
-def sample():
-    split = data.digits(train=200)
-    return split.x, split.y
-
-
-@pytest.fixture(scope="module", params=[(16,), (24, 12), (8, 8, 8)], ids=str)
-def trained(request, sample):
-    """(weights, initial weights) of three depths, trained on the digits."""
-    x, y = sample
-    sizes = (x.shape[1], *request.param, 10)
-    keys = jax.random.split(jax.random.key(1), len(sizes))
-    start = [
-        (jax.random.normal(k, (a, b)) * np.sqrt(2 / a), jnp.zeros(b))
-        for k, (a, b) in zip(keys, itertools.pairwise(sizes), strict=False)
-    ]
-
-    def loss(weights):
-        log_shares = jax.nn.log_softmax(gen.forward(gen.chain(weights), x))
-        return -jnp.take_along_axis(log_shares, y[:, None], 1).mean()
-
-    run = jax.jit(lambda w: train(loss, w, optimizer=optax.adam(1e-2), steps=150, record_every=150))(start)
-    return run.params, start
-
-
-def as_matrices(weights):
-    """The homogeneous form, written out: (x, 1) in, a row for the constant unit below all but the last."""
-    matrices = []
-    for i, (w, b) in enumerate(weights):
-        matrix = np.hstack([np.asarray(w, float).T, np.asarray(b, float)[:, None]])
-        unit = np.zeros((1, matrix.shape[1]))
-        unit[0, -1] = 1
-        matrices.append(matrix if i == len(weights) - 1 else np.vstack([matrix, unit]))
-    return matrices
-
-
-def numpy_outputs(weights, x):
-    h = np.asarray(x, float)
-    for i, (w, b) in enumerate(weights):
-        h = h @ np.asarray(w, float) + np.asarray(b, float)
-        h = h if i == len(weights) - 1 else np.maximum(h, 0)
-    return h
-
-
-def numpy_margins(outputs, y):
-    return np.array([row[k] - np.delete(row, k).max() for row, k in zip(outputs, np.asarray(y), strict=True)])
 
 
 def test_chain_computes_what_the_network_computes(trained, sample):
@@ -91,14 +44,6 @@ def test_bare_measures_are_those_written_out(trained, sample):
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=2e-4), name  # float32 against float64, γ a difference of outputs
     assert table.empirical == (margins <= 0).mean()
-
-
-def sum_over_paths(matrices):
-    """Explicit sums over all paths would be exponential; the product of matrices is their definition."""
-    product = np.eye(matrices[0].shape[1])
-    for matrix in matrices:
-        product = matrix @ product
-    return product.sum(1)
 
 
 def test_bounds_are_those_written_out(trained, sample):
@@ -135,6 +80,25 @@ def test_bounds_are_those_written_out(trained, sample):
     single = np.sqrt(square) * (np.sqrt(2 * np.log(2) * depth) + 1) * 2 ** (level / 4) / n
     frobenius = best(4 * 10 * single, np.log(2 * (abs(level) + 1) * (abs(level) + 2)))
     assert found["frobenius"] == pytest.approx(frobenius, rel=1e-3)
+    ones = np.prod([float(a.shape[1]) for a in matrices])
+    norms = {"path (l1)": sum_over_paths([np.abs(a) for a in matrices]).max(),
+             "path (l2)": np.sqrt(sum_over_paths([a**2 for a in matrices]).sum() * ones)}  # fmt: skip
+    for name, norm in norms.items():
+        level = np.ceil(4 * np.log2(norm))
+        single = 2 ** (depth - 1) * 2 ** (level / 4) * max(np.abs(x).max(), 1) * np.sqrt(2 * np.log(2 * 65) / n)
+        expected = best(4 * 10 * single, np.log(2 * (abs(level) + 1) * (abs(level) + 2)))
+        assert found[name] == pytest.approx(expected, rel=1e-3), name
+    shares = sum(np.sum((a - m) ** 2) / v**2 for a, m, v in zip(matrices, initial, s, strict=True))
+    radius = np.sqrt((x**2).sum(1).max() + 1)
+    options = []
+    for j in range(-400, 80):
+        if 2 ** (j / 4) <= margins.max():
+            sigma = 2 ** (j / 4) / (42 * depth * radius * np.e * np.sqrt(width * np.log(4 * width * depth)))
+            divergence = np.prod(s) ** 2 * shares / (2 * sigma**2)
+            union = depth * n ** (1 / (2 * depth)) * 2 * (abs(j) + 1) * (abs(j) + 2)
+            empirical = (margins <= 2 ** (j / 4)).mean()
+            options.append(empirical + 4 * np.sqrt((divergence + np.log(6 * n * union / delta)) / (n - 1)))
+    assert found["PAC-Bayes spectral"] == pytest.approx(min(options), rel=1e-3)
 
 
 @pytest.mark.slow
@@ -343,4 +307,6 @@ def test_pac_bayes_beats_counting_on_an_easy_task():
 
 
 def test_uniform_bound_is_vapniks():
-    assert float(bounds.uniform(jnp.array(0.1), 50.0, 1000, 0.05)) == pytest.approx(0.1 + np.sqrt(8 * (50 + np.log(80)) / 1000))
+    assert float(bounds.uniform(jnp.array(0.1), 50.0, 1000, 0.05)) == pytest.approx(
+        0.1 + np.sqrt(8 * (50 + np.log(80)) / 1000)
+    )
