@@ -27,6 +27,7 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_every_claim_is_measured_and_drawn(name, tmp_path):
     topic, config = TINY[name]
