@@ -117,6 +117,7 @@ def numpy_kl_inverse(q, c):
     return -math.expm1(-brentq(excess, max(-math.log1p(-q), 1e-300), 1e4, xtol=1e-14))
 
 
+@pytest.mark.slow
 def test_pac_bayes(network):
     """Entropy, union over prior variances and Monte Carlo error of the fitted posterior, from its definition."""
     matrices, start, net, prior, x, y = network
@@ -144,6 +145,7 @@ def test_pac_bayes(network):
     assert np.mean(errors) < sampled < bound < 1 - 1e-8  # further from one than the tolerance
 
 
+@pytest.mark.slow
 def test_capacities(network, trained, sample):
     """Counting and label bounds of the table: VC dimension, growth function, and a ball of the NTK's space."""
     _, _, _, _, x, y = network
