@@ -6,14 +6,14 @@ complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau
 
 >>> import jax.numpy as jnp
 >>> table = measures([jnp.eye(2), jnp.eye(2)], (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
->>> {m.name: round(m.measure, 2) for m in table.measures}["parameters"]
+>>> {m.name: float(m.measure) for m in table.measures}["parameters"]
 12.0
 """
 
 from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_complexity, rademacher, vc_dimension
 from jaxtheory.generalization.chain import Chain, chain, forward
 from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
-from jaxtheory.generalization.measures import Measure, Table, measures
+from jaxtheory.generalization.measures import SOURCES, Measure, Table, measures
 from jaxtheory.generalization.norms import (
     frobenius_norms,
     group_norms,
@@ -29,6 +29,7 @@ from jaxtheory.generalization.ranking import Ranking, kendall, rank
 from jaxtheory.generalization.sharpness import Rise, random_direction, worst_direction
 
 __all__ = [
+    "SOURCES",
     "Certificate",
     "Chain",
     "Compressed",

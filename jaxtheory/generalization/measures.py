@@ -1,6 +1,7 @@
 """Every complexity measure of one network on one sample, bare and as a bound with its constants."""
 
 import itertools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import require
+from jaxtheory.checks import holds, require
 from jaxtheory.generalization import bounds, norms
 from jaxtheory.generalization.capacity import log_growth, ntk_complexity, vc_dimension
 from jaxtheory.generalization.chain import Chain, chain, forward
@@ -16,14 +17,31 @@ from jaxtheory.generalization.compression import compressed, cushions
 from jaxtheory.generalization.pac_bayes import gaussian_posterior
 from jaxtheory.generalization.sharpness import random_direction, worst_direction
 
+SOURCES = {
+    "spectral": "Bartlett, Foster, Telgarsky (2017)",
+    "frobenius": "Golowich, Rakhlin, Shamir (2018)",
+    "path (l2)": "Neyshabur, Tomioka, Srebro (2015)",
+    "path (l1)": "Bartlett, Mendelson (2002)",
+    "PAC-Bayes spectral": "Neyshabur, Bhojanapalli, Srebro (2018)",
+    "inverse margin": "Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020)",
+    "parameters": "count",
+    "VC dimension": "Bartlett, Harvey, Liaw, Mehrabian (2019)",
+    "NTK labels": "Arora, Du, Hu, Li, Wang (2019)",
+    "compression": "Arora, Ge, Neyshabur, Zhang (2018)",
+    "sharpness (worst)": "Foret, Kleiner, Mobahi, Neyshabur (2021)",
+    "sharpness (random)": "Neyshabur, Bhojanapalli, McAllester, Srebro (2017)",
+    "PAC-Bayes-kl": "Dziugaite, Roy (2017)",
+}  # fmt: skip
+_Values = dict[str, tuple[Array, Array]]  # bare measure and bound, by name
+
 
 class Measure(NamedTuple):
     """A complexity: what it is worth bare (normalized by the margin where it scales with the outputs), the bound on
     the error that it gives with all constants (NaN where it is no bound), and whether that bound says nothing."""
 
     name: str
-    measure: float
-    bound: float
+    measure: Float[Array, ""]
+    bound: Float[Array, ""]
     source: str
 
     @property
@@ -36,8 +54,8 @@ class Table(NamedTuple):
     """The measures of a network, its margin scale and its error on the sample."""
 
     measures: tuple[Measure, ...]
-    margin: float
-    empirical: float
+    margin: Float[Array, ""]
+    empirical: Float[Array, ""]
 
     def __str__(self) -> str:
         rows = [
@@ -52,6 +70,7 @@ def measures(
     data: tuple[Float[Array, "n ..."], Int[Array, " n"]],
     *,
     reference: Any = None,
+    prior: Any = None,
     gram: Float[Array, "n n"] | None = None,
     key: Key[Array, ""] | None = None,
     delta: float = 0.05,
@@ -62,26 +81,27 @@ def measures(
     Args:
         model_or_weights: anything `chain` takes.
         data: (x, y) that it was trained on; y are labels.
-        reference: its initialization, in the same form; distances are measured from it, by default from zero. As a
-            PAC-Bayes prior it must not depend on the data.
+        reference: its initialization, in the same form; distances are measured from it, by default from zero.
+        prior: centre of the PAC-Bayes prior, which must not depend on the data; by default `reference`.
         gram: an NTK on x, for the label complexity of Arora et al. (2019).
         key: for the measures that draw: compression, sharpness, and the optimized PAC-Bayes bound (which trains, and
-            needs `reference`). Without it they are left out.
+            needs `prior`). Without it they are left out.
         delta: each bound holds with probability 1 − δ, on its own.
         quantile: the margin γ of bare measures is this quantile of the sample's margins; bounds choose their own.
 
     Returns:
-        `Table`; print it.
+        `Table`; print it. Inside `jit` its numbers are traced, so that networks are measured where they are trained.
 
     Raises:
-        ValueError: what `chain` raises; y that does not pair with x; δ or quantile outside (0, 1).
+        ValueError: what `chain` raises; labels that do not pair with x or are out of range; δ or quantile outside
+            (0, 1); a Gram matrix that is not positive definite.
 
-    Cost: one SVD a layer and some passes over the sample; with `key` some hundreds of passes more.
-    Source: each measure names its own.
+    Cost: one SVD a layer and some passes over the sample; with `key` some hundreds of passes more, and one
+    compilation for each shape. Source: each measure names its own, `SOURCES` lists them.
 
     >>> net = [jnp.eye(2), jnp.eye(2)]
     >>> table = measures(net, (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
-    >>> [m.name for m in table.measures if not m.vacuous], table.empirical
+    >>> [m.name for m in table.measures if not m.vacuous], float(table.empirical)
     ([], 0.0)
     """
     x, y = data
@@ -90,91 +110,97 @@ def measures(
         require(0 < value < 1, name, value, "be within (0, 1)", "a probability")
     modular = not isinstance(model_or_weights, list)
     net = chain(model_or_weights, x[:2] if modular else None)
-    start = None if reference is None else chain(reference, x[:2] if modular else None)
-    outputs = forward(net, x)
-    sample = _sample(outputs, x, y)
-    gamma = float(np.quantile(sample.margins, quantile))
-    wrong = float((sample.margins <= 0).mean())
-    rows = [*_norm_rows(net, start, sample, max(gamma, 0.0), delta), *_counting_rows(net, sample, wrong, delta)]
+    start, center = (None if w is None else chain(w, x[:2] if modular else None) for w in (reference, prior))
+    center = start if center is None else center
+    norms.require_labels(y, net[-1].shape[0])
+    values, margin, wrong = _evaluated(net, start, center, x, y, gram, key, delta, quantile)
+    definite = holds(np.isfinite, values.get("NTK labels", (0.0,))[0])
+    require(definite, "gram", "a matrix without Cholesky factor", "be positive definite", "remove repeated points")
+    found = ((name, *values[name], source) for name, source in SOURCES.items() if name in values)
+    return Table(tuple(itertools.starmap(Measure, found)), margin, wrong)
+
+
+@partial(jax.jit, static_argnames=("delta", "quantile"))
+def _evaluated(
+    net: Chain, start: Chain | None, center: Chain | None, x: Array, y: Array, gram: Array | None, key: Array | None,
+    delta: float, quantile: float,
+) -> tuple[_Values, Array, Array]:  # fmt: skip
+    """Every measure that can be had from what is given, the margin scale, and the error on the sample."""
+    sample = _sample(forward(net, x), x, y)
+    gamma = jnp.quantile(sample.margins, quantile)
+    wrong = (sample.margins <= 0).astype(gamma.dtype).mean()
+    values = _norms(net, start, sample, gamma, delta) | _counts(net, sample, wrong, delta)
     if gram is not None:
-        rows.append(_label_row(gram, y, sample.classes, delta))
+        values |= _labels(gram, y, sample.classes, delta)
     if key is not None:
-        rows += _drawing_rows(net, start, (x, y), max(gamma, 1e-6), key, delta)
-    return Table(tuple(rows), gamma, wrong)
+        values |= _draws(net, center, (x, y), jnp.maximum(gamma, 1e-6), key, delta)
+    return values, gamma, wrong
 
 
 def _sample(outputs: Array, x: Array, y: Array) -> bounds.Sample:
-    flat = np.asarray(x.reshape(len(x), -1), float)
+    flat = x.reshape(len(x), -1)
     lengths = (flat**2).sum(1) + 1  # with the constant unit
-    margins = np.asarray(norms.margins(outputs, y), float)
-    largest = max(float(np.abs(flat).max()), 1.0)
-    return bounds.Sample(
-        margins, float(lengths.sum()), float(lengths.max() ** 0.5), largest, flat.shape[1] + 1, outputs.shape[1]
-    )
+    largest = jnp.maximum(jnp.abs(flat).max(), 1)
+    margins = norms.margins(outputs, y)
+    return bounds.Sample(margins, lengths.sum(), jnp.sqrt(lengths.max()), largest, flat.shape[1] + 1, outputs.shape[1])
 
 
-def _norm_rows(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: float, delta: float) -> list[Measure]:
+def _norms(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: Array, delta: float) -> _Values:
     """What only looks at norms; bare measures are over the margin."""
-    scale = gamma if gamma > 0 else float("nan")
-    width = max(max(matrix.shape) for matrix in net)
-    spectral, groups, frobenius = (
-        np.asarray(values, float)
-        for values in (norms.spectral_norms(net), norms.group_norms(net, start), norms.frobenius_norms(net))
-    )
-    ratio, path = float(norms.weight_ratio(net, start)), float(norms.l1_path_norm(net))
+    scale = jnp.where(gamma > 0, gamma, jnp.nan)
+    width, depth = max(max(matrix.shape) for matrix in net), len(net)
+    spectral, frobenius = norms.spectral_norms(net), norms.frobenius_norms(net)
+    ratio, path, squared = norms.weight_ratio(net, start), norms.l1_path_norm(net), norms.path_norm(net)
     # By Cauchy and Schwarz over the paths to an output, the l1 norm is at most √(paths) times the l2 norm.
-    squared, paths = float(norms.path_norm(net)), float(np.prod([float(matrix.shape[1]) for matrix in net]))
-    rows = [
-        ("spectral", float(norms.spectral_complexity(net, start)) / scale,
-         bounds.spectral(sample, spectral, groups, width, delta), "Bartlett, Foster, Telgarsky (2017)"),
-        ("frobenius", float(np.prod(frobenius)) / scale, bounds.frobenius(sample, frobenius, delta),
-         "Golowich, Rakhlin, Shamir (2018)"),
-        ("path (l2)", squared / scale, bounds.l1_path(sample, squared * np.sqrt(paths), len(net), delta),
-         "Neyshabur, Tomioka, Srebro (2015)"),
-        ("path (l1)", path / scale, bounds.l1_path(sample, path, len(net), delta), "Bartlett, Mendelson (2002)"),
-        ("PAC-Bayes spectral", ratio / scale**2,
-         bounds.pac_bayes_spectral(sample, ratio, width, len(net), delta), "Neyshabur et al. (2018)"),
-        ("inverse margin", 1 / scale**2, float("nan"), "Jiang et al. (2020)"),
-    ]  # fmt: skip
-    return [Measure(*row) for row in rows]
+    paths = float(np.prod([float(matrix.shape[1]) for matrix in net])) ** 0.5
+    return {
+        "spectral": (norms.spectral_complexity(net, start) / scale,
+                     bounds.spectral(sample, spectral, norms.group_norms(net, start), width, delta)),
+        "frobenius": (frobenius.prod() / scale, bounds.frobenius(sample, frobenius, delta)),
+        "path (l2)": (squared / scale, bounds.l1_path(sample, squared * paths, depth, delta)),
+        "path (l1)": (path / scale, bounds.l1_path(sample, path, depth, delta)),
+        "PAC-Bayes spectral": (ratio / scale**2, bounds.pac_bayes_spectral(sample, ratio, width, depth, delta)),
+        "inverse margin": _bare(1 / scale**2),
+    }  # fmt: skip
 
 
-def _counting_rows(net: Chain, sample: bounds.Sample, wrong: float, delta: float) -> list[Measure]:
+def _counts(net: Chain, sample: bounds.Sample, wrong: Array, delta: float) -> _Values:
     """Of the fully connected network with these layers: a convolution has no more patterns than its matrix."""
     sizes = [net[0].shape[1] - 1, *[matrix.shape[0] - 1 for matrix in net[:-1]], net[-1].shape[0]]
     n = len(sample.margins)
-    growth = log_growth(sizes, 2 * n)
     parameters = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    source = "Bartlett, Harvey, Liaw, Mehrabian (2019)"
-    return [
-        Measure("parameters", float(parameters), float("nan"), "count"),
-        Measure("VC dimension", vc_dimension([*sizes[:-1], 1]), bounds.uniform(wrong, growth, n, delta), source),
-    ]
+    dimension = jnp.asarray(vc_dimension([*sizes[:-1], 1]), wrong.dtype)
+    return {
+        "parameters": _bare(jnp.asarray(float(parameters), wrong.dtype)),
+        "VC dimension": (dimension, bounds.uniform(wrong, log_growth(sizes, 2 * n), n, delta)),
+    }
 
 
-def _label_row(gram: Array, y: Array, classes: int, delta: float) -> Measure:
-    value = float(ntk_complexity(gram, jax.nn.one_hot(y, classes, dtype=gram.dtype)))
-    bound = bounds.kernel_ball(value, float(jnp.trace(gram)), len(y), classes, delta)
-    return Measure("NTK labels", value, bound, "Arora, Du, Hu, Li, Wang (2019)")
+def _labels(gram: Array, y: Array, classes: int, delta: float) -> _Values:
+    value = ntk_complexity(gram, jax.nn.one_hot(y, classes, dtype=gram.dtype))
+    return {"NTK labels": (value, bounds.kernel_ball(value, jnp.trace(gram), len(y), classes, delta))}
 
 
-def _drawing_rows(
-    net: Chain, start: Chain | None, data: tuple[Array, Array], gamma: float, key: Array, delta: float
-) -> list[Measure]:
+def _draws(
+    net: Chain, center: Chain | None, data: tuple[Array, Array], gamma: Array, key: Array, delta: float
+) -> _Values:
     (x, y), keys = data, jax.random.split(key, 3)
-    held = cushions(net, x[:256], gamma)
     small = compressed(net, x, y, keys[0], delta=delta)
     loss = lambda weights: _cross_entropy(weights, x, y)  # noqa: E731
-    rows = [
-        Measure("compression", float(held.complexity), float(small.bound), "Arora, Ge, Neyshabur, Zhang (2018)"),
-        Measure("sharpness (worst)", float(worst_direction(loss, net, 0.05)), float("nan"), "Foret et al. (2021)"),
-        Measure("sharpness (random)", float(random_direction(loss, net, 0.01, keys[1], draws=32).mean), float("nan"),
-                "Neyshabur et al. (2017)"),
-    ]  # fmt: skip
-    if start is None:
-        return rows
-    fit = gaussian_posterior(_surrogate, _errors, net, start, x, y, keys[2], delta=delta)
-    return [*rows, Measure("PAC-Bayes-kl", float(fit.divergence), float(fit.bound), "Dziugaite, Roy (2017)")]
+    values = {
+        "compression": (cushions(net, x[:256], gamma).complexity, small.bound),
+        "sharpness (worst)": _bare(worst_direction(loss, net, 0.05)),
+        "sharpness (random)": _bare(random_direction(loss, net, 0.01, keys[1], draws=32).mean),
+    }
+    if center is None:
+        return values
+    fit = gaussian_posterior(_surrogate, _errors, net, center, x, y, keys[2], delta=delta)
+    return values | {"PAC-Bayes-kl": (fit.divergence, fit.bound)}
+
+
+def _bare(value: Array) -> tuple[Array, Array]:
+    """A measure that is no bound."""
+    return value, jnp.full_like(value, jnp.nan)
 
 
 def _cross_entropy(net: Chain, x: Array, y: Array) -> Array:

@@ -25,10 +25,15 @@ def margins(outputs: Float[Array, "n classes"], y: Int[Array, " n"]) -> Float[Ar
     """
     classes = outputs.shape[1]
     require(classes >= 2, "outputs", outputs.shape, "have at least two classes", "use one output a class")
+    require_labels(y, classes)
+    chosen = jnp.arange(classes, dtype=y.dtype)[None, :] == y[:, None]
+    return jnp.where(chosen, outputs, 0).sum(1) - jnp.where(chosen, -jnp.inf, outputs).max(1)
+
+
+def require_labels(y: Int[Array, " n"], classes: int) -> None:
+    """Raise a `ValueError` unless labels are within 0..classes−1 (outside jit)."""
     within = holds(lambda v: (v >= 0) & (v < classes), y)
     require(within, "y", y, f"hold labels within 0..{classes - 1}", "number the classes from 0")
-    chosen = jnp.arange(classes)[None, :] == y[:, None]
-    return jnp.where(chosen, outputs, 0).sum(1) - jnp.where(chosen, -jnp.inf, outputs).max(1)
 
 
 def spectral_norms(net: Chain) -> Float[Array, " layers"]:

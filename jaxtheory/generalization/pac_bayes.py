@@ -20,12 +20,15 @@ _GRID, _SCALE = 100.0, 0.1  # prior variances are _SCALE · exp(−j/_GRID), j =
 
 
 class Certificate(NamedTuple):
-    """A bound on the error of the randomized classifier: its error on the sample, relative entropy, and the bound."""
+    """A bound on the error of the randomized classifier: its error on the sample, relative entropy, and the bound; and
+    the Gaussian that it draws its weights from, as trees like the weights."""
 
     bound: Float[Array, ""]
     empirical: Float[Array, ""]
     divergence: Float[Array, ""]
     prior_variance: Float[Array, ""]
+    mean: PyTree
+    variance: PyTree
     status: Int[Array, ""]
 
 
@@ -147,7 +150,7 @@ def _gaussian_posterior(
     empirical = _kl_inverse(errors.mean(), jnp.asarray(np.log(4 / delta) / draws, mean.dtype))
     bound = _kl_inverse(empirical, rate_bound)
     status = jnp.where(jnp.isfinite(bound), fit.status, jnp.int32(Status.NOT_FINITE))
-    return Certificate(bound, errors.mean(), divergence, lam, status)
+    return Certificate(bound, errors.mean(), divergence, lam, unravel(w), unravel(jnp.exp(log_s)), status)
 
 
 def _complexity(

@@ -8,27 +8,28 @@ import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 import xarray as xr
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxtheory import data, figures, kernels
+from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
 from jaxtheory.lecture.claims import Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import minibatch, train
 
 _AXES = ("width", "depth", "batch", "noise")
-_RANKED = ("spectral", "frobenius", "path (l2)", "path (l1)", "PAC-Bayes spectral", "inverse margin", "parameters",
-           "sharpness (worst)", "sharpness (random)")  # fmt: skip
+_NAMES = tuple(gen.SOURCES)
+# What the theorem bounds is the error of the network itself, or that of one made from it or for the same labels.
+_OWN = ("spectral", "frobenius", "path (l2)", "path (l1)", "PAC-Bayes spectral", "VC dimension")
+_BOUNDS = (*_OWN, "NTK labels", "compression", "PAC-Bayes-kl")
 _DELTA = 0.05
 
 
@@ -39,7 +40,7 @@ class Config:
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: more networks, data and steps"""
     out: Path = Path("runs/generalization")
-    """folder for predictions, data, table and figure"""
+    """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
     seed: int = 0
     """of every random draw"""
     x64: bool = False
@@ -71,15 +72,6 @@ class Config:
         return replace(cls(), preset="paper", seeds=10, steps=5000, **more) if preset == "paper" else cls()
 
 
-class _Digits(NamedTuple):
-    """Inputs, and the labels of training and test set at each noise and seed."""
-
-    x: Array
-    x_test: Array
-    y: Array
-    y_test: Array
-
-
 def predict(config: Config) -> Claims:
     """Bounds hold; the spectral one is vacuous for every network there is; random labels cost more."""
     above: dict[str, Any] = {
@@ -106,65 +98,69 @@ def predict(config: Config) -> Claims:
 
 def _spectral_floor(config: Config) -> float:
     r"""72 ‖X‖_F √ln(2W²) ln(n)/n · L^{3/2}/(2 max‖x‖): margins are at most 2Π‖A_l‖ max‖x‖, and ‖Aᵀ‖_{2,1} ≥ ‖A‖_σ."""
-    x = np.asarray(_inputs(config)[0], float)
+    x = np.asarray(_digits(config).x, float)
     lengths, n = (x**2).sum(1) + 1, len(x)
     width, depth = 65, min(config.depths) + 1  # 64 pixels and the constant unit are the narrowest widest layer
     rate = 72 * np.sqrt(lengths.sum() * np.log(2 * width**2)) * np.log(n) / n
     return float(rate * depth**1.5 / (2 * np.sqrt(lengths.max())))
 
 
-def _inputs(config: Config) -> tuple[Array, Array, Array, Array]:
+def _digits(config: Config) -> data.Split:
     dtype = "float64" if config.x64 else "float32"
-    split = data.digits(train=config.samples, key=jax.random.key(config.seed), dtype=dtype)
-    return split.x, split.x_test, split.y, split.y_test
-
-
-def _digits(config: Config) -> _Digits:
-    x, x_test, y, y_test = _inputs(config)
-    keys = jax.random.split(jax.random.key(config.seed + 1), config.seeds)
-    flip = partial(data.flip_labels, classes=10)
-    pairs = [[(flip(y, s, k), flip(y_test, s, jax.random.fold_in(k, 1))) for k in keys] for s in config.noises]
-    labels = [jnp.stack([jnp.stack([pair[i] for pair in row]) for row in pairs]) for i in (0, 1)]
-    return _Digits(x, x_test, *labels)
+    return data.digits(train=config.samples, key=jax.random.key(config.seed), dtype=dtype)
 
 
 def measure(config: Config) -> xr.Dataset:
     """Train the grid of networks, and hold every measure and bound against the true generalization gap."""
     digits = _digits(config)
-    shapes = list(itertools.product(config.widths, config.depths, config.batches))
-    parts = [_train_shape(*shape, config, digits) for shape in tqdm.tqdm(shapes, desc="networks")]
-    networks: Any = xr.combine_by_coords(parts)
-    return networks.merge(_ranking(networks)).merge(_labels(config, digits)).merge(_claims(networks))
+    axes = {"width": config.widths, "depth": config.depths, "noise": config.noises, "seed": range(config.seeds)}
+    networks: Any = sweeps.run(
+        partial(_networks, config=config, digits=digits, gram=_tangent_gram(digits.x)), sweeps.grid(**axes),
+        out=config.out / "networks.zarr", key=config.seed, static=("width", "depth"),
+        paired=("width", "depth", "noise"),
+    ).load()  # fmt: skip
+    names = {"name": _words(_NAMES), "bounded": _words(_BOUNDS)}
+    networks = networks.assign_coords(batch=list(config.batches), **names)
+    return networks.assign(_ranking(networks) | _rademacher(digits.x, config.seed) | _claims(networks))
 
 
-def _train_shape(width: int, depth: int, batch: int, config: Config, digits: _Digits) -> xr.Dataset:
-    """All noises and seeds of one shape in one program, then their measures, one network after another."""
-    sizes = (digits.x.shape[1], *[width] * depth, 10)
-    keys = jax.random.split(jax.random.key(config.seed + 2), config.seeds)
-    fit = partial(_fit, x=digits.x, sizes=sizes, batch=min(batch, config.samples), steps=config.steps)
-    weights = jax.jit(jax.vmap(jax.vmap(fit), (0, None)))(digits.y, keys)
-    rows = [
-        [_row([w[i, j] for w in weights], digits, i, j, keys[j]) for j in range(config.seeds)]
-        for i in range(len(config.noises))
-    ]
-    names = rows[0][0]
-    values = {name: (("noise", "seed"), [[cell[name] for cell in row] for row in rows]) for name in names}
-    return xr.Dataset(values, {"noise": list(config.noises)}).expand_dims(width=[width], depth=[depth], batch=[batch])
+def _words(names: tuple[str, ...]) -> np.ndarray:
+    return np.array(names, np.dtypes.StringDType())
 
 
-def _fit(y: Array, key: Array, *, x: Array, sizes: tuple[int, ...], batch: int, steps: int) -> list[Array]:
-    """Weights without biases, trained from He's initialization by Adam on the cross-entropy."""
-    start, draws = jax.random.split(key)
-    init = [
-        jax.random.normal(k, (a, b), x.dtype) * np.sqrt(2 / a)
-        for k, (a, b) in zip(jax.random.split(start, len(sizes) - 1), itertools.pairwise(sizes), strict=True)
-    ]
+def _networks(
+    width: int, depth: int, noise: Array, seed: Array, key: PRNGKeyArray, *,
+    config: Config, digits: data.Split, gram: Array,
+) -> dict[str, Any]:  # fmt: skip
+    """One network for each batch size, trained; errors, bare measures and bounds. Labels are the seed's at any size."""
+    flips, test_flips, init, batches, draws = jax.random.split(key, 5)
+    y = data.flip_labels(digits.y, noise, flips, classes=10)
+    y_test = data.flip_labels(digits.y_test, noise, test_flips, classes=10)
+    start = _he((digits.x.shape[1], *[width] * depth, 10), init, digits.x.dtype)
+    fits = [_trained(start, digits.x, y, size, config.steps, batches) for size in config.batches]
+    # One after another under vmap: singular values that are batched may wait for each other on CPU.
+    row = jax.custom_batching.sequential_vmap(partial(_row, digits=digits, gram=gram))
+    every = jax.vmap(row, (0, None, None, None, None))
+    found = every(jax.tree.map(lambda *w: jnp.stack(w), *fits), start, y, y_test, draws)
+    dims = {"measure": ("batch", "name"), "bound": ("batch", "bounded")}
+    return {name: sweeps.named(values, *dims.get(name, ("batch",))) for name, values in found.items()}
+
+
+def _trained(weights: list[Array], x: Array, y: Array, batch: int, steps: int, key: Array) -> list[Array]:
+    """By Adam on the cross-entropy."""
 
     def loss(weights: list[Array], key: Array) -> Array:
-        picked = minibatch(key, len(x), batch)
+        picked = minibatch(key, len(y), min(batch, len(y)))
         return _cross_entropy(weights, x[picked], y[picked])
 
-    return train(loss, init, optimizer=optax.adam(3e-3), steps=steps, record_every=steps, key=draws).params
+    return train(loss, weights, optimizer=optax.adam(3e-3), steps=steps, record_every=steps, key=key).params
+
+
+def _he(sizes: tuple[int, ...], key: Array, dtype: Any) -> list[Array]:
+    """Weights without biases, of variance 2 over the fan-in."""
+    shapes = list(itertools.pairwise(sizes))
+    keys = jax.random.split(key, len(shapes))
+    return [jax.random.normal(k, s, dtype) * np.sqrt(2 / s[0]) for k, s in zip(keys, shapes, strict=True)]
 
 
 def _outputs(weights: list[Array], x: Array) -> Array:
@@ -178,59 +174,60 @@ def _cross_entropy(weights: list[Array], x: Array, y: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(_outputs(weights, x)), y[:, None], axis=1).mean()
 
 
-def _row(weights: list[Array], digits: _Digits, noise: int, seed: int, key: Array) -> dict[str, float]:
-    """Errors, bare measures, and bounds (named "bound of …") of one network."""
-    y, y_test = digits.y[noise, seed], digits.y_test[noise, seed]
-    table = gen.measures(weights, (digits.x, y), delta=_DELTA)
-    test = float((gen.margins(_outputs(weights, digits.x_test), y_test) <= 0).mean())
-    worst, random = _sharpness(weights, digits.x, y, key)
-    row = {"train_error": table.empirical, "test_error": test, "gap": test - table.empirical}
-    row |= {m.name: m.measure for m in table.measures}
-    row |= {f"bound of {m.name}": m.bound for m in table.measures if np.isfinite(m.bound)}
-    return row | {"sharpness (worst)": float(worst), "sharpness (random)": float(random)}
+def _row(
+    weights: list[Array], start: list[Array], y: Array, y_test: Array, key: Array, *, digits: data.Split, gram: Array
+) -> dict[str, Any]:
+    """Measures without a positive margin to divide by are NaN, and the status of their network says so."""
+    table = gen.measures(weights, (digits.x, y), prior=start, gram=gram, key=key, delta=_DELTA)
+    found = {m.name: m for m in table.measures}
+    wrong = (gen.margins(_outputs(weights, digits.x_test), y_test) <= 0).astype(table.empirical.dtype).mean()
+    return {
+        "train_error": table.empirical,
+        "test_error": wrong,
+        "measure": jnp.stack([found[name].measure for name in _NAMES]),
+        "bound": jnp.stack([found[name].bound for name in _BOUNDS]),
+    }
 
 
-@jax.jit
-def _sharpness(weights: list[Array], x: Array, y: Array, key: Array) -> tuple[Array, Array]:
-    loss = lambda w: _cross_entropy(w, x, y)  # noqa: E731
-    return gen.worst_direction(loss, weights, 0.05), gen.random_direction(loss, weights, 0.02, key, draws=16).mean
-
-
-def _ranking(networks: xr.Dataset) -> xr.Dataset:
-    """Granulated Kendall's tau of each measure, with its interval over seeds."""
-    gap = networks.gap.transpose("seed", *_AXES).values
-    found = [gen.rank(networks[name].transpose("seed", *_AXES).values, gap, _AXES) for name in _RANKED]
-    psi = [ranking.granulated for ranking in found]
-    return xr.Dataset({
-        "psi": ("measure", psi),
-        "psi_low": ("measure", [ranking.interval[0] for ranking in found]),
-        "psi_high": ("measure", [ranking.interval[1] for ranking in found]),
-    })  # fmt: skip
-
-
-def _labels(config: Config, digits: _Digits) -> xr.Dataset:
-    """NTK label complexity at each noise, and the linear Rademacher complexity of the same inputs."""
-    x = digits.x / jnp.linalg.norm(digits.x, axis=1, keepdims=True)
+def _tangent_gram(x: Array) -> Array:
+    """The first layer's NTK of an infinitely wide ReLU network of two layers, on inputs of length one."""
+    x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
     inner = jnp.matmul(x, x.T, precision="highest")
-    gram = kernels.arc_cosine(order=0)(x, x) * inner + 1e-4 * jnp.eye(len(x), dtype=x.dtype)
-    one = lambda y: float(gen.ntk_complexity(gram, data.one_hot(y, 10, dtype=x.dtype)))  # noqa: E731
-    values = np.array([[one(y) for y in row] for row in digits.y])
-    linear = gen.rademacher(jnp.matmul(digits.x, digits.x.T, precision="highest"), 1.0, jax.random.key(config.seed))
+    return kernels.arc_cosine(order=0)(x, x) * inner + 1e-4 * jnp.eye(len(x), dtype=x.dtype)
+
+
+def _ranking(networks: xr.Dataset) -> dict[str, Any]:
+    """Granulated Kendall's tau of each measure, with its interval over seeds."""
+    order = ("seed", *_AXES)
+    gap = (networks.test_error - networks.train_error).transpose(*order).values
+    found = [gen.rank(networks.measure.sel(name=name).transpose(*order).values, gap, _AXES) for name in _NAMES]
+    values = {
+        "psi": [ranking.granulated for ranking in found],
+        "psi_low": [ranking.interval[0] for ranking in found],
+        "psi_high": [ranking.interval[1] for ranking in found],
+    }
+    return {name: ("name", np.array(value)) for name, value in values.items()}
+
+
+def _rademacher(x: Array, seed: int) -> dict[str, float]:
+    """Of linear functions on the same inputs, over its upper end."""
+    linear = gen.rademacher(jnp.matmul(x, x.T, precision="highest"), 1.0, jax.random.key(seed))
     share, error = float(linear.value / linear.upper), float(linear.standard_error / linear.upper)
-    both = {"upper": share, "lower": share, "upper_error": error, "lower_error": error}
-    labels = xr.DataArray(values, dims=("noise", "seed"))
-    cost = _over_seeds("labels", labels.isel(noise=-1) - labels.isel(noise=0))
-    return xr.Dataset({"ntk_labels": labels, **both, **cost})
+    return {"upper": share, "lower": share, "upper_error": error, "lower_error": error}
 
 
-def _claims(networks: xr.Dataset) -> xr.Dataset:
-    bounds = [name for name in networks if str(name).startswith("bound of")]
-    covers = np.mean([float((networks[name] >= networks.test_error).mean()) for name in bounds])
-    spectral = networks["spectral"].mean(["width", "depth", "batch"])
-    dearer = xr.apply_ufunc(np.log, spectral.isel(noise=-1) / spectral.isel(noise=0))
-    return xr.Dataset({
-        "covers": covers, "floor": float(networks["bound of spectral"].min()), **_over_seeds("dearer", dearer),
-    })  # fmt: skip
+def _claims(networks: xr.Dataset) -> dict[str, float]:
+    bound = networks.bound.sel(bounded=list(_OWN))
+    labels, spectral = (
+        networks.measure.sel(name=name).mean(["width", "depth", "batch"]) for name in ("NTK labels", "spectral")
+    )
+    dearer: Any = np.log(spectral.isel(noise=-1) / spectral.isel(noise=0))
+    return {
+        "covers": float((bound >= networks.test_error).mean()),
+        "floor": float(networks.bound.sel(bounded="spectral").min()),
+        **_over_seeds("labels", labels.isel(noise=-1) - labels.isel(noise=0)),
+        **_over_seeds("dearer", dearer),
+    }
 
 
 def _over_seeds(name: str, values: xr.DataArray) -> dict[str, float]:
@@ -244,32 +241,24 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     figure, (scatter, ranks, labels) = figures.canvas(columns=3, panel=(6.0, 4.8))
     _draw_bounds(scatter, dataset)
     _draw_ranks(ranks, dataset)
-    for ax, name, color in ((labels, "ntk_labels", 0), (labels.twinx(), "spectral", 1)):
-        values = dataset[name] if name == "ntk_labels" else dataset[name].median(["width", "depth", "batch"])
-        mean, error = values.mean("seed"), values.std("seed", ddof=1) / np.sqrt(values.sizes["seed"])
-        tone = figures.PALETTE[color]
-        figures.points(ax, dataset.noise, mean, error, color=tone, marker="os"[color])
-        ax.tick_params(axis="y", colors=tone)
-        side = ("NTK label complexity (circles)", "spectral complexity / margin (squares)")[color]
-        title = "random labels cost more" if color == 0 else None
-        figures.label_axes(ax, "share of labels replaced", side, title, yscale=("linear", "log")[color])
-        ax.yaxis.label.set_color(tone)
+    _draw_labels(labels, dataset)
     return figure
 
 
 def _draw_bounds(ax: Axes, dataset: xr.Dataset) -> None:
-    ends = np.array([0.05, 1.0])
-    figures.theory_line(ax, ends, ends, color="#222222", label="bound = error")
-    names = [str(name) for name in dataset if str(name).startswith("bound of")]
-    for name, color, marker in zip(names, figures.PALETTE, "os^vD", strict=False):
-        label = name.removeprefix("bound of ")
-        figures.points(ax, dataset.test_error.values.ravel(), dataset[name].values.ravel(), color=color, marker=marker,
-                       label=label)  # fmt: skip
+    law = np.linspace(1e-2, 1, 100)
+    figures.theory_line(ax, law, law, color="#222222", label="bound = gap")
+    gap, over = dataset.test_error - dataset.train_error, dataset.bound - dataset.train_error
+    for name, tone, marker in zip(_BOUNDS, (*figures.PALETTE, "#777777"), "os^vDP*X<", strict=True):
+        values = over.sel(bounded=name).transpose(*gap.dims).values.ravel()
+        figures.points(ax, gap.values.ravel(), values, color=tone, marker=marker, label=name)
     ax.axhline(1, color="#777777", linestyle=":", linewidth=1.3)
-    ax.annotate("vacuous above", (0.06, 1.15), fontsize=11, color="#555555")
-    figures.label_axes(ax, "true test error", "bound with all constants", "bounds hold, and say little", yscale="log")
-    ax.set_ylim(1e-2, 1e11)
-    ax.legend(loc="upper left", ncols=2, fontsize=10)
+    ax.annotate("vacuous\nabove", (0.98, 1.4), fontsize=11, color="#555555")
+    title = "bounds hold, and most say nothing"
+    figures.label_axes(ax, "true gap: test minus training error", "bound on the gap, all constants", title,
+                       yscale="log")  # fmt: skip
+    ax.set(xlim=(0, 1.22), ylim=(1e-2, 1e12))
+    ax.legend(loc="upper left", ncols=2, fontsize=9)
 
 
 def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
@@ -279,7 +268,21 @@ def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
     ax.errorbar(psi, places, xerr=[psi - low, high - psi], fmt="o", capsize=3, color=figures.PALETTE[0])
     ax.axvline(0, color="#777777", linestyle=":", linewidth=1.3)
     figures.label_axes(ax, "granulated Kendall $\\Psi$, 95% over seeds", "", "which measures follow the gap")
-    ax.set_yticks(places, [_RANKED[i] for i in order])
+    ax.set_yticks(places, [_NAMES[i] for i in order], fontsize=10)
+
+
+def _draw_labels(ax: Axes, dataset: xr.Dataset) -> None:
+    """Both complexities rise with the share of labels replaced: one on either axis."""
+    for side, name, color in ((ax, "NTK labels", 0), (ax.twinx(), "spectral", 1)):
+        values = dataset.measure.sel(name=name).median(["width", "depth", "batch"])
+        mean, error = values.mean("seed"), values.std("seed", ddof=1) / np.sqrt(values.sizes["seed"])
+        tone = figures.PALETTE[color]
+        figures.points(side, dataset.noise, mean, error, color=tone, marker="os"[color])
+        side.tick_params(axis="y", colors=tone)
+        label = ("NTK label complexity (circles)", "spectral complexity / margin (squares)")[color]
+        title = "random labels cost more" if color == 0 else None
+        figures.label_axes(side, "share of labels replaced", label, title, yscale=("linear", "log")[color])
+        side.yaxis.label.set_color(tone)
 
 
 TOPIC = Topic("generalization", Config, predict, measure, draw)

@@ -189,9 +189,10 @@ def _diagonal(config: Config) -> xr.Dataset:
     runs = jax.vmap(lambda scale, step: run(scale=scale, step_size=step)[0])(scales, steps)
     gaps = [float(jnp.linalg.norm(r - b) / jnp.linalg.norm(b)) for r, b in zip(runs, law, strict=True)]
     found = {f"entropy_{scale:g}": gap for scale, gap in zip(config.scales, gaps, strict=True)}
-    l1 = [np.array([float(jnp.abs(b).sum()) for b in betas]) for betas in (law, runs)]
-    arrays = {"l1_law": ("scale", l1[0]), "l1_run": ("scale", l1[1])}
-    return xr.Dataset({**arrays, **found}, {"scale": list(config.scales)})
+    between = jnp.geomspace(scales.min(), scales.max(), 60)
+    curve = jax.vmap(lambda scale: jnp.abs(bias.hyperbolic_interpolant(x, y, scale=scale).beta).sum())(between)
+    arrays = {"l1_law": ("alpha", np.asarray(curve)), "l1_run": ("scale", np.asarray(jnp.abs(runs).sum(1)))}
+    return xr.Dataset({**arrays, **found}, {"scale": list(config.scales), "alpha": np.asarray(between)})
 
 
 def _deep(config: Config) -> xr.Dataset:
@@ -251,7 +252,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     _draw_stopping(axes[0], dataset)
     _draw_margins(axes[1], dataset)
     scale = dataset.scale.values
-    figures.theory_line(axes[2], scale, dataset.l1_law, label="least entropy")
+    figures.theory_line(axes[2], dataset.alpha, dataset.l1_law, label="least entropy")
     figures.points(axes[2], scale, dataset.l1_run, label="gradient descent")
     figures.label_axes(axes[2], "size of the start, $\\alpha$", "$\\|\\beta\\|_1$ of the interpolant",
                        "sparse from small starts", xscale="log")  # fmt: skip
@@ -270,7 +271,8 @@ def _draw_stopping(ax: Axes, dataset: xr.Dataset) -> None:
     figures.theory_line(ax, dataset.x, dataset.bias_ratio, label="bias, flow over ridge", linestyle="--")
     ax.axhline(bias.flow_ratio(), color="#777777", linestyle=":", label=f"{bias.flow_ratio():.4f}")
     figures.label_axes(ax, "$x = h\\,t$", "ratio at $\\lambda = 1/t$", "early stopping is nearly ridge", xscale="log")
-    ax.legend(loc="center right")
+    ax.set_ylim(-0.1, 2.6)
+    ax.legend(loc="upper left")
 
 
 def _draw_margins(ax: Axes, dataset: xr.Dataset) -> None:

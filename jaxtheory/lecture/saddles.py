@@ -238,7 +238,7 @@ def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
     figures.points(success, widths, dataset.success, dataset.success_error)
     figures.label_axes(success, "student's neurons minus teacher's", "share of starts that succeed",
                        "width removes bad minima")  # fmt: skip
-    success.set_ylim(0, 1.05)
+    success.set(ylim=(0, 1.05), xticks=widths)
     return figure
 
 
@@ -265,9 +265,12 @@ def _draw_times(ax: Axes, dataset: xr.Dataset) -> None:
         stuck = dataset[name].median("seed", skipna=False)
         figures.points(ax, saddle, stuck, color="#222222", marker=marker, label=f"plain {name}, $L=1$: stuck")
     kicked = dataset.kicked.median("start")
-    figures.points(ax, kicked.d, kicked, color="#777777", marker="s", label="with kicks, $d = j$")
+    line = np.arange(1.0, float(kicked.d.max()) + 1)
+    figures.theory_line(ax, line, float(kicked[-1]) * line / line[-1], color="#777777", linestyle="--")
+    figures.points(ax, kicked.d, kicked, color="#777777", marker="s", label="with kicks, $d = j$: linear")
     figures.label_axes(ax, "saddle $j$", "iterations until it is left", "exponential, but for kicks", yscale="log")
-    ax.set_xlim(0, max(saddle[-1], int(kicked.d.max())) + 1)
+    last = max(int(saddle[-1]), int(kicked.d.max()))
+    ax.set(xlim=(0, last + 1), xticks=range(0, last + 1, 2 if last <= 20 else 5))
     ax.legend(loc="upper left", fontsize=10)
     ax.set_ylim(3, float(dataset.times.median("seed").max()) * 100)
 

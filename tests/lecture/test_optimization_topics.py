@@ -21,12 +21,13 @@ TINY = {
     ),
     "generalization": (
         generalization.TOPIC,
-        generalization.Config(samples=40, widths=(32,), depths=(1, 2), batches=(40,), noises=(0.0, 0.9), seeds=2,
-                              steps=300),
+        generalization.Config(samples=40, widths=(32,), depths=(1,), batches=(8, 40), noises=(0.0, 0.9), seeds=2,
+                              steps=100),
     ),
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_every_claim_is_measured_and_drawn(name, tmp_path):
     topic, config = TINY[name]

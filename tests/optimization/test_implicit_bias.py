@@ -159,6 +159,18 @@ def test_diagonal_networks_find_it_up_to_their_step(rng, float64):
     assert float(far / near) == pytest.approx(2, rel=0.1)
 
 
+def test_runs_are_vmapped_over_starts_and_steps(rng, flat_hull, float64):
+    """A grid of sizes of the start and of the step in one program is its runs, one by one."""
+    x, y = jnp.asarray(rng.normal(size=(3, 6))), jnp.asarray(rng.normal(size=3))
+    run = jax.jit(lambda a, e: bias.diagonal_descent(x, y, scale=a, step_size=e, steps=50)[0])
+    scales, steps = jnp.array([0.1, 0.5]), jnp.array([0.01, 0.02, 0.04])
+    grid = jax.vmap(jax.vmap(run, (None, 0)), (0, None))(scales, steps)
+    assert_close(grid, np.stack([[run(a, e) for e in steps] for a in scales]), condition=10)
+    points, signs = map(jnp.asarray, flat_hull)
+    margin = jax.jit(lambda e: bias.margin_path(points, signs, step_size=e, doublings=5).margin)
+    assert_close(jax.vmap(margin)(steps), np.stack([margin(e) for e in steps]), condition=10)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_modes_solve_their_equation(depth, float64):
     s, times = np.array([2.0, 1.0]), np.linspace(0, 8, 5)
