@@ -16,6 +16,7 @@ from jaxtheory.infinite.determined import Det, Noise, derived, full, known
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.layout import Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
+from jaxtheory.infinite.scores import Scores
 from jaxtheory.infinite.views import Param
 
 
@@ -58,9 +59,16 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     return [Rand(tuple(pieces), kept, rand.channels)]
 
 
+def require_all_heads(where: Site, rand: Rand, contracted: int) -> None:
+    """Raise where channels are averaged that depend on drawn scores, but not those of all heads."""
+    if any(node.drawn for node, _ in rand.pieces) and contracted < len(rand.channels):
+        refuse(where, "it keeps heads apart whose scores are drawn", "contract heads and channels at once")
+
+
 def average(where: Site, rand: Rand, gone: set[int]) -> Det:
     """A sum over channels (and places): count · E h, deterministic in the limit."""
     places = [f.place for d in gone for f in rand.axes[d] if f.kind == "c"]
+    require_all_heads(where, rand, len(places))
     if len(rand.pieces) > 1 or len(places) == len(rand.channels):
         weights = [float(count) for _, count in rand.pieces]
     else:
@@ -126,6 +134,8 @@ def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: 
     mask = tuple(k in full_axes for k in range(len(a.index)))
     second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
     apart = graph.independent(a, b) and (a.centred or b.centred)
+    if a.drawn or b.drawn:
+        refuse(where, "its operands depend on scores that are drawn", "put a layer of weights between the two products")
     axes = [left.axes[d] for d in lb] + [left.axes[d] for d in free_left]
     axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
     sizes = {f.place: f.size for f in places_right}
@@ -134,10 +144,28 @@ def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: 
     def make(values: list[Any]) -> Any:
         return count * _apart(values[0], mask)
 
-    if apart:
-        shape = tuple(math.prod(f.size for f in factors) for factors in axes)
-        return replace(known(np.zeros(shape, np.float32)), noise=Noise(count**0.5, count))
-    return unfolded((Pair(a, b, mask),), make, tuple(axes), index)
+    if not apart:
+        return unfolded((Pair(a, b, mask),), make, tuple(axes), index)
+    shape = tuple(math.prod(f.size for f in factors) for factors in axes)
+    heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
+    drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, n.joint_index((a, b)), strict=True))
+    noise = Noise(count**0.5 * _multiple(a) * _multiple(b), count, drawable)
+    zero = replace(known(np.zeros(shape, np.float32)), noise=noise)
+    if not (graph.draws and drawable):
+        return zero
+    graph.scores += 1
+    request = Scores(a, b, count, graph.scores)
+    drawn = unfolded((request,), lambda v: v[0].reshape(index), tuple(axes), index)
+    return replace(zero, drawn=replace(drawn, copies=heads))
+
+
+def _multiple(node: Node) -> float:
+    """The known number that a node is a multiple of another by, as of queries that are divided beforehand."""
+    if isinstance(node, n.Sum) and len(node.terms) == 1:
+        factor, inner_node = node.terms[0]
+        if factor is not None and inner_node is not None and factor.value is not None and factor.scalar:
+            return abs(float(np.asarray(factor.value).reshape(()))) * _multiple(inner_node)
+    return 1.0
 
 
 def _apart(array: Any, mask: tuple[bool, ...]) -> Any:

@@ -14,6 +14,8 @@ def restrict(
 ) -> n.Node:
     """A node with a slice (start, size, step) of one factor of its channels, whose sizes are `shape`."""
     done: dict[int | float, n.Node] = {}
+    if node.drawn:
+        refuse(where, "it picks heads or channels whose scores are drawn", "contract all of them")
 
     def visit(node: n.Node) -> n.Node:
         if node.number not in done:

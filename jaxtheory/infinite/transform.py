@@ -17,9 +17,10 @@ from jaxtheory.infinite.errors import NoLimitError, Site, refuse
 from jaxtheory.infinite.layout import Rand
 from jaxtheory.infinite.models import flax_shape_error, function_of
 from jaxtheory.infinite.moments import Calculus
-from jaxtheory.infinite.nodes import Node, Use
+from jaxtheory.infinite.nodes import Node, Sum, Use
 from jaxtheory.infinite.prior import Prior, named_leaves
 from jaxtheory.infinite.program import require_apart
+from jaxtheory.infinite.scores import MonteCarlo, Sampling
 from jaxtheory.infinite.shared import require_untied
 from jaxtheory.infinite.views import Leaf, whole
 from jaxtheory.infinite.walk import Context
@@ -36,18 +37,31 @@ class Both(NamedTuple):
     ntk: Float[Array, "n1 n2"]
 
 
+class Estimate(NamedTuple):
+    """The two kernels and their standard errors, which are zero where nothing is drawn."""
+
+    nngp: Float[Array, "n1 n2"]
+    ntk: Float[Array, "n1 n2"]
+    nngp_error: Float[Array, "n1 n2"]
+    ntk_error: Float[Array, "n1 n2"]
+
+
 class Limit(NamedTuple):
-    """Kernel functions of the limit: `nngp(x1, x2)`, `ntk(x1, x2)`, `both(x1, x2)`; without x2, of x1 with itself."""
+    """Kernel functions of the limit: `nngp(x1, x2)`, `ntk(x1, x2)`, `both(x1, x2)`; without x2, of x1 with itself.
+
+    `estimate(x1, x2)` gives both with their standard errors, for limits that are drawn by Monte Carlo.
+    """
 
     nngp: Callable[..., Float[Array, "n1 n2"]]
     ntk: Callable[..., Float[Array, "n1 n2"]]
     both: Callable[..., Both]
+    estimate: Callable[..., Estimate]
 
 
 class _Compiled(NamedTuple):
     """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
 
-    And for one example, sizes of the variances of all `nodes`; which parameters serve where.
+    Each takes the key of its draws last (None without any). And for one example, sizes of the variances of all `nodes`; which parameters serve where.
     """
 
     pair: Callable[..., tuple[Array, Array]]
@@ -67,6 +81,7 @@ def limit(
     prior: Prior,
     scale: float = 3.0,
     check_width: bool = True,
+    monte_carlo: MonteCarlo | None = None,
 ) -> Limit:
     r"""The infinite-width limit of a network: covariance of its outputs at initialization, and its NTK.
 
@@ -84,6 +99,9 @@ def limit(
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
         scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
         check_width: also read the program at twice its width, where that can be done, and compare.
+        monte_carlo: draw the attention scores that keep fluctuating in the limit, as softmax(q kᵀ/√d) has them: the
+            kernels are those of many heads, means over drawn scores, and `estimate` has their standard errors. Every
+            entry uses the same key. Positive semidefinite up to these errors.
 
     Returns:
         `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
@@ -94,7 +112,8 @@ def limit(
 
     Cost: for each pair of examples what a layer needs of its places: one number for dense layers and flattened images,
         one for each pair of pixels under global pooling or attention. Depth in a `lax.scan` stays one.
-    Source: Neal (1996); Lee et al. (2018); Jacot, Gabriel and Hongler (2018); Yang (2019, 2020), Tensor Programs I, II.
+    Source: Neal (1996); Lee et al. (2018); Jacot, Gabriel and Hongler (2018); Yang (2019, 2020), Tensor Programs I, II;
+        Hron et al. (2020), Infinite attention, for the scores over √d.
 
     >>> f = lambda p, x: jax.nn.relu(x @ p["in"]) @ p["out"]
     >>> shapes = {"in": jax.ShapeDtypeStruct((3, 64), "float32"), "out": jax.ShapeDtypeStruct((64, 1), "float32")}
@@ -108,13 +127,15 @@ def limit(
     tree: Any = structure
     paths = [path for path, _ in named_leaves(shapes)]
     moments = [prior(path, leaf.shape) for path, leaf in zip(paths, leaves, strict=True)]
+    draws = None if monte_carlo is None else monte_carlo.checked()
 
     @functools.cache
     def compiled(shape: tuple[int, ...], dtype: Any, tangent: bool, x64: bool) -> _Compiled:
         structs = tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, dtype)) for p in leaves])
         closed = jax.make_jaxpr(network)(structs, jax.ShapeDtypeStruct((1, *shape), dtype))
         known = [Leaf(i, path, p.shape, *m) for i, (path, p, m) in enumerate(zip(paths, leaves, moments, strict=True))]
-        return _outside(_compile, closed, known, (1, *shape), _numbers(dtype), tangent, scale)
+        settings = _Settings(_numbers(dtype), tangent, scale, draws)
+        return _outside(_compile, closed, known, (1, *shape), settings)
 
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
         return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
@@ -122,12 +143,20 @@ def limit(
     require_apart(network, tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, x.dtype)) for p in leaves]), x)
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
-        _check_width(network, tree, leaves, paths, prior, made, x, scale)
-    return _kernels(ready)
+        _check_width(network, tree, leaves, paths, prior, made, x, scale, draws)
+    return _kernels(ready, draws)
 
 
 def _check_width(
-    network: Any, tree: Any, leaves: Any, paths: Any, prior: Prior, made: _Compiled, x: Any, scale: float
+    network: Any,
+    tree: Any,
+    leaves: Any,
+    paths: Any,
+    prior: Prior,
+    made: _Compiled,
+    x: Any,
+    scale: float,
+    draws: MonteCarlo | None,
 ) -> None:
     """The program at twice its width, if it can be traced there, has the same variances."""
     shapes = doubled([p.shape for p in leaves], made.output, made.visited)
@@ -141,7 +170,7 @@ def _check_width(
     except (TypeError, ValueError, flax_shape_error()):
         return  # a module that holds its widths cannot be widened from outside
     wide_leaves = [Leaf(i, path, s, *m) for i, (path, s, m) in enumerate(zip(paths, shapes, moments, strict=True))]
-    wide = _outside(_compile, closed, wide_leaves, shape, _numbers(x.dtype), False, scale)
+    wide = _outside(_compile, closed, wide_leaves, shape, _Settings(_numbers(x.dtype), False, scale, draws))
     _outside(require_width_free, made, wide, shape, x.dtype)
 
 
@@ -166,65 +195,82 @@ def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
         return thread.submit(call).result()
 
 
-def _compile(
-    closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
-) -> _Compiled:
+class _Settings(NamedTuple):
+    """Of a computation: precision, whether tangents are wanted, the scale of activations, how scores are drawn."""
+
+    dtype: Any
+    tangent: bool
+    scale: float
+    draws: MonteCarlo | None
+
+
+def _compile(closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings) -> _Compiled:
     """Loops as loops, or, where that does not do, turn by turn."""
-    context = Context(rolled=True)
+    draws = settings.draws is not None
+    context = Context(rolled=True, draws=draws)
     try:
-        return _planned(context, closed, leaves, shape, dtype, tangent, scale)
+        return _planned(context, closed, leaves, shape, settings)
     except NoLimitError:
         if not context.loops:
             raise
-    return _planned(Context(rolled=False), closed, leaves, shape, dtype, tangent, scale)
+    return _planned(Context(rolled=False, draws=draws), closed, leaves, shape, settings)
 
 
 def _planned(
-    context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
+    context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings
 ) -> _Compiled:
-    x = Det(shape, tuple(m == 1 for m in shape), (), None)
+    key, x = Det((), (), (), None), Det(shape, tuple(m == 1 for m in shape), (), None)
     node = _output(context.walk(closed, [*map(whole, leaves), x]))
-    cross, own = (_plan(context, node, x, sides, tangent, dtype, scale) for sides in ((1, 2), (1, 1)))
+    cross, own = (_plan(context, node, (x, key), sides, settings) for sides in ((1, 2), (1, 1)))
     require_untied(v for v in cross.visited if isinstance(v, Use))
-    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b]
+    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b and not _multiple(item.a)]
+    fixed = None if settings.draws is None else settings.draws.key
 
     def sizes(example: Array) -> Array:
-        values = own.run([example])
-        return jnp.stack(
-            [jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone]
-        )
+        values = own.run([example], fixed)
+        zero = jnp.zeros((), settings.dtype)
+        return jnp.stack([zero if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone])
 
     largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
-    pair, diagonal = (lambda *x: cross.answer(x, dtype)), (lambda x: own.answer([x], dtype))
+    largest *= settings.draws.samples * settings.draws.groups if settings.draws and context.graph.scores else 1
+    pair, diagonal = (lambda x, y, k: cross.answer((x, y), k, settings)), (lambda x, k: own.answer([x], k, settings))
     return _Compiled(pair, diagonal, largest, sizes, [item.a for item in alone], node, cross.visited)
 
 
+def _multiple(node: Node) -> bool:
+    """Whether a node is a number times another: a power of the width in it may be meant, as in queries over √d."""
+    return isinstance(node, Sum) and len(node.terms) == 1
+
+
 class _Planned(NamedTuple):
-    """What is computed for one entry, from what."""
+    """What is computed for one entry, from what: an input and the key of draws."""
 
     root: Item
-    x: Det
+    inputs: tuple[Det, Det]
     schedule: list[Any]
     given: Any
     visited: list[Node]
 
-    def run(self, examples: Any) -> dict[Item, Any]:
+    def run(self, examples: Any, key: Any) -> dict[Item, Any]:
         """All values; examples with their batch axis."""
-        inputs = {det_item(self.x, side): value for side, value in enumerate(examples, 1)}
+        inputs = {det_item(self.inputs[0], side): value for side, value in enumerate(examples, 1)}
+        inputs[det_item(self.inputs[1], 0)] = key
         return run(self.schedule, {item: v for item, v in inputs.items() if item in self.given}, self.given)
 
-    def answer(self, examples: Any, dtype: Any) -> tuple[Array, Array]:
+    def answer(self, examples: Any, key: Any, settings: _Settings) -> tuple[Array, Array]:
         """Kernel and tangent of examples without batch axis."""
-        values = self.run([example[None] for example in examples])[self.root]
-        zero = jnp.zeros((), dtype)
+        values = self.run([example[None] for example in examples], key)[self.root]
+        zero = jnp.zeros((), settings.dtype)
         return tuple(zero if v is None else v.reshape(()) for v in values)  # type: ignore[return-value]
 
 
-def _plan(context: Context, node: Node, x: Det, sides: Any, tangent: bool, dtype: Any, scale: float) -> _Planned:
-    calculus = Calculus(context.graph, sides if tangent else None, dtype, scale)
+def _plan(context: Context, node: Node, inputs: tuple[Det, Det], sides: Any, settings: _Settings) -> _Planned:
+    sampling = None if settings.draws is None else Sampling(inputs[1], settings.draws.samples)
+    calculus = Calculus(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
     root = Item("pair", node, node, sides)
-    schedule, given = demand({root: (False,) * len(node.index)}, calculus.plan, lambda item: item.a is x)
-    return _Planned(root, x, schedule, given, list({id(v): v for v in calculus.visited}.values()))
+    wanted = {root: (False,) * len(node.index)}
+    schedule, given = demand(wanted, calculus.plan, lambda item: any(item.a is known for known in inputs))
+    return _Planned(root, inputs, schedule, given, list({id(v): v for v in calculus.visited}.values()))
 
 
 def _entries(item: Item, mask: Any) -> int:
@@ -240,18 +286,36 @@ def _output(outputs: list[Any]) -> Any:
         refuse(
             where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]"
         )
+    if rand.node.drawn:
+        refuse(
+            where, "it depends on the scores of one head, which are drawn", "read out all heads by a layer of weights"
+        )
     return rand.node
 
 
-def _kernels(ready: Callable[..., _Compiled]) -> Limit:
-    def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, Array]:
+def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | None) -> Callable[..., Any]:
+    """Kernel, tangent and their standard errors, from independent groups of draws if there are any."""
+
+    def estimated(*examples: Array) -> tuple[Array, ...]:
+        if draws is None:
+            kernel, tangent = entry(*examples, None)
+            return kernel, tangent, jnp.zeros_like(kernel), jnp.zeros_like(tangent)
+        keys = jax.random.split(draws.key, draws.groups)
+        groups = jax.vmap(lambda key: entry(*examples, key))(keys)
+        return *(g.mean(0) for g in groups), *(g.std(0, ddof=1) / draws.groups**0.5 for g in groups)
+
+    return estimated
+
+
+def _kernels(ready: Callable[..., _Compiled], draws: MonteCarlo | None) -> Limit:
+    def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, ...]:
         require(x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check x2")
-        pair = ready(x1.shape[1:], jnp.result_type(x1), tangent).pair
+        pair = _over_groups(ready(x1.shape[1:], jnp.result_type(x1), tangent).pair, draws)
         return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
 
-    def kernel(which: slice | int) -> Callable[..., Array]:
-        def chosen(parts: tuple[Array, Array]) -> Array:
-            return jnp.stack(parts, -1)[..., which] if isinstance(which, slice) else parts[which]
+    def kernel(which: tuple[int, ...] | int) -> Callable[..., Array]:
+        def chosen(parts: tuple[Array, ...]) -> Array:
+            return parts[which] if isinstance(which, int) else jnp.stack([parts[i] for i in which], -1)
 
         tangent = which != 0
 
@@ -264,16 +328,20 @@ def _kernels(ready: Callable[..., _Compiled]) -> Limit:
             matrix = gram(pairs, x1, x2, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
             if x2 is not None:
                 return matrix
+            if draws is not None:  # a pair and its mirror image draw one normal matrix in two orders of tokens
+                matrix = (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
             # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
             places = jnp.arange(x1.shape[0])
-            return matrix.at[places, places].set(chosen(jax.vmap(plan.diagonal)(x1)))
+            return matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x1)))
 
         return whole_matrix
 
-    nngp, ntk, stacked = kernel(0), kernel(1), kernel(slice(None))
+    nngp, ntk, two, four = kernel(0), kernel(1), kernel((0, 1)), kernel((0, 1, 2, 3))
 
     def both(x1: Array, x2: Array | None = None) -> Both:
-        parts = stacked(x1, x2)
-        return Both(parts[..., 0], parts[..., 1])
+        return Both(*jnp.moveaxis(two(x1, x2), -1, 0))
 
-    return Limit(nngp, ntk, both)
+    def estimate(x1: Array, x2: Array | None = None) -> Estimate:
+        return Estimate(*jnp.moveaxis(four(x1, x2), -1, 0))
+
+    return Limit(nngp, ntk, both, estimate)
