@@ -18,15 +18,13 @@ from jaxtheory.infinite.errors import Site, refuse, site
 
 COUNTER = itertools.count()
 
-ELEMENTWISE = frozenset(
-    (
-        "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p "
-        "cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p "
-        "logistic lt max min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh "
-        "sqrt square stop_gradient sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic "
-        "optimization_barrier"
-    ).split()
-)
+_ELEMENTWISE = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh
+digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max
+min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
+sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier
+"""
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 
 class Noise(NamedTuple):
@@ -181,12 +179,11 @@ def _regrouped(equation: Any, old: Any, flags: tuple[bool, ...], new: Any) -> tu
     return tuple(out)
 
 
-_LINEAR = frozenset(
-    (
-        "add add_any sub neg mul div max min convert_element_type copy stop_gradient select_n broadcast_in_dim "
-        "transpose reshape squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate dot_general"
-    ).split()
-)
+_LINEAR_WORDS = """
+add add_any sub neg mul div max min convert_element_type copy stop_gradient select_n broadcast_in_dim transpose
+reshape squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate dot_general
+"""
+_LINEAR = frozenset(_LINEAR_WORDS.split())
 
 
 def _scaled(name: str, noise: Noise, operands: list[Det]) -> Noise:
@@ -341,7 +338,9 @@ def _opaque(equation: Any, operands: list[Det]) -> list[Det]:
 def bind(equation: Any, values: list[Any]) -> list[Any]:
     """Evaluate one equation, on values in the precision that it was traced in."""
     params = equation.primitive.get_bind_params(equation.params)
-    out = equation.primitive.bind(*(_cast(v, x.aval.dtype) for v, x in zip(values, equation.invars)), **params)
+    out = equation.primitive.bind(
+        *(_cast(v, x.aval.dtype) for v, x in zip(values, equation.invars, strict=True)), **params
+    )
     return list(out) if equation.primitive.multiple_results else [out]
 
 

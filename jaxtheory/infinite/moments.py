@@ -32,7 +32,7 @@ ZERO: Entry = (None, None)
 
 
 class Calculus:
-    """Plans for requests between examples `sides`: with ⟨∂a, ∂b'⟩ if `tangent`; precision; scale; how to draw scores."""
+    """Plans for requests between examples `sides`: with ⟨∂a, ∂b'⟩ if `tangent`; precision; scale; draws of scores."""
 
     def __init__(
         self, graph: Graph, sides: tuple[int, int], tangent: bool, dtype: Any, scale: float, sampling: Any = None
@@ -76,10 +76,9 @@ class Calculus:
             return Plan([], lambda _: det.value)
         if det.make is None:
             return det.needs[0].outcome(det_item(det, side), None)
-        if det.needs and isinstance(det.needs[0], scores.Scores):
-            drawn = [(Item("scores", det, None, self.sides), None)]
-            return Plan(drawn, lambda values: scores.derivative(det.make)([values[0][side]]))
         make = scores.derivative(det.make) if any(det.copies) else det.make
+        if det.needs and isinstance(det.needs[0], scores.Scores):
+            return Plan([(Item("scores", det, None, self.sides), None)], lambda values: make([values[0][side]]))
         return Plan([self._need(need, side) for need in det.needs], make)
 
     def _need(self, need: Any, side: int) -> tuple[Item, Any]:

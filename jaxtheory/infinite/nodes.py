@@ -185,7 +185,7 @@ FIXED = 1
 
 
 class Graph:
-    """Gives each set of parameter numbers a bit, and remembers which sets overlap; whether scores are drawn, how many."""
+    """Gives each set of parameter numbers a bit, and remembers which overlap; whether scores are drawn, how many."""
 
     def __init__(self, draws: bool = False) -> None:
         self.bits: dict[Key, int] = {}

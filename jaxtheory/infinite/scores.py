@@ -52,11 +52,11 @@ class Sampling(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Drawn sums over `count` channels of a b, on all pairs of places; `number` tells layers apart."""
+    """Drawn sums over so many channels of a b, on all pairs of places; `number` tells layers apart."""
 
     a: Node
     b: Node
-    count: float
+    channels: float
     number: int
 
 
@@ -80,7 +80,7 @@ def plan(calculus: Any, item: Item) -> Plan:
         key = jax.random.fold_in(values[0], scores.number)
         entries = values[1 : 1 + len(pairs)], values[1 + len(pairs) :]
         laws = [_joint(e, pairs, index, calculus.dtype) for e, index in zip(entries, indices, strict=True)]
-        return _draws(key, laws, scores.count**0.5, calculus.sampling.samples, len(ends), calculus.tangent)
+        return _draws(key, laws, scores.channels**0.5, calculus.sampling.samples, len(ends), calculus.tangent)
 
     return Plan([(det_item(calculus.sampling.key, 0), None), *needs], make)
 

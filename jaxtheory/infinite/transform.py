@@ -61,11 +61,12 @@ class Limit(NamedTuple):
 class _Compiled(NamedTuple):
     """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
 
-    Each takes the key of its draws last (None without any). And for one example, sizes of the variances of all `nodes`; which parameters serve where.
+    Each takes the key of its draws last (None without any). And for one example, sizes of the variances of all
+    `nodes`; which parameters serve where.
     """
 
     pair: Callable[..., tuple[Array, Array]]
-    diagonal: Callable[[Any], tuple[Array, Array]]
+    diagonal: Callable[..., tuple[Array, Array]]
     entries: int
     sizes: Callable[[Any], Array]
     nodes: list[Node]
