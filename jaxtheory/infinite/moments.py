@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.activations.duals import cross_dual, dual_pair
+from jaxtheory.infinite import coordinates, scores
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite import scores
 from jaxtheory.infinite.arrays import as_left, as_right, left, product, right, total
 from jaxtheory.infinite.atoms import ATOMS
 from jaxtheory.infinite.demand import Item, Mean, Pair, Plan, det_item
@@ -135,6 +135,9 @@ class Calculus:
             simple = all(isinstance(x, n.Function) or (x.gaussian and not x.zero) for x in (a, b))
             if simple:
                 return self._dual(a, b, sides, mask)
+        functions = coordinates.joined(self.graph, a, b)
+        if functions is not None:
+            return coordinates.pair(self, *functions, sides, mask)
         for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Stopped, n.Lifted):
             if isinstance(a, kind) and not (isinstance(b, kind) and b.number > a.number):
                 return LINEAR[kind](self, a, b, sides, mask, True)

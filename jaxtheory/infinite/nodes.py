@@ -43,7 +43,7 @@ class Node:
     def parts(self) -> tuple["Node", ...]:
         """The nodes that it is made of channel by channel, none where weights mix channels."""
         several = [*getattr(self, "factors", ()), *getattr(self, "children", ())]
-        several += [x for _, x in getattr(self, "terms", ())]
+        several += [x for _, x in (*getattr(self, "terms", ()), *getattr(self, "roots", ()))]
         return tuple(x for x in (*several, getattr(self, "child", None), getattr(self, "root", None)) if x is not None)
 
 
@@ -123,6 +123,14 @@ class Function(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Joint(Node):
+    """An elementwise function of several independent Gaussian nodes, the named `roots`; its averages are drawn."""
+
+    expression: Any = None
+    roots: tuple[tuple[str, Node], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Moved(Node):
     """A linear map along one index axis."""
 
@@ -185,7 +193,7 @@ FIXED = 1
 
 
 class Graph:
-    """Gives each set of parameter numbers a bit, and remembers which overlap; whether scores are drawn, how many."""
+    """Gives each set of parameter numbers a bit, and remembers which overlap; whether to draw, scores and Gaussians."""
 
     def __init__(self, draws: bool = False) -> None:
         self.bits: dict[Key, int] = {}
@@ -193,6 +201,7 @@ class Graph:
         self.merged: dict[tuple[float, ...], Node] = {}
         self.draws = draws
         self.scores = 0
+        self.variables: dict[int | float, int] = {}
 
     def fresh(self) -> int:
         """A bit that overlaps with nothing but itself."""

@@ -34,7 +34,7 @@ def restrict(
             refuse(where, "it slices channels that a loop carries", "slice after a layer of its own")
         children = {
             name: _map(getattr(node, name), visit)
-            for name in ("terms", "factors", "root", "child", "children")
+            for name in ("terms", "factors", "root", "roots", "child", "children")
             if hasattr(node, name)
         }
         leaves = 0

@@ -16,39 +16,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
-from jaxtheory.checks import require
 from jaxtheory.infinite.demand import Item, Plan, det_item
 from jaxtheory.infinite.nodes import Node
-
-
-class MonteCarlo(NamedTuple):
-    """The opt-in to limits that are averages over drawn attention scores.
-
-    Each of `groups` independent groups draws `samples` heads a layer and passes their average on. The kernel is the
-    mean over groups and has their standard error; a nonlinearity after the average adds a bias of order 1/samples.
-
-    >>> MonteCarlo(jax.random.key(0), samples=64).groups
-    16
-    """
-
-    key: PRNGKeyArray
-    samples: int = 128
-    groups: int = 16
-
-    def checked(self) -> "MonteCarlo":
-        """Itself, if it has samples, and groups to take an error from."""
-        require(self.samples >= 1, "samples", self.samples, "be >= 1", "use some hundred")
-        require(self.groups >= 2, "groups", self.groups, "be >= 2", "a standard error needs several groups")
-        return self
-
-
-class Sampling(NamedTuple):
-    """What a computation needs to draw: the request for the group's key, and the number of samples."""
-
-    key: Any
-    samples: int
 
 
 class Scores(NamedTuple):

@@ -17,10 +17,10 @@ from jaxtheory.infinite.errors import NoLimitError, Site, refuse
 from jaxtheory.infinite.layout import Rand
 from jaxtheory.infinite.models import flax_shape_error, function_of
 from jaxtheory.infinite.moments import Calculus
+from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
 from jaxtheory.infinite.nodes import Node, Sum, Use
 from jaxtheory.infinite.prior import Prior, named_leaves
 from jaxtheory.infinite.program import require_apart
-from jaxtheory.infinite.scores import MonteCarlo, Sampling
 from jaxtheory.infinite.shared import require_untied
 from jaxtheory.infinite.views import Leaf, whole
 from jaxtheory.infinite.walk import Context
@@ -100,9 +100,9 @@ def limit(
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
         scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
         check_width: also read the program at twice its width, where that can be done, and compare.
-        monte_carlo: draw the attention scores that keep fluctuating in the limit, as softmax(q kᵀ/√d) has them: the
-            kernels are those of many heads, means over drawn scores, and `estimate` has their standard errors. Every
-            entry uses the same key. Positive semidefinite up to these errors.
+        monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d),
+            where the kernels are those of many heads; and nonlinearities of several Gaussians, as in relu(x + f(x)).
+            `estimate` has the standard errors. Every entry uses the same key. Positive semidefinite up to the errors.
 
     Returns:
         `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
@@ -233,7 +233,11 @@ def _planned(
         return jnp.stack([zero if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone])
 
     largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
-    largest *= settings.draws.samples * settings.draws.groups if settings.draws and context.graph.scores else 1
+    largest *= (
+        settings.draws.samples * settings.draws.groups
+        if settings.draws and (context.graph.scores or context.graph.variables)
+        else 1
+    )
     pair, diagonal = (lambda x, y, k: cross.answer((x, y), k, settings)), (lambda x, k: own.answer([x], k, settings))
     return _Compiled(pair, diagonal, largest, sizes, [item.a for item in alone], node, cross.visited)
 
