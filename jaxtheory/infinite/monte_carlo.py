@@ -13,7 +13,8 @@ class MonteCarlo(NamedTuple):
     Drawn are the attention scores of a head, where they keep fluctuating (q kᵀ/√d), and the channels of nonlinearities
     of several independent Gaussians, as relu(x + f(x)) with x the output of a relu. Each of `groups` independent groups
     draws `samples` heads or channels a layer and passes their average on; the kernel is the mean over groups and has
-    their standard error. A nonlinearity after an average adds a bias of order 1/samples.
+    their standard error. A nonlinearity after an average adds a bias of order 1/samples. Gradients are those of the
+    averages for `nngp` and for scores; those of a drawn tangent kernel of several Gaussians raise a ValueError.
 
     >>> MonteCarlo(jax.random.key(0), samples=64).groups
     16
