@@ -15,6 +15,7 @@ from tolerances import tolerance
 
 from jaxtheory.activations import cross_dual, derivative_dual, dual, dual_pair, resolve
 from jaxtheory.activations.fingerprint import recognize
+from jaxtheory.activations.pieces import find_pieces
 
 SERIES = 1e-8  # of √(E φ² E ψ²): what the module promises where there is no closed form
 ROUND_OFF = 1e-12
@@ -71,6 +72,27 @@ KNOWN = {
     ),
     "hard_tanh": Known("hard_tanh", lambda x: np.clip(x, -1, 1), lambda x: (np.abs(x) < 1) * 1.0, (-1, 1), False),
 }
+# What is drawn between kinks by squares and exponentials of other rates, and what by no closed kind.
+PIECES = {
+    "hard_swish": Known(
+        jax.nn.hard_swish,
+        lambda x: x * np.clip(x + 3, 0, 6) / 6,
+        lambda x: np.select([x < -3, x < 3], [0 * x, x / 3 + 0.5], 1.0),
+        (-3, 3),
+        False,
+    ),
+    "celu": Known(
+        lambda x: jax.nn.celu(x, 2.0),
+        lambda x: np.where(x > 0, x, 2 * np.expm1(np.minimum(x, 0) / 2)),
+        lambda x: np.where(x > 0, 1, np.exp(np.minimum(x, 0) / 2)),
+        (0,),
+        False,
+    ),
+    "two-sided exponential": Known(
+        lambda x: jnp.exp(-jnp.abs(x)), lambda x: np.exp(-abs(x)), lambda x: -np.sign(x) * np.exp(-abs(x)), (0,), False
+    ),
+    "softsign": Known("softsign", lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2, (0,), False),
+}
 COVARIANCES = [(1.0, 0.5, 1.0), (9.0, -4.0, 4.0), (0.3, 0.2, 2.0), (1.0, 0.0, 0.25)]
 
 
@@ -118,9 +140,9 @@ def arrays(covariance):
     return tuple(jnp.asarray(q) for q in covariance)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", [*KNOWN, *(pytest.param(name, marks=pytest.mark.slow) for name in PIECES)])
 def test_dual_is_the_integral_over_the_plane(name, float64):
-    known = KNOWN[name]
+    known = (KNOWN | PIECES)[name]
     accuracy = ROUND_OFF if known.closed else SERIES
     pair = dual_pair(known.function)(*arrays(np.array(COVARIANCES).T))
     for q, value, derivative in zip(COVARIANCES, *pair, strict=True):
@@ -252,6 +274,37 @@ def test_recognition_is_by_value_and_not_by_name():
         assert recognize(function).kind == kind
     for function in [jnp.tanh, jax.nn.gelu, jax.nn.relu6, lambda z: jax.nn.relu(z) + 1e-9 * jnp.sin(z)]:
         assert recognize(function) is None
+
+
+def test_pieces_are_recognized_by_their_values():
+    """Lines, squares and exponentials between the kinks; softsign is of none, nor is a sine."""
+    for function, kinks, rates in [
+        (jax.nn.elu, (0.0,), (1, 0)),
+        (lambda x: jax.nn.celu(x, 2.0), (0.0,), (0.5, 0)),
+        (lambda x: jnp.exp(-jnp.abs(x)), (0.0,), (1, -1)),
+        (jax.nn.hard_swish, (-3.0, 3.0), (0, 0, 0)),
+    ]:
+        pieces = find_pieces(function, kinks)
+        assert np.allclose([piece.rate for piece in pieces], rates, rtol=0, atol=1e-12)
+    assert np.allclose(find_pieces(jax.nn.hard_swish, (-3.0, 3.0))[1].polynomial, (0, 1 / 2, 1 / 6), rtol=0, atol=1e-12)
+    for function in [jax.nn.soft_sign, lambda x: jnp.abs(x) + jnp.sin(x), lambda x: jnp.abs(x) ** 3]:
+        assert find_pieces(function, (0.0,)) is None
+
+
+@pytest.mark.slow
+def test_elu_of_large_scale_against_mpmath(float64):
+    """Scale 3, correlation 1/2: an integral over the plane by another program, in 20 digits."""
+    elu = lambda x: x if x > 0 else mpmath.expm1(x)  # noqa: E731
+    with mpmath.workdps(20):
+        root = mpmath.sqrt(0.75)
+
+        def inner(x):
+            bend = -x / (2 * root)
+            cuts = [-9, bend, 9] if abs(bend) < 9 else [-9, 9]
+            return mpmath.quad(lambda y: elu(3 * (x / 2 + root * y)) * mpmath.npdf(y), cuts, maxdegree=5)
+
+        expected = float(mpmath.quad(lambda x: elu(3 * x) * inner(x) * mpmath.npdf(x), [-9, 0, 9], maxdegree=5))
+    assert abs(dual("elu")(*arrays((9.0, 4.5, 9.0))) - expected) < SERIES * expected
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu", "erf", "softplus"])
