@@ -16,6 +16,7 @@ class MonteCarlo(NamedTuple):
     their standard error. A nonlinearity after an average adds a bias of order 1/samples. Gradients are those of the
     averages for `nngp` and for scores; those of a drawn tangent kernel of several Gaussians raise a ValueError.
 
+    >>> import jax
     >>> MonteCarlo(jax.random.key(0), samples=64).groups
     16
     """

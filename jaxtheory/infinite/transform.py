@@ -15,7 +15,7 @@ from jaxtheory.infinite.demand import Item, demand, det_item, run
 from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.errors import NoLimitError, Site, refuse
 from jaxtheory.infinite.layout import Rand
-from jaxtheory.infinite.models import flax_shape_error, function_of
+from jaxtheory.infinite.models import flax_error, function_of, widened
 from jaxtheory.infinite.moments import Calculus
 from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
 from jaxtheory.infinite.nodes import Node, Sum, Use
@@ -99,7 +99,8 @@ def limit(
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
         scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
-        check_width: also read the program at twice its width, where that can be done, and compare.
+        check_width: also read the program at twice its width, and compare: a function of its parameters' shapes, or a
+            linen module whose widths are attributes. Widths written into methods, and NNX modules, cannot be changed.
         monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d),
             where the kernels are those of many heads; and nonlinearities of several Gaussians, as in relu(x + f(x)).
             `estimate` has the standard errors. Every entry uses the same key. Positive semidefinite up to the errors.
@@ -144,11 +145,12 @@ def limit(
     require_apart(network, tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, x.dtype)) for p in leaves]), x)
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
-        _check_width(network, tree, leaves, paths, prior, made, x, scale, draws)
+        _check_width(f, network, tree, leaves, paths, prior, made, x, scale, draws)
     return _kernels(ready, draws)
 
 
 def _check_width(
+    f: Any,
     network: Any,
     tree: Any,
     leaves: Any,
@@ -160,16 +162,17 @@ def _check_width(
     draws: MonteCarlo | None,
 ) -> None:
     """The program at twice its width, if it can be traced there, has the same variances."""
-    shapes = doubled([p.shape for p in leaves], made.output, made.visited)
-    structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
-    moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
-    if not all(known(m) for m in moments):
-        return
-    shape = (1, *x.shape[1:])
+    before, after = [p.shape for p in leaves], doubled([p.shape for p in leaves], made.output, made.visited)
     try:
-        closed = jax.make_jaxpr(network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
-    except (TypeError, ValueError, flax_shape_error()):
-        return  # a module that holds its widths cannot be widened from outside
+        wide_network, shapes = widened(f, before, after, x) or (network, after)
+        moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
+        if not all(known(m) for m in moments):
+            return
+        structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
+        shape = (1, *x.shape[1:])
+        closed = jax.make_jaxpr(wide_network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
+    except (TypeError, ValueError, flax_error()):
+        return  # widths that are written into a module's methods cannot be changed from outside
     wide_leaves = [Leaf(i, path, s, *m) for i, (path, s, m) in enumerate(zip(paths, shapes, moments, strict=True))]
     wide = _outside(_compile, closed, wide_leaves, shape, _Settings(_numbers(x.dtype), False, scale, draws))
     _outside(require_width_free, made, wide, shape, x.dtype)
