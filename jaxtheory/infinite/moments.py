@@ -170,7 +170,11 @@ class Calculus:
         own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
         wanted = self.moving(sides)
         functions = as_function(phi), as_function(psi)
-        both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
+        try:
+            both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
+        except ValueError as error:
+            at = a.site if isinstance(a, n.Function) else b.site
+            refuse(at, f"the averages of its function are not known ({error})", "use a smoother activation")
 
         def make(entries: list[Entry], rest: list[Entry]) -> Entry:
             (q12, slope), ((q11, _), (q22, _)) = entries[0], rest
