@@ -193,7 +193,8 @@ def _correlation(law: tuple[Array, ...]) -> Array | None:
 
 def _drawn(c: Any, key: Any, number: Array, root: Node, law: Any, correlation: Array | None) -> tuple[Array, Array]:
     """A Gaussian in two examples; the same noise at all places."""
-    noise = _noise(key, number, c.graph.variables[root.number])
+    ordinal = c.graph.variables.setdefault(root.number, len(c.graph.variables))
+    noise = _noise(key, number, ordinal)
     left, right = (_deviation(q) for q in (law[0], law[-1]))
     if correlation is None:
         return left * noise[0], right * noise[0]
