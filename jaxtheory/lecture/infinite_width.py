@@ -135,7 +135,7 @@ def predict(config: Config) -> Claims:
         )
         for name in config.architectures
     ]  # fmt: skip
-    spreads = jnp.linspace(0.5, 2.8, 116)
+    spreads = jnp.linspace(0.5, 2.8, 70)
     grid = phase.diagram("tanh", spreads, jnp.asarray([_BIAS]))
     curves = {
         "sigma_w": spreads.tolist(),

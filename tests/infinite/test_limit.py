@@ -108,10 +108,11 @@ def test_gradients_are_those_of_the_recursion(float64):
     """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences."""
     x = np.random.default_rng(4).standard_normal((3, 2))
 
+    @jax.jit
     def total(sigma_w, sigma_b, x):
         return infinite.mlp(2, "relu", sigma_w, sigma_b).ntk(x).sum()
 
-    ours = jax.grad(total, (0, 1, 2))(1.2, 0.5, jnp.asarray(x))
+    ours = jax.jit(jax.grad(total, (0, 1, 2)))(1.2, 0.5, jnp.asarray(x))
     step = 1e-6
     for i, direction in enumerate(([step, 0, 0], [0, step, 0])):
         up, down = (total(1.2 + s * direction[0], 0.5 + s * direction[1], jnp.asarray(x)) for s in (1, -1))
