@@ -20,7 +20,17 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import as_left, as_right, times, total
 from jaxtheory.infinite.demand import Item, Plan, det_item
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.expressions import ADD, MULTIPLY, Expression, bound, composed, constant, evaluated, variable
+from jaxtheory.infinite.expressions import (
+    ADD,
+    MULTIPLY,
+    Expression,
+    bound,
+    composed,
+    constant,
+    evaluated,
+    substituted,
+    variable,
+)
 from jaxtheory.infinite.nodes import Graph, Joint, Node
 
 Roots = dict[str, Node]
@@ -49,8 +59,8 @@ def _expressed(graph: Graph, node: Node, roots: Roots) -> Expression | None:
     if node.drawn:
         return None
     if isinstance(node, Joint):
-        roots |= dict(node.roots)
-        return node.expression
+        # by names of the roots' own: those of a slice of channels are others than those of the whole
+        return substituted(node.expression, {name: _root(graph, root, roots) for name, root in node.roots})
     if node.gaussian and not node.zero:
         return _root(graph, node, roots)
     if isinstance(node, n.Function):

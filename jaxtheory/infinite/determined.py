@@ -27,6 +27,9 @@ sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimizat
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 
+_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+
+
 class Noise(NamedTuple):
     """Around an average that is zero: the size of a sum's fluctuation, over how many channels; whether it is drawn."""
 
@@ -157,7 +160,7 @@ def copied(equation: Any, operands: list[Det]) -> tuple[bool, ...]:
     if name == "broadcast_in_dim":
         places = dict(zip(equation.params["broadcast_dimensions"], flags, strict=True))
         return tuple(places.get(i, False) for i in range(len(shape)))
-    if name.startswith("reduce_") and not any(flags[i] for i in equation.params["axes"]):
+    if name in _REDUCTIONS and not any(flags[i] for i in equation.params["axes"]):
         return tuple(f for i, f in enumerate(flags) if i not in equation.params["axes"])
     if name in ("reshape", "squeeze", "expand_dims"):
         return _regrouped(equation, operands[0].shape, flags, shape)
@@ -201,7 +204,7 @@ def _applied(equation: Any, operands: list[Det]) -> list[Det]:
         return [_elementwise(equation, operands)]
     if name in _KEEPING:
         return [_KEEPING[name](equation, *operands)]
-    if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
+    if name in _REDUCTIONS:
         return [_reduction(equation, operands[0])]
     return _opaque(equation, operands)
 

@@ -44,13 +44,17 @@ def bound(primitive: Any, params: dict[str, Any], arguments: tuple[Expression, .
 
 def composed(outer: Expression, inner: Expression) -> Expression:
     """outer ∘ inner."""
-    done: dict[str, Expression] = {}
+    return substituted(outer, {"x": inner})
+
+
+def substituted(outer: Expression, arguments: dict[str, Expression]) -> Expression:
+    """An expression with others in place of its arguments."""
+    done = dict(arguments)
 
     def visit(e: Expression) -> Expression:
         if e.key not in done:
-            leaf = inner if e.key == "x" else e
             done[e.key] = (
-                leaf if e.primitive is None else bound(e.primitive, e.params, tuple(visit(a) for a in e.arguments))
+                e if e.primitive is None else bound(e.primitive, e.params, tuple(visit(a) for a in e.arguments))
             )
         return done[e.key]
 

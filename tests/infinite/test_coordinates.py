@@ -44,12 +44,31 @@ def product(p, x):
     return (h - h.mean(-1, keepdims=True)) @ p["o"]
 
 
+def halves(p, x):
+    """Two halves of the channels of one nonlinearity, independent copies of it, in another."""
+    one, two = jnp.split(jax.nn.relu(jax.nn.relu(x @ p["a"]) + x @ p["b"]), 2, axis=-1)
+    return jnp.tanh(one - 0.5 * two) @ p["o"]
+
+
+def looped(p, x):
+    """Drawn in every turn of a loop whose carry is Gaussian."""
+
+    def step(h, layer):
+        return jax.nn.relu(jax.nn.relu(h) + x @ layer["u"]) @ layer["w"], None
+
+    return jnp.tanh(lax.scan(step, x @ p["in"], p["layers"])[0]) @ p["o"]
+
+
 def residual_shapes(n, o):
     return {"in": (3, n), "one": {"v": (n, n), "w": (n, n)}, "two": {"v": (n, n), "w": (n, n)}, "o": (n, o)}
 
 
 def convolved_shapes(n, o):
     return {"in": (3, 3, 2, n), "v": (3, 3, n, n), "w": (3, 3, n, n), "o": (n, o)}
+
+
+def layered(path, shape):
+    return RULE(path, shape[-2:])
 
 
 def points(shape, dtype=jnp.float32):
@@ -101,6 +120,8 @@ def test_drawn_channels_have_the_kernels_of_an_integral(float64):
 DRAWN = {
     "residual": (residual, residual_shapes, (3,)),
     "convolved": (convolved, convolved_shapes, (3, 3, 2)),
+    "halves": (halves, lambda n, o: {"a": (3, n), "b": (3, n), "o": (n // 2, o)}, (3,)),
+    "looped": (looped, lambda n, o: {"in": (3, n), "layers": {"u": (2, 3, n), "w": (2, n, n)}, "o": (n, o)}, (3,)),
     "product": (product, lambda n, o: {"a": (3, n), "b": (3, n), "o": (n, o)}, (3,)),
 }
 
@@ -110,10 +131,10 @@ DRAWN = {
 def test_drawn_networks_have_the_kernels_of_the_limit(name):
     """Within 5 standard errors of both and a bias of order 1/width."""
     f, shapes, example = DRAWN[name]
-    x, draws = points(example), MonteCarlo(jax.random.key(1), 256, 16)
-    limit = infinite.limit(as_written(f), structs(shapes(16, 1), jnp.float32), x, prior=RULE, monte_carlo=draws)
+    x, draws, rule = points(example), MonteCarlo(jax.random.key(1), 256, 16), layered if name == "looped" else RULE
+    limit = infinite.limit(as_written(f), structs(shapes(16, 1), jnp.float32), x, prior=rule, monte_carlo=draws)
     exact = limit.estimate(x)
-    found = measure(as_written(f), shapes(128, 64), RULE, x, jax.random.key(2), 48, 64)
+    found = measure(as_written(f), shapes(128, 64), rule, x, jax.random.key(2), 48, 64)
     pairs = (
         (exact.nngp, exact.nngp_error, found.nngp, found.nngp_error),
         (exact.ntk, exact.ntk_error, found.ntk, found.ntk_error),
