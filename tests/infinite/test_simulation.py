@@ -14,7 +14,7 @@ from jaxtheory.infinite import prior
 
 WIDTH, OUTPUTS, DRAWS = 128, 64, 48
 RULE = prior.ntk(1.3, 0.4)
-FAST = ("layer norm after relu", "tied attention", "siamese")
+FAST = ("tied attention", "siamese")
 
 
 def front(path, shape):
