@@ -96,8 +96,8 @@ PIECES = {
 COVARIANCES = [(1.0, 0.5, 1.0), (9.0, -4.0, 4.0), (0.3, 0.2, 2.0), (1.0, 0.0, 0.25)]
 
 
-# One of each kind in every run (a kink, a smooth closed form, a series, an integral), all of them in the slow one.
-FEW = ("relu", "erf", "tanh", "elu")
+# One of each kind in every run (a kink, a smooth closed form, a series), all of them in the slow one.
+FEW = ("relu", "erf", "tanh")
 
 
 def few(names, every):
@@ -146,7 +146,7 @@ def arrays(covariance):
     return tuple(jnp.asarray(q) for q in covariance)
 
 
-@pytest.mark.parametrize("name", few((*FEW[:3], "gelu", "hard_tanh"), KNOWN | PIECES))
+@pytest.mark.parametrize("name", few((*FEW, "gelu", "hard_tanh"), KNOWN | PIECES))
 def test_dual_is_the_integral_over_the_plane(name, float64):
     known = (KNOWN | PIECES)[name]
     accuracy = ROUND_OFF if known.closed else SERIES
@@ -159,7 +159,7 @@ def test_dual_is_the_integral_over_the_plane(name, float64):
         assert abs(derivative - slopes) < allowed
 
 
-@pytest.mark.parametrize("name", few(FEW[:3], KNOWN))
+@pytest.mark.parametrize("name", few(FEW, KNOWN))
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_at_correlation_one_values_and_gradients_are_those_of_one_dimension(name, sign, float64):
     """∂/∂q12 = E[φ'(u)φ'(v)], and along q11 ↦ (1+ε)q11, q12 ↦ √(1+ε) q12 the pair stays one-dimensional."""
@@ -184,7 +184,7 @@ def test_at_correlation_one_values_and_gradients_are_those_of_one_dimension(name
     assert abs(2 * q11 * slopes[0] + q[1] * slopes[1] - moved) < 1e-6 * max(scale, 1.0)
 
 
-@pytest.mark.parametrize("name", few(FEW[:3], KNOWN))
+@pytest.mark.parametrize("name", few(FEW, KNOWN))
 def test_gradients_are_differences_of_the_integral(name, float64):
     known, q, step = KNOWN[name], (1.7, 0.6, 0.9), 1e-4
     slopes = jax.grad(dual(known.function), argnums=(0, 1, 2))(*arrays(q))
