@@ -2,9 +2,10 @@ r"""E[φ(u)ψ(v)] of activations with kinks that no closed form knows, by quadra
 
     E[φ(u)ψ(v)] = ∫ p(x) φ(s₁x) m(x) dx,   m(x) = ∫ p(y) ψ(s₂(c x + w y)) dy,   w = √(1 − c²)
 
-The inner integral is cut where its argument crosses a kink of ψ, and is then smooth in x but near r/(s₂c), where it
-turns within a width of w/c, be that 1 or 1e-8; the outer integral is cut there and at the kinks of φ, and
-double-exponential rules in between resolve a turn of any width next to a cut.
+The inner integral is closed for lines, squares and exponentials between the kinks, else cut where its argument crosses
+a kink of ψ. It is then smooth in x but near r/(s₂c), where it turns within a width of w/c, be that 1 or 1e-8; the
+outer integral is cut there and at the kinks of φ, and double-exponential rules in between resolve a turn of any width
+next to a cut.
 """
 
 import functools
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxtheory.activations.pieces import Piece, conditional_mean
 from jaxtheory.activations.quadrature import on_host
 
 Number = Float[Array, "..."]
@@ -25,20 +27,23 @@ Number = Float[Array, "..."]
 _REACH = 8.6  # P(|G| > 8.6) = 8e-18
 _GAUSS = 20  # nodes on an inner panel
 _ACCURACY = 1e-9
-_LEVELS = (1, 2, 4, 8)
+_LEVELS = (1, 2, 4, 8, 16)
 
 
 class Piecewise(NamedTuple):
-    """An elementwise function, and where it is not smooth."""
+    """An elementwise function, where it is not smooth, and what it is in between, if that is of a closed kind."""
 
     function: Callable
     kinks: tuple[float, ...]
+    pieces: tuple[Piece, ...] | None
 
 
 def evaluate_piecewise(
     first: Piecewise, second: Piecewise, level: int, q11: Number, q12: Number, q22: Number
 ) -> Number:
     """The integral; a scan over outer nodes, so that memory is a few hundred numbers a pair."""
+    if second.pieces is None and first.pieces is not None:
+        return evaluate_piecewise(second, first, level, q22, q12, q11)
     s1, s2, c, w = _standardize(q11, q12, q22)
     cuts = _cuts(first.kinks, second.kinks, s1, s2 * c)
     left, width = cuts[..., :-1], jnp.diff(cuts, axis=-1)
@@ -81,10 +86,12 @@ def _crossing(kink: Number | float, scale: Number) -> Number:
 
 
 def _conditional_mean(second: Piecewise, level: int, s2: Number, c: Number, w: Number, x: Number) -> Number:
-    """m(x), by Gauss-Legendre panels between the crossings."""
+    """m(x): closed, or by Gauss-Legendre panels between the crossings."""
     s2, c, w, x = jnp.broadcast_arrays(s2, c, w, x)
     crossings = [_crossing(kink - s2 * c * x, s2 * w) for kink in second.kinks]
     edges = jnp.stack([jnp.full_like(x, -_REACH), *crossings, jnp.full_like(x, _REACH)], -1)
+    if second.pieces is not None:
+        return conditional_mean(second.pieces, edges, s2 * c * x, s2 * w)
     left, width = edges[..., :-1, None], jnp.diff(edges, axis=-1)[..., None]
     places, weights = (jnp.asarray(part, x.dtype).reshape((1,) * (left.ndim - 1) + (-1,)) for part in _panels(level))
     y = left + width * places

@@ -11,14 +11,17 @@
 from jaxtheory.activations import duals
 from jaxtheory.infinite import corrections, networks, phase, prior
 from jaxtheory.infinite.errors import NoLimitError
+from jaxtheory.infinite.monte_carlo import MonteCarlo
 from jaxtheory.infinite.networks import attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.infinite.prior import Moments
-from jaxtheory.infinite.transform import Both, Limit, limit
+from jaxtheory.infinite.transform import Both, Estimate, Limit, limit
 
 __all__ = [
     "Both",
+    "Estimate",
     "Limit",
     "Moments",
+    "MonteCarlo",
     "NoLimitError",
     "attention",
     "cnn",

@@ -46,7 +46,7 @@ def _uses(c: Any, a: n.Use, b: n.Use, sides: Any, mask: Any) -> Plan:
         tangent = total([times(float(m), t) for m, (_, t) in zip(counts, entries, strict=True)])
         kernel, tangent = both(contract, (kernel, tangent))
         moved = times(c.number(a.variance), tangent)
-        wanted = sides == c.tangent
+        wanted = c.moving(sides)
         own = times(c.number(a.weight), kernel) if wanted else None
         return (None if a.zero else times(c.number(a.variance), kernel)), total([own, None if a.zero else moved])
 
@@ -88,7 +88,7 @@ def _vectors(c: Any, a: n.Vector, b: n.Vector, sides: Any, mask: Any) -> Plan:
                     if a.own[axis]
                     else jnp.expand_dims(one, axis)
                 )
-        wanted = sides == c.tangent
+        wanted = c.moving(sides)
         return (None if a.zero else c.number(a.variance) * one), (c.number(a.weight) * one if wanted else None)
 
     return Plan([], make)
@@ -99,7 +99,7 @@ def _lookups(c: Any, a: n.Lookup, b: n.Lookup, sides: Any, mask: Any) -> Plan:
 
     def make(values: list[Any]) -> Entry:
         same = (as_left(values[0], mask) == as_right(values[1], mask)).astype(c.dtype)
-        wanted = sides == c.tangent
+        wanted = c.moving(sides)
         return c.number(a.variance) * same, (c.number(a.weight) * same if wanted else None)
 
     return Plan([(det_item(a.tokens, sides[0]), None), (det_item(b.tokens, sides[1]), None)], make)

@@ -1,6 +1,7 @@
 """Where weights meet channels: matrix products and convolutions, and averages of products of channels."""
 
 import math
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed, placed, times
 from jaxtheory.infinite.layout import multiplied as product_of
 from jaxtheory.infinite.nodes import AxisMap, Graph, Node, Use, Window
-from jaxtheory.infinite.reductions import average, inner, move
+from jaxtheory.infinite.reductions import average, inner, move, require_all_heads
 from jaxtheory.infinite.views import Key, Param
 
 _ = (average, product_of, placed)
@@ -99,6 +100,7 @@ def _entering(where: Site, value: Det | Rand, batch: Any, contract: Any, free: l
         refuse(
             where, "its weights are shared between channels, or contracted with no channels", "contract whole channels"
         )
+    require_all_heads(where, value, len(channels))
     if len(value.pieces) > 1:
         return value, roles, value.axes, [(node, count * repeats) for node, count in value.pieces]
     count = math.prod(value.channels[c] for c in channels)
@@ -112,6 +114,8 @@ def _narrow(where: Site) -> NoReturn:
 
 
 def _entering_det(where: Site, value: Det, batch: Any, contract: Any, free: list[int]) -> Any:
+    if any(value.copies):
+        refuse(where, "its scores are drawn and do more than mix tokens", "use them as attention weights")
     kept = sorted([d for d in (*batch, *free) if value.shape[d] > 1])
     factors: list[tuple[Factor, ...]] = [()] * len(value.shape)
     for k, d in enumerate(kept):
@@ -191,6 +195,10 @@ def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_fir
         refuse(
             where, "a fixed matrix mixes channels, or several axes at once", "use it on one axis of places at a time"
         )
+    heads = matrix.copies or (False,) * len(matrix.shape)
+    alike = all(rand.axes[d] and rand.axes[d][0].kind == "c" for md, d in zip(mbatch, batch, strict=True) if heads[md])
+    if any(heads[d] for d in range(len(heads)) if d not in mbatch) or not alike:
+        refuse(where, "heads whose scores are drawn mix values that are not theirs", "give each head values of its own")
     for md, d in zip(mbatch, batch, strict=True):
         if not matrix.uniform[md] and rand.shape[d] > 1:
             refuse(where, "the matrix that mixes places differs between heads or places", "use one for all of them")
@@ -209,6 +217,7 @@ def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_fir
         return full(jnp.asarray(v[0]), shape).transpose(order).reshape(out, source)
 
     det = spread((matrix,), (out, source), make)
+    det = replace(det, copies=(any(matrix.copies),) * 2)  # one of those of all heads
     mixing = AxisMap(("mix", det.number), _mix, out, False, det)
     pieces = tuple((move(where, node, place, mixing), count) for node, count in rand.pieces)
     fresh = {d: (Factor("i", place, out),) if d in mfree else () for d in _frees(matrix.shape, (*mbatch, *mcontract))}
@@ -283,6 +292,7 @@ def _random_image(where: Site, image: Rand, channel: int, groups: int) -> Any:
         _narrow(where)
     if len(image.pieces) > 1 and groups > 1:
         refuse(where, "it convolves concatenated channels in groups", "convolve before concatenating")
+    require_all_heads(where, image, 0 if groups > 1 else len(image.channels))
     own = groups > 1 and len(places) == 1 and places[0] == image.axes[channel][0] and places[0].size == groups
     if places and groups > 1 and not own:
         refuse(where, "its groups are not those of its input", "use as many groups as before")

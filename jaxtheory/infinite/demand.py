@@ -9,6 +9,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from jaxtheory.infinite.arrays import both, narrowed
 from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.nodes import Node
@@ -31,7 +33,8 @@ class Pair(NamedTuple):
 class Item(NamedTuple):
     """A request without its mask: `sides` are the examples (1 or 2) on the left and right.
 
-    Kinds: det, mean, pair (kernel and tangent), kernel (that of a pair alone), loop (what a loop carries at its end).
+    Kinds: det, mean, pair (kernel and tangent), kernel (that of a pair alone), loop (what a loop carries at its end),
+    scores (draws of them, for both examples).
     """
 
     kind: str
@@ -43,9 +46,16 @@ class Item(NamedTuple):
     def order(self) -> tuple[int | float, int | float]:
         """Larger than that of anything it needs."""
         if self.b is None:
-            return self.a.number, -1
+            return self.a.number, -2 if self.kind == "scores" else -1
         first, second = max(self.a.number, self.b.number), min(self.a.number, self.b.number)
         return first, second + (0.25 if self.kind == "kernel" else 0)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it depends on the scores of a head, or is an average over heads."""
+        if self.kind == "det":
+            return any(self.a.copies)
+        return self.kind == "scores" or any(x is not None and x.drawn for x in (self.a, self.b))
 
 
 class Plan(NamedTuple):
@@ -101,16 +111,37 @@ def det_item(det: Det, side: int) -> Item:
 
 
 def run(schedule: list[tuple[Item, Any, Plan]], values: dict[Item, Any], masks: Masks) -> dict[Item, Any]:
-    """The second phase: compute each request from those before it; `values` and `masks` hold what is given."""
+    """The second phase: compute each request from those before it; `values` and `masks` hold what is given.
+
+    What is computed given drawn scores has their samples as its first axis, until channels of all heads are averaged.
+    """
     values, masks = dict(values), {**masks, **{item: mask for item, mask, _ in schedule}}
+    sampled: set[Item] = set()
     for item, _, plan in schedule:
-        values[item] = plan.make([fetch(need, want, values, masks) for need, want in plan.needs])
+
+        def make(found: list[Any], plan: Plan = plan) -> Any:
+            return plan.make([cut(need, v, masks[need], w) for (need, w), v in zip(plan.needs, found, strict=True)])
+
+        found = [values[need] for need, _ in plan.needs]
+        axes = [
+            0 if need in sampled and jax.tree.leaves(v) else None
+            for (need, _), v in zip(plan.needs, found, strict=True)
+        ]
+        values[item] = jax.vmap(make, (axes,))(found) if 0 in axes else make(found)
+        if 0 in axes and not item.drawn:
+            values[item] = jax.tree.map(lambda array: array.mean(0), values[item])
+        elif 0 in axes or item.kind == "scores":
+            sampled.add(item)
     return values
 
 
 def fetch(item: Item, want: Any, values: dict[Item, Any], masks: Masks) -> Any:
     """A computed value, with no more than is wanted."""
-    value, have = values[item], masks[item]
+    return cut(item, values[item], masks[item], want)
+
+
+def cut(item: Item, value: Any, have: Any, want: Any) -> Any:
+    """A value on the places of one mask from that on those of another."""
     if item.kind == "pair" and have != want:
         return both(lambda array: narrowed(array, have, want), value)
     return narrowed(value, have, want) if item.kind == "kernel" and have != want else value

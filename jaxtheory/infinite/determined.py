@@ -18,84 +18,24 @@ from jaxtheory.infinite.errors import Site, refuse, site
 
 COUNTER = itertools.count()
 
-ELEMENTWISE = frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "add",
-        "add_any",
-        "and",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "cos",
-        "cosh",
-        "digamma",
-        "div",
-        "eq",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "ge",
-        "gt",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "lgamma",
-        "log",
-        "log1p",
-        "logistic",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "nextafter",
-        "not",
-        "or",
-        "pow",
-        "reduce_precision",
-        "rem",
-        "round",
-        "rsqrt",
-        "select_n",
-        "sign",
-        "sin",
-        "sinh",
-        "sqrt",
-        "square",
-        "stop_gradient",
-        "sub",
-        "tan",
-        "tanh",
-        "xor",
-        "shift_left",
-        "shift_right_logical",
-        "shift_right_arithmetic",
-        "optimization_barrier",
-    ]
-)
+_ELEMENTWISE = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh
+digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max
+min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
+sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier
+"""
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+
+
+_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 
 
 class Noise(NamedTuple):
-    """Around an average that is zero: the size of a sum's fluctuation, and how many channels it is over."""
+    """Around an average that is zero: the size of a sum's fluctuation, over how many channels; whether it is drawn."""
 
     size: float
     channels: float
+    drawable: bool = False
 
     @property
     def settles(self) -> bool:
@@ -107,7 +47,9 @@ class Noise(NamedTuple):
 class Det:
     """A deterministic array of `shape`; `make(values of needs)` gives it, of size one on uniform axes.
 
-    `value` is the array where it is known beforehand; `noise` tells of zeros that are averages.
+    `value` is the array where it is known beforehand; `noise` tells of zeros that are averages, and `drawn` is the same
+    quantity with draws in their place, where Monte Carlo is asked for. `copies` marks the axes (of heads) along which
+    a quantity made of draws has independent copies; its array there has size one and is one of them.
     """
 
     shape: tuple[int, ...]
@@ -116,6 +58,8 @@ class Det:
     make: Callable[[list[Any]], Any] | None
     value: Any = None
     noise: Noise | None = None
+    drawn: "Det | None" = None
+    copies: tuple[bool, ...] = ()
     number: int = field(default_factory=COUNTER.__next__)
 
     @property
@@ -175,51 +119,74 @@ def full(value: Any, shape: tuple[int, ...]) -> Any:
 
 def apply(equation: Any, operands: list[Det]) -> list[Det]:
     """The outputs of an equation whose inputs are all deterministic."""
-    outs = _applied(equation, operands)
-    noises = [(d.noise, d) for d in operands if d.noise is not None]
-    if not noises:
-        return outs
-    noise = _scaled(equation.primitive.name, max(n for n, _ in noises), operands)
-    if equation.primitive.name not in _LINEAR:
-        require_settled(site(equation), noise)
-        return outs
-    return [replace(out, noise=noise) for out in outs]
+    noises = [d.noise for d in operands if d.noise is not None]
+    if not noises or equation.primitive.name not in _LINEAR:
+        return _outcome(equation, [settled(site(equation), d) for d in operands])
+    noise = _scaled(equation.primitive.name, max(noises), operands)
+    drawn: list[Any] = [None] * len(equation.outvars)
+    if any(d.drawn for d in operands):
+        drawn = _outcome(equation, [d.drawn or d for d in operands])
+    return [replace(o, noise=noise, drawn=d) for o, d in zip(_outcome(equation, operands), drawn, strict=True)]
 
 
-def require_settled(where: Site, noise: Noise | None) -> None:
-    """Raise where a value that averages to zero keeps fluctuating however many channels there are."""
-    if noise is not None and not noise.settles:
+def settled(where: Site, det: Det) -> Det:
+    """What a quantity is in the limit: itself, or draws of it where it keeps fluctuating however many channels."""
+    if det.noise is None or det.noise.settles:
+        return det
+    if det.drawn is None:
         reason = "it is given a sum over channels that averages to zero but keeps fluctuating in the limit"
-        refuse(where, reason, "divide by the number of channels (attention: scores / d, not / sqrt(d))")
+        opt_in = ", or draw the scores: pass monte_carlo=MonteCarlo(key)" if det.noise.drawable else ""
+        refuse(where, reason, "divide by the number of channels (attention: scores / d, not / sqrt(d))" + opt_in)
+    return det.drawn
 
 
-_LINEAR = frozenset(
-    [
-        "add",
-        "add_any",
-        "sub",
-        "neg",
-        "mul",
-        "div",
-        "max",
-        "min",
-        "convert_element_type",
-        "copy",
-        "stop_gradient",
-        "select_n",
-        "broadcast_in_dim",
-        "transpose",
-        "reshape",
-        "squeeze",
-        "expand_dims",
-        "slice",
-        "reduce_sum",
-        "reduce_max",
-        "reduce_min",
-        "concatenate",
-        "dot_general",
-    ]
-)
+def _outcome(equation: Any, operands: list[Det]) -> list[Det]:
+    """The outputs of an equation, with the axes of independent copies that its operands have."""
+    outs = _applied(equation, operands)
+    if not any(any(d.copies) for d in operands):
+        return outs
+    return [replace(out, copies=copied(equation, operands)) for out in outs]
+
+
+def copied(equation: Any, operands: list[Det]) -> tuple[bool, ...]:
+    """Axes of independent copies of an output."""
+    name, shape = equation.primitive.name, equation.outvars[0].aval.shape
+    flags = operands[0].copies or (False,) * len(operands[0].shape)
+    if name in ELEMENTWISE:
+        every = [d.copies for d in operands if len(d.copies) == len(shape)]
+        return tuple(any(marks) for marks in zip(*every, strict=True))
+    if name == "transpose":
+        return tuple(flags[i] for i in equation.params["permutation"])
+    if name == "broadcast_in_dim":
+        places = dict(zip(equation.params["broadcast_dimensions"], flags, strict=True))
+        return tuple(places.get(i, False) for i in range(len(shape)))
+    if name in _REDUCTIONS and not any(flags[i] for i in equation.params["axes"]):
+        return tuple(f for i, f in enumerate(flags) if i not in equation.params["axes"])
+    if name in ("reshape", "squeeze", "expand_dims"):
+        return _regrouped(equation, operands[0].shape, flags, shape)
+    if name == "slice" and all(not f or n == m for f, n, m in zip(flags, operands[0].shape, shape, strict=True)):
+        return flags
+    refuse(
+        site(equation), "it mixes or picks heads whose scores keep fluctuating", "use softmax over keys, head by head"
+    )
+
+
+def _regrouped(equation: Any, old: Any, flags: tuple[bool, ...], new: Any) -> tuple[bool, ...]:
+    out = [False] * len(new)
+    for before, after in groups(old, new):
+        if any(flags[i] for i in before):
+            wide = [j for j in after if new[j] > 1]
+            if len(wide) != 1 or sum(old[i] > 1 for i in before) != 1:
+                refuse(site(equation), "it merges or splits heads whose scores keep fluctuating", "keep heads an axis")
+            out[wide[0]] = True
+    return tuple(out)
+
+
+_LINEAR_WORDS = """
+add add_any sub neg mul div max min convert_element_type copy stop_gradient select_n broadcast_in_dim transpose
+reshape squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate dot_general
+"""
+_LINEAR = frozenset(_LINEAR_WORDS.split())
 
 
 def _scaled(name: str, noise: Noise, operands: list[Det]) -> Noise:
@@ -237,7 +204,7 @@ def _applied(equation: Any, operands: list[Det]) -> list[Det]:
         return [_elementwise(equation, operands)]
     if name in _KEEPING:
         return [_KEEPING[name](equation, *operands)]
-    if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
+    if name in _REDUCTIONS:
         return [_reduction(equation, operands[0])]
     return _opaque(equation, operands)
 
@@ -372,10 +339,17 @@ def _opaque(equation: Any, operands: list[Det]) -> list[Det]:
 
 
 def bind(equation: Any, values: list[Any]) -> list[Any]:
-    """Evaluate one equation."""
+    """Evaluate one equation, on values in the precision that it was traced in."""
     params = equation.primitive.get_bind_params(equation.params)
-    out = equation.primitive.bind(*values, **params)
+    out = equation.primitive.bind(
+        *(_cast(v, x.aval.dtype) for v, x in zip(values, equation.invars, strict=True)), **params
+    )
     return list(out) if equation.primitive.multiple_results else [out]
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    floating = all(jnp.issubdtype(d, jnp.floating) for d in (value.dtype, dtype))
+    return value.astype(dtype) if floating else value
 
 
 def size(shape: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite import nodes as n
+from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.determined import ELEMENTWISE, Det, derived, known, reshaped
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import Expression, bound, constant
@@ -117,7 +118,7 @@ def combined(graph: Graph, where: Site, equation: Any, operands: list[Node | Det
         return n.Stopped(where, x.index, x.leaves, x.centred, x.gaussian, x.zero, child=x)
     if name == "select_n" and isinstance(operands[0], Det):
         return _selected(where, index, operands)
-    return _function(where, equation, operands)
+    return _function(graph, where, equation, operands)
 
 
 def _index(operands: list[Node | Det], rank: int) -> tuple[int, ...]:
@@ -158,7 +159,7 @@ def _selected(where: Site, index: tuple[int, ...], operands: list[Node | Det]) -
     return combination(where, index, terms)
 
 
-def _function(where: Site, equation: Any, operands: list[Node | Det]) -> Node:
+def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | Det]) -> Node:
     arguments: list[Node | Expression] = []
     for x in operands:
         if isinstance(x, Det):
@@ -168,10 +169,15 @@ def _function(where: Site, equation: Any, operands: list[Node | Det]) -> Node:
             arguments.append(constant(np.asarray(x.value).reshape(())))
         else:
             arguments.append(x)
-    made = n.function(where, arguments, lambda es: bound(equation.primitive, equation.params, tuple(es)))
-    if made is None:
+    build = lambda es: bound(equation.primitive, equation.params, tuple(es))  # noqa: E731
+    made = n.function(where, arguments, build)
+    if made is not None:
+        return made
+    several = joint(graph, where, arguments, build)
+    if several is None or not graph.draws:
         reason = (
             "its operands are not functions of one Gaussian value (a nonlinearity of a product, or of a sum with one)"
         )
-        refuse(where, reason, "put a layer of weights between the two nonlinearities")
-    return made
+        opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
+        refuse(where, reason, "put a layer of weights between the two nonlinearities" + opt_in)
+    return several

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 
 class Expression(NamedTuple):
-    """A primitive applied to expressions; `primitive` None is a constant, or the argument if `value` is None too."""
+    """A primitive applied to expressions; `primitive` None is a constant, or an argument if `value` is None too."""
 
     primitive: Any
     params: dict[str, Any]
@@ -22,6 +22,11 @@ class Expression(NamedTuple):
 
 
 IDENTITY = Expression(None, {}, (), None, "x")
+
+
+def variable(name: str) -> Expression:
+    """One of several arguments."""
+    return Expression(None, {}, (), None, name)
 
 
 def constant(value: Any) -> Expression:
@@ -39,13 +44,17 @@ def bound(primitive: Any, params: dict[str, Any], arguments: tuple[Expression, .
 
 def composed(outer: Expression, inner: Expression) -> Expression:
     """outer ∘ inner."""
-    done: dict[str, Expression] = {}
+    return substituted(outer, {"x": inner})
+
+
+def substituted(outer: Expression, arguments: dict[str, Expression]) -> Expression:
+    """An expression with others in place of its arguments."""
+    done = dict(arguments)
 
     def visit(e: Expression) -> Expression:
         if e.key not in done:
-            leaf = inner if e.key == "x" else e
             done[e.key] = (
-                leaf if e.primitive is None else bound(e.primitive, e.params, tuple(visit(a) for a in e.arguments))
+                e if e.primitive is None else bound(e.primitive, e.params, tuple(visit(a) for a in e.arguments))
             )
         return done[e.key]
 
@@ -59,14 +68,14 @@ _BESIDE_ZERO = 1e-30
 def _kept(key: str, holder: "_Holder") -> Callable[[Array], Array]:
     @jax.custom_jvp
     def function(x: Array) -> Array:
-        return _evaluate(holder.expression, x)
+        return evaluated(holder.expression, {"x": x})
 
     @function.defjvp
     def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         # at 0 itself the pieces of a smooth function, as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
         (x,), (dx,) = primals, tangents
         beside = jnp.where(x == 0, jnp.full_like(x, _BESIDE_ZERO), x)
-        _, slope = jax.jvp(lambda y: _evaluate(holder.expression, y), (beside,), (jnp.ones_like(x),))
+        _, slope = jax.jvp(lambda y: evaluated(holder.expression, {"x": y}), (beside,), (jnp.ones_like(x),))
         return function(x), slope * dx
 
     return function
@@ -94,19 +103,21 @@ def as_function(expression: Expression) -> Callable[[Array], Array]:
     return _kept(expression.key, _Holder(expression))
 
 
-def _evaluate(expression: Expression, x: Array) -> Array:
-    done: dict[str, Array] = {"x": x}
+def evaluated(expression: Expression, arguments: dict[str, Array]) -> Array:
+    """The expression at arrays for its arguments, by name."""
+    done, x = dict(arguments), next(iter(arguments.values()))
+    shape = jnp.broadcast_shapes(*(a.shape for a in arguments.values()))
 
     def visit(e: Expression) -> Array:
         if e.key not in done:
             if e.primitive is None:
                 dtype = x.dtype if e.value.dtype.kind == "f" else e.value.dtype
-                done[e.key] = jnp.broadcast_to(jnp.asarray(e.value.reshape(()), dtype), x.shape)
+                done[e.key] = jnp.broadcast_to(jnp.asarray(e.value.reshape(()), dtype), shape)
             else:
-                done[e.key] = _bind(e, [visit(a) for a in e.arguments], x.dtype)
+                done[e.key] = _bind(e, [jnp.broadcast_to(visit(a), shape) for a in e.arguments], x.dtype)
         return done[e.key]
 
-    return jnp.broadcast_to(visit(expression), x.shape)
+    return jnp.broadcast_to(visit(expression), shape)
 
 
 def _bind(expression: Expression, values: list[Array], dtype: Any) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, derived, full, groups, known, require_settled, size, spread
+from jaxtheory.infinite.determined import Det, derived, full, groups, known, size, spread
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.nodes import Fixed, Graph, Lifted, Node, Split, Sum, Vector, combination, scaled
 from jaxtheory.infinite.views import Key, Param
@@ -167,7 +167,6 @@ def canonical(det: Det, layout: Layout) -> Det:
 
 
 def _placed_det(where: Site, det: Det, layout: Layout, segment: tuple[int, int]) -> Node | Det:
-    require_settled(where, det.noise)
     whole = canonical(det, layout)
     rank = layout.rank
     if all(whole.uniform[rank:]):

@@ -57,6 +57,10 @@ def _moved(c: Any, x: n.Moved, other: Node, sides: Any, mask: Any, first: bool) 
     dets = [] if how.det is None else [(det_item(how.det, s), None) for s in (sides if alike else (sides[not first],))]
     at = spot(inner, axis)
 
+    drawn = how.det is not None and any(how.det.copies)
+    if drawn and not alike and other.drawn:
+        refuse(x.site, f"its scores are drawn and meet those of {other.site.operation}", "put weights between the two")
+
     def apply(array: Any, matrices: list[Any]) -> Any:
         ends = (0, 1) if alike and inner[axis] else (0,) if first or not inner[axis] else (1,)
         for k, end in enumerate(ends):
@@ -64,7 +68,15 @@ def _moved(c: Any, x: n.Moved, other: Node, sides: Any, mask: Any, first: bool) 
             array = how.apply(array, at + end, matrices[min(k, len(matrices) - 1)] if matrices else None)
         return narrowed(array, inner, mask)
 
-    return c.linear([asked], dets, lambda entries, rest: both(lambda v: apply(v, rest), entries[0]))
+    def make(entries: list[Entry], rest: list[Any]) -> Entry:
+        if not drawn:
+            return both(lambda v: apply(v, rest), entries[0])
+        kernel, tangent = both(lambda v: apply(v, [r.value for r in rest]), entries[0])
+        if not (alike and c.moving(sides)) or kernel is None:
+            return kernel, tangent
+        return kernel, total([tangent, apply(entries[0][0], [r.tangent for r in rest])])
+
+    return c.linear([asked], dets, make)
 
 
 def _joined(c: Any, x: n.Joined, other: Node, sides: Any, mask: Any, first: bool) -> Plan:

@@ -156,6 +156,9 @@ class RolledLoop:
             state = larger
         else:
             refuse(self.where, "its turns need ever more of each other", "write the loop out")
+        began = [self.swapped(item, self.inner, self.starts) for item in state]
+        if any(item.drawn for item in [*began, *leaves, *(item for item, _, _ in schedule)]):
+            refuse(self.where, "scores are drawn in it", "write the loop out")
         return self._planned(calculus, state, schedule, leaves)
 
     def _planned(self, calculus: Any, state: Masks, schedule: Any, leaves: Masks) -> Plan:
@@ -229,7 +232,7 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
     index = n.joint_index((item.a, item.b))
     left = [m for m, double in zip(index, mask, strict=True) for _ in range(1 + double)]
     kernel, tangent = (None, None) if value is None else value
-    wanted = item.sides == calculus.tangent
+    wanted = calculus.moving(item.sides)
     spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
     return both(
         spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None)

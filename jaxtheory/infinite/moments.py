@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.activations.duals import cross_dual, dual_pair
+from jaxtheory.infinite import coordinates, scores
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import as_left, as_right, left, product, right, total
 from jaxtheory.infinite.atoms import ATOMS
@@ -31,11 +32,18 @@ ZERO: Entry = (None, None)
 
 
 class Calculus:
-    """Plans for requests: `tangent` are the sides between which ⟨∂a, ∂b'⟩ is wanted, or None; precision; scale."""
+    """Plans for requests between examples `sides`: with ⟨∂a, ∂b'⟩ if `tangent`; precision; scale; draws of scores."""
 
-    def __init__(self, graph: Graph, tangent: tuple[int, int] | None, dtype: Any, scale: float) -> None:
-        self.graph, self.tangent, self.dtype, self.scale = graph, tangent, dtype, scale
+    def __init__(
+        self, graph: Graph, sides: tuple[int, int], tangent: bool, dtype: Any, scale: float, sampling: Any = None
+    ) -> None:
+        self.graph, self.sides, self.tangent, self.dtype, self.scale = graph, sides, tangent, dtype, scale
+        self.sampling = sampling
         self.visited: list[Node] = []
+
+    def moving(self, sides: tuple[int, int]) -> bool:
+        """Whether ⟨∂a, ∂b'⟩ is wanted between two examples: where scores are drawn, on either side too."""
+        return self.tangent and (sides == self.sides or self.graph.scores > 0)
 
     def plan(self, item: Item, mask: Any) -> Plan:
         """What a request needs, and how it is computed."""
@@ -43,6 +51,8 @@ class Calculus:
             return self._det(item.a, item.sides[0])
         if item.kind == "mean":
             return self._mean(item.a, item.sides[0])
+        if item.kind == "scores":
+            return scores.plan(self, item)
         if item.kind == "loop":
             return item.a.plan(self, mask)
         if item.kind == "kernel":
@@ -66,7 +76,9 @@ class Calculus:
             return Plan([], lambda _: det.value)
         if det.make is None:
             return det.needs[0].outcome(det_item(det, side), None)
-        make = det.make
+        make = scores.derivative(det.make) if any(det.copies) else det.make
+        if det.needs and isinstance(det.needs[0], scores.Scores):
+            return Plan([(Item("scores", det, None, self.sides), None)], lambda values: make([values[0][side]]))
         return Plan([self._need(need, side) for need in det.needs], make)
 
     def _need(self, need: Any, side: int) -> tuple[Item, Any]:
@@ -115,9 +127,17 @@ class Calculus:
         if self.graph.independent(a, b):
             return self._apart(a, b, sides, mask)
         if isinstance(a, n.Function | n.Product) or isinstance(b, n.Function | n.Product):
+            for x in (a, b):
+                if x.drawn and isinstance(x, n.Function | n.Product):
+                    refuse(
+                        x.site, "it is between values that drawn scores mix and their weights", "apply it after them"
+                    )
             simple = all(isinstance(x, n.Function) or (x.gaussian and not x.zero) for x in (a, b))
             if simple:
                 return self._dual(a, b, sides, mask)
+        functions = coordinates.joined(self.graph, a, b)
+        if functions is not None:
+            return coordinates.pair(self, *functions, sides, mask)
         for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Stopped, n.Lifted):
             if isinstance(a, kind) and not (isinstance(b, kind) and b.number > a.number):
                 return LINEAR[kind](self, a, b, sides, mask, True)
@@ -148,9 +168,13 @@ class Calculus:
         (phi, g), (psi, h) = ((x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b))
         diagonal = (False,) * len(mask)
         own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
-        wanted = sides == self.tangent
+        wanted = self.moving(sides)
         functions = as_function(phi), as_function(psi)
-        both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
+        try:
+            both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
+        except ValueError as error:
+            at = a.site if isinstance(a, n.Function) else b.site
+            refuse(at, f"the averages of its function are not known ({error})", "use a smoother activation")
 
         def make(entries: list[Entry], rest: list[Entry]) -> Entry:
             (q12, slope), ((q11, _), (q22, _)) = entries[0], rest

@@ -20,7 +20,10 @@ from jaxtheory.infinite.views import Key, overlap
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """Sizes of index axes; bits of the parameters it depends on; whether E h = 0, h is Gaussian, h = 0 (but not ∂h)."""
+    """Sizes of index axes; bits of the parameters it depends on; whether E h = 0, h is Gaussian, h = 0 (but not ∂h).
+
+    A node is `drawn` where its channels are independent copies only given the scores of their head, which are drawn.
+    """
 
     site: Site
     index: tuple[int, ...]
@@ -29,6 +32,19 @@ class Node:
     gaussian: bool
     zero: bool = False
     number: int | float = field(default_factory=COUNTER.__next__)
+    drawn: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        matrix = self.map.det if isinstance(self, Moved) else None
+        drawn = any(x.drawn for x in self.parts) or (matrix is not None and any(matrix.copies))
+        object.__setattr__(self, "drawn", drawn)
+
+    @property
+    def parts(self) -> tuple["Node", ...]:
+        """The nodes that it is made of channel by channel, none where weights mix channels."""
+        several = [*getattr(self, "factors", ()), *getattr(self, "children", ())]
+        several += [x for _, x in (*getattr(self, "terms", ()), *getattr(self, "roots", ()))]
+        return tuple(x for x in (*several, getattr(self, "child", None), getattr(self, "root", None)) if x is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +123,14 @@ class Function(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Joint(Node):
+    """An elementwise function of several independent Gaussian nodes, the named `roots`; its averages are drawn."""
+
+    expression: Any = None
+    roots: tuple[tuple[str, Node], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Moved(Node):
     """A linear map along one index axis."""
 
@@ -169,12 +193,15 @@ FIXED = 1
 
 
 class Graph:
-    """Gives each set of parameter numbers a bit, and remembers which sets overlap."""
+    """Gives each set of parameter numbers a bit, and remembers which overlap; whether to draw, scores and Gaussians."""
 
-    def __init__(self) -> None:
+    def __init__(self, draws: bool = False) -> None:
         self.bits: dict[Key, int] = {}
         self.touched: dict[int, int] = {FIXED: FIXED}
         self.merged: dict[tuple[float, ...], Node] = {}
+        self.draws = draws
+        self.scores = 0
+        self.variables: dict[int | float, int] = {}
 
     def fresh(self) -> int:
         """A bit that overlaps with nothing but itself."""

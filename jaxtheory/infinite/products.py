@@ -1,6 +1,9 @@
 """Products of random vectors: which of their factors depend on each other."""
 
+from dataclasses import replace
+
 from jaxtheory.infinite import nodes as n
+from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.errors import refuse
 from jaxtheory.infinite.expressions import MULTIPLY, Expression, bound
 from jaxtheory.infinite.nodes import Graph, Node
@@ -33,19 +36,17 @@ def _simplified(graph: Graph, group: Group, a: Node, b: Node | None) -> Group:
 
 
 def _one(graph: Graph, factors: list[Node], where: Node) -> list[Node]:
-    """Several dependent factors as a function of one Gaussian."""
+    """Several dependent factors as a function of one Gaussian, or of several where these are drawn."""
     if len(factors) < 2:
         return factors
     made = n.function(where.site, list(factors), _times)
+    if made is None and graph.draws:
+        made = joint(graph, where.site, list(factors), _times)
     if made is None:
         reason = "it multiplies values that depend on each other but are not functions of one Gaussian value"
         refuse(where.site, reason, "put a layer of weights into one of the factors")
     # between its factors and the product, so that it is computed after the former and before the latter
-    assert isinstance(made, n.Function)
-    renamed = n.Function(
-        made.site, made.index, made.leaves, False, False, number=where.number - 0.5,
-        expression=made.expression, root=made.root,
-    )  # fmt: skip
+    renamed = replace(made, number=where.number - 0.5)
     return [graph.merged.setdefault((where.number, *(f.number for f in factors)), renamed)]
 
 

@@ -14,8 +14,9 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.demand import Mean, Pair
 from jaxtheory.infinite.determined import Det, Noise, derived, full, known
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.layout import Rand, Value
+from jaxtheory.infinite.layout import Factor, Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
+from jaxtheory.infinite.scores import Scores
 from jaxtheory.infinite.views import Param
 
 
@@ -58,9 +59,16 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     return [Rand(tuple(pieces), kept, rand.channels)]
 
 
+def require_all_heads(where: Site, rand: Rand, contracted: int) -> None:
+    """Raise where channels are averaged that depend on drawn scores, but not those of all heads."""
+    if any(node.drawn for node, _ in rand.pieces) and contracted < len(rand.channels):
+        refuse(where, "it keeps heads apart whose scores are drawn", "contract heads and channels at once")
+
+
 def average(where: Site, rand: Rand, gone: set[int]) -> Det:
     """A sum over channels (and places): count · E h, deterministic in the limit."""
     places = [f.place for d in gone for f in rand.axes[d] if f.kind == "c"]
+    require_all_heads(where, rand, len(places))
     if len(rand.pieces) > 1 or len(places) == len(rand.channels):
         weights = [float(count) for _, count in rand.pieces]
     else:
@@ -105,39 +113,68 @@ def unfolded(needs: tuple[Any, ...], make: Callable, axes: Any, index: tuple[int
 def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: Any) -> Det:
     """Σ over channels of a product of two random arrays: attention scores, squared norms."""
     (lb, lc), (rb, rc) = dims, other
+    channels = _contracted(where, left, right, lc, rc)
+    free_left = [d for d in range(len(left.shape)) if d not in (*lb, *lc)]
+    free_right = [d for d in range(len(right.shape)) if d not in (*rb, *rc)]
+    places_left, places_right = _free_places(where, left, free_left), _free_places(where, right, free_right)
+    if {f.place for f in places_left} != {f.place for f in places_right}:
+        refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
+    full_axes = [f.place for f in places_left]
+    a, b = left.node, right.node
+    mask = tuple(k in full_axes for k in range(len(a.index)))
+    second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
+    axes = [left.axes[d] for d in lb] + [left.axes[d] for d in free_left]
+    axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
+    sizes = {f.place: f.size for f in places_right}
+    index = (*n.joint_index((a, b)), *(sizes[f.place] for f in places_left))
+    if graph.independent(a, b) and (a.centred or b.centred):
+        return _fluctuating(graph, Scores(a, b, channels, graph.scores + 1), mask, tuple(axes), index)
+    return unfolded((Pair(a, b, mask),), lambda values: channels * _apart(values[0], mask), tuple(axes), index)
+
+
+def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float:
+    """The number of channels that are contracted, and nothing else."""
     if len(left.pieces) > 1 or len(right.pieces) > 1:
         refuse(where, "it multiplies concatenated channels", "multiply the parts and add")
+    if left.node.drawn or right.node.drawn:
+        refuse(where, "its operands depend on scores that are drawn", "put a layer of weights between the two products")
     channels = [f for d in lc for f in left.axes[d] if f.kind == "c"]
     if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
         refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
     if any(f.kind == "i" for d in lc for f in left.axes[d]):
         refuse(where, "it contracts channels and places at once", "contract channels first")
-    free_left = [d for d in range(len(left.shape)) if d not in (*lb, *lc)]
-    free_right = [d for d in range(len(right.shape)) if d not in (*rb, *rc)]
-    places_left = [f for d in free_left for f in left.axes[d]]
-    places_right = [f for d in free_right for f in right.axes[d]]
-    if any(f.kind != "i" for f in places_left + places_right) or {f.place for f in places_left} != {
-        f.place for f in places_right
-    }:
+    return float(math.prod(f.size for f in channels))
+
+
+def _free_places(where: Site, rand: Rand, free: list[int]) -> list[Factor]:
+    places = [f for d in free for f in rand.axes[d]]
+    if any(f.kind != "i" for f in places):
         refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
-    full_axes = [f.place for f in places_left]
-    count = float(math.prod(f.size for f in channels))
-    a, b = left.node, right.node
-    mask = tuple(k in full_axes for k in range(len(a.index)))
-    second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
-    apart = graph.independent(a, b) and (a.centred or b.centred)
-    axes = [left.axes[d] for d in lb] + [left.axes[d] for d in free_left]
-    axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
-    sizes = {f.place: f.size for f in places_right}
-    index = (*n.joint_index((a, b)), *(sizes[f.place] for f in places_left))
+    return places
 
-    def make(values: list[Any]) -> Any:
-        return count * _apart(values[0], mask)
 
-    if apart:
-        shape = tuple(math.prod(f.size for f in factors) for factors in axes)
-        return replace(known(np.zeros(shape, np.float32)), noise=Noise(count**0.5, count))
-    return unfolded((Pair(a, b, mask),), make, tuple(axes), index)
+def _fluctuating(graph: Graph, scores: Scores, mask: Any, axes: Any, index: tuple[int, ...]) -> Det:
+    """A sum over channels that averages to zero; where scores are drawn and every head has its own, draws of it."""
+    heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
+    places = n.joint_index((scores.a, scores.b))
+    drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, places, strict=True))
+    size = scores.channels**0.5 * _multiple(scores.a) * _multiple(scores.b)
+    shape = tuple(math.prod(f.size for f in factors) for factors in axes)
+    zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(size, scores.channels, drawable))
+    if not (graph.draws and drawable):
+        return zero
+    graph.scores += 1
+    drawn = unfolded((scores,), lambda values: values[0].reshape(index), axes, index)
+    return replace(zero, drawn=replace(drawn, copies=heads))
+
+
+def _multiple(node: Node) -> float:
+    """The known number that a node is a multiple of another by, as of queries that are divided beforehand."""
+    if isinstance(node, n.Sum) and len(node.terms) == 1:
+        factor, inner_node = node.terms[0]
+        if factor is not None and inner_node is not None and factor.value is not None and factor.scalar:
+            return abs(float(np.asarray(factor.value).reshape(()))) * _multiple(inner_node)
+    return 1.0
 
 
 def _apart(array: Any, mask: tuple[bool, ...]) -> Any:

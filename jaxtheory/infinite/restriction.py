@@ -14,6 +14,8 @@ def restrict(
 ) -> n.Node:
     """A node with a slice (start, size, step) of one factor of its channels, whose sizes are `shape`."""
     done: dict[int | float, n.Node] = {}
+    if node.drawn:
+        refuse(where, "it picks heads or channels whose scores are drawn", "contract all of them")
 
     def visit(node: n.Node) -> n.Node:
         if node.number not in done:
@@ -32,7 +34,7 @@ def restrict(
             refuse(where, "it slices channels that a loop carries", "slice after a layer of its own")
         children = {
             name: _map(getattr(node, name), visit)
-            for name in ("terms", "factors", "root", "child", "children")
+            for name in ("terms", "factors", "root", "roots", "child", "children")
             if hasattr(node, name)
         }
         leaves = 0

@@ -15,9 +15,10 @@ from jaxtheory.infinite.demand import Item, demand, det_item, run
 from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.errors import NoLimitError, Site, refuse
 from jaxtheory.infinite.layout import Rand
-from jaxtheory.infinite.models import flax_shape_error, function_of
+from jaxtheory.infinite.models import flax_error, function_of, widened
 from jaxtheory.infinite.moments import Calculus
-from jaxtheory.infinite.nodes import Node, Use
+from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
+from jaxtheory.infinite.nodes import Node, Sum, Use
 from jaxtheory.infinite.prior import Prior, named_leaves
 from jaxtheory.infinite.program import require_apart
 from jaxtheory.infinite.shared import require_untied
@@ -36,22 +37,36 @@ class Both(NamedTuple):
     ntk: Float[Array, "n1 n2"]
 
 
+class Estimate(NamedTuple):
+    """The two kernels and their standard errors, which are zero where nothing is drawn."""
+
+    nngp: Float[Array, "n1 n2"]
+    ntk: Float[Array, "n1 n2"]
+    nngp_error: Float[Array, "n1 n2"]
+    ntk_error: Float[Array, "n1 n2"]
+
+
 class Limit(NamedTuple):
-    """Kernel functions of the limit: `nngp(x1, x2)`, `ntk(x1, x2)`, `both(x1, x2)`; without x2, of x1 with itself."""
+    """Kernel functions of the limit: `nngp(x1, x2)`, `ntk(x1, x2)`, `both(x1, x2)`; without x2, of x1 with itself.
+
+    `estimate(x1, x2)` gives both with their standard errors, for limits that are drawn by Monte Carlo.
+    """
 
     nngp: Callable[..., Float[Array, "n1 n2"]]
     ntk: Callable[..., Float[Array, "n1 n2"]]
     both: Callable[..., Both]
+    estimate: Callable[..., Estimate]
 
 
 class _Compiled(NamedTuple):
     """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
 
-    And for one example, sizes of the variances of all `nodes`; which parameters serve where.
+    Each takes the key of its draws last (None without any). And for one example, sizes of the variances of all
+    `nodes`; which parameters serve where.
     """
 
     pair: Callable[..., tuple[Array, Array]]
-    diagonal: Callable[[Any], tuple[Array, Array]]
+    diagonal: Callable[..., tuple[Array, Array]]
     entries: int
     sizes: Callable[[Any], Array]
     nodes: list[Node]
@@ -67,6 +82,7 @@ def limit(
     prior: Prior,
     scale: float = 3.0,
     check_width: bool = True,
+    monte_carlo: MonteCarlo | None = None,
 ) -> Limit:
     r"""The infinite-width limit of a network: covariance of its outputs at initialization, and its NTK.
 
@@ -83,7 +99,11 @@ def limit(
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
         scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
-        check_width: also read the program at twice its width, where that can be done, and compare.
+        check_width: also read the program at twice its width, and compare: a function of its parameters' shapes, or a
+            linen module whose widths are attributes. Widths written into methods, and NNX modules, cannot be changed.
+        monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d),
+            where the kernels are those of many heads; and nonlinearities of several Gaussians, as in relu(x + f(x)).
+            `estimate` has the standard errors. Every entry uses the same key. Positive semidefinite up to the errors.
 
     Returns:
         `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
@@ -94,7 +114,8 @@ def limit(
 
     Cost: for each pair of examples what a layer needs of its places: one number for dense layers and flattened images,
         one for each pair of pixels under global pooling or attention. Depth in a `lax.scan` stays one.
-    Source: Neal (1996); Lee et al. (2018); Jacot, Gabriel and Hongler (2018); Yang (2019, 2020), Tensor Programs I, II.
+    Source: Neal (1996); Lee et al. (2018); Jacot, Gabriel and Hongler (2018); Yang (2019, 2020), Tensor Programs I, II;
+        Hron et al. (2020), Infinite attention, for the scores over √d.
 
     >>> f = lambda p, x: jax.nn.relu(x @ p["in"]) @ p["out"]
     >>> shapes = {"in": jax.ShapeDtypeStruct((3, 64), "float32"), "out": jax.ShapeDtypeStruct((64, 1), "float32")}
@@ -108,6 +129,7 @@ def limit(
     tree: Any = structure
     paths = [path for path, _ in named_leaves(shapes)]
     moments = [prior(path, leaf.shape) for path, leaf in zip(paths, leaves, strict=True)]
+    draws = None if monte_carlo is None else monte_carlo.checked()
 
     @functools.cache
     def compiled(shape: tuple[int, ...], dtype: Any, tangent: bool, x64: bool) -> _Compiled:
@@ -115,7 +137,8 @@ def limit(
         with jax.default_matmul_precision("highest"):  # of products of known arrays, which the limit keeps
             closed = jax.make_jaxpr(network)(structs, jax.ShapeDtypeStruct((1, *shape), dtype))
         known = [Leaf(i, path, p.shape, *m) for i, (path, p, m) in enumerate(zip(paths, leaves, moments, strict=True))]
-        return _outside(_compile, closed, known, (1, *shape), _numbers(dtype), tangent, scale)
+        settings = _Settings(_numbers(dtype), tangent, scale, draws)
+        return _outside(_compile, closed, known, (1, *shape), settings)
 
     def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
         return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
@@ -123,26 +146,36 @@ def limit(
     require_apart(network, tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, x.dtype)) for p in leaves]), x)
     made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
     if check_width:
-        _check_width(network, tree, leaves, paths, prior, made, x, scale)
-    return _kernels(ready)
+        _check_width(f, network, tree, leaves, paths, prior, made, x, scale, draws)
+    return _kernels(ready, draws)
 
 
 def _check_width(
-    network: Any, tree: Any, leaves: Any, paths: Any, prior: Prior, made: _Compiled, x: Any, scale: float
+    f: Any,
+    network: Any,
+    tree: Any,
+    leaves: Any,
+    paths: Any,
+    prior: Prior,
+    made: _Compiled,
+    x: Any,
+    scale: float,
+    draws: MonteCarlo | None,
 ) -> None:
     """The program at twice its width, if it can be traced there, has the same variances."""
-    shapes = doubled([p.shape for p in leaves], made.output, made.visited)
-    structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
-    moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
-    if not all(known(m) for m in moments):
-        return
-    shape = (1, *x.shape[1:])
+    before, after = [p.shape for p in leaves], doubled([p.shape for p in leaves], made.output, made.visited)
     try:
-        closed = jax.make_jaxpr(network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
-    except (TypeError, ValueError, flax_shape_error()):
-        return  # a module that holds its widths cannot be widened from outside
+        wide_network, shapes = widened(f, before, after, x) or (network, after)
+        moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
+        if not all(known(m) for m in moments):
+            return
+        structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
+        shape = (1, *x.shape[1:])
+        closed = jax.make_jaxpr(wide_network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
+    except (TypeError, ValueError, flax_error()):
+        return  # widths that are written into a module's methods cannot be changed from outside
     wide_leaves = [Leaf(i, path, s, *m) for i, (path, s, m) in enumerate(zip(paths, shapes, moments, strict=True))]
-    wide = _outside(_compile, closed, wide_leaves, shape, _numbers(x.dtype), False, scale)
+    wide = _outside(_compile, closed, wide_leaves, shape, _Settings(_numbers(x.dtype), False, scale, draws))
     _outside(require_width_free, made, wide, shape, x.dtype)
 
 
@@ -167,65 +200,86 @@ def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
         return thread.submit(call).result()
 
 
-def _compile(
-    closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
-) -> _Compiled:
+class _Settings(NamedTuple):
+    """Of a computation: precision, whether tangents are wanted, the scale of activations, how scores are drawn."""
+
+    dtype: Any
+    tangent: bool
+    scale: float
+    draws: MonteCarlo | None
+
+
+def _compile(closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings) -> _Compiled:
     """Loops as loops, or, where that does not do, turn by turn."""
-    context = Context(rolled=True)
+    draws = settings.draws is not None
+    context = Context(rolled=True, draws=draws)
     try:
-        return _planned(context, closed, leaves, shape, dtype, tangent, scale)
+        return _planned(context, closed, leaves, shape, settings)
     except NoLimitError:
         if not context.loops:
             raise
-    return _planned(Context(rolled=False), closed, leaves, shape, dtype, tangent, scale)
+    return _planned(Context(rolled=False, draws=draws), closed, leaves, shape, settings)
 
 
 def _planned(
-    context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], dtype: Any, tangent: bool, scale: float
+    context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings
 ) -> _Compiled:
-    x = Det(shape, tuple(m == 1 for m in shape), (), None)
+    key, x = Det((), (), (), None), Det(shape, tuple(m == 1 for m in shape), (), None)
     node = _output(context.walk(closed, [*map(whole, leaves), x]))
-    cross, own = (_plan(context, node, x, sides, tangent, dtype, scale) for sides in ((1, 2), (1, 1)))
+    cross, own = (_plan(context, node, (x, key), sides, settings) for sides in ((1, 2), (1, 1)))
     require_untied(v for v in cross.visited if isinstance(v, Use))
-    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b]
+    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b and not _multiple(item.a)]
+    fixed = None if settings.draws is None else settings.draws.key
 
     def sizes(example: Array) -> Array:
-        values = own.run([example])
-        return jnp.stack(
-            [jnp.zeros((), dtype) if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone]
-        )
+        values = own.run([example], fixed)
+        zero = jnp.zeros((), settings.dtype)
+        return jnp.stack([zero if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone])
 
     largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
-    pair, diagonal = (lambda *x: cross.answer(x, dtype)), (lambda x: own.answer([x], dtype))
+    largest *= (
+        settings.draws.samples * settings.draws.groups
+        if settings.draws and (context.graph.scores or context.graph.variables)
+        else 1
+    )
+    pair, diagonal = (lambda x, y, k: cross.answer((x, y), k, settings)), (lambda x, k: own.answer([x], k, settings))
     return _Compiled(pair, diagonal, largest, sizes, [item.a for item in alone], node, cross.visited)
 
 
+def _multiple(node: Node) -> bool:
+    """Whether a node is a number times another: a power of the width in it may be meant, as in queries over √d."""
+    return isinstance(node, Sum) and len(node.terms) == 1
+
+
 class _Planned(NamedTuple):
-    """What is computed for one entry, from what."""
+    """What is computed for one entry, from what: an input and the key of draws."""
 
     root: Item
-    x: Det
+    inputs: tuple[Det, Det]
     schedule: list[Any]
     given: Any
     visited: list[Node]
 
-    def run(self, examples: Any) -> dict[Item, Any]:
+    def run(self, examples: Any, key: Any) -> dict[Item, Any]:
         """All values; examples with their batch axis."""
-        inputs = {det_item(self.x, side): value for side, value in enumerate(examples, 1)}
+        inputs = {det_item(self.inputs[0], side): value for side, value in enumerate(examples, 1)}
+        inputs[det_item(self.inputs[1], 0)] = key
         return run(self.schedule, {item: v for item, v in inputs.items() if item in self.given}, self.given)
 
-    def answer(self, examples: Any, dtype: Any) -> tuple[Array, Array]:
+    def answer(self, examples: Any, key: Any, settings: _Settings) -> tuple[Array, Array]:
         """Kernel and tangent of examples without batch axis."""
-        values = self.run([example[None] for example in examples])[self.root]
-        zero = jnp.zeros((), dtype)
+        values = self.run([example[None] for example in examples], key)[self.root]
+        zero = jnp.zeros((), settings.dtype)
         return tuple(zero if v is None else v.reshape(()) for v in values)  # type: ignore[return-value]
 
 
-def _plan(context: Context, node: Node, x: Det, sides: Any, tangent: bool, dtype: Any, scale: float) -> _Planned:
-    calculus = Calculus(context.graph, sides if tangent else None, dtype, scale)
+def _plan(context: Context, node: Node, inputs: tuple[Det, Det], sides: Any, settings: _Settings) -> _Planned:
+    sampling = None if settings.draws is None else Sampling(inputs[1], settings.draws.samples)
+    calculus = Calculus(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
     root = Item("pair", node, node, sides)
-    schedule, given = demand({root: (False,) * len(node.index)}, calculus.plan, lambda item: item.a is x)
-    return _Planned(root, x, schedule, given, list({id(v): v for v in calculus.visited}.values()))
+    wanted = {root: (False,) * len(node.index)}
+    schedule, given = demand(wanted, calculus.plan, lambda item: any(item.a is known for known in inputs))
+    return _Planned(root, inputs, schedule, given, list({id(v): v for v in calculus.visited}.values()))
 
 
 def _entries(item: Item, mask: Any) -> int:
@@ -241,18 +295,36 @@ def _output(outputs: list[Any]) -> Any:
         refuse(
             where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]"
         )
+    if rand.node.drawn:
+        refuse(
+            where, "it depends on the scores of one head, which are drawn", "read out all heads by a layer of weights"
+        )
     return rand.node
 
 
-def _kernels(ready: Callable[..., _Compiled]) -> Limit:
-    def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, Array]:
+def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | None) -> Callable[..., Any]:
+    """Kernel, tangent and their standard errors, from independent groups of draws if there are any."""
+
+    def estimated(*examples: Array) -> tuple[Array, ...]:
+        if draws is None:
+            kernel, tangent = entry(*examples, None)
+            return kernel, tangent, jnp.zeros_like(kernel), jnp.zeros_like(tangent)
+        keys = jax.random.split(draws.key, draws.groups)
+        groups = jax.vmap(lambda key: entry(*examples, key))(keys)
+        return *(g.mean(0) for g in groups), *(g.std(0, ddof=1) / draws.groups**0.5 for g in groups)
+
+    return estimated
+
+
+def _kernels(ready: Callable[..., _Compiled], draws: MonteCarlo | None) -> Limit:
+    def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, ...]:
         require(x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check x2")
-        pair = ready(x1.shape[1:], jnp.result_type(x1), tangent).pair
+        pair = _over_groups(ready(x1.shape[1:], jnp.result_type(x1), tangent).pair, draws)
         return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
 
-    def kernel(which: slice | int) -> Callable[..., Array]:
-        def chosen(parts: tuple[Array, Array]) -> Array:
-            return jnp.stack(parts, -1)[..., which] if isinstance(which, slice) else parts[which]
+    def kernel(which: tuple[int, ...] | int) -> Callable[..., Array]:
+        def chosen(parts: tuple[Array, ...]) -> Array:
+            return parts[which] if isinstance(which, int) else jnp.stack([parts[i] for i in which], -1)
 
         tangent = which != 0
 
@@ -265,16 +337,20 @@ def _kernels(ready: Callable[..., _Compiled]) -> Limit:
             matrix = gram(pairs, x1, x2, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
             if x2 is not None:
                 return matrix
+            if draws is not None:  # a pair and its mirror image draw one normal matrix in two orders of tokens
+                matrix = (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
             # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
             places = jnp.arange(x1.shape[0])
-            return matrix.at[places, places].set(chosen(jax.vmap(plan.diagonal)(x1)))
+            return matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x1)))
 
         return whole_matrix
 
-    nngp, ntk, stacked = kernel(0), kernel(1), kernel(slice(None))
+    nngp, ntk, two, four = kernel(0), kernel(1), kernel((0, 1)), kernel((0, 1, 2, 3))
 
     def both(x1: Array, x2: Array | None = None) -> Both:
-        parts = stacked(x1, x2)
-        return Both(parts[..., 0], parts[..., 1])
+        return Both(*jnp.moveaxis(two(x1, x2), -1, 0))
 
-    return Limit(nngp, ntk, both)
+    def estimate(x1: Array, x2: Array | None = None) -> Estimate:
+        return Estimate(*jnp.moveaxis(four(x1, x2), -1, 0))
+
+    return Limit(nngp, ntk, both, estimate)

@@ -33,8 +33,8 @@ _WHY = {
 class Context:
     """What a walk shares: the graph of parameter numbers, and whether loops stay loops."""
 
-    def __init__(self, rolled: bool) -> None:
-        self.graph = Graph()
+    def __init__(self, rolled: bool, draws: bool = False) -> None:
+        self.graph = Graph(draws)
         self.rolled = rolled
         self.loops = 0
         self.line = UNKNOWN
@@ -64,6 +64,9 @@ class Context:
             return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
         if all(isinstance(v, Det) for v in values):
             return list(determined.apply(equation, values))  # type: ignore[arg-type]
+        values = [determined.settled(site(equation), v) if isinstance(v, Det) else v for v in values]
+        if name != "dot_general" and any(isinstance(v, Det) and any(v.copies) for v in values):
+            refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
         if name == "scan":
             return scan(self, equation, values)
         if name == "cond":

@@ -40,9 +40,7 @@ def _ends(output: Node) -> list[Node]:
         if isinstance(node, n.Use | n.Vector | n.Lookup):
             found.append(node)
             continue
-        stack += [x for _, x in getattr(node, "terms", ()) if x is not None]
-        stack += [*getattr(node, "factors", ()), *getattr(node, "children", ())]
-        stack += [x for x in (getattr(node, "child", None), getattr(node, "root", None)) if x is not None]
+        stack += node.parts
     return found
 
 

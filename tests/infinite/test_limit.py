@@ -18,6 +18,7 @@ from tolerances import assert_close
 from jaxtheory import infinite
 from jaxtheory.infinite import prior
 from jaxtheory.kernels.gram import gram
+from jaxtheory.networks import multilayer
 
 SIGMA_W, SIGMA_B = 1.4, 0.3
 
@@ -107,10 +108,11 @@ def test_gradients_are_those_of_the_recursion(float64):
     """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences."""
     x = np.random.default_rng(4).standard_normal((3, 2))
 
+    @jax.jit
     def total(sigma_w, sigma_b, x):
         return infinite.mlp(2, "relu", sigma_w, sigma_b).ntk(x).sum()
 
-    ours = jax.grad(total, (0, 1, 2))(1.2, 0.5, jnp.asarray(x))
+    ours = jax.jit(jax.grad(total, (0, 1, 2)))(1.2, 0.5, jnp.asarray(x))
     step = 1e-6
     for i, direction in enumerate(([step, 0, 0], [0, step, 0])):
         up, down = (total(1.2 + s * direction[0], 0.5 + s * direction[1], jnp.asarray(x)) for s in (1, -1))
@@ -212,6 +214,41 @@ def test_what_has_no_limit_is_refused_with_its_line(name):
     with pytest.raises(infinite.NoLimitError, match=words) as caught:
         infinite.limit(f, shapes, jnp.ones((1, 3)), prior=prior.ntk())
     assert "test_limit.py:" in str(caught.value)
+
+
+def test_modules_whose_widths_are_attributes_are_widened():
+    """A linen module is read at twice its width too, with those of the modules in it."""
+
+    class Growing(nn.Module):
+        width: int
+        power: float
+
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.relu(nn.Dense(self.width)(x) * self.width**self.power))
+
+    with relaxed_promotion():
+        x = jnp.ones((1, 3))
+        for module in (Growing(16, 0.0), nn.Sequential([nn.Dense(16), nn.relu, nn.Dense(1)])):
+            assert infinite.limit(module, None, x, prior=prior.ntk()).nngp(x).shape == (1, 1)
+        with pytest.raises(infinite.NoLimitError, match="twice the width"):
+            infinite.limit(Growing(16, 0.5), None, x, prior=prior.ntk())
+
+
+def test_networks_that_are_trained_have_the_limit_of_ready_ones(float64):
+    """`networks.multilayer` in its NTK parameterization, whose multipliers stand in the function, is `mlp`."""
+    x = jnp.asarray(np.random.default_rng(10).standard_normal((3, 4)))
+    net = multilayer(4, 16, 1, hidden_layers=2, weight_variance=1.4**2, bias_variance=0.3**2, dtype=jnp.float64)
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+
+    def law(path, shape):
+        variance = 1.0 if len(shape) == 1 else 1.4**2 / (shape[0] if path.startswith("0") else 1)
+        return infinite.Moments(0.0, variance, variance)
+
+    ours = infinite.limit(net.apply, shapes, x, prior=law, check_width=False).both(x)  # it holds its own width
+    ready = infinite.mlp(2, "relu", 1.4, 0.3).both(x)
+    assert_close(ours.nngp, ready.nngp)
+    assert_close(ours.ntk, ready.ntk)
 
 
 def test_max_pooling_is_refused():

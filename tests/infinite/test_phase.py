@@ -90,6 +90,7 @@ def test_fixed_points_and_depth_scales_are_where_the_layers_go(sigma_w, sigma_b,
     assert abs(np.log(gap[late[-1]] / gap[late[0]]) / (late[-1] - late[0]) + 1 / point.variance_depth) < 1e-4
 
 
+@pytest.mark.slow
 def test_correlation_depth_is_the_measured_decay(float64):
     """In the ordered phase 1 − c falls by χ₁ a layer."""
     sigma_w, sigma_b = 1.0, 0.5
@@ -113,7 +114,9 @@ def test_propagation_is_the_closed_form_layer_by_layer(float64):
         np.testing.assert_allclose(layers.ntk12[layer], tangent, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("phi", "ratio"), [("relu", 1 / 4), ("erf", 1 / 3), ("tanh", 1 / 3)])
+@pytest.mark.parametrize(
+    ("phi", "ratio"), [("relu", 1 / 4), ("erf", 1 / 3), pytest.param("tanh", 1 / 3, marks=pytest.mark.slow)]
+)
 def test_deep_limit_on_the_critical_line(phi, ratio, float64):
     """The published limit, and 4000 layers on the way to it: corrections are of order log(depth)/depth."""
     point, depth = critical_point(phi, 0.0 if phi == "relu" else math.sqrt(0.1)), 4000
@@ -123,6 +126,7 @@ def test_deep_limit_on_the_critical_line(phi, ratio, float64):
     assert abs(layers.ntk12[-1] / layers.ntk11[-1] - ratio) < 10 * math.log(depth) / depth
 
 
+@pytest.mark.slow
 def test_deep_limits_off_the_critical_line(float64):
     order, chaos = deep_ntk("tanh", 0.8, 0.3), deep_ntk("tanh", 2.0, 0.3)
     layers = propagate("tanh", 0.8, 0.3, (1.0, 0.2, 0.5), depth=200)

@@ -97,6 +97,7 @@ def test_it_is_a_kernel_function_like_any_other(relu, float64):
     np.testing.assert_allclose(kernels.gram(kernel, x, block=3), kernel(x, x), rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:size requires ndarray:DeprecationWarning")  # neural-tangents' own
 def test_empirical_kernels_run_but_for_structured_derivatives(relu, key):
     nt = neural_tangents.load()
@@ -114,6 +115,7 @@ def test_empirical_kernels_run_but_for_structured_derivatives(relu, key):
             nt.empirical_ntk_fn(apply_fn, implementation=how)
 
 
+@pytest.mark.slow
 def test_predict_runs(relu, float64):
     """The mean of a Gaussian process at its training points is their labels."""
     nt, x = neural_tangents.load(), jax.random.normal(jax.random.key(1), (6, 3))

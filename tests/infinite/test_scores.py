@@ -1,0 +1,192 @@
+"""Attention with scores over √d: limits drawn by Monte Carlo, against quadrature and against drawn networks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import relaxed_promotion
+from infinite.simulation import measure, structs
+from infinite.zoo import as_written
+from tolerances import assert_close
+
+from jaxtheory import infinite
+from jaxtheory.infinite import MonteCarlo, prior
+
+SIGMA, TOKENS, CHANNELS = 1.2, 2, 3
+
+
+def heads(p, x):
+    """Queries, keys and values [b t h d] and what softmax(q kᵀ/√d) makes of them."""
+    q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+    weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5, axis=-1)
+    return jnp.einsum("bhts,bshd->bthd", weights, v)
+
+
+def attention(p, x):
+    """One layer, read at the first token."""
+    return jnp.einsum("bthd,hdc->btc", heads(p, x), p["w"])[:, 0]
+
+
+def block(p, x):
+    """Twice the layer with residuals and a relu."""
+    h = x @ p["in"]
+    for layer in (p["one"], p["two"]):
+        h = h + jnp.einsum("bthd,hdc->btc", heads(layer, h), layer["w"])
+        h = h + jax.nn.relu(h) @ layer["feed"]
+    return h.mean(1) @ p["o"]
+
+
+def layer_shapes(count, d, inputs, outputs):
+    return {**dict.fromkeys("qkv", (inputs, count, d)), "w": (count, d, outputs)}
+
+
+def block_shapes(count, d, outputs, n=96):
+    layer = {**layer_shapes(count, d, n, n), "feed": (n, n)}
+    return {"in": (CHANNELS, n), "one": layer, "two": layer, "o": (n, outputs)}
+
+
+def rule(path, shape):
+    """Heads are outputs of a query's weights."""
+    flat = (shape[0], 1) if path[-1] in "qkv" else shape
+    return prior.ntk(SIGMA)(path, flat)
+
+
+def points(dtype, n=3):
+    return jnp.asarray(np.random.default_rng(0).standard_normal((n, TOKENS, CHANNELS)), dtype)
+
+
+def quadrature(x):
+    """Both kernels of `attention` with two tokens, whose weights are sigmoids of D = S_00 − S_01.
+
+    D and D' are Gaussian with covariance K_00 aᵀK a, a = (1, −1), for K the kernel of queries, keys and values alike;
+    so E[A K A'ᵀ] is an integral over the plane. Every weight has learning rate and variance σ²/fan_in, so that the
+    tangent of a linear layer is its kernel: Θ = 2 E[A K A'ᵀ] + E[σ'(D) σ'(D')] ⟨∂D, ∂D'⟩ aᵀK a, with ⟨∂D, ∂D'⟩ twice
+    the covariance of D and D'.
+    """
+    kernel = SIGMA**2 * np.einsum("atc,bsc->abts", x, x) / x.shape[-1]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+    contrast = np.array([1.0, -1.0])
+    spread = np.einsum("s,abst,t->ab", contrast, kernel, contrast)
+    law = kernel[..., 0, 0] * spread
+    sigmoid = lambda u: 1 / (1 + np.exp(-u))  # noqa: E731
+    nngp, ntk = np.zeros(law.shape), np.zeros(law.shape)
+    for i, j in np.ndindex(*law.shape):
+        root, slope = law[i, i] ** 0.5, law[i, j] / law[i, i] ** 0.5
+        rest = max(law[j, j] - slope**2, 0.0) ** 0.5
+        p = sigmoid(root * nodes)[:, None] + 0 * nodes
+        q = sigmoid(slope * nodes[:, None] + rest * nodes)
+        mixed = np.einsum("sxy,st,txy->xy", np.stack([p, 1 - p]), kernel[i, j], np.stack([q, 1 - q]))
+        nngp[i, j] = SIGMA**2 * (weights * mixed).sum()
+        slopes = (weights * p * (1 - p) * q * (1 - q)).sum()
+        ntk[i, j] = 2 * nngp[i, j] + SIGMA**2 * slopes * 2 * law[i, j] * spread[i, j]
+    return nngp, ntk
+
+
+def within(kernel, error, expected, errors):
+    z = np.abs(np.asarray(kernel) - expected) / np.asarray(error)
+    assert z.max() < errors, f"z = {z.max():.1f}"
+
+
+def test_drawn_scores_have_the_kernels_of_quadrature(float64):
+    """Both kernels, entry by entry, within five of the standard errors that are given."""
+    x = points(jnp.float64)
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float64)
+    limit = infinite.limit(
+        as_written(attention), shapes, x, prior=rule, monte_carlo=MonteCarlo(jax.random.key(1), 512, 32)
+    )
+    found, (nngp, ntk) = limit.estimate(x), quadrature(np.asarray(x))
+    within(found.nngp, found.nngp_error, nngp, 5)
+    within(found.ntk, found.ntk_error, ntk, 5)
+    assert np.asarray(found.nngp_error).max() < 0.02 * nngp.max()  # 2^14 samples of numbers of order one: some 1/128
+
+
+@pytest.mark.slow
+def test_many_heads_have_the_kernels_of_the_limit():
+    """Networks of 32 heads in two blocks, drawn: within 5 standard errors and a bias of order one over heads."""
+    x, shapes = points(jnp.float32), block_shapes(32, 32, 1)
+    draws = MonteCarlo(jax.random.key(2), 256, 16)
+    limit = infinite.limit(as_written(block), structs(shapes, jnp.float32), x, prior=rule, monte_carlo=draws)
+    exact = limit.estimate(x)
+    found = measure(as_written(block), block_shapes(32, 32, 64), rule, x, jax.random.key(3), 48, 64)
+    pairs = (
+        (exact.nngp, exact.nngp_error, found.nngp, found.nngp_error),
+        (exact.ntk, exact.ntk_error, found.ntk, found.ntk_error),
+    )
+    for kernel, own, mean, error in pairs:
+        bias = 4 / 96 * np.abs(mean).max()
+        z = (np.abs(np.asarray(kernel) - mean) - bias) / np.hypot(np.asarray(own), error)
+        assert z.max() < 5, f"z = {z.max():.1f}"
+    assert_close(limit.both(x).ntk, exact.ntk)  # the same key, the same draws
+    assert np.isfinite(jax.grad(lambda x: limit.ntk(x).sum())(x)).all()
+
+
+@pytest.mark.slow
+def test_a_flax_module_is_its_plain_function():
+    """`MultiHeadDotProductAttention` divides its queries beforehand; the draws are the same, so are the kernels."""
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.MultiHeadDotProductAttention(4, qkv_features=64, out_features=1, use_bias=False)(x)[:, 0]
+
+    def named(path, shape):
+        return rule("w" if "/out/" in path else "q", shape)
+
+    x, draws = points(jnp.float32), MonteCarlo(jax.random.key(4), 32, 4)
+    with relaxed_promotion():
+        module = infinite.limit(Model(), None, x, prior=named, monte_carlo=draws).both(x)
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float32)
+    plain = infinite.limit(as_written(attention), shapes, x, prior=rule, monte_carlo=draws).both(x)
+    np.testing.assert_allclose(module.nngp, plain.nngp, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(module.ntk, plain.ntk, rtol=1e-4, atol=1e-4)
+
+
+def one_head(p, x):
+    q, k, v = (x @ p[name][:, 0] for name in "qkv")
+    return (jax.nn.softmax(q @ k.swapaxes(1, 2) / 4.0, -1) @ v @ p["w"][0])[:, 0]
+
+
+REFUSED = {
+    "without being asked for": (attention, None, r"monte_carlo=MonteCarlo\(key\)"),
+    "of a single head": (one_head, MonteCarlo(jax.random.key(0)), "keeps fluctuating"),
+    "of one head of many": (
+        lambda p, x: (heads(p, x)[:, :, 0] @ p["w"][0])[:, 0],
+        MonteCarlo(jax.random.key(0)),
+        "heads",
+    ),
+    "before a nonlinearity": (
+        lambda p, x: jnp.einsum("bthd,hdc->btc", jnp.tanh(heads(p, x)), p["w"])[:, 0],
+        MonteCarlo(jax.random.key(0)),
+        "drawn",
+    ),
+    "heads kept apart": (
+        lambda p, x: jnp.einsum("bthd,hdc->bthc", heads(p, x), p["w"]).sum(2)[:, 0],
+        MonteCarlo(jax.random.key(0)),
+        "heads",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_scores_that_are_not_averaged_are_refused(name):
+    """Their kernel would be random: the error says so, and where."""
+    f, draws, words = REFUSED[name]
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float32)
+    with pytest.raises(infinite.NoLimitError, match=words) as caught:
+        infinite.limit(as_written(f), shapes, points(jnp.float32), prior=rule, monte_carlo=draws)
+    assert "test_scores.py:" in str(caught.value)
+
+
+def test_draws_are_checked():
+    """A standard error needs two groups."""
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float32)
+    with pytest.raises(ValueError, match="groups"):
+        infinite.limit(
+            as_written(attention),
+            shapes,
+            points(jnp.float32),
+            prior=rule,
+            monte_carlo=MonteCarlo(jax.random.key(0), 8, 1),
+        )
