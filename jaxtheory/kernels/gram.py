@@ -1,5 +1,6 @@
 """Gram matrices at size: in blocks, each symmetric pair once, over devices; and products that never form them."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from jaxtheory import placement
 from jaxtheory.checks import require
 from jaxtheory.kernels.functions import Kernel, as_kernel
+
+_ROWS = "rows"  # the axis of the meshes made here
 
 
 def gram(
@@ -58,6 +62,7 @@ def matvec(
     block: int = 2048,
     *,
     x2: Shaped[Array, "m ..."] | None = None,
+    mesh: Mesh | None = None,
 ) -> Shaped[Array, "n ..."]:
     """K v without the matrix: K = kernel(x, x2), or kernel(x, x) where each pair of blocks serves both triangles.
 
@@ -67,15 +72,18 @@ def matvec(
         v: vector [m] or outputs [m o].
         block: rows and columns of a block.
         x2: m other points.
+        mesh: the work is shared out over all its p devices and K v is split over them by rows, v as well if it was;
+            n (with x2 m too) must be a multiple of p. Blocks are then smaller than `block` where there are too few.
 
     Returns:
         K v, of v's trailing shape.
 
     Raises:
-        ValueError: block < 1 or v of the wrong length.
+        ValueError: block < 1, v of the wrong length, or rows that do not divide over the mesh.
 
-    Peak memory: O(block² + n (d + o)). Flops: one kernel evaluation for each pair (half, by symmetry, without x2) and
-    2 n m o for the products.
+    Peak memory: O(block² + n (d + o)), on each device of a mesh too. Flops: one kernel evaluation for each pair (half,
+    by symmetry, without x2) and 2 n m o for the products, divided by p. A mesh communicates twice: m o numbers are
+    gathered on each device and, without x2, n o numbers are summed and scattered.
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> f"{matvec(laplace(), jnp.zeros((4, 1)), jnp.ones(4), 3)}"
@@ -86,7 +94,10 @@ def matvec(
     points = x if x2 is None else x2
     require(v.shape[0] == points.shape[0], "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
     columns = v.reshape(v.shape[0], -1)
-    product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
+    if mesh is not None:
+        product = _shared(wrapped, x, columns, block, x2, placement.line(mesh, _ROWS))
+    else:
+        product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
     return product.reshape(x.shape[0], *v.shape[1:])
 
 
@@ -136,9 +147,19 @@ def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
 
 @partial(jax.jit, static_argnames="block")
 def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
-    size = min(block, x.shape[0])
+    return _triangle(kernel, x, v, -(-x.shape[0] // block), 0, 1)
+
+
+def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: int) -> Array:
+    """Every `parts`-th pair of blocks, from number `part` on; all parts sum to K v."""
+    size = -(-x.shape[0] // blocks)
     blocks = -(-x.shape[0] // size)
-    points, padded = _pad(x, blocks * size), jnp.pad(v, ((0, blocks * size - x.shape[0]), (0, 0)))
+    pairs = _pairs(blocks, blocks, True)
+    # the pairs that make the parts even lie behind the last point, where v is 0
+    idle = jnp.full((-len(pairs) % parts, 2), blocks, pairs.dtype)
+    pairs = jnp.concatenate([pairs, idle]).reshape(-1, parts, 2)[:, part]
+    length = (blocks + (len(idle) > 0)) * size
+    points, padded = _pad(x, length), jnp.pad(v, ((0, length - x.shape[0]), (0, 0)))
 
     def add(total: Array, pair: Array) -> tuple[Array, None]:
         row, column = pair[0] * size, pair[1] * size
@@ -150,7 +171,7 @@ def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
         across = _rows(total, column, size) + _dot(upper.T, _rows(padded, row, size))
         return jax.lax.dynamic_update_slice(total, across, (column, 0)), None
 
-    return jax.lax.scan(add, jnp.zeros_like(padded), _pairs(blocks, blocks, True))[0][: x.shape[0]]
+    return jax.lax.scan(add, jnp.zeros_like(padded), pairs)[0][: x.shape[0]]
 
 
 @partial(jax.jit, static_argnames="block")
@@ -168,6 +189,27 @@ def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
         return jax.lax.scan(add, jnp.zeros((height, v.shape[1]), v.dtype), (others, weights))[0]
 
     return jax.lax.map(row, points).reshape(rows * height, -1)[: x.shape[0]]
+
+
+@partial(jax.jit, static_argnames=("block", "mesh"))
+def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh: Mesh) -> Array:
+    placement.require_rows(len(x), "x", mesh)
+    placement.require_rows(len(v), "v", mesh)
+    # at least 4 p pairs, so that the idle ones that make the parts even are less than a quarter
+    blocks = max(-(-x.shape[0] // block), min(math.ceil(math.sqrt(8 * mesh.size)), x.shape[0]))
+
+    def local(kernel: Any, x: Array, x2: Array | None, v: Array) -> Array:
+        everything, me = jax.lax.all_gather(v, _ROWS, tiled=True), jax.lax.axis_index(_ROWS)
+        if x2 is None:
+            part = _triangle(kernel, x, everything, blocks, me, mesh.size)
+            return jax.lax.psum_scatter(part, _ROWS, tiled=True)
+        size = x.shape[0] // mesh.size
+        return _product(kernel, _rows(x, me * size, size), everything, block, x2)
+
+    every, rows = PartitionSpec(), PartitionSpec(_ROWS)
+    share = jax.shard_map(local, mesh=mesh, in_specs=(every, every, every, rows), out_specs=rows, check_vma=False)
+    x, x2 = placement.whole((x, x2), mesh)
+    return share(kernel, x, x2, placement.split(v, mesh))
 
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
