@@ -80,7 +80,7 @@ def iteration(n: int, d: int, outputs: int, rank: int, p: int, block: int) -> Co
 
 
 def preconditioner(n: int, d: int, rank: int, p: int) -> Cost:
-    """Randomly pivoted Cholesky by 32 columns, three passes of Cholesky QR; 12 rank³ and K's diagonal on every device."""
+    """Randomly pivoted Cholesky by 32 columns, three passes of Cholesky QR; rank³ terms and K's diagonal undivided."""
     pivots = min(PIVOTS, rank)
     steps = -(-rank // pivots)
     draws = (Collective("all-gather", n, steps), Collective("all-reduce", pivots**2, steps))

@@ -233,14 +233,19 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
     size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
-    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
-    for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
-        other = (me + k) % devices
-        tile = _gram(kernel, mine, _rows(x, other * size, size), block)
-        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other * size))
-        if 2 * k != devices:  # the opposite device has computed the block between them too
-            mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
-            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, ((me - k) % devices) * size))
+
+    def ahead(matrix: Array, k: Array) -> tuple[Array, None]:
+        other = (me + k) % devices * size
+        tile = _gram(kernel, mine, _rows(x, other, size), block)
+        return jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other)), None
+
+    start = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
+    matrix = jax.lax.scan(ahead, start, jnp.arange(1, devices // 2 + 1))[0]
+    # unrolled: a permutation is static; the opposite device of an even number has computed the block between them too
+    for k in range(1, (devices + 1) // 2):
+        tile = jax.lax.dynamic_slice(matrix, (0 * me, (me + k) % devices * size), (size, size))
+        mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
+        matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, (me - k) % devices * size))
     return matrix
 
 
