@@ -16,7 +16,7 @@ from collectives import collectives, product_flops
 from meshes import BLOCK, DIM, METHODS, OTHER, OUTPUTS, PARTICLES, RANK, WIDTH, N
 from tolerances import assert_close, tolerance
 
-from jaxtheory import kernels, networks, sweeps
+from jaxtheory import empirical, kernels, networks, sweeps
 from jaxtheory.networks import fitting
 from jaxtheory.sweeps import blocks
 from scripts import project_costs as costs
@@ -151,6 +151,33 @@ def test_trained_networks_send_nothing(monkeypatch):
     networks.train_widths(x, y, x, y, widths=[2, 3], seeds=4, optimizer=optax.sgd(0.1), steps=2, mesh=over(8))
     assert programs
     assert all(collectives(program) == [] for program in programs)
+
+
+def test_a_model_of_a_mesh_predicts_on_it_and_off_it(float64):
+    x, y = jnp.asarray(meshes.X, float64), jnp.asarray(meshes.V, float64)
+    model = kernels.fit(meshes.KERNEL, x, y, 1.0, solver="cg", block=BLOCK, rank=RANK, mesh=over(8))
+    assert model.alpha.sharding.spec == jax.sharding.PartitionSpec("rows")
+    gram = np.asarray(meshes.KERNEL(x, x))
+    expected = gram @ np.linalg.solve(gram + np.eye(N), y)
+    for mesh in (over(8), None):
+        found = np.asarray(kernels.predict(model, x, block=BLOCK, mesh=mesh))
+        # ‖K (α − exact)‖ ≤ ‖r‖, since K (K + I)⁻¹ < I, and the residual is at most √ε ‖y‖
+        assert np.linalg.norm(found - expected) <= np.finfo(float64).eps ** 0.5 * np.linalg.norm(y)
+
+
+def test_what_no_mesh_divides_is_refused(unchecked):
+    x, mesh = jnp.asarray(meshes.X), over(5)
+    weights = [jnp.asarray(leaf) for leaf in meshes.WEIGHTS]
+    with pytest.raises(ValueError, match=r"x must have a multiple of 5 rows.*got x=24 rows"):
+        kernels.matvec(meshes.KERNEL, x, x, mesh=mesh)
+    with pytest.raises(ValueError, match=r"x must have a multiple of 5 rows"):
+        kernels.fit(meshes.KERNEL, x, x, 1.0, mesh=mesh)
+    with pytest.raises(ValueError, match=r"x must have a multiple of 5 rows"):
+        empirical.ntk_operator(meshes.network, weights, x, mesh=mesh)
+    with pytest.raises(ValueError, match=r"solver must be conjugate gradients on a mesh, got solver=cholesky"):
+        kernels.fit(meshes.KERNEL, x, x, 1.0, solver="cholesky", mesh=over(8))
+    with pytest.raises(ValueError, match=r"mesh must be a jax.sharding.Mesh, got mesh=8"):
+        kernels.fit(meshes.KERNEL, x, x, 1.0, mesh=8)
 
 
 def over_processes(count, devices, names=()):

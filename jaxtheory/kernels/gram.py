@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from jaxtheory import placement
@@ -31,7 +31,8 @@ def gram(
         x1: points along the first axis.
         x2: other points, or None for x1, where each off-diagonal pair of blocks is computed once and mirrored.
         block: rows and columns of a block; None asks the kernel for all at once.
-        mesh: the rows of K are sharded over its first axis (x1's length must be a multiple of that axis).
+        mesh: the rows of K are split over all its devices, be they of several processes that make the same call; x1's
+            length must be a multiple of their number.
 
     Returns:
         K [n1 n2]; sharded by rows over `mesh`.
@@ -50,8 +51,8 @@ def gram(
     _require_block(block)
     if mesh is None:
         return _gram(wrapped, x1, x2, block)
-    devices = mesh.shape[mesh.axis_names[0]]
-    require(x1.shape[0] % devices == 0, "x1", x1.shape, f"have a multiple of {devices} rows to shard", "drop the rest")
+    mesh = placement.line(mesh, _ROWS)
+    placement.require_rows(x1.shape[0], "x1", mesh)
     return _sharded(wrapped, x1, x2, block, mesh)
 
 
@@ -214,23 +215,21 @@ def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh:
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
 def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
-    axis, everywhere = mesh.axis_names[0], NamedSharding(mesh, PartitionSpec())
-    points = (x1,) if x2 is None else (x1, x2)
-    points = tuple(jax.device_put(some, everywhere) for some in points)
-    body = partial(_own_rows if x2 is None else _rows_against, block, axis, mesh.shape[axis])
-    specs = (PartitionSpec(), *(PartitionSpec() for _ in points))
-    rows = PartitionSpec(axis, None)
+    points = placement.whole((x1,) if x2 is None else (x1, x2), mesh)
+    body = partial(_own_rows if x2 is None else _rows_against, block, mesh.size)
+    specs = (PartitionSpec(),) * (1 + len(points))
+    rows = PartitionSpec(_ROWS, None)
     return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(kernel, *points)
 
 
-def _rows_against(block: int | None, axis: str, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
+def _rows_against(block: int | None, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
     size = x1.shape[0] // devices
-    return _gram(kernel, _rows(x1, jax.lax.axis_index(axis) * size, size), x2, block)
+    return _gram(kernel, _rows(x1, jax.lax.axis_index(_ROWS) * size, size), x2, block)
 
 
-def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array) -> Array:
+def _own_rows(block: int | None, devices: int, kernel: Any, x: Array) -> Array:
     """Device i computes the blocks (i, i+k) for k ≤ p/2 and is sent the transposes of the others: half the work."""
-    size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
+    size, me = x.shape[0] // devices, jax.lax.axis_index(_ROWS)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
 
@@ -240,11 +239,11 @@ def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array)
         return jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other)), None
 
     start = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
-    matrix = jax.lax.scan(ahead, start, jnp.arange(1, devices // 2 + 1))[0]
+    matrix = jax.lax.scan(ahead, start, jnp.arange(1, devices // 2 + 1, dtype=me.dtype))[0]
     # unrolled: a permutation is static; the opposite device of an even number has computed the block between them too
     for k in range(1, (devices + 1) // 2):
         tile = jax.lax.dynamic_slice(matrix, (0 * me, (me + k) % devices * size), (size, size))
-        mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
+        mirrored = jax.lax.ppermute(tile.T, _ROWS, [(i, (i + k) % devices) for i in range(devices)])
         matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, (me - k) % devices * size))
     return matrix
 

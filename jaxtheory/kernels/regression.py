@@ -115,8 +115,12 @@ def fit(
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
 
 
-def predict(model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | None = None) -> Float[Array, "n ..."]:
+def predict(
+    model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | None = None, mesh: Mesh | None = None
+) -> Float[Array, "n ..."]:
     """f(x) = kernel(x, centres) α; in blocks of `block` rows and columns where it is given.
+
+    On a `mesh`, all of whose devices must divide points and centres, the work and f are split by rows, as in `matvec`.
 
     Cost: n · centres kernel evaluations; memory n · centres, or block².
 
@@ -125,7 +129,7 @@ def predict(model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | N
     (3,)
     """
     size = max(x.shape[0], model.centres.shape[0]) if block is None else block
-    return matvec(model.kernel, x, model.alpha, size, x2=model.centres)
+    return matvec(model.kernel, x, model.alpha, size, x2=model.centres, mesh=mesh)
 
 
 def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditioner: str) -> None:
