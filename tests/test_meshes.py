@@ -16,7 +16,8 @@ from collectives import collectives, product_flops
 from meshes import BLOCK, DIM, METHODS, OTHER, OUTPUTS, PARTICLES, RANK, WIDTH, N
 from tolerances import assert_close, tolerance
 
-from jaxtheory import empirical, kernels, networks, sweeps
+from jaxtheory import empirical, infinite, kernels, networks, sweeps
+from jaxtheory.empirical.cost import forward_flops
 from jaxtheory.networks import fitting
 from jaxtheory.sweeps import blocks
 from scripts import project_costs as costs
@@ -67,13 +68,18 @@ SENT = {
     "name", [pytest.param(name, marks=pytest.mark.slow if name == "infinite" else ()) for name in METHODS]
 )
 def test_what_is_sent_is_what_is_known_on_paper(name, devices):
-    """Kinds, counts and sizes of all collectives but those of single numbers; and the result is one device's."""
+    """Kinds, counts and sizes of all collectives but those of single numbers; one device's result, a p-th on each."""
     program, inputs = traced(name, devices)
     compiled = program.lower().compile()
     found = [(kind, size) for kind, size in collectives(compiled) if size > 1]
     known = [(each.kind, each.numbers) for each in SENT[name](devices) for _ in range(each.times)]
     assert sorted(found) == sorted(each for each in known if each[1] > 1)
     assert_close(compiled(*inputs), METHODS[name][0](None, *inputs))
+    if name in ("gram", "infinite"):
+        assert compiled.memory_analysis().output_size_in_bytes == costs.gram(N, 2 * DIM, devices, BLOCK).bytes
+    if name in ("structured", "jacobian", "products"):
+        kernel = costs.tangent_kernel(name, N, LAYERS, devices)[0]
+        assert compiled.memory_analysis().output_size_in_bytes == kernel.bytes
 
 
 def tangent_flops(method, p):
@@ -125,6 +131,16 @@ def test_the_compilers_own_count_agrees(devices):
     spare = 20 * costs.pairs(N, devices) + 4 * 64 * 2 * N * (1 + devices // 2)
     assert known.flops <= compiled.cost_analysis()["flops"] <= known.flops + spare
     assert compiled.memory_analysis().output_size_in_bytes == known.bytes
+
+
+def test_a_layer_of_infinite_width_costs_its_flops():
+    """Operations of one hidden layer more, each counted once; what it does for each point alone is few for an entry."""
+    n = 4096
+    x = jax.ShapeDtypeStruct((n, DIM), jnp.float32)
+    shallow, deep = (
+        forward_flops(jax.make_jaxpr(infinite.mlp(depth, "relu", 1.2, 0.1).ntk)(x, x)) for depth in (2, 12)
+    )
+    assert round((deep - shallow) / 10 / n**2) == costs.LAYER
 
 
 def test_a_sweep_sends_nothing():
