@@ -169,9 +169,13 @@ def test_trained_networks_send_nothing(monkeypatch):
     assert all(collectives(program) == [] for program in programs)
 
 
-def test_a_model_of_a_mesh_predicts_on_it_and_off_it(float64):
+@pytest.mark.parametrize(
+    "preconditioner", ["rpcholesky", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nystrom", "none"))]
+)
+def test_a_model_of_a_mesh_predicts_on_it_and_off_it(preconditioner, float64):
     x, y = jnp.asarray(meshes.X, float64), jnp.asarray(meshes.V, float64)
-    model = kernels.fit(meshes.KERNEL, x, y, 1.0, solver="cg", block=BLOCK, rank=RANK, mesh=over(8))
+    options = {"block": BLOCK, "rank": RANK, "preconditioner": preconditioner}
+    model = kernels.fit(meshes.KERNEL, x, y, 1.0, mesh=over(8), **options)
     assert model.alpha.sharding.spec == jax.sharding.PartitionSpec("rows")
     gram = np.asarray(meshes.KERNEL(x, x))
     expected = gram @ np.linalg.solve(gram + np.eye(N), y)
@@ -179,6 +183,16 @@ def test_a_model_of_a_mesh_predicts_on_it_and_off_it(float64):
         found = np.asarray(kernels.predict(model, x, block=BLOCK, mesh=mesh))
         # ‖K (α − exact)‖ ≤ ‖r‖, since K (K + I)⁻¹ < I, and the residual is at most √ε ‖y‖
         assert np.linalg.norm(found - expected) <= np.finfo(float64).eps ** 0.5 * np.linalg.norm(y)
+
+
+def test_arrays_that_lie_on_one_device_are_taken_to_the_mesh():
+    x, v = jax.device_put((jnp.asarray(meshes.X), jnp.asarray(meshes.V)), jax.devices()[3])
+    for run in (
+        lambda mesh: kernels.gram(meshes.KERNEL, x, mesh=mesh),
+        lambda mesh: kernels.matvec(meshes.KERNEL, x, v, BLOCK, mesh=mesh),
+        lambda mesh: kernels.rpcholesky(meshes.KERNEL, x, RANK, jax.random.key(0), mesh=mesh),
+    ):
+        assert_close(run(over(8)), run(None))
 
 
 def test_what_no_mesh_divides_is_refused(unchecked):

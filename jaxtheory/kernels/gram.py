@@ -53,7 +53,7 @@ def gram(
         return _gram(wrapped, x1, x2, block)
     mesh = placement.line(mesh, _ROWS)
     placement.require_rows(x1.shape[0], "x1", mesh)
-    return _sharded(wrapped, x1, x2, block, mesh)
+    return _sharded(wrapped, *placement.whole((x1, x2), mesh), block, mesh)
 
 
 def matvec(
@@ -96,7 +96,11 @@ def matvec(
     require(v.shape[0] == points.shape[0], "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
     columns = v.reshape(v.shape[0], -1)
     if mesh is not None:
-        product = _shared(wrapped, x, columns, block, x2, placement.line(mesh, _ROWS))
+        mesh = placement.line(mesh, _ROWS)
+        placement.require_rows(x.shape[0], "x", mesh)
+        placement.require_rows(v.shape[0], "v", mesh)
+        x, x2 = placement.whole((x, x2), mesh)
+        product = _shared(wrapped, x, placement.split(columns, mesh), block, x2, mesh)
     else:
         product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
     return product.reshape(x.shape[0], *v.shape[1:])
@@ -194,8 +198,6 @@ def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
 def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh: Mesh) -> Array:
-    placement.require_rows(len(x), "x", mesh)
-    placement.require_rows(len(v), "v", mesh)
     # at least 4 p pairs, so that the idle ones that make the parts even are less than a quarter
     blocks = max(-(-x.shape[0] // block), min(math.ceil(math.sqrt(8 * mesh.size)), x.shape[0]))
 
@@ -209,13 +211,12 @@ def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh:
 
     every, rows = PartitionSpec(), PartitionSpec(_ROWS)
     share = jax.shard_map(local, mesh=mesh, in_specs=(every, every, every, rows), out_specs=rows, check_vma=False)
-    x, x2 = placement.whole((x, x2), mesh)
-    return share(kernel, x, x2, placement.split(v, mesh))
+    return share(kernel, x, x2, v)
 
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
 def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
-    points = placement.whole((x1,) if x2 is None else (x1, x2), mesh)
+    points = (x1,) if x2 is None else (x1, x2)
     body = partial(_own_rows if x2 is None else _rows_against, block, mesh.size)
     specs = (PartitionSpec(),) * (1 + len(points))
     rows = PartitionSpec(_ROWS, None)

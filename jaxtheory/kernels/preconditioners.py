@@ -54,13 +54,13 @@ def rpcholesky(
     if mesh is not None:
         mesh = placement.line(mesh, "rows")
         placement.require_rows(x.shape[0], "x", mesh)
+        x = placement.whole(x, mesh)
     return _rpcholesky(wrapped, x, rank, key, min(pivots, rank), mesh)
 
 
 @partial(jax.jit, static_argnames=("rank", "pivots", "mesh"))
 def _rpcholesky(kernel: Any, x: Array, rank: int, key: PRNGKeyArray, pivots: int, mesh: Mesh | None) -> Array:
     rows = partial(placement.split, mesh=mesh) if mesh is not None else lambda tree: tree
-    x = x if mesh is None else placement.whole(x, mesh)
     entries, mine = rows(diagonal(kernel, x)), rows(x)
     floor = 8 * pivots * float(jnp.finfo(entries.dtype).eps) * entries.max()
     steps = -(-rank // pivots)
@@ -143,7 +143,8 @@ def low_rank_inverse(factor: Float[Array, "n r"], shift: Float[Array, ""]) -> Fl
     passes of Cholesky QR, the first of a shifted Gram matrix, have Householder's accuracy up to condition numbers of
     1/ε; they are products alone, which divide over devices where F is split by rows and then sum r² numbers a pass.
 
-    Cost: 12 n r² flops, 3 n r memory. Source: Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa (2020), Algorithm 4.2.
+    Cost: 12 n r² flops, 3 n r memory.
+    Source: Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa (2020), shifted Cholesky QR.
 
     >>> basis = low_rank_inverse(jnp.ones((2, 1)), jnp.float32(1.0))
     >>> f"{(jnp.ones(2) - basis @ (basis.T @ jnp.ones(2)))[0]:.4f}"
