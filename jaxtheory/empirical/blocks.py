@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
 Prepare = Callable[[Any], Any]
@@ -73,12 +73,6 @@ def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles
     block = rectangle(prepare, pair, rows, columns, tiles)
     filled = jnp.pad(block, ((0, 0), (0, 0), (0, n - wide), *[(0, 0)] * (block.ndim - 3)))
     return jnp.roll(filled, start, axis=2)
-
-
-def everywhere(mesh: Mesh, tree: Any) -> tuple[Mesh, Any]:
-    """The mesh with axes that the compiler may shard freely, and `tree` copied to all its devices."""
-    free = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    return free, jax.device_put(tree, NamedSharding(free, PartitionSpec()))
 
 
 def sharded(
@@ -159,7 +153,8 @@ def _upper(count: int, rows: int) -> Array:
 
 
 def _cyclic(count: int, rows: int) -> Array:
-    strip = jnp.repeat(jnp.arange(count), rows)
+    # numbers, which lie on every device: what a device computes it would send to the others
+    strip = jnp.asarray(np.repeat(np.arange(count), rows))
     return (strip[None, :] - strip[:, None]) % count <= count // 2
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
 from jaxtheory.empirical.blocks import Tiles
@@ -47,7 +48,9 @@ def ntk(
         block: examples a block, or (rows, columns); by default so that temporaries stay under `memory`.
         memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps; by
             default a quarter of the Jacobians, n·o·P·itemsize/4, but no less than 48 MB and no more than 1 GiB.
-        mesh: rows of the kernel are spread over all devices of this mesh.
+        mesh: rows of the kernel are spread over all devices of this mesh, be they of several processes that make the
+            same call. With x2=None its p devices send one another the mirrored blocks, n1²·o²/p numbers each in one
+            all-to-all, and otherwise nothing. An n1 that p does not divide brings the whole kernel to every device.
 
     Products of f that name no precision are taken at the highest.
 
@@ -70,7 +73,8 @@ def ntk(
     check_function(f, params, x1, x2)
     require(memory is None or memory > 0, "memory", memory, "be positive", "pass bytes, for example 2**30")
     if mesh is not None:
-        mesh, (params, x1, x2) = blocks.everywhere(mesh, (params, x1, x2))
+        mesh = placement.line(mesh, "rows")
+        params, x1, x2 = placement.whole((params, x1, x2), mesh)
     return _ntk(f, params, x1, x2, output, method, block, memory, mesh)
 
 

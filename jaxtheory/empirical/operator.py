@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import require
 from jaxtheory.empirical.validation import check_function
 from jaxtheory.results import Status, finite_status, standard_error, status_where
@@ -44,8 +46,11 @@ class Density(NamedTuple):
 
 
 @jax.default_matmul_precision("highest")
-def ntk_operator(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Operator:
+def ntk_operator(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree, *, mesh: Mesh | None = None) -> Operator:
     """v ↦ Θ(x, x) v for v of the shape of f's outputs; linear, symmetric, positive semidefinite, differentiable.
+
+    On a `mesh` examples, outputs and vectors are split over all its devices, a divisor of their number, and the
+    parameters are whole on each; a product then sums P numbers, a gradient's, over the devices.
 
     Cost: a forward and a backward pass of f on all of x a product; memory that of one gradient.
 
@@ -54,12 +59,16 @@ def ntk_operator(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Ope
     [ 5. 11.]
     """
     check_function(f, params, x, None)
+    if mesh is not None:
+        mesh = placement.line(mesh, "rows")
+        placement.require_rows(len(jax.tree.leaves(x)[0]), "x", mesh)
+        params, x = placement.whole(params, mesh), placement.split(x, mesh)
     out, push = jax.linearize(lambda p: f(p, x), params)
     pull = jax.linear_transpose(push, params)
 
     def product(v: Array) -> Array:
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
-        return push(pull(v)[0])
+        return push(pull(v if mesh is None else placement.split(v, mesh))[0])
 
     return product
 

@@ -1,15 +1,19 @@
 """Gram matrices at size: in blocks, each symmetric pair once, over devices; and products that never form them."""
 
+import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from jaxtheory import placement
 from jaxtheory.checks import require
 from jaxtheory.kernels.functions import Kernel, as_kernel
+
+_ROWS = "rows"  # the axis of the meshes made here
 
 
 def gram(
@@ -27,7 +31,8 @@ def gram(
         x1: points along the first axis.
         x2: other points, or None for x1, where each off-diagonal pair of blocks is computed once and mirrored.
         block: rows and columns of a block; None asks the kernel for all at once.
-        mesh: the rows of K are sharded over its first axis (x1's length must be a multiple of that axis).
+        mesh: the rows of K are split over all its devices, be they of several processes that make the same call; x1's
+            length must be a multiple of their number.
 
     Returns:
         K [n1 n2]; sharded by rows over `mesh`.
@@ -46,9 +51,9 @@ def gram(
     _require_block(block)
     if mesh is None:
         return _gram(wrapped, x1, x2, block)
-    devices = mesh.shape[mesh.axis_names[0]]
-    require(x1.shape[0] % devices == 0, "x1", x1.shape, f"have a multiple of {devices} rows to shard", "drop the rest")
-    return _sharded(wrapped, x1, x2, block, mesh)
+    mesh = placement.line(mesh, _ROWS)
+    placement.require_rows(x1.shape[0], "x1", mesh)
+    return _sharded(wrapped, *placement.whole((x1, x2), mesh), block, mesh)
 
 
 def matvec(
@@ -58,6 +63,7 @@ def matvec(
     block: int = 2048,
     *,
     x2: Shaped[Array, "m ..."] | None = None,
+    mesh: Mesh | None = None,
 ) -> Shaped[Array, "n ..."]:
     """K v without the matrix: K = kernel(x, x2), or kernel(x, x) where each pair of blocks serves both triangles.
 
@@ -67,15 +73,18 @@ def matvec(
         v: vector [m] or outputs [m o].
         block: rows and columns of a block.
         x2: m other points.
+        mesh: the work is shared out over all its p devices and K v is split over them by rows, v as well if it was;
+            n (with x2 m too) must be a multiple of p. Blocks are then smaller than `block` where there are too few.
 
     Returns:
         K v, of v's trailing shape.
 
     Raises:
-        ValueError: block < 1 or v of the wrong length.
+        ValueError: block < 1, v of the wrong length, or rows that do not divide over the mesh.
 
-    Peak memory: O(block² + n (d + o)). Flops: one kernel evaluation for each pair (half, by symmetry, without x2) and
-    2 n m o for the products.
+    Peak memory: O(block² + n (d + o)), on each device of a mesh too. Flops: one kernel evaluation for each pair (half,
+    by symmetry, without x2) and 2 n m o for the products, divided by p. A mesh communicates twice: m o numbers are
+    gathered on each device and, without x2, n o numbers are summed and scattered.
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> f"{matvec(laplace(), jnp.zeros((4, 1)), jnp.ones(4), 3)}"
@@ -86,7 +95,14 @@ def matvec(
     points = x if x2 is None else x2
     require(v.shape[0] == points.shape[0], "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
     columns = v.reshape(v.shape[0], -1)
-    product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
+    if mesh is not None:
+        mesh = placement.line(mesh, _ROWS)
+        placement.require_rows(x.shape[0], "x", mesh)
+        placement.require_rows(v.shape[0], "v", mesh)
+        x, x2 = placement.whole((x, x2), mesh)
+        product = _shared(wrapped, x, placement.split(columns, mesh), block, x2, mesh)
+    else:
+        product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
     return product.reshape(x.shape[0], *v.shape[1:])
 
 
@@ -136,9 +152,19 @@ def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
 
 @partial(jax.jit, static_argnames="block")
 def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
-    size = min(block, x.shape[0])
+    return _triangle(kernel, x, v, -(-x.shape[0] // block), 0, 1)
+
+
+def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: int) -> Array:
+    """Every `parts`-th pair of blocks, from number `part` on; all parts sum to K v."""
+    size = -(-x.shape[0] // blocks)
     blocks = -(-x.shape[0] // size)
-    points, padded = _pad(x, blocks * size), jnp.pad(v, ((0, blocks * size - x.shape[0]), (0, 0)))
+    pairs = _pairs(blocks, blocks, True)
+    # the pairs that make the parts even lie behind the last point, where v is 0
+    idle = jnp.full((-len(pairs) % parts, 2), blocks, pairs.dtype)
+    pairs = jnp.concatenate([pairs, idle]).reshape(-1, parts, 2)[:, part]
+    length = (blocks + (len(idle) > 0)) * size
+    points, padded = _pad(x, length), jnp.pad(v, ((0, length - x.shape[0]), (0, 0)))
 
     def add(total: Array, pair: Array) -> tuple[Array, None]:
         row, column = pair[0] * size, pair[1] * size
@@ -150,7 +176,7 @@ def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
         across = _rows(total, column, size) + _dot(upper.T, _rows(padded, row, size))
         return jax.lax.dynamic_update_slice(total, across, (column, 0)), None
 
-    return jax.lax.scan(add, jnp.zeros_like(padded), _pairs(blocks, blocks, True))[0][: x.shape[0]]
+    return jax.lax.scan(add, jnp.zeros_like(padded), pairs)[0][: x.shape[0]]
 
 
 @partial(jax.jit, static_argnames="block")
@@ -171,34 +197,55 @@ def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
+def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh: Mesh) -> Array:
+    # at least 4 p pairs, so that the idle ones that make the parts even are less than a quarter
+    blocks = max(-(-x.shape[0] // block), min(math.ceil(math.sqrt(8 * mesh.size)), x.shape[0]))
+
+    def local(kernel: Any, x: Array, x2: Array | None, v: Array) -> Array:
+        everything, me = jax.lax.all_gather(v, _ROWS, tiled=True), jax.lax.axis_index(_ROWS)
+        if x2 is None:
+            part = _triangle(kernel, x, everything, blocks, me, mesh.size)
+            return jax.lax.psum_scatter(part, _ROWS, tiled=True)
+        size = x.shape[0] // mesh.size
+        return _product(kernel, _rows(x, me * size, size), everything, block, x2)
+
+    every, rows = PartitionSpec(), PartitionSpec(_ROWS)
+    share = jax.shard_map(local, mesh=mesh, in_specs=(every, every, every, rows), out_specs=rows, check_vma=False)
+    return share(kernel, x, x2, v)
+
+
+@partial(jax.jit, static_argnames=("block", "mesh"))
 def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
-    axis, everywhere = mesh.axis_names[0], NamedSharding(mesh, PartitionSpec())
     points = (x1,) if x2 is None else (x1, x2)
-    points = tuple(jax.device_put(some, everywhere) for some in points)
-    body = partial(_own_rows if x2 is None else _rows_against, block, axis, mesh.shape[axis])
-    specs = (PartitionSpec(), *(PartitionSpec() for _ in points))
-    rows = PartitionSpec(axis, None)
+    body = partial(_own_rows if x2 is None else _rows_against, block, mesh.size)
+    specs = (PartitionSpec(),) * (1 + len(points))
+    rows = PartitionSpec(_ROWS, None)
     return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(kernel, *points)
 
 
-def _rows_against(block: int | None, axis: str, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
+def _rows_against(block: int | None, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
     size = x1.shape[0] // devices
-    return _gram(kernel, _rows(x1, jax.lax.axis_index(axis) * size, size), x2, block)
+    return _gram(kernel, _rows(x1, jax.lax.axis_index(_ROWS) * size, size), x2, block)
 
 
-def _own_rows(block: int | None, axis: str, devices: int, kernel: Any, x: Array) -> Array:
+def _own_rows(block: int | None, devices: int, kernel: Any, x: Array) -> Array:
     """Device i computes the blocks (i, i+k) for k ≤ p/2 and is sent the transposes of the others: half the work."""
-    size, me = x.shape[0] // devices, jax.lax.axis_index(axis)
+    size, me = x.shape[0] // devices, jax.lax.axis_index(_ROWS)
     mine = _rows(x, me * size, size)
     first = _gram(kernel, mine, None, block)
-    matrix = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
-    for k in range(1, devices // 2 + 1):  # unrolled: a permutation is static
-        other = (me + k) % devices
-        tile = _gram(kernel, mine, _rows(x, other * size, size), block)
-        matrix = jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other * size))
-        if 2 * k != devices:  # the opposite device has computed the block between them too
-            mirrored = jax.lax.ppermute(tile.T, axis, [(i, (i + k) % devices) for i in range(devices)])
-            matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, ((me - k) % devices) * size))
+
+    def ahead(matrix: Array, k: Array) -> tuple[Array, None]:
+        other = (me + k) % devices * size
+        tile = _gram(kernel, mine, _rows(x, other, size), block)
+        return jax.lax.dynamic_update_slice(matrix, tile, (0 * me, other)), None
+
+    start = jax.lax.dynamic_update_slice(jnp.zeros((size, x.shape[0]), first.dtype), first, (0 * me, me * size))
+    matrix = jax.lax.scan(ahead, start, jnp.arange(1, devices // 2 + 1, dtype=me.dtype))[0]
+    # unrolled: a permutation is static; the opposite device of an even number has computed the block between them too
+    for k in range(1, (devices + 1) // 2):
+        tile = jax.lax.dynamic_slice(matrix, (0 * me, (me + k) % devices * size), (size, size))
+        mirrored = jax.lax.ppermute(tile.T, _ROWS, [(i, (i + k) % devices) for i in range(devices)])
+        matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, (me - k) % devices * size))
     return matrix
 
 

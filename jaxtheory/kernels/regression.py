@@ -5,8 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from jaxtheory import placement
 from jaxtheory.checks import known, require
 from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
 from jaxtheory.kernels.gram import diagonal, matvec
@@ -48,6 +50,7 @@ def fit(
     max_iterations: int = 500,
     block: int = 2048,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
 ) -> KernelRegressor:
     r"""Kernel ridge regression, α = (K + ridge I)⁻¹ y with K = kernel(x, x) unnormalized.
 
@@ -66,6 +69,8 @@ def fit(
         max_iterations: of conjugate gradients, or epochs of EigenPro.
         block: rows and columns of the blocks in which K is evaluated.
         key: randomness of preconditioner and batches; `jax.random.key(0)` by default.
+        mesh: share conjugate gradients out over all its devices, be they of several processes that make the same call:
+            vectors, preconditioner and α are split over them by rows, the points are whole on each.
 
     Returns:
         `KernelRegressor`, with status OK (residual ≤ tolerance), NOT_FINITE (NaN or infinity came in), INVALID_INPUT
@@ -73,9 +78,12 @@ def fit(
         the tolerance: duplicates with different targets and no ridge) or NOT_CONVERGED.
 
     Raises:
-        ValueError: mismatched shapes, ridge < 0, an unknown solver, no points.
+        ValueError: mismatched shapes, ridge < 0, an unknown solver, no points; on a mesh another solver than conjugate
+            gradients, or n not a multiple of the devices.
 
-    Cost: Cholesky n³/3 flops, 3 n² memory. CG: n²/2 kernel evaluations an iteration, 2 n rank + block² memory.
+    Cost: Cholesky n³/3 flops, 3 n² memory. CG: n²/2 kernel evaluations an iteration, 2 n rank + block² memory; on p
+    devices each does and holds a p-th, and an iteration gathers and scatters n · outputs numbers and sums
+    (rank + 3) · outputs.
     Source: Schölkopf and Smola (2002), section 4.1; Díaz, Epperly, Frangella, Tropp, Webber (2023) for CG with
     RPCholesky; Ma and Belkin (2019) for EigenPro; Rudi, Carratino, Rosasco (2017) for Falkon.
 
@@ -91,21 +99,28 @@ def fit(
     limit = float(jnp.finfo(y.dtype).eps) ** 0.5 if tolerance is None else tolerance
     ridge, key = jnp.asarray(ridge, y.dtype), jax.random.key(0) if key is None else key
     if solver == "auto":
-        solver = "cholesky" if x.shape[0] <= _DENSE else "cg"
+        solver = "cholesky" if x.shape[0] <= _DENSE and mesh is None else "cg"
+    if mesh is not None:
+        mesh = _check_mesh(mesh, x, solver, centres)
+        x, columns = placement.whole(x, mesh), placement.split(columns, mesh)
     if centres is not None:
         model = _falkon(wrapped, x, columns, ridge, centres, limit, max_iterations, block)
     elif solver == "cholesky":
         model = _exact(wrapped, x, columns, ridge, limit)
     elif solver == "cg":
-        factor = _preconditioner(preconditioner, wrapped, x, rank, key, block)
-        model = _iterative(wrapped, x, columns, ridge, factor, limit, max_iterations, block)
+        factor = _preconditioner(preconditioner, wrapped, x, rank, key, block, mesh)
+        model = _iterative(wrapped, x, columns, ridge, factor, limit, max_iterations, block, mesh)
     else:
         model = _stochastic(wrapped, x, columns, ridge, key, rank, limit, max_iterations, block)
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
 
 
-def predict(model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | None = None) -> Float[Array, "n ..."]:
+def predict(
+    model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | None = None, mesh: Mesh | None = None
+) -> Float[Array, "n ..."]:
     """f(x) = kernel(x, centres) α; in blocks of `block` rows and columns where it is given.
+
+    On a `mesh`, all of whose devices must divide points and centres, the work and f are split by rows, as in `matvec`.
 
     Cost: n · centres kernel evaluations; memory n · centres, or block².
 
@@ -114,7 +129,7 @@ def predict(model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | N
     (3,)
     """
     size = max(x.shape[0], model.centres.shape[0]) if block is None else block
-    return matvec(model.kernel, x, model.alpha, size, x2=model.centres)
+    return matvec(model.kernel, x, model.alpha, size, x2=model.centres, mesh=mesh)
 
 
 def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditioner: str) -> None:
@@ -123,6 +138,14 @@ def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditio
     require(preconditioner in _FACTORS, "preconditioner", preconditioner, f"be one of {_FACTORS}", "use 'rpcholesky'")
     if known(ridge):
         require(not float(ridge) < 0, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 to interpolate")
+
+
+def _check_mesh(mesh: Mesh, x: Array, solver: str, centres: Array | None) -> Mesh:
+    kind = solver if centres is None else "Falkon's"
+    require(kind == "cg", "solver", kind, "be conjugate gradients on a mesh", 'use solver="cg" without centres')
+    mesh = placement.line(mesh, "rows")
+    placement.require_rows(x.shape[0], "x", mesh)
+    return mesh
 
 
 @jax.jit
@@ -147,16 +170,24 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
     return _report(*verdict, Status.ILL_CONDITIONED)._replace(jitter=factor.jitter)
 
 
-@partial(jax.jit, static_argnames=("max_iterations", "block"))
+@partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
 def _iterative(
-    kernel: Any, x: Array, y: Array, ridge: Array, factor: Array | None, limit: Any, max_iterations: int, block: int
+    kernel: Any,
+    x: Array,
+    y: Array,
+    ridge: Array,
+    factor: Array | None,
+    limit: Any,
+    max_iterations: int,
+    block: int,
+    mesh: Mesh | None,
 ) -> KernelRegressor:
     def apply(v: Array) -> Array:
-        return matvec(kernel, x, v, block) + ridge * v
+        return matvec(kernel, x, v, block, mesh=mesh) + ridge * v
 
     inverse = _inverse(factor, diagonal(kernel, x), ridge)
     solved = conjugate_gradients(apply, y, inverse, tolerance=limit / 2, max_iterations=max_iterations)
-    return _verify(kernel, x, y, ridge, solved, limit, block)
+    return _verify(kernel, x, y, ridge, solved, limit, block, mesh)
 
 
 def _stochastic(
@@ -170,14 +201,23 @@ def _stochastic(
     return _verify(kernel, x, y, ridge, solved, limit, block)
 
 
-@partial(jax.jit, static_argnames="block")
-def _verify(kernel: Any, x: Array, y: Array, ridge: Array, solved: Iterates, limit: Any, block: int) -> KernelRegressor:
+@partial(jax.jit, static_argnames=("block", "mesh"))
+def _verify(
+    kernel: Any,
+    x: Array,
+    y: Array,
+    ridge: Array,
+    solved: Iterates,
+    limit: Any,
+    block: int,
+    mesh: Mesh | None = None,
+) -> KernelRegressor:
     """The residual from all of K, and its symmetry seen by a random vector: neither vouched for by the solver."""
     # one pass over the whole of K serves both
     probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
-    both = matvec(kernel, x, jnp.concatenate([solved.solution, probe], axis=1), block, x2=x)
+    both = matvec(kernel, x, jnp.concatenate([solved.solution, probe], axis=1), block, x2=x, mesh=mesh)
     residual = relative_residual(both[:, :-1] + ridge * solved.solution, y)
-    rough = asymmetric(both[:, -1:], matvec(kernel, x, probe, block))
+    rough = asymmetric(both[:, -1:], matvec(kernel, x, probe, block, mesh=mesh))
     return _report(kernel, x, y, ridge, solved, residual, rough, both, limit, Status.NOT_CONVERGED)
 
 
@@ -206,15 +246,15 @@ def _report(
 
 
 def _preconditioner(
-    name: str, kernel: Any, x: Array, rank: int | None, key: Array, block: int
+    name: str, kernel: Any, x: Array, rank: int | None, key: Array, block: int, mesh: Mesh | None
 ) -> Float[Array, "n r"] | None:
     if name == "none":
         return None
     # its set-up, ~6 n r² flops, is then some seven products with K; 2 √n to 10 √n cost up to twice as much in all
     columns = min(x.shape[0], int(6 * x.shape[0] ** 0.5)) if rank is None else rank
-    return (
-        rpcholesky(kernel, x, columns, key) if name == "rpcholesky" else nystrom(kernel, x, columns, key, block=block)
-    )
+    if name == "rpcholesky":
+        return rpcholesky(kernel, x, columns, key, mesh=mesh)
+    return nystrom(kernel, x, columns, key, block=block, mesh=mesh)
 
 
 def _inverse(factor: Array | None, entries: Array, ridge: Array) -> Any:

@@ -95,28 +95,29 @@ def conjugate_gradients(
     >>> f"{done.solution.ravel()} {done.iterations}"
     '[0.5 0.5] 1'
     """
-    target = tolerance * jnp.linalg.norm(y, axis=0)
+    size = jnp.linalg.norm(y, axis=0)
+    target = tolerance * size
 
     def going(state: Any) -> Array:
-        _, r, _, _, i, bad = state
-        return (jnp.linalg.norm(r, axis=0) > target).any() & (i < max_iterations) & ~bad
+        _, _, _, _, left, i, bad = state
+        return (left > target).any() & (i < max_iterations) & ~bad
 
     def step(state: Any) -> Any:
-        x, r, p, rz, i, _ = state
+        x, r, p, rz, left, i, _ = state
         product = apply(p)
         curvature = jnp.sum(p * product, axis=0)
-        active = jnp.linalg.norm(r, axis=0) > target
+        active = left > target
         bad = (active & ~(curvature > 0)).any()
-        size = jnp.where(active & ~bad, rz / jnp.where(curvature > 0, curvature, 1), 0)[None]
-        x, r = x + size * p, r - size * product
+        stride = jnp.where(active & ~bad, rz / jnp.where(curvature > 0, curvature, 1), 0)[None]
+        x, r = x + stride * p, r - stride * product
         z = inverse(r)
         new = jnp.sum(r * z, axis=0)
         p = z + jnp.where(rz > 0, new / jnp.where(rz > 0, rz, 1), 0)[None] * p
-        return x, r, p, new, i + 1, bad
+        return x, r, p, new, jnp.linalg.norm(r, axis=0), i + 1, bad
 
     z = inverse(y)
-    state = (jnp.zeros_like(y), y, z, jnp.sum(y * z, axis=0), jnp.int32(0), ~jnp.isfinite(y).all())
-    x, _, _, _, iterations, bad = jax.lax.while_loop(going, step, state)
+    state = (jnp.zeros_like(y), y, z, jnp.sum(y * z, axis=0), size, jnp.int32(0), ~jnp.isfinite(y).all())
+    x, _, _, _, _, iterations, bad = jax.lax.while_loop(going, step, state)
     return Iterates(x, iterations, bad)
 
 

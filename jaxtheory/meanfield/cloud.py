@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import holds, require
 
 AXIS = "particles"
@@ -50,7 +51,7 @@ def as_cloud(particles: Cloud | PyTree[Array], weights: Array | None = None, mes
     Args:
         particles: an array [N, ...], or a pytree of them with one N; a `Cloud` is returned as it is.
         weights: [N], ≥ 0; they need not sum to one.
-        mesh: whatever its axes, all its devices are used.
+        mesh: whatever its axes, all its devices are used, be they of several processes that make the same call.
 
     Raises:
         ValueError: leaves of different N, no particles, negative weights, or N not a multiple of the devices.
@@ -78,18 +79,16 @@ def _weights(particles: PyTree[Array], weights: Array | None) -> Array:
 
 
 def _placed(cloud: Cloud, mesh: Mesh) -> Cloud:
-    devices = list(mesh.devices.flat)
-    fits = cloud.size % len(devices) == 0
+    line = placement.line(mesh, AXIS)
     mend = "use a multiple of the number of devices, so that each has as many particles"
-    require(fits, "particles", cloud.size, f"split over {len(devices)} devices", mend)
-    line = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    particles, weights = jax.device_put((cloud.particles, cloud.weights), NamedSharding(line, _SHARDED))
+    require(cloud.size % line.size == 0, "particles", cloud.size, f"split over {line.size} devices", mend)
+    particles, weights = placement.split((cloud.particles, cloud.weights), line)
     return Cloud(particles, weights, line)
 
 
 def split(tree: PyTree[Array], mesh: Mesh | None) -> PyTree[Array]:
-    """The same arrays inside `jit`, their leading axes kept split over the mesh."""
-    return tree if mesh is None else lax.with_sharding_constraint(tree, NamedSharding(mesh, _SHARDED))
+    """The same arrays, their leading axes split over the mesh, if there is one."""
+    return tree if mesh is None else placement.split(tree, mesh)
 
 
 def per_particle(scale: Float[Array, " N"], leaf: Float[Array, "N ..."]) -> Float[Array, "N ..."]:

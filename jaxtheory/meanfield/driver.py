@@ -62,7 +62,8 @@ def simulate(
         observe: what to record of the cloud, any pytree of arrays, e.g. `lambda cloud: cloud.particles` for the whole
             trajectory; None records nothing.
         record_every: observe after every so many steps; `steps`, so once at the end, by default.
-        mesh: split the particles over its devices. The draws do not depend on it.
+        mesh: split the particles over its devices, be they of several processes that make the same call. The draws do
+            not depend on it.
         state: a `Simulation.state` to continue, in place of particles, key and mesh: the same numbers, bit for bit, as
             if the earlier run had gone on.
 
