@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxtheory.activations.angle import angle, over
+
 Number = Float[Array, "..."]
 _TURN = 2 / math.pi
 
@@ -79,16 +81,10 @@ def _root(q11: Number, q12: Number, q22: Number) -> Number:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, determinant, jnp.ones_like(determinant))), 0.0)
 
 
-def _over(numerator: Number, denominator: Number) -> Number:
-    """The quotient, and 0 where the denominator is 0."""
-    safe = jnp.where(denominator > 0, denominator, jnp.ones_like(denominator))
-    return jnp.where(denominator > 0, numerator / safe, jnp.zeros_like(numerator))
-
-
 @jax.custom_jvp
 def _angle(q11: Number, q12: Number, q22: Number) -> Number:
     """arcsin of the correlation; no clipping, no division, and 0 at zero variance."""
-    return jnp.arctan2(q12, _root(q11, q12, q22))
+    return angle(q12, _root(q11, q12, q22))
 
 
 @_angle.defjvp
@@ -96,8 +92,8 @@ def _angle_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     """Infinite at correlation ±1 but along rays, where the angle does not move: 0 there, the symmetric derivative."""
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    move = t12 - q12 / 2 * (_over(t11, q11) + _over(t22, q22))
-    return _angle(*primals), _over(move, _root(*primals))
+    move = t12 - q12 / 2 * (over(t11, q11) + over(t22, q22))
+    return _angle(*primals), over(move, _root(*primals))
 
 
 @jax.custom_jvp
@@ -110,9 +106,9 @@ def _absolute(q11: Number, q12: Number, q22: Number) -> Number:
 def _absolute_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    root, angle = _root(*primals), _angle(*primals)
-    tangent = angle * t12 + root / 2 * (_over(t11, q11) + _over(t22, q22))
-    return _TURN * (root + q12 * angle), _TURN * tangent
+    root, theta = _root(*primals), _angle(*primals)
+    tangent = theta * t12 + root / 2 * (over(t11, q11) + over(t22, q22))
+    return _TURN * (root + q12 * theta), _TURN * tangent
 
 
 @jax.custom_jvp
@@ -125,10 +121,10 @@ def _signed_square(q11: Number, q12: Number, q22: Number) -> Number:
 def _signed_square_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    root, angle = _root(*primals), _angle(*primals)
-    value = 3 * q12 * root + (q11 * q22 + 2 * q12**2) * angle
-    own = t11 * (q22 * angle + _over(q12 * root, q11)) + t22 * (q11 * angle + _over(q12 * root, q22))
-    return _TURN * value, _TURN * (4 * t12 * (root + q12 * angle) + own)
+    root, theta = _root(*primals), _angle(*primals)
+    value = 3 * q12 * root + (q11 * q22 + 2 * q12**2) * theta
+    own = t11 * (q22 * theta + over(q12 * root, q11)) + t22 * (q11 * theta + over(q12 * root, q22))
+    return _TURN * value, _TURN * (4 * t12 * (root + q12 * theta) + own)
 
 
 def _square_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
@@ -152,18 +148,23 @@ def _erf(x: np.ndarray) -> np.ndarray:
 # The smooth families: q-dependence is analytic everywhere, so that JAX differentiates them as they stand.
 
 
-def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
+def _erf_moments(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> tuple[Number, Number, Number]:
+    """Variances and covariance of √2·au and √2·bv."""
     (a,), (b,) = one, two
-    return _TURN * jnp.arcsin(2 * a * b * q12 / jnp.sqrt((1 + 2 * a * a * q11) * (1 + 2 * b * b * q22)))
+    return 2 * a * a * q11, 2 * a * b * q12, 2 * b * b * q22
+
+
+def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
+    p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
+    return _TURN * angle(p12, _root(1 + p11, p12, 1 + p22))
 
 
 def _gated_erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """E[u erf(au) v erf(bv)], from the exact GELU with variances 2a²q11 and 2b²q22."""
-    (a,), (b,) = one, two
-    p11, p12, p22 = 2 * a * a * q11, 2 * a * b * q12, 2 * b * b * q22
-    delta = (1 + p11) * (1 + p22) - p12**2
-    ratio = (p12**2 + p11 * p22 * delta) / ((1 + p11) * (1 + p22) * jnp.sqrt(delta))
-    return _TURN * (ratio + p12 * jnp.arctan(p12 / jnp.sqrt(delta))) / (2 * a * b)
+    p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
+    root = _root(1 + p11, p12, 1 + p22)
+    ratio = (p12**2 + p11 * p22 * root**2) / ((1 + p11) * (1 + p22) * root)
+    return _TURN * (ratio + p12 * angle(p12, root)) / (2 * one[0] * two[0])
 
 
 def _wave_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
@@ -213,7 +214,7 @@ FAMILIES = {
     "sign": Family(
         np.sign,
         _zero,
-        lambda q, _: math.sqrt(_TURN) * _over(jnp.ones_like(q), _sqrt(q)),
+        lambda q, _: math.sqrt(_TURN) * over(jnp.ones_like(q), _sqrt(q)),
         lambda q11, q12, q22, *_: _TURN * _angle(q11, q12, q22),
     ),
     "absolute": Family(

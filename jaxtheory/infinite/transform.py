@@ -27,7 +27,7 @@ from jaxtheory.infinite.walk import Context
 from jaxtheory.infinite.widths import doubled, require_width_free
 from jaxtheory.kernels.gram import gram
 
-_ENTRIES = 2**17  # of the largest array of one block: it stays in a core's cache
+_ENTRIES = 2**16  # of the largest array of one block: it stays in a core's cache
 
 
 class Both(NamedTuple):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxtheory.activations.angle import angle
 from jaxtheory.checks import known, require
 
 Kernel = Callable[..., Array]
@@ -176,11 +177,11 @@ def _arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     norms = jnp.linalg.norm(x1, axis=1)[:, None] * jnp.linalg.norm(x2, axis=1)[None]
     products = jnp.matmul(x1, x2.T, precision="highest")
     cosine = jnp.clip(products / jnp.where(norms == 0, jnp.ones_like(norms), norms), -1, 1)
-    # θ from the sine's square root: arccos has an infinite derivative at the diagonal, where sin θ = 0
+    # the angle from the sine's square root: arccos has an infinite derivative at the diagonal, where sin θ = 0
     square = (1 - cosine) * (1 + cosine)
     inside = square > 0
     sine = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, jnp.ones_like(square))), jnp.zeros_like(square))
-    return norms**order * _ANGULAR[order](jnp.arctan2(sine, cosine), sine, cosine) / math.pi
+    return norms**order * _ANGULAR[order](math.pi / 2 + angle(cosine, sine), sine, cosine) / math.pi
 
 
 def _polynomial(degree: int, x1: Array, x2: Array, offset: Any, scale: Any) -> Array:
@@ -197,10 +198,10 @@ def _require_positive(name: str, value: Any) -> None:
 
 
 _MATERN = {0.5: _matern12, 1.5: _matern32, 2.5: _matern52}
-_ANGULAR: dict[int, Callable[[Array, Array, Array], Array]] = {
-    0: lambda theta, sine, cosine: math.pi - theta,
-    1: lambda theta, sine, cosine: sine + (math.pi - theta) * cosine,
-    2: lambda theta, sine, cosine: 3 * sine * cosine + (math.pi - theta) * (1 + 2 * cosine**2),
+_ANGULAR: dict[int, Callable[[Array, Array, Array], Array]] = {  # of π − θ, sin θ, cos θ
+    0: lambda rest, sine, cosine: rest,
+    1: lambda rest, sine, cosine: sine + rest * cosine,
+    2: lambda rest, sine, cosine: 3 * sine * cosine + rest * (1 + 2 * cosine**2),
 }
 # One function object for each order or degree, so that jit recognises a kernel that is built again.
 _ARC_COSINE = {order: partial(_arc_cosine, order=order) for order in _ANGULAR}
