@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from timing import in_turns
 
-from jaxtheory import infinite
+from jaxtheory import data, infinite
 from jaxtheory.interop import neural_tangents
 
 
@@ -30,6 +30,15 @@ def compare(name: str, ours: Callable[[Any], Any], theirs: Callable[[Any], Any],
     print(json.dumps({"case": name, **told, "cold": [round(c, 2) for c in cold]}), flush=True)
 
 
+def alone(name: str, kernel: Callable[[Any], Any], x: Any) -> None:
+    """Seconds of a warm run, and the bytes of the matrix and of what it takes to compute it."""
+    compiled = jax.jit(kernel).lower(x).compile()
+    seconds = in_turns([partial(compiled, x)], 3)[:, 1:].min()
+    memory: Any = compiled.memory_analysis()
+    size = memory.output_size_in_bytes + memory.temp_size_in_bytes
+    print(json.dumps({"case": name, "seconds": float(f"{seconds:.4g}"), "MB": round(size / 1e6)}), flush=True)
+
+
 def serial(depth: int, layer: Any, head: Any, relu: Any) -> Any:
     """`depth` layers with ReLU, then a head, of neural-tangents."""
     stax = neural_tangents.load().stax
@@ -37,7 +46,7 @@ def serial(depth: int, layer: Any, head: Any, relu: Any) -> Any:
 
 
 def main() -> None:
-    """Dense, flattened and pooled networks."""
+    """Dense, flattened and pooled networks, digits, and compile times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--images", type=int, default=128)
@@ -62,6 +71,7 @@ def main() -> None:
         images = jnp.asarray(rng.standard_normal((n, 8, 8, 3)), jnp.float32)
         ours = infinite.cnn(4, "relu", root2, 0.1, head=head)
         compare(f"cnn depth 4, {head}, n={n}", ours.ntk, peer(serial(4, conv, (extra, dense), relu)), images)
+    alone("5,000 digits, depth 3", infinite.mlp(3, "relu", root2, 0.1).ntk, jnp.asarray(data.mnist5k(5000).x))
     for depth in (4, 64):
         deep = infinite.mlp(depth, "relu", root2, 0.1)
         start = time.perf_counter()

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, over
+from jaxtheory.activations.angle import angle, determinant
+from jaxtheory.guarded import over, root
 
 Number = Float[Array, "..."]
 _TURN = 2 / math.pi
@@ -73,18 +74,15 @@ def _at_zero_variance(first: Form, second: Form, q11: Number, q22: Number, total
 # Positively homogeneous: everything is the angle arcsin(q12/√(q11 q22)) and the root of the determinant.
 
 
-def _root(q11: Number, q12: Number, q22: Number) -> Number:
-    """√(q11 q22 − q12²), with derivative 0 where it is 0. On the diagonal the difference is 0 exactly."""
-    # not q11 q22 − q12²: a fused multiply-add leaves the rounding of one product there, an angle of √eps
-    determinant = (q11 - q12) * q22 + q12 * (q22 - q12)
-    positive = determinant > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, determinant, jnp.ones_like(determinant))), 0.0)
+def _apart(q11: Number, q12: Number, q22: Number) -> Number:
+    """√(q11 q22 − q12²), with derivative 0 where it is 0."""
+    return root(determinant(q11, q12, q22))
 
 
 @jax.custom_jvp
 def _angle(q11: Number, q12: Number, q22: Number) -> Number:
     """arcsin of the correlation; no clipping, no division, and 0 at zero variance."""
-    return angle(q12, _root(q11, q12, q22))
+    return angle(q12, _apart(q11, q12, q22))
 
 
 @_angle.defjvp
@@ -93,48 +91,44 @@ def _angle_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
     move = t12 - q12 / 2 * (over(t11, q11) + over(t22, q22))
-    return _angle(*primals), over(move, _root(*primals))
+    return _angle(*primals), over(move, _apart(*primals))
 
 
 @jax.custom_jvp
 def _absolute(q11: Number, q12: Number, q22: Number) -> Number:
     """E|u||v| = (2/π)(√det + q12·arcsin c)."""
-    return _TURN * (_root(q11, q12, q22) + q12 * _angle(q11, q12, q22))
+    return _TURN * (_apart(q11, q12, q22) + q12 * _angle(q11, q12, q22))
 
 
 @_absolute.defjvp
 def _absolute_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    root, theta = _root(*primals), _angle(*primals)
-    tangent = theta * t12 + root / 2 * (over(t11, q11) + over(t22, q22))
-    return _TURN * (root + q12 * theta), _TURN * tangent
+    apart, theta = _apart(*primals), _angle(*primals)
+    tangent = theta * t12 + apart / 2 * (over(t11, q11) + over(t22, q22))
+    return _TURN * (apart + q12 * theta), _TURN * tangent
 
 
 @jax.custom_jvp
 def _signed_square(q11: Number, q12: Number, q22: Number) -> Number:
     """E[u|u| v|v|] = (2/π)(3 q12 √det + (q11 q22 + 2 q12²) arcsin c)."""
-    return _TURN * (3 * q12 * _root(q11, q12, q22) + (q11 * q22 + 2 * q12**2) * _angle(q11, q12, q22))
+    return _TURN * (3 * q12 * _apart(q11, q12, q22) + (q11 * q22 + 2 * q12**2) * _angle(q11, q12, q22))
 
 
 @_signed_square.defjvp
 def _signed_square_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    root, theta = _root(*primals), _angle(*primals)
-    value = 3 * q12 * root + (q11 * q22 + 2 * q12**2) * theta
-    own = t11 * (q22 * theta + over(q12 * root, q11)) + t22 * (q11 * theta + over(q12 * root, q22))
-    return _TURN * value, _TURN * (4 * t12 * (root + q12 * theta) + own)
+    apart, theta = _apart(*primals), _angle(*primals)
+    value = 3 * q12 * apart + (q11 * q22 + 2 * q12**2) * theta
+    own = t11 * (q22 * theta + over(q12 * apart, q11)) + t22 * (q11 * theta + over(q12 * apart, q22))
+    return _TURN * value, _TURN * (4 * t12 * (apart + q12 * theta) + own)
 
 
 def _square_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """E[(u|u| + r u²)(v|v| + s v²)]."""
     (r,), (s,) = one, two
     return _signed_square(q11, q12, q22) + r * s * (q11 * q22 + 2 * q12**2)
-
-
-def _sqrt(q: Number) -> Number:
-    return jnp.where(q > 0, jnp.sqrt(jnp.where(q > 0, q, jnp.ones_like(q))), 0.0)
 
 
 def _zero(q: Number, _: tuple) -> Number:
@@ -156,15 +150,15 @@ def _erf_moments(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
 
 def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    return _TURN * angle(p12, _root(1 + p11, p12, 1 + p22))
+    return _TURN * angle(p12, _apart(1 + p11, p12, 1 + p22))
 
 
 def _gated_erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """E[u erf(au) v erf(bv)], from the exact GELU with variances 2a²q11 and 2b²q22."""
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    root = _root(1 + p11, p12, 1 + p22)
-    ratio = (p12**2 + p11 * p22 * root**2) / ((1 + p11) * (1 + p22) * root)
-    return _TURN * (ratio + p12 * angle(p12, root)) / (2 * one[0] * two[0])
+    apart = _apart(1 + p11, p12, 1 + p22)
+    ratio = (p12**2 + p11 * p22 * apart**2) / ((1 + p11) * (1 + p22) * apart)
+    return _TURN * (ratio + p12 * angle(p12, apart)) / (2 * one[0] * two[0])
 
 
 def _wave_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
@@ -214,19 +208,19 @@ FAMILIES = {
     "sign": Family(
         np.sign,
         _zero,
-        lambda q, _: math.sqrt(_TURN) * over(jnp.ones_like(q), _sqrt(q)),
+        lambda q, _: math.sqrt(_TURN) * over(jnp.ones_like(q), root(q)),
         lambda q11, q12, q22, *_: _TURN * _angle(q11, q12, q22),
     ),
     "absolute": Family(
         np.abs,
-        lambda q, _: math.sqrt(_TURN) * _sqrt(q),
+        lambda q, _: math.sqrt(_TURN) * root(q),
         _zero,
         lambda q11, q12, q22, *_: _absolute(q11, q12, q22),
     ),
     "homogeneous square": Family(
         lambda x, ratio: x * np.abs(x) + ratio * x**2,
         lambda q, p: p[0] * q,
-        lambda q, _: 2 * math.sqrt(_TURN) * _sqrt(q),
+        lambda q, _: 2 * math.sqrt(_TURN) * root(q),
         _square_product,
     ),
     "erf": Family(

@@ -20,6 +20,7 @@ from jaxtheory.activations.piecewise import Piecewise, evaluate_piecewise, fit_l
 from jaxtheory.activations.quadrature import evaluate_on_host, find_kinks
 from jaxtheory.activations.series import evaluate_series, fit_series
 from jaxtheory.checks import require
+from jaxtheory.guarded import over
 
 Number = Float[Array, "..."]
 Dual = Callable[[Number, Number, Number], Number]
@@ -243,8 +244,7 @@ def _own_slope(phi: Callable, psi: Callable, scale: float) -> Callable[..., Numb
     moment = _dual(_times(derivative(phi)), psi, scale)
 
     def slope(q11: Number, q12: Number, q22: Number, cross: Number) -> Number:
-        safe = jnp.where(q11 > 0, q11, jnp.ones_like(q11))
-        return jnp.where(q11 > 0, (moment(q11, q12, q22) - q12 * cross) / (2 * safe), 0.0)
+        return over(moment(q11, q12, q22) - q12 * cross, 2 * q11)
 
     return slope
 

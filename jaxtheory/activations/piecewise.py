@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxtheory.activations.angle import determinant
 from jaxtheory.activations.pieces import Piece, conditional_mean
 from jaxtheory.activations.quadrature import on_host
+from jaxtheory.guarded import root
 
 Number = Float[Array, "..."]
 
@@ -67,7 +69,7 @@ def _standardize(q11: Number, q12: Number, q22: Number) -> tuple[Number, Number,
     product = jnp.sqrt(safe1) * jnp.sqrt(safe2)
     positive = (q11 > 0) & (q22 > 0)
     c = jnp.where(positive, q12 / product, 0.0)
-    w = jnp.where(positive, jnp.sqrt(jnp.maximum(q11 * q22 - q12**2, 0.0)) / product, 1.0)
+    w = jnp.where(positive, root(determinant(q11, q12, q22)) / product, 1.0)
     return jnp.sqrt(jnp.maximum(q11, 0.0)), jnp.sqrt(jnp.maximum(q22, 0.0)), c, w
 
 

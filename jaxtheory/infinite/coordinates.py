@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxtheory import guarded
 from jaxtheory.checks import require
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import as_left, as_right, times, total
@@ -157,7 +158,7 @@ def _expectation(c: Any, nodes: tuple[Joint, Joint], roots: list[Node], wanted: 
             _, derivatives = sampled(key, laws, fixed, (True,) * len(roots))
             for law, change, derivative in zip(laws, tangents[1], derivatives, strict=True):
                 turn = jax.jvp(_correlation, (law,), (change,))[1]
-                slope += 0 if derivative is None else derivative * _deviation(law[0]) * _deviation(law[2]) * turn
+                slope += 0 if derivative is None else derivative * guarded.root(law[0]) * guarded.root(law[2]) * turn
         return primal, (slope, moved)
 
     return expectation
@@ -189,15 +190,11 @@ def _slope(expression: Expression, given: dict[str, Array], name: str) -> Array:
     return jax.jvp(lambda v: evaluated(expression, {**given, name: v}), (at,), (jnp.ones_like(at),))[1]
 
 
-def _deviation(variance: Array) -> Array:
-    return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-
-
 def _correlation(law: tuple[Array, ...]) -> Array | None:
     """Of the values in two examples; None of a value with itself."""
     if len(law) == 1:
         return None
-    scale = _deviation(law[0]) * _deviation(law[2])
+    scale = guarded.root(law[0]) * guarded.root(law[2])
     return law[1] / jnp.where(scale > 0, scale, 1)
 
 
@@ -205,7 +202,7 @@ def _drawn(c: Any, key: Any, number: Array, root: Node, law: Any, correlation: A
     """A Gaussian in two examples; the same noise at all places."""
     ordinal = c.graph.variables.setdefault(root.number, len(c.graph.variables))
     noise = _noise(key, number, ordinal)
-    left, right = (_deviation(q) for q in (law[0], law[-1]))
+    left, right = (guarded.root(q) for q in (law[0], law[-1]))
     if correlation is None:
         return left * noise[0], right * noise[0]
     cosine = jnp.clip(correlation, -1, 1)

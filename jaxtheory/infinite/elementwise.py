@@ -1,5 +1,6 @@
 """Elementwise operations: sums stay sums, products stay products, and the rest are functions of one Gaussian."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.coordinates import joint
-from jaxtheory.infinite.determined import ELEMENTWISE, Det, derived, known, reshaped
+from jaxtheory.infinite.determined import ELEMENTWISE, Det, bind, derived, known, reshaped
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import Expression, bound, constant
 from jaxtheory.infinite.layout import Layout, Rand, Value, meeting, multiplied, placed, times
@@ -99,6 +100,10 @@ def combined(graph: Graph, where: Site, equation: Any, operands: list[Node | Det
     """One run of channels of the output."""
     name = equation.primitive.name
     index = _index(operands, layout.rank)
+    operands = [_settled(x) for x in operands]
+    if all(isinstance(x, Det) for x in operands):
+        number = derived(tuple(operands), index, tuple(m == 1 for m in index), lambda v: _bound(equation, v))
+        return combination(where, index, [(number, None)])
     if name in ("add", "add_any", "sub", "neg"):
         signs = [1.0, -1.0] if name == "sub" else [-1.0] if name == "neg" else [1.0, 1.0]
         return combination(where, index, [_term(s, x) for s, x in zip(signs, operands, strict=True)])
@@ -119,6 +124,21 @@ def combined(graph: Graph, where: Site, equation: Any, operands: list[Node | Det
     if name == "select_n" and isinstance(operands[0], Det):
         return _selected(where, index, operands)
     return _function(graph, where, equation, operands)
+
+
+def _settled(x: Node | Det) -> Node | Det:
+    """Parameters that do not vary, such as running averages, as the numbers that they are."""
+    if not (isinstance(x, n.Sum) and all(node is None for _, node in x.terms)):
+        return x
+    numbers = (known(np.zeros((1,) * len(x.index), np.float32)), *(c for c, _ in x.terms if c is not None))
+    return derived(numbers, x.index, tuple(m == 1 for m in x.index), lambda v: functools.reduce(jnp.add, v))
+
+
+def _bound(equation: Any, values: list[Any]) -> Any:
+    """An elementwise equation on numbers of one rank, whose axes of size one are broadcast."""
+    arrays = [jnp.asarray(v) for v in values]
+    shape = jnp.broadcast_shapes(*(a.shape for a in arrays))
+    return bind(equation, [jnp.broadcast_to(a, shape) for a in arrays])[0]
 
 
 def _index(operands: list[Node | Det], rank: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory.activations.angle import angle
 from jaxtheory.checks import known, require
+from jaxtheory.guarded import root
 
 Kernel = Callable[..., Array]
 Scalar = float | Float[Array, ""]
@@ -151,8 +152,7 @@ def squared_distances(x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> Flo
 
 def _distances(x1: Array, x2: Array, bandwidth: Any) -> Array:
     squares = squared_distances(x1, x2)
-    apart = squares != 0  # a NaN stays NaN; sqrt has no derivative at 0, so 0 is set outside it
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, jnp.ones_like(squares))), squares) / bandwidth
+    return root(squares) / bandwidth
 
 
 def _gaussian(x1: Array, x2: Array, bandwidth: Any) -> Array:
@@ -178,9 +178,7 @@ def _arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     products = jnp.matmul(x1, x2.T, precision="highest")
     cosine = jnp.clip(products / jnp.where(norms == 0, jnp.ones_like(norms), norms), -1, 1)
     # the angle from the sine's square root: arccos has an infinite derivative at the diagonal, where sin θ = 0
-    square = (1 - cosine) * (1 + cosine)
-    inside = square > 0
-    sine = jnp.where(inside, jnp.sqrt(jnp.where(inside, square, jnp.ones_like(square))), jnp.zeros_like(square))
+    sine = root((1 - cosine) * (1 + cosine))
     return norms**order * _ANGULAR[order](math.pi / 2 + angle(cosine, sine), sine, cosine) / math.pi
 
 

@@ -7,6 +7,7 @@
 """
 
 from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, mup_adam, ntk, shifted, standard
+from jaxtheory.networks.architectures import Architecture, attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer, nested_normal
 from jaxtheory.networks.training import Training, TrainingState, minibatch, train
 from jaxtheory.networks.widths import Bucket, WidthTraining, train_family, train_widths
@@ -14,20 +15,26 @@ from jaxtheory.networks.widths import Bucket, WidthTraining, train_family, train
 __all__ = [
     "ABC",
     "Activation",
+    "Architecture",
     "Bucket",
     "Layer",
     "Multilayer",
     "Training",
     "TrainingState",
     "WidthTraining",
+    "attention",
+    "cnn",
     "feature_exponent",
     "mean_field",
     "minibatch",
+    "mlp",
     "multilayer",
     "mup",
     "mup_adam",
+    "myrtle",
     "nested_normal",
     "ntk",
+    "resnet_mlp",
     "shifted",
     "standard",
     "train",

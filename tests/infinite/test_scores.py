@@ -89,6 +89,18 @@ def within(kernel, error, expected, errors):
     assert z.max() < errors, f"z = {z.max():.1f}"
 
 
+def agree(exact, found, width):
+    """Within five standard errors and a bias of order one over the width."""
+    pairs = (
+        (exact.nngp, exact.nngp_error, found.nngp, found.nngp_error),
+        (exact.ntk, exact.ntk_error, found.ntk, found.ntk_error),
+    )
+    for kernel, own, mean, error in pairs:
+        bias = 4 / width * np.abs(mean).max()
+        z = (np.abs(np.asarray(kernel) - mean) - bias) / np.hypot(np.asarray(own), error)
+        assert z.max() < 5, f"z = {z.max():.1f}"
+
+
 def test_drawn_scores_have_the_kernels_of_quadrature(float64):
     """Both kernels, entry by entry, within five of the standard errors that are given."""
     x = points(jnp.float64)
@@ -110,14 +122,7 @@ def test_many_heads_have_the_kernels_of_the_limit():
     limit = infinite.limit(as_written(block), structs(shapes, jnp.float32), x, prior=rule, monte_carlo=draws)
     exact = limit.estimate(x)
     found = measure(as_written(block), block_shapes(32, 32, 64), rule, x, jax.random.key(3), 48, 64)
-    pairs = (
-        (exact.nngp, exact.nngp_error, found.nngp, found.nngp_error),
-        (exact.ntk, exact.ntk_error, found.ntk, found.ntk_error),
-    )
-    for kernel, own, mean, error in pairs:
-        bias = 4 / 96 * np.abs(mean).max()
-        z = (np.abs(np.asarray(kernel) - mean) - bias) / np.hypot(np.asarray(own), error)
-        assert z.max() < 5, f"z = {z.max():.1f}"
+    agree(exact, found, 96)
     assert_close(limit.both(x).ntk, exact.ntk)  # the same key, the same draws
     assert np.isfinite(jax.grad(lambda x: limit.ntk(x).sum())(x)).all()
 
@@ -148,6 +153,42 @@ def one_head(p, x):
     return (jax.nn.softmax(q @ k.swapaxes(1, 2) / 4.0, -1) @ v @ p["w"][0])[:, 0]
 
 
+def grouped(p, x):
+    """Two heads of queries share each head of keys and values."""
+    k, v = (jnp.repeat(jnp.einsum("btc,chd->bthd", x, p[name]), 2, axis=2) for name in "kv")
+    q = jnp.einsum("btc,chd->bthd", x, p["q"])
+    weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5, axis=-1)
+    return jnp.einsum("bthd,hdc->btc", jnp.einsum("bhts,bshd->bthd", weights, v), p["w"])[:, 0]
+
+
+@pytest.mark.slow
+def test_grouped_queries_have_the_limit_of_heads_of_their_own():
+    """Scores of two heads with one key are uncorrelated, and so are the weights that read them: nothing is left."""
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float32)
+    shared = structs(grouped_shapes(4, 16, 1), jnp.float32)
+    x, key = points(jnp.float32), jax.random.key(3)
+    draws = MonteCarlo(key, 64, 16)
+    own = infinite.limit(as_written(attention), shapes, x, prior=rule, monte_carlo=draws).estimate(x)
+    other = infinite.limit(as_written(grouped), shared, x, prior=rule, monte_carlo=draws).estimate(x)
+    found = measure(as_written(grouped), grouped_shapes(64, 64, 64), rule, x, key, 64, 64)
+    for one, two, error in ((own.nngp, other.nngp, other.nngp_error), (own.ntk, other.ntk, other.ntk_error)):
+        assert (np.abs(np.asarray(one - two)) <= 5 * np.asarray(error)).all()
+    agree(other, found, 64)
+
+
+def grouped_shapes(count, d, outputs):
+    """With half as many heads of keys and values."""
+    return layer_shapes(count, d, CHANNELS, outputs) | dict.fromkeys("kv", (CHANNELS, count // 2, d))
+
+
+def grouped_by_products(p, x):
+    """The same by a product that leaves the shared keys in place."""
+    q = jnp.einsum("btc,cghd->btghd", x, p["q"].reshape(CHANNELS, 2, 2, 16))
+    k, v = (jnp.einsum("btc,chd->bthd", x, p[name][:, :2]) for name in "kv")
+    weights = jax.nn.softmax(jnp.einsum("btghd,bshd->bghts", q, k) / 4.0, axis=-1)
+    return jnp.einsum("btghd,ghdc->btc", jnp.einsum("bghts,bshd->btghd", weights, v), p["w"].reshape(2, 2, 16, 1))[:, 0]
+
+
 REFUSED = {
     "without being asked for": (attention, None, r"monte_carlo=MonteCarlo\(key\)"),
     "of a single head": (one_head, MonteCarlo(jax.random.key(0)), "keeps fluctuating"),
@@ -160,6 +201,11 @@ REFUSED = {
         lambda p, x: jnp.einsum("bthd,hdc->btc", jnp.tanh(heads(p, x)), p["w"])[:, 0],
         MonteCarlo(jax.random.key(0)),
         "drawn",
+    ),
+    "of keys shared within a product": (
+        grouped_by_products,
+        MonteCarlo(jax.random.key(0)),
+        "channel by channel",
     ),
     "heads kept apart": (
         lambda p, x: jnp.einsum("bthd,hdc->bthc", heads(p, x), p["w"]).sum(2)[:, 0],

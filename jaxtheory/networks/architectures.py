@@ -1,0 +1,261 @@
+r"""Fully connected, residual, convolutional and attention networks, as plain functions of their parameters.
+
+Each weight is N(0, σ_w²/fan_in) and each bias N(0, σ_b²) at the start, and every equal layer is a turn of one scan, so
+that depth costs no compile time. `multilayer` has the abc family and nested widths instead.
+
+>>> network = cnn(depth=2)
+>>> params = network.init(jax.random.key(0), (8, 8, 3), 32, weight_variance=2.0)
+>>> network.apply(params, jnp.ones((4, 8, 8, 3))).shape
+(4, 1)
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key, PyTree
+
+from jaxtheory.activations import resolve
+from jaxtheory.checks import require
+
+Activation = str | Callable[[Array], Array]
+Shape = tuple[int, ...]
+
+
+class Architecture(NamedTuple):
+    """A network at any width.
+
+    `apply(params, x)` are its outputs [n outputs], `shapes(example, width, outputs)` those of its parameters for
+    examples of a shape, and `matrix(path, shape)` is the shape of one weight of a parameter: its inputs, whose number
+    is the fan-in, then its outputs in the last axis.
+    """
+
+    apply: Callable[[Any, Array], Array]
+    shapes: Callable[[Shape, int, int], Any]
+    matrix: Callable[[str, Shape], Shape]
+
+    def init(
+        self,
+        key: Key[Array, ""],
+        example: Shape,
+        width: int,
+        outputs: int = 1,
+        *,
+        weight_variance: float | Float[Array, ""] = 1.0,
+        bias_variance: float | Float[Array, ""] = 0.0,
+        dtype: Any = jnp.float32,
+    ) -> PyTree[Float[Array, "..."]]:
+        """Weights N(0, weight_variance/fan_in) and biases N(0, bias_variance), for examples of a shape."""
+        shapes = self.shapes(example, width, outputs)
+        leaves, structure = jax.tree_util.tree_flatten_with_path(shapes, is_leaf=_is_shape)
+        keys = jax.random.split(key, len(leaves))
+        drawn = []
+        for own, (path, shape) in zip(keys, leaves, strict=True):
+            fan_in = self.matrix(jax.tree_util.keystr(path, simple=True, separator="/"), shape)[:-1]
+            variance = weight_variance / math.prod(fan_in) if fan_in else bias_variance
+            drawn.append(jnp.sqrt(jnp.asarray(variance, dtype)) * jax.random.normal(own, shape, dtype))
+        return jax.tree.unflatten(structure, drawn)
+
+
+def mlp(depth: int = 3, activation: Activation = "relu") -> Architecture:
+    r"""Fully connected network with `depth` hidden layers, all but the first in one scan.
+
+        h_1 = W_0 x + b_0,   h_{l+1} = W_l φ(h_l) + b_l
+
+    Args:
+        depth: hidden layers, ≥ 1.
+        activation: φ, a name or an elementwise function.
+
+    Raises:
+        ValueError: depth < 1.
+
+    >>> mlp(2).shapes((3,), 16, 1)["hidden"]["kernel"]
+    (1, 16, 16)
+    """
+    require(depth >= 1, "depth", depth, "be >= 1", "count hidden layers")
+    phi = resolve(activation)
+
+    def layer(h: Array, weights: Any) -> Array:
+        return _dense(weights, phi(h))
+
+    return _deep(layer, depth - 1, phi)
+
+
+def resnet_mlp(blocks: int = 3, activation: Activation = "relu") -> Architecture:
+    r"""Residual network h ← h + (W φ(h) + b)/√blocks, `blocks` times in one scan, with a last activation and readout.
+
+    Source: He et al. (2016), identity mappings; Hayou et al. (2021) for the 1/√blocks that keeps depth stable.
+
+    >>> network = resnet_mlp(4)
+    >>> network.apply(network.init(jax.random.key(0), (3,), 16), jnp.ones((2, 3))).shape
+    (2, 1)
+    """
+    require(blocks >= 1, "blocks", blocks, "be >= 1", "use mlp for a network without blocks")
+    phi = resolve(activation)
+
+    def block(h: Array, weights: Any) -> Array:
+        return h + _dense(weights, phi(h)) / jnp.asarray(blocks**0.5, h.dtype)
+
+    return _deep(block, blocks, phi)
+
+
+def _deep(layer: Callable[[Array, Any], Array], turns: int, phi: Callable[[Array], Array]) -> Architecture:
+    """A layer of weights, `turns` equal ones in a scan, and a readout of φ."""
+
+    def apply(p: Any, x: Array) -> Array:
+        h = lax.scan(lambda h, weights: (layer(h, weights), None), _dense(p["in"], x), p["hidden"])[0]
+        return _dense(p["out"], phi(h))
+
+    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        return {
+            "in": {"kernel": (example[-1], width), "bias": (width,)},
+            "hidden": {"kernel": (turns, width, width), "bias": (turns, width)},
+            "out": {"kernel": (width, outputs), "bias": (outputs,)},
+        }
+
+    return Architecture(apply, shapes, _without_turns)
+
+
+def cnn(
+    depth: int = 3, activation: Activation = "relu", *, head: Literal["gap", "flatten", "vec"] = "gap"
+) -> Architecture:
+    r"""`depth` layers of 3 × 3 convolutions (SAME) of images [n h w c], with a head.
+
+    Heads: "gap" averages over all pixels before the readout, "flatten" gives each pixel its own readout weights, "vec"
+    reads the averages of 2 × 2 windows, flattened.
+
+    >>> network = cnn(2, head="flatten")
+    >>> network.apply(network.init(jax.random.key(0), (4, 4, 1), 8), jnp.ones((2, 4, 4, 1))).shape
+    (2, 1)
+    """
+    require(depth >= 1, "depth", depth, "be >= 1", "count convolutions")
+    require(head in _HEADS, "head", repr(head), "be 'gap', 'flatten' or 'vec'", "pool and read out by hand otherwise")
+    phi = resolve(activation)
+
+    def apply(p: Any, x: Array) -> Array:
+        def step(h: Array, layer: Any) -> tuple[Array, None]:
+            return _conv(layer, phi(h)), None
+
+        h = phi(lax.scan(step, _conv(p["in"], x), p["hidden"])[0])
+        return _dense(p["out"], _HEADS[head](h))
+
+    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        height, breadth, channels = example
+        pixels = {"gap": 1, "flatten": height * breadth, "vec": (height // 2) * (breadth // 2)}[head]
+        return {
+            "in": {"kernel": (3, 3, channels, width), "bias": (width,)},
+            "hidden": {"kernel": (depth - 1, 3, 3, width, width), "bias": (depth - 1, width)},
+            "out": {"kernel": (pixels * width, outputs), "bias": (outputs,)},
+        }
+
+    return Architecture(apply, shapes, _without_turns)
+
+
+def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Architecture:
+    """The Myrtle network of 5, 7 or 10 layers: 3 × 3 convolutions, three 2 × 2 average poolings, and a global one.
+
+    Images [n h w c] with h and w divisible by 8. Source: Shankar et al. (2020), Neural kernels without tangents.
+
+    >>> len(myrtle(7).shapes((8, 8, 1), 4, 1)["convolutions"])
+    6
+    """
+    require(depth in _MYRTLE, "depth", depth, "be 5, 7 or 10", "those are the published networks")
+    phi, stages = resolve(activation), _MYRTLE[depth]
+
+    def apply(p: Any, x: Array) -> Array:
+        layers = iter(p["convolutions"])
+        for count in stages:
+            for _ in range(count):
+                x = phi(_conv(next(layers), x))
+            x = _pooled(x)
+        return _dense(p["out"], _mean(x))
+
+    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        inputs = [example[-1], *[width] * (depth - 2)]
+        convolutions = [{"kernel": (3, 3, m, width), "bias": (width,)} for m in inputs]
+        return {"convolutions": convolutions, "out": {"kernel": (width, outputs), "bias": (outputs,)}}
+
+    return Architecture(apply, shapes, lambda path, shape: shape)
+
+
+def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
+    r"""One block of softmax attention with tied queries and keys, scores divided by d, over tokens [n t c].
+
+        A = softmax(q qᵀ/d),   h ← h + [A v]_heads W_o,   h ← h + W φ(h) + b,   f = mean over tokens, read out
+
+    Source: Hron et al. (2020), Infinite attention, section 3 (the d^(−1) limit).
+
+    >>> attention().shapes((3, 4), 16, 1)["query"]["kernel"]
+    (16, 4, 16)
+    """
+    require(heads >= 1, "heads", heads, "be >= 1", "use resnet_mlp for a network without attention")
+    phi = resolve(activation)
+
+    def apply(p: Any, x: Array) -> Array:
+        h = _dense(p["in"], x)
+        q, v = (_product("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
+        scores = _product("bthd,bshd->bhts", q, q) / jnp.asarray(q.shape[-1], q.dtype)
+        mixed = _product("bhts,bshd->bthd", jax.nn.softmax(scores, axis=-1), v)
+        h = h + _product("bthd,hdc->btc", mixed, p["project"]["kernel"])
+        h = h + _dense(p["feed"], phi(h))
+        return _dense(p["out"], phi(h).mean(1))
+
+    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        split = {"kernel": (width, heads, width)}
+        return {
+            "in": {"kernel": (example[-1], width), "bias": (width,)},
+            "query": split,
+            "value": split,
+            "project": {"kernel": (heads, width, width)},
+            "feed": {"kernel": (width, width), "bias": (width,)},
+            "out": {"kernel": (width, outputs), "bias": (outputs,)},
+        }
+
+    def matrix(path: str, shape: Shape) -> Shape:
+        # of a query or a value only the first axis is summed over: the heads are outputs
+        return (shape[0], math.prod(shape[1:])) if path.startswith(("query", "value")) else shape
+
+    return Architecture(apply, shapes, matrix)
+
+
+def _without_turns(path: str, shape: Shape) -> Shape:
+    """Parameters of a scan have its turns in front."""
+    return shape[1:] if path.startswith("hidden") else shape
+
+
+def _is_shape(tree: Any) -> bool:
+    return isinstance(tree, tuple)
+
+
+_product = partial(jnp.einsum, precision="highest")
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def _dense(layer: Any, x: Array) -> Array:
+    return jnp.matmul(x, layer["kernel"], precision="highest") + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _conv(layer: Any, x: Array) -> Array:
+    h = lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=_NHWC, precision="highest")
+    return h + layer["bias"].reshape(1, 1, 1, -1)
+
+
+def _pooled(x: Array) -> Array:
+    window = (1, 2, 2, 1)
+    return lax.reduce_window(x, 0.0, lax.add, window, window, "VALID") / jnp.asarray(4.0, x.dtype)
+
+
+def _mean(x: Array) -> Array:
+    return x.mean((1, 2))
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
+_HEADS: dict[str, Callable[[Array], Array]] = {"gap": _mean, "flatten": _flat, "vec": lambda x: _flat(_pooled(x))}
+_MYRTLE: dict[int, tuple[int, int, int]] = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
