@@ -1,8 +1,7 @@
 r"""The angle of a Gaussian pair in arithmetic that vectorizes.
 
 Every homogeneous dual is a polynomial in one angle. On CPUs the compiler calls the C library for each arctangent, one
-number at a time, which costs ten times all the rest of a layer: here an angle is one division and a
-series.
+number at a time, which costs ten times all the rest of a layer: here an angle is one division and a series.
 """
 
 import itertools

@@ -86,7 +86,7 @@ def cross_dual(phi: str | Activation, psi: str | Activation, *, scale: float = 3
         differentiable. Pass q11 and q22 unbroadcast, or vmap: what depends on one of them alone is then computed once.
         Closed forms are exact to round-off (near correlation 1, to √eps in the angle); series and quadrature are within
         1e-8 of √(E φ² E ψ²) (1e-5 in float32); a series is NaN where standard deviations beyond `scale` make it lose
-        more.
+        more. Products of two variances must be numbers of the format: variances of 1e-18 to 1e18 in float32.
 
     Raises:
         ValueError: φ is not elementwise or not finite, grows too fast for `scale`, has more than eight kinks, or its
