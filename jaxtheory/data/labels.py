@@ -126,6 +126,8 @@ def _standardize(x: Float[Array, "n features"], base: Float[Array, "m features"]
 
 
 def _require_labels(y: Int[Array, "..."], classes: int) -> None:
+    whole = jnp.issubdtype(y.dtype, jnp.integer)
+    require(whole, "y", f"labels of type {y.dtype}", "hold integers", "pass y.astype('int32')")
     if known(y) and y.size:
         # Known labels inside someone else's jit are looked at now, by numpy, not traced.
         low, high = int(np.asarray(y).min()), int(np.asarray(y).max())

@@ -117,6 +117,8 @@ def width_path(
     limit = features.shape[1]
     widths = jnp.arange(1, limit + 1) if widths is None else jnp.asarray(widths)
     require(widths.size > 0, "widths", widths, "name at least one width", "leave it out for every width")
+    whole = jnp.issubdtype(widths.dtype, jnp.integer)
+    require(whole, "widths", widths, "be integers", "pass widths.astype(int)")
     inside = holds(lambda width: (width >= 1) & (width <= limit), widths)
     require(inside, "widths", widths, f"lie in 1..{limit}", "drop the widths that have no features")
     min_norm = isinstance(ridge, int | float) and ridge == 0
@@ -130,19 +132,21 @@ def _check(features: Array, targets: Array, test_features: Array, test_targets: 
     """Say no to what has no answer, naming the argument."""
     rows = features.ndim == 2 and len(features) >= 2 and features.shape[1] >= 1
     require(rows, "features", features.shape, "be [n, P] with n >= 2 and P >= 1", "pass one row a training point")
+    kind = features.dtype
+    require(jnp.issubdtype(kind, jnp.floating), "features", kind, "be floating", "pass features.astype('float32')")
     rest = {"targets": targets, "test_features": test_features, "test_targets": test_targets}
     for name, value in rest.items():
         length = len(features) if name == "targets" else len(test_features)
         fits = value.ndim in (1, 2) and len(value) == length and value.size > 0
         require(fits, name, value.shape, f"have {length} rows", "pass one row a point")
-        same = value.dtype == features.dtype
-        require(same, name, value.dtype, f"have the dtype of features, {features.dtype}", f"cast {name}")
+        require(value.dtype == kind, name, value.dtype, f"have the dtype of features, {kind}", f"cast {name}")
     for name, value, like in (("test_features", test_features, features), ("test_targets", test_targets, targets)):
         same = value.shape[1:] == like.shape[1:]
         require(same, name, value.shape, f"have the columns of the training data, {like.shape}", "use the same columns")
     numbers: dict[str, float | Array] = {"features": features, **rest, "ridge": ridge}
     for name, number in numbers.items():
         require(holds(np.isfinite, number), name, number, "be finite", "drop or fill what is missing")
+    require(np.ndim(ridge) == 0, "ridge", ridge, "be one number", "jax.vmap over many ridges")
     legal = holds(lambda value: value >= 0, ridge)
     require(legal, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 for the min-norm solution")
 

@@ -61,7 +61,9 @@ def bound(constant: float, radius: float, neurons: int) -> float:
     >>> bound(1.0, 0.5, 100)
     0.01
     """
-    require(neurons >= 1, "neurons", neurons, "be >= 1", "pass n")
+    _require_neurons(neurons)
+    require(constant >= 0, "constant", constant, "be >= 0", "pass C, an integral of |ω||f̂|")
+    require(radius > 0, "radius", radius, "be > 0", "pass the radius of the ball")
     return (2 * radius * constant) ** 2 / neurons
 
 
@@ -73,6 +75,7 @@ def monte_carlo(key: PRNGKeyArray, x: Float[Array, "k d"], neurons: int) -> Floa
     >>> monte_carlo(jax.random.key(0), jnp.zeros((1, 3)), 10).tolist()
     [1.0]
     """
+    _require_neurons(neurons)
     frequencies = jax.random.normal(key, (x.shape[1], neurons), x.dtype)
     return jnp.cos(jnp.matmul(x, frequencies, precision="highest")).mean(axis=1)
 
@@ -83,4 +86,9 @@ def monte_carlo_law(x: Float[Array, "k d"], neurons: int) -> Float[Array, ""]:
     >>> f"{monte_carlo_law(jnp.full((1, 1), 10.0), 50):.4f}"
     '0.0100'
     """
+    _require_neurons(neurons)
     return ((1 - jnp.exp(-(x**2).sum(axis=1))) ** 2).mean() / (2 * neurons)
+
+
+def _require_neurons(neurons: int) -> None:
+    require(neurons >= 1, "neurons", neurons, "be >= 1", "pass n")

@@ -22,7 +22,7 @@ class Ranking(NamedTuple):
     interval: tuple[float, float]
 
 
-def kendall(measure: np.ndarray, gap: np.ndarray) -> float:
+def kendall(measure: ArrayLike, gap: ArrayLike) -> float:
     r"""τ = mean over pairs of sign(μ_i − μ_j) sign(g_i − g_j); ties count 0, pairs that are not finite are left out.
 
     Args:
@@ -31,8 +31,14 @@ def kendall(measure: np.ndarray, gap: np.ndarray) -> float:
     Returns:
         τ within [−1, 1]; NaN without a finite pair.
 
+    Raises:
+        ValueError: shapes that differ, or are not [n].
+
     Cost: O(n²). Source: Kendall (1938).
     """
+    measure, gap = np.asarray(measure), np.asarray(gap)
+    paired = measure.ndim == 1 and measure.shape == gap.shape
+    require(paired, "gap", gap.shape, f"have the shape [n] of measure, {measure.shape}", "pair them")
     kept = np.isfinite(measure) & np.isfinite(gap)
     first, second = (np.sign(v[kept][:, None] - v[kept][None, :]) for v in (measure, gap))
     pairs = ~np.eye(kept.sum(), dtype=bool)

@@ -38,7 +38,7 @@ def gram(
         K [n1 n2]; sharded by rows over `mesh`.
 
     Raises:
-        ValueError: block < 1, or rows that do not divide over the mesh.
+        ValueError: block < 1, points of two shapes, or rows that do not divide over the mesh.
 
     Peak memory: n1 n2 for K itself, plus O(block²) and what the kernel needs for one block; with p devices n1 n2 / p
     for K on each, twice that in flight. Flops: one kernel evaluation an entry; half for x2 = None in blocks.
@@ -49,6 +49,9 @@ def gram(
     """
     wrapped, x1 = as_kernel(kernel, x1)
     _require_block(block)
+    if x2 is not None:
+        alike = jnp.shape(x2)[1:] == x1.shape[1:]
+        require(alike, "x2", jnp.shape(x2), f"hold points like those of x1, {x1.shape}", "use the same columns")
     if mesh is None:
         return _gram(wrapped, x1, x2, block)
     mesh = placement.line(mesh, _ROWS)

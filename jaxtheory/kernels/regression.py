@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
@@ -136,6 +137,7 @@ def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditio
     require_problem(kernel, x, y)
     require(solver in _SOLVERS, "solver", solver, f"be one of {_SOLVERS}", "use 'auto'")
     require(preconditioner in _FACTORS, "preconditioner", preconditioner, f"be one of {_FACTORS}", "use 'rpcholesky'")
+    require(np.ndim(ridge) == 0, "ridge", ridge, "be one number", "use ridge_path for several")
     if known(ridge):
         require(not float(ridge) < 0, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 to interpolate")
 

@@ -199,3 +199,5 @@ def rate_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     title = "(e) two samples: the curse of dimension"
     figures.label_axes(ax, "points $n$", "$E\\,W_1$", title, xscale="log", yscale="log")
     figures.ticks_at(ax.xaxis, sizes)
+    ax.set_ylim(top=2 * ax.get_ylim()[1])  # room above the lines
+    ax.legend(loc="upper center", ncols=2)

@@ -53,7 +53,7 @@ def w1d(
         x, y: samples. p: ≥ 1. x_weights, y_weights: ≥ 0, normalized here; equal by default.
 
     Raises:
-        ValueError: p < 1 (the sorted coupling is then not optimal), negative weights.
+        ValueError: p < 1 (the sorted coupling is then not optimal), negative weights, points not on a line.
 
     Cost: O((n + m) log(n + m)). Source: Villani (2003), theorem 2.18.
 
@@ -61,6 +61,8 @@ def w1d(
     '4.0'
     """
     require(p >= 1, "p", p, "be >= 1, where sorting is optimal", "use exact() for a concave cost")
+    for name, points in (("x", x), ("y", y)):
+        require(points.ndim == 1, name, points.shape, "be numbers on the line, [n]", "use exact() for clouds")
     for name, weights in (("x_weights", x_weights), ("y_weights", y_weights)):
         good = weights is None or holds(lambda w: w >= 0, weights)
         require(good, name, weights, "be >= 0", "a measure has no negative mass")

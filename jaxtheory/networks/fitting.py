@@ -99,7 +99,9 @@ def seed_list(seeds: Any) -> list[int]:
 
 def widths_list(widths: Any) -> list[int]:
     """Widths as distinct positive numbers."""
-    numbers = [int(width) for width in widths]
+    given = list(widths)
+    numbers = [int(width) for width in given]
+    require(numbers == given, "widths", given, "be whole numbers", "round them")
     positive = len(numbers) >= 1 and min(numbers) >= 1 and len(set(numbers)) == len(numbers)
     require(positive, "widths", numbers, "be distinct and >= 1", "drop width 0, and name each once")
     return numbers

@@ -89,6 +89,8 @@ def multilayer(
     exponents = ntk(layers) if abc is None else abc
     size: Any = width if padded is None else padded
     _check(inputs, width, outputs, size, layers, exponents)
+    for name, variance in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
+        require(holds(lambda v: v >= 0, variance), name, variance, "be >= 0", "pass σ², not −σ")
     shapes = (inputs, *[size] * hidden_layers, outputs)
     spread = [(weight_variance / (inputs if l == 0 else 1)) ** 0.5 for l in range(layers)]  # noqa: E741
     power = partial(_power, width, dtype)

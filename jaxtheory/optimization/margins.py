@@ -66,7 +66,7 @@ def max_margin(x: Float[Array, "n d"], y: Float[Array, " n"]) -> Separator:
     Cost: O(nd) a step, at most 100,000 steps. Source: Gilbert (1966); Lacoste-Julien and Jaggi (2015), Theorem 1.
     """
     require(holds(lambda v: abs(v) == 1, y), "y", y, "hold labels +1 and -1", "map the classes to signs")
-    fit = _max_margin(x, y)
+    fit = _max_margin(x, jnp.asarray(y, x.dtype))  # labels are often integers
     separable = not known(fit) or int(fit.status) != Status.INVALID_INPUT
     require(separable, "x", f"{len(x)} points", "be separable by their labels y", "add features or an offset column")
     return fit

@@ -77,7 +77,6 @@ def sure(y: Float[Array, "..."], sigma: ScalarLike) -> Float[Array, ""]:
     return jnp.where(sparse, at, jnp.minimum(size[jnp.argmin(estimate)], at))
 
 
-@partial(jax.jit, static_argnames=("method", "coarse"))
 def denoise(coefficients: Coefficients, sigma: ScalarLike, method: Method = "sure", *, coarse: int = 3) -> Coefficients:
     """Thresholded details, level by level; levels below `coarse`, and the averages, are kept as they are.
 
@@ -87,7 +86,7 @@ def denoise(coefficients: Coefficients, sigma: ScalarLike, method: Method = "sur
         method: "hard" and "soft" at the universal threshold of all n, or "sure", soft at each level's own.
 
     Raises:
-        ValueError: another method. Cost: one sort of each level.
+        ValueError: another method, or sigma that is not > 0 (outside jit). Cost: one sort of each level.
 
     Source: Donoho and Johnstone (1994), section 2.3, (1995), section 2.4.
 
@@ -96,6 +95,12 @@ def denoise(coefficients: Coefficients, sigma: ScalarLike, method: Method = "sur
     [[0.0, 0.0]]
     """
     require(method in ("hard", "soft", "sure"), "method", method, "be hard, soft or sure", "choose one")
+    require(holds(lambda s: s > 0, sigma), "sigma", sigma, "be > 0", "pass a standard deviation")
+    return _denoised(coefficients, sigma, method, coarse)
+
+
+@partial(jax.jit, static_argnames=("method", "coarse"))
+def _denoised(coefficients: Coefficients, sigma: ScalarLike, method: Method, coarse: int) -> Coefficients:
     size = coefficients.approximation.size + sum(detail.size for detail in coefficients.details)
 
     def shrunk(detail: Array) -> Array:

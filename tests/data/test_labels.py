@@ -71,6 +71,14 @@ def test_labels_out_of_range_are_refused_and_marked_inside_jit(key):
     assert jnp.isnan(jax.jit(lambda v: data.one_hot(v, 3))(marked)).all(1).tolist() == [False, True, True]
 
 
+def test_labels_are_integers(unchecked, key):
+    y = jnp.array([0.0, 1.5])
+    with pytest.raises(ValueError, match="y must hold integers, got y=labels of type float32"):
+        data.one_hot(y, 3)
+    with pytest.raises(ValueError, match="y must hold integers"):
+        data.flip_labels(y, 0.5, key, classes=3)
+
+
 def test_one_class_or_none_is_refused(key):
     with pytest.raises(ValueError, match="classes must be >= 2"):
         data.flip_labels(jnp.zeros(3, jnp.int32), 0.5, key, classes=1)

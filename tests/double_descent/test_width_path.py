@@ -243,6 +243,9 @@ BAD = {
     "test_features must have the columns": {"test_features": jnp.ones((3, 11))},
     "features must be \\[n, P\\]": {"features": jnp.ones(5)},
     "features must be \\[n, P\\] with n >= 2 and P >= 1, got features=\\(5, 0\\)": {"features": jnp.ones((5, 0))},
+    "features must be floating, got features=int32": {"features": jnp.ones((5, 12), jnp.int32)},
+    "ridge must be one number": {"ridge": jnp.ones(3)},
+    "widths must be integers": {"widths": jnp.array([3.0])},
     "targets must have the dtype": {"targets": jnp.ones(5, jnp.int32)},
 }
 

@@ -105,6 +105,10 @@ def test_greedy_in_float32_keeps_falling():
     [
         (lambda: barron.gaussian_constant(0), "dim must be >= 1"),
         (lambda: barron.bound(1.0, 1.0, 0), "neurons must be >= 1"),
+        (lambda: barron.bound(-1.0, 1.0, 1), "constant must be >= 0"),
+        (lambda: barron.bound(1.0, 0.0, 1), "radius must be > 0"),
+        (lambda: barron.monte_carlo(jax.random.key(0), jnp.ones((2, 1)), 0), "neurons must be >= 1"),
+        (lambda: barron.monte_carlo_law(jnp.ones((2, 1)), 0), "neurons must be >= 1"),
         (lambda: barron.constant(jnp.ones((2, 1)), jnp.ones(2), jnp.array([1.0, 0.0])), "density must be > 0"),
         (lambda: greedy.fit(jnp.ones((3, 1)), jnp.ones(3), ends(), jnp.ones(2), neurons=4), "neurons must lie in 1..3"),
         (lambda: greedy.fit(jnp.ones((3, 1)), jnp.ones(3), ends(), jnp.ones(2), neurons=1, power=0), "power must be"),

@@ -94,6 +94,13 @@ def test_kendall_is_scipys():
     assert gen.kendall(a, b) == pytest.approx(kendalltau(a, b).statistic)
 
 
+def test_kendall_takes_pairs_alone(unchecked):
+    assert gen.kendall([1, 2, 3], [4, 5, 7]) == 1
+    for gap in (np.arange(4.0), np.ones((3, 1))):
+        with pytest.raises(ValueError, match=r"gap must have the shape \[n\] of measure, \(3,\)"):
+            gen.kendall(np.arange(3.0), gap)
+
+
 def test_granulated_ranking_unmasks_a_confounder():
     """A measure that follows only one of two knobs: τ along it is 1, along the other 0, and Ψ their mean."""
     one, two = np.arange(4.0)[None, :, None], np.arange(5.0)[None, None, :]

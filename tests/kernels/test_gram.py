@@ -130,6 +130,10 @@ def test_bad_arguments_are_named(unchecked, key):
     x = points(key, 6, 2, jnp.float32)
     with pytest.raises(ValueError, match=r"block must be at least 1, got block=0"):
         kernels.gram(kernels.laplace(), x, block=0)
+    with pytest.raises(ValueError, match=r"x2 must hold points like those of x1, \(6, 2\), got x2=\(6, 1\)"):
+        kernels.gram(kernels.laplace(), x, x[:, :1])
+    with pytest.raises(ValueError, match="ridge must be one number"):
+        kernels.fit(kernels.laplace(), x, x[:, 0], jnp.ones(2))
     with pytest.raises(ValueError, match=r"multiple of 4 rows"):
         kernels.gram(kernels.laplace(), x, mesh=jax.make_mesh((4,), ("rows",), devices=jax.devices()[:4]))
     with pytest.raises(ValueError, match=r"v must have 6 rows"):

@@ -149,6 +149,7 @@ def test_distances_say_what_is_wrong(unchecked):
     cloud = jnp.zeros((3, 2))
     wrong = [
         (lambda: wasserstein.w1d(x, x, 0.5), "p must be >= 1"),
+        (lambda: wasserstein.w1d(cloud, cloud), "x must be numbers on the line"),
         (lambda: wasserstein.w1d(x, x, x_weights=-jnp.ones(3)), "x_weights must be >= 0"),
         (lambda: wasserstein.exact(cloud, cloud[:2]), "y must have the shape of x"),
         (lambda: wasserstein.sinkhorn(cloud, cloud, epsilon=0.0), "epsilon must be > 0"),

@@ -89,6 +89,12 @@ def test_mup_for_adam_moves_features_at_every_width_alike(float64, key):
     assert wide / narrow > 8
 
 
+@pytest.mark.parametrize("name", ["weight_variance", "bias_variance"])
+def test_a_variance_is_not_negative(name):
+    with pytest.raises(ValueError, match=f"{name} must be >= 0, got {name}=-1.0"):
+        networks.multilayer(4, 9, 2, **{name: -1.0})
+
+
 def test_padding_must_hold_the_network(unchecked):
     with pytest.raises(ValueError, match="padded must be a number >= width, 9"):
         networks.multilayer(4, 9, 2, padded=8)

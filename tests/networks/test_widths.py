@@ -322,6 +322,7 @@ class Batchwise(nnx.Module):
 
 BAD = {
     r"widths must be distinct and >= 1, got widths=\[0, 4\]": {"widths": [0, 4]},
+    r"widths must be whole numbers, got widths=\[2.5\]": {"widths": [2.5]},
     r"widths must be distinct": {"widths": [4, 4]},
     r"seeds must be a positive count": {"seeds": 0},
     r"depth must be >= 1, got depth=0": {"depth": 0},

@@ -208,6 +208,12 @@ def test_effective_rank_counts(float64):
     assert float(bias.effective_rank(jnp.array([3.0, 3.0, 3.0, 0.0]))) == pytest.approx(3.0)
 
 
+def test_integer_labels_are_labels(unchecked):
+    x, y = jnp.array([[1.0, 0.2], [-1.0, 0.3], [2.0, 1.0]]), jnp.array([1, -1, 1])
+    fits = bias.max_margin(x, y), bias.max_margin(x, y.astype(x.dtype))
+    assert fits[0].margin == fits[1].margin > 0
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

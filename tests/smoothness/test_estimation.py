@@ -137,6 +137,7 @@ def test_the_lasso_estimate_is_a_relu_network(key, float64):
     [
         (lambda: estimation.threshold(jnp.ones(2), -1.0), "at must be >= 0"),
         (lambda: estimation.threshold(jnp.ones(2), 1.0, "firm"), "kind must be"),
+        (lambda: estimation.denoise(Coefficients(jnp.ones(1), (jnp.ones((1, 1)),)), -1.0), "sigma must be > 0"),
         (lambda: estimation.minimax_risk(0.5, 1.0, jnp.ones(2)), "s must be >"),
         (lambda: estimation.minimax_risk(0.5, 0.0, jnp.ones(2)), "p must lie"),
         (lambda: estimation.minimax_risk(1.0, 1.0, jnp.ones(2), estimator="best"), "estimator must be"),
