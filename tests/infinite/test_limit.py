@@ -162,6 +162,20 @@ def test_rolled_and_written_out_loops_agree(float64):
     assert_close(one.ntk, two.ntk)
 
 
+def test_members_of_an_ensemble_are_added_and_not_averaged(float64):
+    """By vmap, where the members are an axis of channels, they are what they are one by one: their sum is random."""
+    member = lambda x, w, v: jax.nn.relu(x @ w) @ v  # noqa: E731
+    together = lambda p, x: jax.vmap(member, (None, 0, 0))(x, p["w"], p["v"]).sum(0) @ p["o"]  # noqa: E731
+    one_by_one = lambda p, x: sum(member(x, p["w"][i], p["v"][i]) for i in range(5)) @ p["o"]  # noqa: E731
+    shapes = structs({"w": (5, 3, 16), "v": (5, 16, 16), "o": (16, 1)}, jnp.float64)
+    rule = lambda path, shape: prior.ntk(1.3)(path, shape[-2:])  # noqa: E731
+    x = jnp.asarray(np.random.default_rng(11).standard_normal((3, 3)))
+    ours, written = (infinite.limit(f, shapes, x, prior=rule).both(x) for f in (together, one_by_one))
+    assert float(written.nngp.min()) > 0.1
+    assert_close(ours.nngp, written.nngp)
+    assert_close(ours.ntk, written.ntk)
+
+
 def test_initializers_are_validated():
     """A rule that does not describe the draws is refused, and names the parameter."""
     shapes = {"a": {"kernel": (300, 200)}, "b": {"kernel": (200, 100)}}
