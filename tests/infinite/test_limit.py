@@ -215,6 +215,14 @@ BAD = {
         lambda p, x: (x @ p["a"]) * jnp.exp((x @ p["a"] * (x @ p["b"])).sum(-1, keepdims=True) / 4.0) @ p["o"],
         "keeps fluctuating",
     ),
+    "products of pairs": (
+        lambda p, x: jnp.einsum("bcp,bcp->bc", *[(x @ p["a"]).reshape(-1, 8, 2)] * 2) @ p["o"][:8],
+        "independent copies",
+    ),
+    "weights on copies": (
+        lambda p, x: jnp.einsum("bpc,pc->bc", (x @ p["a"]).reshape(-1, 2, 8), p["b"][:2, :8]) @ p["o"][:8],
+        "weights of its own over copies",
+    ),
     "normalized weights": (lambda p, x: x @ (p["a"] / jnp.sqrt((p["a"] ** 2).sum(0))[None]) @ p["o"], "limit"),
 }
 
