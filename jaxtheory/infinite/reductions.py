@@ -168,9 +168,8 @@ def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float
     if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
         refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
     if _copies(left, channels):
-        refuse(
-            where, "it contracts independent copies of channels that it keeps", "multiply and add them, without a dot"
-        )
+        reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"
+        refuse(where, reason, "multiply and add them; of heads, contract the fastest axis, of 4 channels or more")
     if any(f.kind == "i" for d in lc for f in left.axes[d]):
         refuse(where, "it contracts channels and places at once", "contract channels first")
     return float(math.prod(f.size for f in channels))

@@ -274,5 +274,5 @@ def test_what_is_refused_names_the_line_of_the_module(name, monkeypatch):
     body, example, words = REFUSED[name]
     monkeypatch.setitem(MODULES, name, (body, example))
     with relaxed_promotion(), pytest.raises(infinite.NoLimitError, match=words) as caught:
-        infinite.limit(Module(name, 32, 1), None, jnp.ones((2, *example)), prior=prior.ntk(1.3, 0.4))
+        infinite.limit(Module(name, 64, 1), None, jnp.ones((2, *example)), prior=prior.ntk(1.3, 0.4))
     assert "test_flax.py:" in str(caught.value)
