@@ -153,6 +153,8 @@ def _batched(where: Site, rand: Rand, batch: Any, factors: Any, weight: Param, w
                 roles[f.place] = "own"
                 own.append(piece)
             elif f.kind == "c":
+                if f.place != len(channels):  # what is contracted is slower: copies, too few for a Gaussian sum
+                    refuse(where, "each channel has weights of its own over copies of it", "multiply and add them")
                 channels.append(f.size)
                 parts.append(piece)
             else:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, derived, full, groups, known, size, spread
+from jaxtheory.infinite.determined import Det, derived, full, groups, known, reshaped, size, spread
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.nodes import Fixed, Graph, Lifted, Node, Split, Sum, Vector, combination, scaled
 from jaxtheory.infinite.views import Key, Param
@@ -136,7 +136,14 @@ def lifted(where: Site, node: Node, rank: int) -> Node:
         return node
     if node.index:
         refuse(where, "its operands have different numbers of index axes", "keep reduced axes (keepdims=True)")
+    if isinstance(node, Sum):  # numbers in it stay numbers
+        terms = [(_raised(c, rank), x if x is None else lifted(where, x, rank)) for c, x in node.terms]
+        return combination(where, (1,) * rank, terms)
     return Lifted(where, (1,) * rank, node.leaves, node.centred, node.gaussian, node.zero, child=node)
+
+
+def _raised(coefficient: Det | None, rank: int) -> Det | None:
+    return coefficient if coefficient is None else reshaped(coefficient, (1,) * rank)
 
 
 def canonical(det: Det, layout: Layout) -> Det:
@@ -194,7 +201,7 @@ def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segme
     own = [False] * layout.rank
     index_parts: list[views.Parts] = [()] * layout.rank
     channel_parts: list[views.Parts] = [()] * len(layout.channels)
-    for parts, factors in zip(param.axes, layout.axes, strict=True):
+    for parts, factors in zip(param.axes or ((),) * len(layout.axes), layout.axes, strict=True):
         pieces = _shared_out(where, parts, factors)
         for f, piece in zip(factors, pieces, strict=True):
             if f.kind == "i" and real_parts(piece):

@@ -231,9 +231,11 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
         return jnp.broadcast_to(zero if value is None else value, item.a.index)
     index = n.joint_index((item.a, item.b))
     left = [m for m, double in zip(index, mask, strict=True) for _ in range(1 + double)]
+    spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
+    if item.kind == "kernel":
+        return spread(value)
     kernel, tangent = (None, None) if value is None else value
     wanted = calculus.moving(item.sides)
-    spread = lambda array: jnp.broadcast_to(zero if array is None else array, left)  # noqa: E731
     return both(
         spread, (zero if kernel is None else kernel, (zero if tangent is None else tangent) if wanted else None)
     )

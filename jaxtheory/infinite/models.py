@@ -41,7 +41,7 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     graph, params, *others = nnx.split(module, nnx.Param, ...)
 
     def apply(values: Any, x: Any) -> Any:
-        return nnx.merge(graph, values, *others)(x)
+        return nnx.merge(graph, values, *others, copy=True)(x)  # its counters and averages are this call's own
 
     return apply, _shapes(params)
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, reshaped, spread
+from jaxtheory.infinite.determined import Det, reshaped
 from jaxtheory.infinite.determined import groups as shape_groups
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.gathers import gather
 from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, merged, placed, reshape, restricted
-from jaxtheory.infinite.nodes import AxisMap, Graph, Joined, Lookup, Node
+from jaxtheory.infinite.nodes import AxisMap, Graph, Joined, Node
 from jaxtheory.infinite.reductions import move
-from jaxtheory.infinite.views import Key, Param
+from jaxtheory.infinite.views import Param
 
 
 def _transpose(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
@@ -48,7 +49,7 @@ def n_derived(det: Det, shape: Any, flags: Any, make: Any) -> Det:
 def _reshape(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     value, shape = values[0], equation.outvars[0].aval.shape
     if isinstance(value, Rand):
-        return [reshape(where, value, shape)]
+        return [_repeated(where, reshape(where, value, shape))]
     assert isinstance(value, Param)
     axes: list[views.Parts] = [()] * len(shape)
     for old, new in shape_groups(value.shape, shape):
@@ -58,6 +59,22 @@ def _reshape(graph: Graph, where: Site, equation: Any, values: list[Value]) -> l
         for i, piece in zip(new, pieces, strict=True):
             axes[i] = piece
     return [value._replace(axes=tuple(axes), scale=_rescaled(value.scale, lambda d: reshaped(d, shape)))]
+
+
+def _repeated(where: Site, rand: Rand) -> Rand:
+    """Places that were broadcast and merged, as by `jnp.repeat` and `jnp.tile`, as one longer axis of places."""
+    for d, factors in enumerate(rand.axes):
+        if sorted(f.kind for f in factors) == ["b", "i"]:
+            f, each = next(f for f in factors if f.kind == "i"), factors[0].kind == "i"
+            size = math.prod(g.size for g in factors)
+            how = AxisMap(("repeat", each), partial(_copied, times=size // f.size, each=each), size, True)
+            pieces = tuple((move(where, node, f.place, how), count) for node, count in rand.pieces)
+            rand = Rand(pieces, (*rand.axes[:d], (f._replace(size=size),), *rand.axes[d + 1 :]), rand.channels)
+    return rand
+
+
+def _copied(array: Any, axis: int, _: Any, *, times: int, each: bool) -> Any:
+    return jnp.repeat(array, times, axis) if each else jnp.concatenate([array] * times, axis)
 
 
 def _broadcast(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
@@ -215,7 +232,10 @@ def _padded(array: Any, axis: int, _: Any, *, config: tuple[int, int, int]) -> A
 
 def _concatenate(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     axis = equation.params["dimension"]
+    values = [v for v in values if v.shape[axis]]
     rands = [v for v in values if isinstance(v, Rand)]
+    if len(values) == 1:
+        return values
     if not rands:
         refuse(where, "it concatenates parameters with what is not random", "add or contract them first")
     return [concatenated(graph, where, values, rands, axis)]
@@ -315,40 +335,6 @@ def _dynamic_slice(graph: Graph, where: Site, equation: Any, values: list[Value]
     return [sliced(graph, where, value, cuts)]
 
 
-def _gather(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
-    value, where_from = values
-    if not isinstance(where_from, Det):
-        refuse(where, "which entries it takes is random", "use indices that the input determines")
-    if isinstance(value, Param):
-        return [_lookup(graph, where, equation, value, where_from)]
-    refuse(where, "it gathers random values at places that are not a slice", "slice, or multiply by a 0-1 matrix")
-
-
-def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det) -> Rand:
-    """Rows of a table, one for each token."""
-    p = equation.params
-    numbers, rank = p["dimension_numbers"], len(equation.outvars[0].aval.shape)
-    plain = numbers.collapsed_slice_dims == (0,) and p["slice_sizes"] == (1, *table.shape[1:]) and len(table.shape) == 2
-    if not plain or numbers.offset_dims != (rank - 1,) or table.scale is not None or not _centred(table):
-        refuse(where, "only rows of a plain, centred table are looked up", "use table[tokens] with a table of two axes")
-    shape = equation.outvars[0].aval.shape
-    places = [d for d in range(rank - 1) if shape[d] > 1]
-    index = tuple(shape[d] for d in places)
-    tokens = reshaped(indices, index)
-    tokens = spread((tokens,), index, lambda v: jnp.broadcast_to(v[0], index))
-    key = Key(table.leaf.number, table.offset, table.loops, table.axes[1], (table.axes[0],))
-    leaf = table.leaf
-    node = Lookup(
-        where, index, graph.bit(key), True, True, key=key, variance=leaf.variance, weight=leaf.weight, tokens=tokens
-    )
-    axes = [(Factor("i", places.index(d), shape[d]),) if d in places else () for d in range(rank - 1)]
-    return Rand(((node, shape[-1]),), (*axes, (Factor("c", 0, shape[-1]),)), (shape[-1],))
-
-
-def _centred(table: Param) -> bool:
-    return isinstance(table.leaf.mean, int | float) and table.leaf.mean == 0
-
-
 RULES: dict[str, Callable[..., list[Value]]] = {
     "transpose": _transpose,
     "reshape": _reshape,
@@ -362,5 +348,5 @@ RULES: dict[str, Callable[..., list[Value]]] = {
     "cumsum": _cumsum,
     "pad": _pad,
     "concatenate": _concatenate,
-    "gather": _gather,
+    "gather": gather,
 }

@@ -33,14 +33,18 @@ Prior = Callable[[str, tuple[int, ...]], Moments]
 
 _SCALES = ("scale", "gamma", "g")
 _CONSTANTS = ("mean", "var", "count")
+_OF_HEADS = tuple(f"{role}/kernel{end}" for role in ("query", "key", "value") for end in ("", "/value"))
 
 
 def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     r"""W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²), each trained in proportion to its variance: the NTK parameterization.
 
     The function is that of f = (σ_w/√fan_in) W x + σ_b b with standard Gaussian W, b; so is its NTK. fan_in is the
-    product of all axes but the last. Leaves of one axis are biases, or, by their names, scales (1, not trained) and
-    running averages (`mean` 0, `var` 1, not trained); leaves named `embedding` have variance σ_w².
+    product of all axes but the last (in Flax's attention, whose kernels `query`, `key` and `value` have axes of inputs,
+    heads and channels: the first). Layers that are stacked into one leaf, as by `nn.scan` or `nn.vmap`, need a rule of
+    their own, such as lambda path, shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are
+    biases, or, by their names, scales (1, not trained) and running averages (`mean` 0, `var` 1, not trained); leaves
+    named `embedding` have variance σ_w².
 
     Source: Jacot, Gabriel and Hongler (2018), section 2; Lee et al. (2019), equation 1.
 
@@ -143,7 +147,8 @@ def _by_role(kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callab
         if name == "embedding":
             variance = 1.0 / shape[-1] if table is None else table
             return Moments(0.0, variance, weight(variance))
-        variance = bias if len(shape) < 2 or name == "bias" else kernel(math.prod(shape[:-1]))
+        inputs = shape[:1] if len(shape) == 3 and path.endswith(_OF_HEADS) else shape[:-1]
+        variance = bias if len(shape) < 2 or name == "bias" else kernel(math.prod(inputs))
         return Moments(0.0, variance, weight(variance))
 
     return prior

@@ -14,10 +14,12 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.demand import Mean, Pair
 from jaxtheory.infinite.determined import Det, Noise, derived, full, known
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.layout import Factor, Rand, Value
+from jaxtheory.infinite.layout import Factor, Rand, Value, merged, restricted
 from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
 from jaxtheory.infinite.scores import Scores
 from jaxtheory.infinite.views import Param
+
+_WIDE = 4  # fewer channels than these are no width, next to others that are kept
 
 
 def move(where: Site, node: Node, axis: int, how: AxisMap) -> Node:
@@ -41,8 +43,12 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     assert isinstance(rand, Rand)
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]
-    if any(f.kind == "c" for f in factors):
+    channels = [f for f in factors if f.kind == "c"]
+    if channels and not _copies(rand, channels):
         return [average(where, rand, gone)]
+    if channels:
+        rand = _added_up(graph, where, rand, channels)
+        factors = [f for f in factors if f.kind != "c"]
     repeats = math.prod(f.size for f in factors if f.kind == "b")
     pieces = []
     for node, count in rand.pieces:
@@ -57,6 +63,26 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
         pieces.append((node, count))
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
     return [Rand(tuple(pieces), kept, rand.channels)]
+
+
+def _copies(rand: Rand, channels: list[Factor]) -> bool:
+    """Whether some of several channel factors are summed that are no width: not the fastest, or of very few."""
+    fastest = len(rand.channels) - 1
+    return len(channels) < len(rand.channels) and all(f.place < fastest or f.size < _WIDE for f in channels)
+
+
+def _added_up(graph: Graph, where: Site, rand: Rand, channels: list[Factor]) -> Rand:
+    """A sum over independent copies, as of heads or of the members of an ensemble: it stays random."""
+    require_all_heads(where, rand, len(channels))
+    for f in sorted(channels, key=lambda f: -f.place):
+        node, count = rand.pieces[0]
+        parts = [restricted(graph, where, node, rand.channels, f.place, (i, 1, 1)) for i in range(f.size)]
+        total = n.combination(where, node.index, [(None, part) for part in parts])
+        lower = lambda g, at=f.place: g._replace(place=g.place - 1) if g.kind == "c" and g.place > at else g  # noqa: E731
+        axes = tuple(tuple(lower(g) for g in factors if g != f) for factors in rand.axes)
+        left = (*rand.channels[: f.place], *rand.channels[f.place + 1 :])
+        rand = Rand(((total, count // f.size),), axes, left)
+    return merged(rand)
 
 
 def require_all_heads(where: Site, rand: Rand, contracted: int) -> None:
@@ -141,6 +167,9 @@ def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float
     channels = [f for d in lc for f in left.axes[d] if f.kind == "c"]
     if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
         refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
+    if _copies(left, channels):
+        reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"
+        refuse(where, reason, "multiply and add them; of heads, contract the fastest axis, of 4 channels or more")
     if any(f.kind == "i" for d in lc for f in left.axes[d]):
         refuse(where, "it contracts channels and places at once", "contract channels first")
     return float(math.prod(f.size for f in channels))

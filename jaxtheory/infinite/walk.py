@@ -1,6 +1,7 @@
 """Reads a jaxpr, with its parameters Gaussian, into deterministic quantities and random channel vectors."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -62,24 +63,32 @@ class Context:
             if not all(isinstance(v, Det) for v in values):
                 require_derivative(equation)
             return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
+        if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
+            return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
         if all(isinstance(v, Det) for v in values):
             return list(determined.apply(equation, values))  # type: ignore[arg-type]
         values = [determined.settled(site(equation), v) if isinstance(v, Det) else v for v in values]
         if name != "dot_general" and any(isinstance(v, Det) and any(v.copies) for v in values):
             refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
         if name == "scan":
-            return scan(self, equation, values)
+            with self._within(equation):
+                return scan(self, equation, values)
         if name == "cond":
             return self._cond(equation, values)
         return self._rule(equation, values)
 
     def _inside(self, equation: Any, body: Any, values: list[Value]) -> list[Value]:
-        """A function that is called, whose equations may have lost the line that calls it."""
+        """A function that is called."""
+        with self._within(equation):
+            return self.walk(body, values)
+
+    @contextlib.contextmanager
+    def _within(self, equation: Any) -> Iterator[None]:
+        """Inside a function or a loop, whose equations may have lost the line that calls it."""
         line, before = site(equation).line, self.line
         self.line = before if line == UNKNOWN else line
-        outputs = self.walk(body, values)
+        yield
         self.line = before
-        return outputs
 
     def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
         name = equation.primitive.name

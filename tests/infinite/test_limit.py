@@ -162,6 +162,19 @@ def test_rolled_and_written_out_loops_agree(float64):
     assert_close(one.ntk, two.ntk)
 
 
+def test_members_of_an_ensemble_are_added_and_not_averaged(float64):
+    """By vmap the members are an axis of channels; the sum of five has five times the kernel, and a readout on it."""
+    member = lambda x, w, v: jax.nn.relu(x @ w) @ v  # noqa: E731
+    together = lambda p, x: jax.vmap(member, (None, 0, 0))(x, p["w"], p["v"]).sum(0) @ p["o"]  # noqa: E731
+    shapes = structs({"w": (5, 3, 16), "v": (5, 16, 16), "o": (16, 1)}, jnp.float64)
+    rule = lambda path, shape: prior.ntk(1.3)(path, shape[-2:])  # noqa: E731
+    x = np.random.default_rng(11).standard_normal((3, 3))
+    ours = infinite.limit(together, shapes, jnp.asarray(x), prior=rule).both(jnp.asarray(x))
+    nngp, ntk = relu_kernels(x, 1, 1.3, 0.0)
+    assert_close(ours.nngp, 5 * 1.3**2 * nngp, condition=10)
+    assert_close(ours.ntk, 5 * 1.3**2 * (nngp + ntk), condition=10)
+
+
 def test_initializers_are_validated():
     """A rule that does not describe the draws is refused, and names the parameter."""
     shapes = {"a": {"kernel": (300, 200)}, "b": {"kernel": (200, 100)}}
@@ -201,6 +214,14 @@ BAD = {
     "scores that keep fluctuating": (
         lambda p, x: (x @ p["a"]) * jnp.exp((x @ p["a"] * (x @ p["b"])).sum(-1, keepdims=True) / 4.0) @ p["o"],
         "keeps fluctuating",
+    ),
+    "products of pairs": (
+        lambda p, x: jnp.einsum("bcp,bcp->bc", *[(x @ p["a"]).reshape(-1, 8, 2)] * 2) @ p["o"][:8],
+        "independent copies",
+    ),
+    "weights on copies": (
+        lambda p, x: jnp.einsum("bpc,pc->bc", (x @ p["a"]).reshape(-1, 2, 8), p["b"][:2, :8]) @ p["o"][:8],
+        "weights of its own over copies",
     ),
     "normalized weights": (lambda p, x: x @ (p["a"] / jnp.sqrt((p["a"] ** 2).sum(0))[None]) @ p["o"], "limit"),
 }

@@ -1,0 +1,76 @@
+"""Gathers: rows of an embedding, and known places of a random array."""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtheory.infinite.determined import Det, reshaped, spread
+from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.layout import Factor, Rand, Value
+from jaxtheory.infinite.nodes import AxisMap, Graph, Lookup
+from jaxtheory.infinite.reductions import move
+from jaxtheory.infinite.views import Key, Param
+
+
+def gather(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
+    """Rows of a table for tokens; places of a random array, at known indices along one axis."""
+    value, where_from = values
+    if not isinstance(where_from, Det):
+        refuse(where, "which entries it takes is random", "use indices that the input determines")
+    if isinstance(value, Param):
+        return [_lookup(graph, where, equation, value, where_from)]
+    assert isinstance(value, Rand)
+    return [_taken(where, equation, value, where_from)]
+
+
+def _taken(where: Site, equation: Any, value: Rand, indices: Det) -> Rand:
+    """Places at known indices along one axis, as nearest-neighbour resizing takes them."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    axis = numbers.start_index_map[0]
+    whole = tuple(1 if d == axis else m for d, m in enumerate(value.shape))
+    plain = numbers.collapsed_slice_dims == numbers.start_index_map == (axis,) and tuple(sizes) == whole
+    if not plain or len(indices.shape) > 2 or indices.value is None or [f.kind for f in value.axes[axis]] != ["i"]:
+        reason = "it gathers random values at places that depend on the example, of channels, or along several axes"
+        refuse(where, reason, "take known places along one axis of places, or multiply by a 0-1 matrix")
+    chosen = np.broadcast_to(np.asarray(indices.value), indices.shape).ravel()
+    if chosen.min() < 0 or chosen.max() >= value.shape[axis]:
+        refuse(where, "it gathers places that are not there", "clip the indices")
+    f = value.axes[axis][0]
+    how = AxisMap(("take", tuple(chosen.tolist())), partial(_chosen, places=chosen), len(chosen), True)
+    pieces = tuple((move(where, node, f.place, how), count) for node, count in value.pieces)
+    axes = [factors for d, factors in enumerate(value.axes) if d != axis]
+    out = range(len(equation.outvars[0].aval.shape))
+    for d in (d for d in out if d not in numbers.offset_dims):
+        axes.insert(d, (f._replace(size=len(chosen)),) if len(chosen) > 1 else ())
+    return Rand(pieces, tuple(axes), value.channels)
+
+
+def _chosen(array: Any, axis: int, _: Any, *, places: Any) -> Any:
+    return jnp.take(array, places, axis)
+
+
+def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det) -> Rand:
+    """Rows of a table, one for each token."""
+    p = equation.params
+    numbers, rank = p["dimension_numbers"], len(equation.outvars[0].aval.shape)
+    plain = numbers.collapsed_slice_dims == (0,) and p["slice_sizes"] == (1, *table.shape[1:]) and len(table.shape) == 2
+    if not plain or numbers.offset_dims != (rank - 1,) or table.scale is not None or not _centred(table):
+        refuse(where, "only rows of a plain, centred table are looked up", "use table[tokens] with a table of two axes")
+    shape = equation.outvars[0].aval.shape
+    places = [d for d in range(rank - 1) if shape[d] > 1]
+    index = tuple(shape[d] for d in places)
+    tokens = reshaped(indices, index)
+    tokens = spread((tokens,), index, lambda v: jnp.broadcast_to(v[0], index))
+    key = Key(table.leaf.number, table.offset, table.loops, table.axes[1], (table.axes[0],))
+    leaf = table.leaf
+    node = Lookup(
+        where, index, graph.bit(key), True, True, key=key, variance=leaf.variance, weight=leaf.weight, tokens=tokens
+    )
+    axes = [(Factor("i", places.index(d), shape[d]),) if d in places else () for d in range(rank - 1)]
+    return Rand(((node, shape[-1]),), (*axes, (Factor("c", 0, shape[-1]),)), (shape[-1],))
+
+
+def _centred(table: Param) -> bool:
+    return isinstance(table.leaf.mean, int | float) and table.leaf.mean == 0
