@@ -19,8 +19,6 @@ from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
 from jaxtheory.infinite.scores import Scores
 from jaxtheory.infinite.views import Param
 
-_WIDE = 4  # fewer channels than these are no width, next to others that are kept
-
 
 def move(where: Site, node: Node, axis: int, how: AxisMap) -> Node:
     """A linear map along one index axis."""
@@ -44,7 +42,7 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]
     channels = [f for f in factors if f.kind == "c"]
-    if channels and not _copies(rand, channels):
+    if channels and not _copies(where, rand, channels):
         return [average(where, rand, gone)]
     if channels:
         rand = _added_up(graph, where, rand, channels)
@@ -65,10 +63,18 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     return [Rand(tuple(pieces), kept, rand.channels)]
 
 
-def _copies(rand: Rand, channels: list[Factor]) -> bool:
-    """Whether some of several channel factors are summed that are no width: not the fastest, or of very few."""
-    fastest = len(rand.channels) - 1
-    return len(channels) < len(rand.channels) and all(f.place < fastest or f.size < _WIDE for f in channels)
+def _copies(where: Site, rand: Rand, channels: list[Factor]) -> bool:
+    """Whether channel factors are summed that are no width: they are fewer than the channels that are kept."""
+    kept = math.prod(rand.channels) // math.prod(f.size for f in channels)
+    if len(channels) == len(rand.channels) or kept == 1:
+        return False
+    few = [f.size < kept for f in channels]
+    if not any(few) and channels[0].place == len(rand.channels) - 1:
+        return False
+    if not all(few):
+        reason = f"which of its axes of channels grow with the width is not clear ({rand.channels})"
+        refuse(where, reason, "make the width larger than the number of heads, groups or members, and the last axis")
+    return True
 
 
 def _added_up(graph: Graph, where: Site, rand: Rand, channels: list[Factor]) -> Rand:
@@ -167,9 +173,9 @@ def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float
     channels = [f for d in lc for f in left.axes[d] if f.kind == "c"]
     if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
         refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
-    if _copies(left, channels):
+    if _copies(where, left, channels):
         reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"
-        refuse(where, reason, "multiply and add them; of heads, contract the fastest axis, of 4 channels or more")
+        refuse(where, reason, "multiply and add them; contract an axis longer than the number of heads")
     if any(f.kind == "i" for d in lc for f in left.axes[d]):
         refuse(where, "it contracts channels and places at once", "contract channels first")
     return float(math.prod(f.size for f in channels))

@@ -91,6 +91,8 @@ def limit(
     for one output channel i. The program is read as it is (its jaxpr at batch size one), with its parameters Gaussian:
     an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What
     the program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
+    Where channels have several axes, sums over those that are fewer than the channels kept (heads, members of an
+    ensemble, groups of eight) add independent copies, and sums over the last and longest are averages.
 
     Args:
         f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or

@@ -219,6 +219,10 @@ BAD = {
         lambda p, x: jnp.einsum("bcp,bcp->bc", *[(x @ p["a"]).reshape(-1, 8, 2)] * 2) @ p["o"][:8],
         "independent copies",
     ),
+    "a sum over the slower and longer axis of channels": (
+        lambda p, x: (x @ p["a"]).reshape(-1, 8, 2).sum(1) @ p["o"][:2],
+        "which of its axes of channels grow",
+    ),
     "weights on copies": (
         lambda p, x: jnp.einsum("bpc,pc->bc", (x @ p["a"]).reshape(-1, 2, 8), p["b"][:2, :8]) @ p["o"][:8],
         "weights of its own over copies",
