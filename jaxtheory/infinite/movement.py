@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, reshaped
+from jaxtheory.infinite.determined import Det, known, reshaped
 from jaxtheory.infinite.determined import groups as shape_groups
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.gathers import gather
@@ -208,9 +208,9 @@ def _placewise(where: Site, value: Value, dims: Any, how: Callable[[int], AxisMa
 
 def _pad(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     rand, fill = values
-    if not isinstance(rand, Rand) or not isinstance(fill, Det) or fill.value is None or np.any(np.asarray(fill.value)):
-        refuse(where, "only random values are padded here, and with zeros", "pad the input, or with zeros")
-    axes, pieces = list(rand.axes), rand.pieces
+    if not isinstance(rand, Rand) or not isinstance(fill, Det) or fill.value is None:
+        refuse(where, "only random values are padded here, and with a known number", "pad the input")
+    axes, pieces, inside = list(rand.axes), rand.pieces, np.ones((1,) * len(rand.node.index), np.float32)
     for d, config in enumerate(equation.params["padding_config"]):
         if tuple(config) == (0, 0, 0):
             continue
@@ -221,6 +221,10 @@ def _pad(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[
         how = AxisMap(("pad", (low, high, inner)), partial(_padded, config=(low, high, inner)), size, True)
         pieces = tuple((move(where, node, f.place, how), count) for node, count in pieces)
         axes[d] = (f._replace(size=size),)
+        own = _padded(np.ones(f.size, np.float32), 0, None, config=(low, high, inner))
+        inside = inside * np.asarray(own).reshape([-1 if k == f.place else 1 for k in range(inside.ndim)])
+    border = known((1 - inside) * np.asarray(fill.value, np.float32))
+    pieces = tuple((n.combination(where, node.index, [(None, node), (border, None)]), count) for node, count in pieces)
     return [Rand(pieces, tuple(axes), rand.channels)]
 
 

@@ -169,6 +169,13 @@ def transposed_conv(p, x):
     return jnp.tanh(h).reshape(x.shape[0], -1) @ p["o"]
 
 
+def bordered(p, x):
+    h = jax.nn.relu(lax.conv_general_dilated(x, p["k1"], (1, 1), "VALID", dimension_numbers=NHWC))
+    h = jnp.pad(h, ((0, 0), (1, 0), (0, 2), (0, 0)), constant_values=0.7)
+    h = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    return jnp.tanh(lax.conv_general_dilated(h, p["k2"], (2, 1), "VALID", dimension_numbers=NHWC)).mean((1, 2)) @ p["o"]
+
+
 def channels_first(p, x):
     h = lax.conv_general_dilated(
         x.transpose(0, 3, 1, 2), p["k1"], (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")
@@ -273,6 +280,9 @@ NETWORKS = {
     ),
     "transposed conv": Network(
         transposed_conv, lambda n, o: {"k1": (3, 3, 2, n), "k2": (2, 3, n, n), "o": (12 * 8 * n, o)}, (3, 3, 2)
+    ),
+    "borders of numbers and of edges": Network(
+        bordered, lambda n, o: {"k1": (2, 2, 2, n), "k2": (3, 3, n, n), "o": (n, o)}, (4, 4, 2)
     ),
     "channels first": Network(
         channels_first, lambda n, o: {"k1": (n, 2, 3, 3), "b1": (n,), "o": (n, o)}, (4, 4, 2)
