@@ -92,7 +92,8 @@ def limit(
     an axis that a weight makes is an axis of channels, and averages over channels are replaced by expectations. What
     the program computes besides (shapes, masks, positions, normalization by averages) stays what it is.
     Where channels have several axes, sums over those that are fewer than the channels kept (heads, members of an
-    ensemble, groups of eight) add independent copies, and sums over the last and longest are averages.
+    ensemble, groups of eight) add independent copies, and sums over the last and longest are averages. Heads and group
+    normalization are therefore read at widths of at least the square of their number; shapes are enough.
 
     Args:
         f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or
