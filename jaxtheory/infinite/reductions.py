@@ -69,7 +69,7 @@ def _copies(where: Site, rand: Rand, channels: list[Factor]) -> bool:
     if len(channels) == len(rand.channels) or kept == 1:
         return False
     few = [f.size < kept for f in channels]
-    if not any(few) and channels[0].place == len(rand.channels) - 1:
+    if not any(few) and max(f.place for f in channels) == len(rand.channels) - 1:
         return False
     if not all(few):
         reason = f"which of its axes of channels grow with the width is not clear ({rand.channels})"

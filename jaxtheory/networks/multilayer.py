@@ -89,8 +89,7 @@ def multilayer(
     exponents = ntk(layers) if abc is None else abc
     size: Any = width if padded is None else padded
     _check(inputs, width, outputs, size, layers, exponents)
-    for name, variance in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
-        require(holds(lambda v: v >= 0, variance), name, variance, "be >= 0", "pass σ², not −σ")
+    _check_variances(weight_variance, bias_variance)
     shapes = (inputs, *[size] * hidden_layers, outputs)
     spread = [(weight_variance / (inputs if l == 0 else 1)) ** 0.5 for l in range(layers)]  # noqa: E741
     power = partial(_power, width, dtype)
@@ -138,6 +137,11 @@ def _check(inputs: int, width: Any, outputs: int, size: Any, layers: int, expone
         require(holds(lambda v: v >= 1, value), name, value, "be >= 1", "use a positive size")
     fits = not isinstance(size, jax.Array) and holds(lambda v: v <= size, width)
     require(fits, "padded", size, f"be a number >= width, {width}", "pad to the largest width of the bucket")
+
+
+def _check_variances(weight: float, bias: float) -> None:
+    for name, variance in (("weight_variance", weight), ("bias_variance", bias)):
+        require(holds(lambda v: v >= 0, variance), name, variance, "be >= 0", "pass σ², not −σ")
 
 
 def _power(width: int | Array, dtype: Any, exponent: float) -> float | Array:
