@@ -211,7 +211,8 @@ def agree(ours, theirs, x):
     """To 1e-10 on distinct inputs.
 
     On the diagonal theirs takes the angle of an input with itself from a rounded correlation, √(8 ε) at most, or from
-    none (NaN, of the squared ReLU): ours, at correlation 1 exactly, may differ by 1/π of that a layer, of three or more.
+    none (NaN, of the squared ReLU): ours, at correlation 1 exactly, may differ by 1/π of that a layer, of which there
+    are three or more.
     """
     stax = neural_tangents.load().stax
     with relaxed_promotion(), warnings.catch_warnings(action="ignore"):  # FanInSum warns that it trusts its user
