@@ -1,14 +1,28 @@
-"""How the eager boundary says no: the argument, what it must be, what it was, and the mend."""
+"""Argument checks: name, requirement, value, fix.
+
+Three steps at every public boundary, in this order:
+
+1. `@boundary` converts arguments to what the annotations say: lists, NumPy arrays, integers and booleans that stand for
+   quantities become floating-point arrays, and what cannot be converted is refused by name.
+2. `require` raises on what can be seen without a number (shapes, options), traced or not.
+3. `constrain` and its short forms `positive`, `nonnegative`, `within` check values: outside `jit` they raise, inside
+   `jit` they replace a forbidden value by NaN, so that nothing computed from it is finite.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxtheory.conversion import boundary, quantity
+
+__all__ = ["boundary", "constrain", "holds", "known", "nonnegative", "positive", "quantity", "require", "within"]
 
 
 def known(*values: Any) -> bool:
-    """Whether the numbers can be looked at now: True outside `jit`, False for tracers and other hosts' arrays.
+    """Whether the numbers can be read now: True outside `jit`, False for tracers and for arrays of other hosts.
 
     >>> known(1.0), jax.jit(lambda x: x * known(x))(2.0)
     (True, Array(0., dtype=float32, weak_type=True))
@@ -18,9 +32,9 @@ def known(*values: Any) -> bool:
 
 
 def holds(predicate: Callable[..., Any], *values: Any) -> bool:
-    """Whether `predicate(*values)` is true everywhere; True where the numbers cannot be looked at now.
+    """Whether `predicate(*values)` is true everywhere; True where the numbers cannot be read now.
 
-    The predicate gets numpy arrays, since JAX would trace it inside somebody's `jit` or `shard_map`.
+    The predicate gets numpy arrays, since JAX would trace it inside a caller's `jit` or `shard_map`.
 
     >>> holds(lambda x: x > 0, np.array([1.0, -1.0])), jax.jit(lambda x: x * holds(lambda y: y > 0, x))(-2.0)
     (False, Array(-2., dtype=float32, weak_type=True))
@@ -28,12 +42,58 @@ def holds(predicate: Callable[..., Any], *values: Any) -> bool:
     return not known(*values) or bool(np.all(predicate(*map(np.asarray, values))))
 
 
-def require(ok: bool, name: str, value: Any, requirement: str, mend: str) -> None:
-    """Raise a `ValueError` that names the argument, its requirement, its value and the mend, unless `ok`.
+def require(ok: bool, name: str, value: Any, requirement: str, hint: str) -> None:
+    """Raise a `ValueError` that names the argument, its requirement, its value and an action, unless `ok`.
 
     >>> require(False, "ridge", -0.001, "be >= 0 to define a regression", "use ridge=0.0 for the min-norm solution")
     Traceback (most recent call last):
     ValueError: ridge must be >= 0 ... got ridge=-0.001; use ridge=0.0 for the min-norm solution.
     """
     if not ok:
-        raise ValueError(f"{name} must {requirement}, got {name}={value}; {mend}.")
+        raise ValueError(f"{name} must {requirement}, got {name}={value}; {hint}.")
+
+
+def constrain(name: str, value: Any, predicate: Callable[[Any], Any], requirement: str, hint: str) -> Any:
+    """The value where `predicate` holds elementwise; elsewhere a ValueError outside `jit`, NaN inside.
+
+    Args:
+        name, requirement, hint: as in `require`.
+        value: a number or an array of floats; NaN never satisfies an inequality, so it is refused too.
+        predicate: elementwise, of numpy or JAX arrays.
+
+    >>> jax.jit(lambda b: constrain("bandwidth", b, lambda v: v > 0, "be > 0", "use 1.0"))(-1.0)
+    Array(nan, dtype=float32, weak_type=True)
+    """
+    if known(value):
+        require(holds(predicate, value), name, value, requirement, hint)
+        return value
+    return jnp.where(predicate(value), value, jnp.full_like(value, jnp.nan))
+
+
+def positive(name: str, value: Any, hint: str) -> Any:
+    """`constrain` to 0 < value < ∞.
+
+    >>> positive("bandwidth", 0.0, "use a length scale of the data")
+    Traceback (most recent call last):
+    ValueError: bandwidth must be positive and finite, got bandwidth=0.0; use a length scale of the data.
+    """
+    return constrain(name, value, lambda v: (v > 0) & (v < np.inf), "be positive and finite", hint)
+
+
+def nonnegative(name: str, value: Any, hint: str) -> Any:
+    """`constrain` to 0 ≤ value < ∞.
+
+    >>> nonnegative("noise", 0.5, "pass a variance")
+    0.5
+    """
+    return constrain(name, value, lambda v: (v >= 0) & (v < np.inf), "be >= 0 and finite", hint)
+
+
+def within(name: str, value: Any, low: float, high: float, hint: str) -> Any:
+    """`constrain` to low ≤ value ≤ high.
+
+    >>> within("delta", 1.5, 0.0, 1.0, "pass a probability, e.g. delta=0.05")
+    Traceback (most recent call last):
+    ValueError: delta must lie in [0.0, 1.0], got delta=1.5; pass a probability, e.g. delta=0.05.
+    """
+    return constrain(name, value, lambda v: (v >= low) & (v <= high), f"lie in [{low}, {high}]", hint)

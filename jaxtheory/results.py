@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, constrain, require
+from jaxtheory.guarded import norm, power_of_two
 
 
 class Status(enum.IntEnum):
@@ -72,6 +73,7 @@ def finite_status(values: PyTree[Array], status: Int[Array, ""] | None = None) -
     return jnp.where((said == Status.OK) & ~finite, jnp.int32(Status.NOT_FINITE), said)
 
 
+@boundary
 def relative_residual(product: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, ""]:
     r"""‖Ax − b‖ / ‖b‖ from the recomputed product Ax, so that no solver vouches for itself.
 
@@ -92,10 +94,12 @@ def relative_residual(product: Float[Array, "..."], target: Float[Array, "..."])
         f"have the shape of target, {target.shape}",
         "pass A @ x and b",
     )
-    scale = jnp.linalg.norm(target.ravel())
-    return jnp.linalg.norm((product - target).ravel()) / jnp.where(scale > 0, scale, jnp.ones_like(scale))
+    unit = power_of_two(target)  # so that the quotient is that of numbers of order one
+    scale = norm(target / unit)
+    return norm((product - target) / unit) / jnp.where(scale > 0, scale, jnp.ones_like(scale))
 
 
+@boundary
 def standard_error(samples: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
     r"""Standard error of the mean of independent samples: √(Σ(x − x̄)² / (n − 1)) / √n along `axis`.
 
@@ -114,9 +118,12 @@ def standard_error(samples: Float[Array, "..."], axis: int = 0) -> Float[Array, 
     """
     count = samples.shape[axis]
     require(count >= 2, "samples", count, "hold at least two values along axis", "measure with more seeds")
-    return jnp.std(samples, axis=axis, ddof=1) / jnp.sqrt(jnp.asarray(count, samples.dtype))
+    unit = power_of_two(samples)
+    spread = norm((samples - jnp.mean(samples / unit, axis=axis, keepdims=True) * unit) / unit, axis=axis)
+    return spread * unit / (count * (count - 1)) ** 0.5
 
 
+@boundary
 def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, " n"] | None = None) -> Slope:
     r"""Exponent of a power law: least squares of log y on log x, with the exponent's standard error.
 
@@ -142,14 +149,15 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
     """
     least = 3 if error is None else 2
     require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
-    for name, values in (("x", x), ("y", y), ("error", error)):
-        positive = values is None or holds(lambda v: v > 0, values)
-        require(positive, name, values, "be positive to have a logarithm", "drop those points")
-    u, v = jnp.log(x), jnp.log(y)
-    weight = jnp.ones_like(v) if error is None else (y / error) ** 2
+    u, v = jnp.log(_positive("x", x)), jnp.log(_positive("y", y))
+    weight = jnp.ones_like(v) if error is None else (y / _positive("error", error)) ** 2
     u_mean, v_mean = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()
     spread = (weight * (u - u_mean) ** 2).sum()
     slope = (weight * (u - u_mean) * (v - v_mean)).sum() / spread
     residual = v - v_mean - slope * (u - u_mean)
     variance = (residual**2).sum() / (len(x) - 2) if error is None else jnp.ones_like(spread)
     return Slope(slope, v_mean - slope * u_mean, jnp.sqrt(variance / spread))
+
+
+def _positive(name: str, values: Array) -> Array:
+    return constrain(name, values, lambda v: v > 0, "be positive to have a logarithm", "drop those points")

@@ -170,9 +170,9 @@ def derivative(function: Callable) -> Callable:
 def _piecewise(phi: Callable, psi: Callable, scale: float) -> Dual:
     first, second = (_cut(function, scale) for function in (phi, psi))
     level = fit_level(first, second, scale)
-    mend = "lower scale to what the pre-activations have, or smooth the activation"
+    hint = "lower scale to what the pre-activations have, or smooth the activation"
     requirement = f"have Gaussian integrals that converge to 1e-9 at scale {scale:g}"
-    require(level is not None, "activation", _names(phi, psi), requirement, mend)
+    require(level is not None, "activation", _names(phi, psi), requirement, hint)
     return functools.partial(evaluate_piecewise, first, second, level or 0)
 
 
@@ -184,8 +184,8 @@ def _cut(function: Callable, scale: float) -> Piecewise:
 @functools.lru_cache(maxsize=512)
 def _kinks(function: Callable, scale: float) -> tuple[float, ...]:
     kinks = find_kinks(function, scale)
-    mend = "approximate it by a function with fewer"
-    require(kinks is not None, "activation", _names(function), "have at most eight kinks", mend)
+    hint = "approximate it by a function with fewer"
+    require(kinks is not None, "activation", _names(function), "have at most eight kinks", hint)
     return tuple(kinks or ())
 
 
@@ -222,9 +222,9 @@ def _differentiable(evaluate: Dual, phi: Callable, psi: Callable, scale: float) 
 @functools.lru_cache(maxsize=512)
 def _slopes(phi: Callable, psi: Callable, scale: float) -> Callable[..., tuple[Number, Number, Number]]:
     """The derivatives by q11, q12, q22 of E[φ(u)ψ(v)]."""
-    mend = "differentiate the dual of a continuous activation, or smooth the jump"
+    hint = "differentiate the dual of a continuous activation, or smooth the jump"
     for function in (phi, psi):
-        require(not _jumps(function, scale), "activation", _names(function), "be continuous for a gradient", mend)
+        require(not _jumps(function, scale), "activation", _names(function), "be continuous for a gradient", hint)
     both = _dual(derivative(phi), derivative(psi), scale)
     own, other = _own_slope(phi, psi, scale), _own_slope(psi, phi, scale)
 

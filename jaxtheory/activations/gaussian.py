@@ -127,7 +127,7 @@ def _square_integrable_rule(activation: str | Activation) -> tuple[np.ndarray, n
 
 
 def _require_variance(variance: float | int | Real[Array, ""]) -> None:
-    mend = "integrate outside of jit, at a number"
-    require(known(variance), "variance", variance, "be known while the function is traced", mend)
+    hint = "integrate outside of jit, at a number"
+    require(known(variance), "variance", variance, "be known while the function is traced", hint)
     ok = 0 <= float(variance) < math.inf
     require(ok, "variance", variance, "be finite and >= 0", "pass a variance, not a standard deviation with a sign")

@@ -216,21 +216,21 @@ def _sample(function: Callable, scale: float, left: np.ndarray, right: np.ndarra
 
 def _evaluate(function: Callable, points: np.ndarray) -> np.ndarray:
     values = np.asarray(function(jnp.asarray(points)))
-    requirement, mend = (
+    requirement, hint = (
         "be elementwise, an array to an array of its shape",
         "apply jax.vmap to a function of one number",
     )
-    require(values.shape == points.shape, "function", f"{_name(function)} with {values.shape}", requirement, mend)
-    requirement, mend = "keep the precision of a real input", "leave out casts and constants of a fixed dtype"
+    require(values.shape == points.shape, "function", f"{_name(function)} with {values.shape}", requirement, hint)
+    requirement, hint = "keep the precision of a real input", "leave out casts and constants of a fixed dtype"
     exact = values.dtype == np.float64 or values.dtype.kind in "biu"
-    require(exact, "function", f"{_name(function)} with {values.dtype}", requirement, mend)
+    require(exact, "function", f"{_name(function)} with {values.dtype}", requirement, hint)
     return values.astype(np.float64)
 
 
 def _require_integrable(ok: bool | np.bool_, function: Callable, found: str) -> None:
     requirement = f"have a Gaussian integral that converges to {ACCURACY:.0e} ({found})"
-    mend = "bound its growth below exp(x²/2) (exp(x²/4) for moments) and its singularities, or integrate it by hand"
-    require(bool(ok), "function", _name(function), requirement, mend)
+    hint = "bound its growth below exp(x²/2) (exp(x²/4) for moments) and its singularities, or integrate it by hand"
+    require(bool(ok), "function", _name(function), requirement, hint)
 
 
 def _name(function: Callable) -> str:

@@ -98,8 +98,8 @@ def _targets(name: str, values: np.ndarray, dtype: np.dtype, source: Path) -> Sh
     if values.dtype.kind not in "biu":
         return jnp.asarray(_finite(where, _cast(values, dtype)))
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    mend = "number the classes from 0, or store regression targets as floats"
-    require(low >= 0 and high < 2**31, where, f"{low}..{high}", "be class labels 0..K−1", mend)
+    hint = "number the classes from 0, or store regression targets as floats"
+    require(low >= 0 and high < 2**31, where, f"{low}..{high}", "be class labels 0..K−1", hint)
     return jnp.asarray(values.astype(np.int32))
 
 
@@ -113,8 +113,8 @@ def _finite(where: str, values: np.ndarray) -> np.ndarray:
     """`values`, once it is known that each of them is a finite number."""
     bad = ~np.isfinite(values)
     found = f"{bad.sum()} of {bad.size} values NaN or infinite"
-    mend = "clean the file, or choose a wider dtype if they overflow"
-    require(not bad.any(), where, found, "be finite", mend)
+    hint = "clean the file, or choose a wider dtype if they overflow"
+    require(not bad.any(), where, found, "be finite", hint)
     return values
 
 
@@ -161,16 +161,16 @@ def _idx_names(folder: Path, part: str) -> Iterator[Path]:
 def _read_idx(path: Path) -> np.ndarray:
     """One array: two zero bytes, a type code, the number of dimensions, the big-endian sizes, the values."""
     raw = _decompressed(path)
-    mend = "fetch the file again"
+    hint = "fetch the file again"
     # Fewer than four bytes are padded to a header that no type code matches.
     zero, code, rank = struct.unpack(">HBB", (raw[:4] + b"\xff" * 4)[:4])
     start = "start with two zero bytes, an IDX type code and the number of dimensions"
     known = zero == 0 and code in _IDX_TYPES and 1 <= rank <= 8 and len(raw) >= 4 + 4 * rank
-    require(known, f"header of {path}", f"bytes {raw[:4].hex(' ')}", start, mend)
+    require(known, f"header of {path}", f"bytes {raw[:4].hex(' ')}", start, hint)
     shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
     kind, values = np.dtype(_IDX_TYPES[code]), len(raw) - 4 - 4 * rank
     wish = f"be the {kind.itemsize * math.prod(shape)} that its header announces for shape {shape}"
-    require(values == kind.itemsize * math.prod(shape), f"number of bytes in {path}", values, wish, mend)
+    require(values == kind.itemsize * math.prod(shape), f"number of bytes in {path}", values, wish, hint)
     return np.frombuffer(raw, kind, offset=4 + 4 * rank).reshape(shape).astype(kind.newbyteorder("="))
 
 

@@ -131,5 +131,5 @@ def _require_labels(y: Int[Array, "..."], classes: int) -> None:
     if known(y) and y.size:
         # Known labels inside someone else's jit are looked at now, by numpy, not traced.
         low, high = int(np.asarray(y).min()), int(np.asarray(y).max())
-        mend = "number the classes from 0, or raise classes"
-        require(low >= 0 and high < classes, "y", f"labels {low}..{high}", f"hold labels within 0..{classes - 1}", mend)
+        hint = "number the classes from 0, or raise classes"
+        require(low >= 0 and high < classes, "y", f"labels {low}..{high}", f"hold labels within 0..{classes - 1}", hint)

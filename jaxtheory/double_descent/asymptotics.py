@@ -179,8 +179,8 @@ def mei_montanari(
     moments = gaussian_moments(activation)
     # Rounding leaves a linear function 1e-30 of its power; one with 1e-24 has λ̄ and ζ² too large to mean anything.
     curved = moments.nonlinear > 1e-24 * moments.second
-    mend = "use isotropic for linear features"
-    require(curved, "activation", activation, "have a nonlinear part, E σ² > (E σ)² + (E Gσ)²", mend)
+    hint = "use isotropic for linear features"
+    require(curved, "activation", activation, "have a nonlinear part, E σ² > (E σ)² + (E Gσ)²", hint)
     zeta2, ridge = moments.linear**2 / moments.nonlinear, 1 / moments.nonlinear
     return _mei_montanari(*_common(psi1, psi2, lam, signal, noise, nonlinear, zeta2, ridge))
 
@@ -307,6 +307,6 @@ def _check_positive(**values: Number) -> None:
 
 
 def _check_nonnegative(**values: Number) -> None:
-    mend = "pass powers and variances, and lam=0 for the min-norm solution"
+    hint = "pass powers and variances, and lam=0 for the min-norm solution"
     for name, value in values.items():
-        require(holds(lambda v: (v >= 0) & np.isfinite(v), value), name, value, "be finite and >= 0", mend)
+        require(holds(lambda v: (v >= 0) & np.isfinite(v), value), name, value, "be finite and >= 0", hint)

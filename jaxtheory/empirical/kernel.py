@@ -123,8 +123,8 @@ def pick(
     name = min(costs, key=lambda m: weights[m] * costs[m][0].flops) if method == "auto" else method
     if block is None:
         needed = costs[name][1].bytes / 0.8
-        mend = f"allow {needed:.3g} bytes, or pass blocks of your own"
-        require(memory is None or needed <= memory, "memory", memory, "hold one pair of examples", mend)
+        hint = f"allow {needed:.3g} bytes, or pass blocks of your own"
+        require(memory is None or needed <= memory, "memory", memory, "hold one pair of examples", hint)
         return name, costs[name][1]
     rows, columns = (block, block) if isinstance(block, int) else block
     fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2

@@ -27,8 +27,8 @@ def check_params(params: PyTree) -> None:
     for path, leaf in leaves:
         name = "params" + jax.tree_util.keystr(path)
         floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        mend = "keep other leaves out by empirical.filter_params"
-        require(floating, name, jnp.result_type(leaf).name, "be of a floating-point type", mend)
+        hint = "keep other leaves out by empirical.filter_params"
+        require(floating, name, jnp.result_type(leaf).name, "be of a floating-point type", hint)
 
 
 def check_function(f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None) -> None:
@@ -42,19 +42,19 @@ def check_function(f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree
         )
     for batch in (1, 2):
         out = jax.eval_shape(f, params, _examples(x1, batch))
-        mend = "return one array with examples first, for example f(params, x)[None] of a single output"
+        hint = "return one array with examples first, for example f(params, x)[None] of a single output"
         single = isinstance(out, jax.ShapeDtypeStruct)
         require(single, "f", jax.tree.structure(out), "return one array", "select or concatenate its outputs")
-        require(out.shape[:1] == (batch,), "f", f"{out.shape} for {batch} examples", "have a batch axis first", mend)
+        require(out.shape[:1] == (batch,), "f", f"{out.shape} for {batch} examples", "have a batch axis first", hint)
         floating = jnp.issubdtype(out.dtype, jnp.floating)
         require(floating, "f", out.dtype.name, "be differentiable in params", "return floating-point outputs")
 
 
 def check_while(findings: Findings) -> None:
     """No loop of unknown length stands between parameters and outputs."""
-    mend = "use lax.scan or lax.fori_loop with static bounds"
+    hint = "use lax.scan or lax.fori_loop with static bounds"
     bad = any(event.primitive == "while" for event in findings.events) or findings.unrolled
-    require(not bad, "f", "a while loop", "be differentiable in params in reverse mode", mend)
+    require(not bad, "f", "a while loop", "be differentiable in params in reverse mode", hint)
 
 
 def _examples(x: PyTree, batch: int) -> PyTree:

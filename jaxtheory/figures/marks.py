@@ -225,8 +225,8 @@ def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     wish = f"be one-dimensional, as long as x of shape {horizontal.shape}"
     require(same, "y", f"shape {vertical.shape}", wish, "pass one curve a call")
     finite = np.isfinite(horizontal) & np.isfinite(vertical)
-    mend = "look at the status of the computation that made it"
-    require(bool(finite.any()), "y", f"{vertical.size} values, none finite", "hold a finite point", mend)
+    hint = "look at the status of the computation that made it"
+    require(bool(finite.any()), "y", f"{vertical.size} values, none finite", "hold a finite point", hint)
     return np.where(finite, horizontal, np.nan), np.where(finite, vertical, np.nan)
 
 

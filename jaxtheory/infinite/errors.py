@@ -1,4 +1,4 @@
-"""What has no limit, or none that is known here, says so: the operation, the user's line, the reason and the mend."""
+"""What has no limit, or none that is known here, says so: the operation, the user's line, the reason and the hint."""
 
 import os
 from typing import Any, NamedTuple, NoReturn
@@ -32,11 +32,11 @@ def site(equation: Any) -> Site:
     return Site(str(equation.primitive.name), line)
 
 
-def refuse(where: Site, reason: str, mend: str) -> NoReturn:
+def refuse(where: Site, reason: str, hint: str) -> NoReturn:
     """Raise a `NoLimitError` for an operation.
 
     >>> refuse(Site("sort", "model.py:3"), "it sorts channels", "leave it out")
     Traceback (most recent call last):
     jaxtheory.infinite.errors.NoLimitError: sort at model.py:3 has no infinite-width limit here: it sorts channels; ...
     """
-    raise NoLimitError(f"{where.operation} at {where.line} has no infinite-width limit here: {reason}; {mend}.")
+    raise NoLimitError(f"{where.operation} at {where.line} has no infinite-width limit here: {reason}; {hint}.")

@@ -67,5 +67,5 @@ def require_width_free(narrow: Any, wide: Any, shape: tuple[int, ...], dtype: An
         first = int(np.argmax(off))
         ratio = theirs[first] / ours[first] if ours[first] else math.inf
         reason = f"at twice the width its variance is {ratio:.3g} times as large, a power of the width"
-        mend = "scale its weights by 1/sqrt(fan_in), in the prior or in the function; or pass check_width=False"
-        refuse(narrow.nodes[first].site, reason, mend)
+        hint = "scale its weights by 1/sqrt(fan_in), in the prior or in the function; or pass check_width=False"
+        refuse(narrow.nodes[first].site, reason, hint)

@@ -76,8 +76,8 @@ def random_features(
     require(x.ndim == 2, "x", f"shape {x.shape}", "be two-dimensional", "pass one point a row")
     _require_drawable(x.shape[1], width, key, weights)
     require(jnp.issubdtype(x.dtype, jnp.floating), "x", x.dtype, "be floating", "pass x.astype('float32')")
-    mend = "clean the data, for one bad number spoils every feature"
-    require(holds(np.isfinite, x), "x", "values NaN or infinite", "be finite", mend)
+    hint = "clean the data, for one bad number spoils every feature"
+    require(holds(np.isfinite, x), "x", "values NaN or infinite", "be finite", hint)
     scaled = holds(lambda s: (s > 0) & np.isfinite(s), scale)
     require(scaled, "scale", scale, "be positive and finite", "use 1.0 for inputs of norm √d")
     biased = holds(lambda b: (b >= 0) & np.isfinite(b), bias)
@@ -136,8 +136,8 @@ def feature_weights(
     _require_drawable(features, width, key, weights)
     wanted = jnp.dtype(dtype)
     available = jnp.issubdtype(wanted, jnp.floating) and jax.dtypes.canonicalize_dtype(wanted) == wanted
-    mend = 'use float32, or call jax.config.update("jax_enable_x64", True) first'
-    require(available, "dtype", wanted.name, "be a floating type that is available", mend)
+    hint = 'use float32, or call jax.config.update("jax_enable_x64", True) first'
+    require(available, "dtype", wanted.name, "be a floating type that is available", hint)
     return _draw(features, width, key, weights, wanted)
 
 

@@ -97,9 +97,9 @@ def load(path: Path, config: Mapping[str, Any]) -> Claims:
     saved = json.loads(path.read_text(encoding="utf-8"))
     given = json.loads(json.dumps(dict(config)))
     differ = {k: (saved["config"].get(k), given.get(k)) for k in given if saved["config"].get(k) != given.get(k)}
-    mend = "choose another --out, or remove that folder to start afresh"
+    hint = "choose another --out, or remove that folder to start afresh"
     told = ", ".join(f"{name}: saved {old!r}, given {new!r}" for name, (old, new) in differ.items())
-    require(not differ, "out", path.parent, f"hold a run of this configuration ({told})", mend)
+    require(not differ, "out", path.parent, f"hold a run of this configuration ({told})", hint)
     return Claims(tuple(Claim(**claim) for claim in saved["claims"]), saved["curves"])
 
 

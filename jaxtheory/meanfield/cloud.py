@@ -80,8 +80,8 @@ def _weights(particles: PyTree[Array], weights: Array | None) -> Array:
 
 def _placed(cloud: Cloud, mesh: Mesh) -> Cloud:
     line = placement.line(mesh, AXIS)
-    mend = "use a multiple of the number of devices, so that each has as many particles"
-    require(cloud.size % line.size == 0, "particles", cloud.size, f"split over {line.size} devices", mend)
+    hint = "use a multiple of the number of devices, so that each has as many particles"
+    require(cloud.size % line.size == 0, "particles", cloud.size, f"split over {line.size} devices", hint)
     particles, weights = placement.split((cloud.particles, cloud.weights), line)
     return Cloud(particles, weights, line)
 

@@ -35,6 +35,6 @@ class Family(NamedTuple):
         parts: Any = nnx.split(self.make_model(self.width, nnx.Rngs(key)), nnx.Param, ...)
         _, params, rest = parts
         held = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)]
-        mend = "normalize by layer or group, and draw nothing in the forward pass"
-        require(not held, "make_model", held, "hold parameters alone", mend)
+        hint = "normalize by layer or group, and draw nothing in the forward pass"
+        require(not held, "make_model", held, "hold parameters alone", hint)
         return params

@@ -155,9 +155,9 @@ def escape_times(
     """
     length = _check(dim, max_dim, L, gamma, tau, noise, max_steps)
     eta = 1 / (4 * L) if step_size is None else step_size
-    mend = "use the default 1/(4L)"
+    hint = "use the default 1/(4L)"
     require(
-        holds(lambda v: (v > 0) & (v < 1 / (2 * L)), eta), "step_size", eta, f"be within (0, 1/(2L)) for L={L}", mend
+        holds(lambda v: (v > 0) & (v < 1 / (2 * L)), eta), "step_size", eta, f"be within (0, 1/(2L)) for L={L}", hint
     )
     wide = jnp.result_type(float) == jnp.float64
     exact = method != "gradient_descent" or wide

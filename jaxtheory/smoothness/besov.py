@@ -44,8 +44,8 @@ def norm(coefficients: Coefficients, s: float, p: float, q: float, *, wavelet: s
     check_exponents(p, q)
     if wavelet is not None:
         limit = smoothness(wavelet, p)
-        mend = "take a longer filter" if wavelet != "db10" else "take a smaller s"
-        require(s < limit, "s", s, f"be below the smoothness {limit:.3g} of {wavelet} in L^{p:g}", mend)
+        hint = "take a longer filter" if wavelet != "db10" else "take a smaller s"
+        require(s < limit, "s", s, f"be below the smoothness {limit:.3g} of {wavelet} in L^{p:g}", hint)
     dim = coefficients.approximation.ndim
     start = lp_norm(coefficients.approximation, p)
     weights = [_weight(level(detail), s, p, dim) for detail in coefficients.details]

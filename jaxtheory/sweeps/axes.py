@@ -96,8 +96,8 @@ def coordinates(grid: Grid, static: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    mend = f'name it in static=("{name}",) to pass its values as they are'
-    require(values.dtype.kind in "biuf", name, values, "hold real numbers", mend)
+    hint = f'name it in static=("{name}",) to pass its values as they are'
+    require(values.dtype.kind in "biuf", name, values, "hold real numbers", hint)
     half = values.dtype == np.float16
     require(not half, name, values, "not be float16, which cannot label an axis", "cast to it inside the point")
     converted = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))

@@ -173,7 +173,7 @@ def _todo(sweep: Sweep, opened: Store, share: Share, fresh: bool) -> list[Chunk]
 
 def _cleared(sweep: Sweep, opened: Store, chunks: list[Chunk], alone: bool) -> list[Chunk]:
     todo = store.missing(opened, chunks)
-    store.mended(opened, sweep.coordinates, todo, alone)
+    store.repair(opened, sweep.coordinates, todo, alone)
     return todo
 
 
@@ -213,25 +213,25 @@ def _checked(
 
 
 def _check_point(point: Any, grid: Grid) -> None:
-    mend = f"write def point({', '.join(grid.axes)}, key)"
-    require(callable(point), "point", point, "be a function", mend)
+    hint = f"write def point({', '.join(grid.axes)}, key)"
+    require(callable(point), "point", point, "be a function", hint)
     try:
         inspect.signature(point).bind(**dict.fromkeys([*grid.axes, "key"]))
     except TypeError as error:
-        require(False, "point", point, f"take the axes and `key` by name ({error})", mend)
+        require(False, "point", point, f"take the axes and `key` by name ({error})", hint)
 
 
 def _key_words(key: Any) -> np.ndarray:
     """The words of a threefry key, wherever it lives."""
-    mend = "pass a seed or jax.random.key(0, impl='threefry2x32')"
+    hint = "pass a seed or jax.random.key(0, impl='threefry2x32')"
     if not hasattr(key, "dtype") or (jnp.issubdtype(key.dtype, jnp.integer) and key.ndim == 0):
         seed = operator.index(key)
-        require(0 <= seed < 2**32, "key", seed, "be a seed of 32 bits", mend)
+        require(0 <= seed < 2**32, "key", seed, "be a seed of 32 bits", hint)
         return np.array([0, seed], np.uint32)
     typed = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-    require(typed.shape == (), "key", typed.shape, "be one key", mend)
+    require(typed.shape == (), "key", typed.shape, "be one key", hint)
     impl = str(jax.random.key_impl(typed))
-    require(impl == "threefry2x32", "key", impl, "be of threefry, whose draws do not depend on vmap", mend)
+    require(impl == "threefry2x32", "key", impl, "be of threefry, whose draws do not depend on vmap", hint)
     return np.asarray(jax.random.key_data(typed))
 
 
@@ -267,8 +267,8 @@ def _schema(sweep: Sweep, places: list[Chunk]) -> dict[str, Variable]:
     schemas = [outputs.schema(blocks.shapes(_work(sweep, place))) for place in places]
     for other in schemas[1:]:
         shown, first = ({name: str(variable) for name, variable in s.items()} for s in (other, schemas[0]))
-        mend = "pad to one shape, or run one sweep each"
-        require(other == schemas[0], "point", shown, f"return what it does at the first static values, {first}", mend)
+        hint = "pad to one shape, or run one sweep each"
+        require(other == schemas[0], "point", shown, f"return what it does at the first static values, {first}", hint)
     return schemas[0] if schemas else {}
 
 
@@ -309,9 +309,9 @@ def _fill(sweep: Sweep, opened: Store, todo: list[Chunk], program: Callable[[Chu
                 late = int((values["status"] == Status.TIMED_OUT).sum()) if sweep.limit is not None else 0
                 if late:
                     writing.result()
-                    mend = "run again for the rest"
+                    hint = "run again for the rest"
                     raise TimeoutError(
-                        f"{late} points of chunk {chunk} took longer than {sweep.limit} s a block; {mend}"
+                        f"{late} points of chunk {chunk} took longer than {sweep.limit} s a block; {hint}"
                     )
         bar.update(0 if writing is None else writing.result())
 

@@ -77,9 +77,9 @@ def schema(shapes: dict[str, Named]) -> dict[str, Variable]:
 
 
 def _checked(returned: Any, axes: Sequence[str]) -> dict[str, Named]:
-    mend = 'return {"risk": risk}'
-    require(isinstance(returned, dict), "point", type(returned).__name__, "return a dict of arrays", mend)
-    require(len(returned) > 0, "point", returned, "return at least one output", mend)
+    hint = 'return {"risk": risk}'
+    require(isinstance(returned, dict), "point", type(returned).__name__, "return a dict of arrays", hint)
+    require(len(returned) > 0, "point", returned, "return at least one output", hint)
     outputs = {name: _output(name, value) for name, value in returned.items()}
     _check_names(outputs, axes)
     return outputs
@@ -91,8 +91,8 @@ def _output(name: Any, value: Any) -> Named:
         not isinstance(value, dict | list | tuple | str | None), name, value, "be an array", "return each array by name"
     )
     output = value if isinstance(value, Named) else Named(jnp.asarray(value), ())
-    shape, mend = output.array.shape, f"return sweeps.named({name}, ...) with a name for each dimension"
-    require(len(shape) == len(output.dims), name, shape, "be a scalar or have named dimensions", mend)
+    shape, hint = output.array.shape, f"return sweeps.named({name}, ...) with a name for each dimension"
+    require(len(shape) == len(output.dims), name, shape, "be a scalar or have named dimensions", hint)
     require(0 not in shape, name, shape, "hold at least one value", "drop the output")
     storable = np.dtype(output.array.dtype).isbuiltin == 1 if not _is_key(output.array) else False
     require(storable, name, output.array.dtype, "have a dtype that NumPy knows", "return it as float32 (or key_data)")
@@ -109,10 +109,10 @@ def _check_names(outputs: dict[str, Named], axes: Sequence[str]) -> None:
         free = name not in axes and name not in ("provenance", "key")
         require(free, "output", name, f"not share its name with an axis, {tuple(axes)}, or the store", "rename it")
         for dim, size in zip(output.dims, output.array.shape, strict=True):
-            mend = "rename the dimension"
-            require(dim not in axes and dim not in outputs, name, dim, "have dimensions of their own names", mend)
+            hint = "rename the dimension"
+            require(dim not in axes and dim not in outputs, name, dim, "have dimensions of their own names", hint)
             same = sizes.setdefault(dim, size) == size
-            require(same, name, f"{dim}={size}", f"agree with {dim}={sizes[dim]} of another output", mend)
+            require(same, name, f"{dim}={size}", f"agree with {dim}={sizes[dim]} of another output", hint)
     status = outputs.get("status")
     if status is not None:
         integer = status.dims == () and jnp.issubdtype(status.array.dtype, jnp.integer)

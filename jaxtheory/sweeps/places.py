@@ -68,8 +68,8 @@ def held(place: Place, shared: bool) -> Iterator[None]:
     """
     with _opened(place, place.root) as handle:
         free = handle is None or _lock(handle, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
-        mend = "wait for it, or give every run its own shard"
-        require(free, "out", str(place), "not be written by another run at this moment", mend)
+        hint = "wait for it, or give every run its own shard"
+        require(free, "out", str(place), "not be written by another run at this moment", hint)
         yield
 
 

@@ -196,7 +196,7 @@ def _files(store: Store, chunk: tuple[int, ...]) -> dict[str, str]:
     return {"provenance": f"{root}/provenance/environment/c/{place}"} | files
 
 
-def mended(store: Store, coordinates: dict[str, np.ndarray], chunks: list[tuple[int, ...]], alone: bool) -> Store:
+def repair(store: Store, coordinates: dict[str, np.ndarray], chunks: list[tuple[int, ...]], alone: bool) -> Store:
     """The store without what a kill left: the parts of these chunks, status first, and temporary files.
 
     `alone` says that nobody else writes, so that every temporary file is a dead one; else only those of these chunks.

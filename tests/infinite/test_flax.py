@@ -271,7 +271,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_names_the_line_of_the_module(name, monkeypatch):
-    """The operation, the line in this file, the mend."""
+    """The operation, the line in this file, the hint."""
     body, example, words = REFUSED[name]
     monkeypatch.setitem(MODULES, name, (body, example))
     with relaxed_promotion(), pytest.raises(infinite.NoLimitError, match=words) as caught:

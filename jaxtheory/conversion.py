@@ -1,0 +1,281 @@
+"""Conversion of a public function's arguments to the kinds that its annotations state.
+
+A quantity is a real number that is computed with: `Float[Array, ...]` or `float`. Labels, indices, tokens and counts
+are integers: `Int[Array, ...]` or `int`. The annotation decides, once, for callers that pass lists, NumPy arrays or
+integers.
+"""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar, Union
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+_COMPUTED = (jnp.dtype("float32"), jnp.dtype("float64"))
+
+
+def boundary(function: F) -> F:
+    """Convert the arguments of `function` to the kinds that its annotations state, and refuse the rest by name.
+
+    | annotation | accepted | passed on |
+    | --- | --- | --- |
+    | `Float[Array, "n k"]` | numbers in arrays, lists, tuples; integers, booleans | a floating array of 2 axes |
+    | `Float[Array, "n d"]` (last axis named d: points) | the same, and [n] for [n, 1] | the same |
+    | `float` (also with `Float[Array, ""]`) | any real number | `float`, or a 0-d floating array |
+    | `Int[Array, "n"]`, `int` | integers; not booleans for `int` | an integer array, `int` |
+    | `Key[Array, ""]` | keys of `jax.random.key` | the key |
+    | `bool`, `str`, `Literal`, `Callable`, a result type | one of those | the same |
+    | anything else | everything | the same |
+
+    Integers take the dtype of the floating arrays beside them, or the default float. float16 and bfloat16 are computed
+    in float32, and so are the results. `None` passes where the annotation or the default says so.
+
+    Raises:
+        ValueError: an argument of another kind or another number of axes, with its name and what to pass.
+
+    >>> from jaxtyping import Array, Float
+    >>> @boundary
+    ... def norm(x: Float[Array, " n"]) -> Float[Array, ""]:
+    ...     return jnp.sqrt(jnp.sum(x**2))
+    >>> norm([3, 4])
+    Array(5., dtype=float32)
+    >>> norm("abc")
+    Traceback (most recent call last):
+    ValueError: x must be numbers of shape [n], got x='abc'; pass an array or a list of real numbers.
+    """
+    signature = inspect.signature(function)
+    found = {name: _Kind.of(parameter) for name, parameter in signature.parameters.items()}
+    kinds = {name: kind for name, kind in found.items() if kind is not None}
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        given = {name: value for name, value in bound.arguments.items() if name in kinds}
+        dtype = _common_dtype(value for name, value in given.items() if kinds[name].real is not None)
+        for name, value in given.items():
+            bound.arguments[name] = kinds[name].convert(name, value, dtype)
+        return function(*bound.args, **bound.kwargs)
+
+    return typing.cast(F, call)
+
+
+def quantity(name: str, value: Any, dtype: Any = None) -> Any:
+    """A real number or array as floats: Python numbers stay Python floats, integers and booleans become floating.
+
+    Args:
+        name: the argument's name, for the error.
+        value: a number, an array, or nested lists of numbers; float16 and bfloat16 become float32.
+        dtype: of what has no floating dtype itself; the default float if None.
+
+    Raises:
+        ValueError: strings, None, complex or other values that are no real numbers.
+
+    >>> quantity("x", [1, 2]), quantity("x", True)
+    (Array([1., 2.], dtype=float32), 1.0)
+    """
+    return _real(name, value, dtype, "numbers")
+
+
+class _Axes(NamedTuple):
+    """The number of axes that a jaxtyping annotation allows; `points` if [n] may stand for [n, 1]."""
+
+    least: int
+    most: float
+    points: bool
+    text: str
+
+    @classmethod
+    def of(cls, annotation: Any) -> "_Axes":
+        named = [getattr(dim, "name", "") for dim in annotation.dims]
+        variadic = annotation.index_variadic is not None
+        count = len(named) - variadic
+        points = not variadic and count == 2 and named[-1] == "d"
+        text = f"of shape [{annotation.dim_str.strip()}]" if annotation.dim_str.strip() else "a single number"
+        return cls(count, np.inf if variadic else count, points, text)
+
+    def fit(self, name: str, value: Any) -> Any:
+        if self.points and value.ndim == 1:
+            return value[:, None]
+        if not self.least <= value.ndim <= self.most:
+            axes = f"{self.least}{'' if self.most == self.least else ' or more'} axes"
+            action = "pass one number at a time, or use jax.vmap" if self.most == 0 else f"reshape it to {axes}"
+            raise ValueError(f"{name} must be {self.text}, got shape {value.shape}; {action}.")
+        return value
+
+
+class _Kind(NamedTuple):
+    """What one argument may be: a real array or number, an integer, or one of `others`."""
+
+    real: _Axes | None
+    scalar: bool  # Python floats pass as they are
+    integer: _Axes | None
+    whole: bool  # Python integers pass
+    key: bool
+    options: tuple[Any, ...]
+    others: tuple[type, ...]
+    function: bool
+    none: bool
+
+    @classmethod
+    def of(cls, parameter: inspect.Parameter) -> "_Kind | None":
+        """The kind of a parameter; None where the annotation allows what cannot be told apart."""
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return None
+        members = _members(parameter.annotation)
+        kind = cls(None, False, None, False, False, (), (), False, parameter.default is None)
+        for member in members:
+            extended = kind._add(member)
+            if extended is None:
+                return None
+            kind = extended
+        return kind
+
+    def _add(self, member: Any) -> "_Kind | None":
+        origin = typing.get_origin(member)
+        if member is type(None) or member is None:
+            return self._replace(none=True)
+        if member is float:
+            return self._replace(scalar=True, real=self.real or _Axes(0, 0, False, "a number"))
+        if member is int:
+            return self._replace(whole=True)
+        if origin is Literal:
+            return self._replace(options=self.options + typing.get_args(member))
+        if (origin is not None and issubclass(origin, Callable)) or member is Callable:  # type: ignore[arg-type]
+            return self._replace(function=True)
+        names = _array_dtypes(member)
+        if names is not None:
+            if names == {"prng_key"}:
+                return self._replace(key=True)
+            if all("float" in name for name in names):
+                return self._replace(real=_Axes.of(member))
+            if all(name.startswith(("int", "uint")) for name in names):
+                return self._replace(integer=_Axes.of(member))
+            return None
+        if (isinstance(member, type) and member in (bool, str)) or _is_result(member):
+            return self._replace(others=(*self.others, member))
+        return None
+
+    def convert(self, name: str, value: Any, dtype: Any) -> Any:
+        if value is None and self.none:
+            return None
+        if self.options and isinstance(value, type(self.options[0])):
+            if value not in self.options and not self.others:
+                listed = ", ".join(map(repr, self.options))
+                raise ValueError(f"{name} must be one of {listed}, got {name}={value!r}; choose one of these.")
+            return value
+        if self.others and isinstance(value, self.others):
+            return value
+        if self.function and callable(value):
+            return value
+        if self.key and _is_key(value):
+            return value
+        if self.whole and _is_integer_scalar(value):
+            return int(value) if not isinstance(value, jax.core.Tracer) else value
+        if self.integer is not None and _is_integer(value):
+            return self.integer.fit(name, jnp.asarray(value))
+        if self.real is not None:
+            value = _real(name, value, dtype, _described("numbers", self.real))
+            return value if isinstance(value, float) and self.scalar else self.real.fit(name, jnp.asarray(value))
+        raise ValueError(f"{name} must be {self._wanted()}, got {name}={_short(value)}; {self._action()}.")
+
+    def _wanted(self) -> str:
+        wanted = [" or ".join(map(repr, self.options))] if self.options else []
+        wanted += [f"a {kind.__name__}" for kind in self.others]
+        wanted += ["a function"] if self.function else []
+        wanted += ["a random key"] if self.key else []
+        wanted += ["an integer"] if self.whole else []
+        wanted += [_described("integers", self.integer)] if self.integer is not None else []
+        return " or ".join(wanted)
+
+    def _action(self) -> str:
+        if self.key:
+            return "pass jax.random.key(0), or a key split from it"
+        if self.whole or self.integer is not None:
+            return "round or convert it by astype(int)"
+        if self.function:
+            return "pass the function itself, e.g. net.apply"
+        return f"pass {self._wanted()}"
+
+
+def _real(name: str, value: Any, dtype: Any, wanted: str) -> Any:
+    """`value` as a Python float or as a floating array."""
+    if isinstance(value, (bool, int, float)):
+        return float(value)
+    if isinstance(value, jax.Array) and value.dtype in _COMPUTED:
+        return value
+    array = _as_array(value)
+    if array is None or not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        action = "pass an array or a list of real numbers"
+        raise ValueError(f"{name} must be {wanted}, got {name}={_short(value)}; {action}.")
+    if isinstance(value, np.generic):
+        return float(value)
+    if not hasattr(value, "dtype") or not jnp.issubdtype(array.dtype, jnp.floating):
+        return jnp.asarray(array, jnp.result_type(float) if dtype is None else dtype)
+    array = jnp.asarray(array)
+    return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
+
+
+def _as_array(value: Any) -> Any:
+    """Any array, or a list that may hold tracers, as a NumPy or JAX array; None for what is no array of numbers."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+        array = jnp.asarray(value) if traced else np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    return None if array.dtype.kind in "OSUMm" else array
+
+
+def _common_dtype(values: Any) -> Any:
+    """The dtype of the floating arrays among the arguments, at least float32; None without any."""
+    dtypes = {value.dtype for value in values if isinstance(value, (jax.Array, np.ndarray)) and value.ndim}
+    floating = [dtype for dtype in dtypes if dtype in _COMPUTED or jnp.issubdtype(dtype, jnp.floating)]
+    return max([*floating, _COMPUTED[0]], key=lambda dtype: dtype.itemsize) if floating else None
+
+
+def _is_integer(value: Any) -> bool:
+    array = _as_array(value)
+    return array is not None and (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_)
+
+
+def _is_integer_scalar(value: Any) -> bool:
+    return not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0 and _is_integer(value)
+
+
+def _is_key(value: Any) -> bool:
+    if not isinstance(value, jax.Array):
+        return False
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or (value.dtype == jnp.uint32 and value.ndim >= 1)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
+
+
+def _array_dtypes(member: Any) -> set[str] | None:
+    """The dtype names of a jaxtyping array annotation; None for anything else."""
+    names = getattr(member, "dtypes", None)
+    if getattr(member, "dims", None) is None or not isinstance(names, (tuple, list)):
+        return None
+    return set(names)
+
+
+def _is_result(member: Any) -> bool:
+    return isinstance(member, type) and hasattr(member, "_fields") and member.__module__.startswith("jaxtheory")
+
+
+def _described(noun: str, axes: _Axes) -> str:
+    return axes.text if axes.text.startswith("a ") else f"{noun} {axes.text}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__}"

@@ -1,0 +1,44 @@
+"""Every public function of every room has an entry in its room's table."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import jaxtheory
+
+# lecture and figures are tested by what they draw; scripts and interop by what they wrap
+WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement"}
+PENDING = {
+    "activations", "data", "double_descent", "empirical", "expressivity", "generalization", "infinite", "kernels",
+    "meanfield", "networks", "optimization", "smoothness", "sweeps",
+}  # fmt: skip
+ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS | PENDING]
+
+
+def public_functions(module, prefix):
+    """Names of the public functions of a module, and of the modules that it lists as public."""
+    listed = getattr(module, "__all__", None)
+    for name in listed or [name for name in vars(module) if not name.startswith("_")]:
+        value = getattr(module, name)
+        ours = (
+            getattr(value, "__module__", "").startswith("jaxtheory") and callable(value) and not inspect.isclass(value)
+        )
+        if inspect.ismodule(value) and value.__name__.startswith("jaxtheory.") and listed:
+            yield from public_functions(value, f"{prefix}.{name}")
+        elif ours and (listed or value.__module__ == module.__name__):
+            yield f"{prefix}.{name}"
+
+
+def entries():
+    """The names in all tables."""
+    tables = [path.stem for path in Path(__file__).parent.glob("test_*.py") if path.stem != Path(__file__).stem]
+    return {entry.name for name in tables for entry in importlib.import_module(f"gates.{name}").ENTRIES}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_function_has_an_entry(room):
+    expected = set(public_functions(importlib.import_module(f"jaxtheory.{room}"), room))
+    assert expected <= entries(), sorted(expected - entries())
