@@ -192,9 +192,9 @@ def test_flows_say_what_is_wrong(unchecked):
         (lambda: meanfield.fisher_rao(F, -1.0), "rate must be >= 0"),
         (lambda: meanfield.birth_death(F, -1.0), "rate must be >= 0"),
         (lambda: meanfield.stein(F, kernel, -1.0, 0.1), "temperature must be >= 0"),
-        (lambda: meanfield.stein(F, kernel, 1.0, 0.0), "step_size must be > 0"),
-        (lambda: meanfield.consensus(F, **settings | {"drift": 0.0}), "drift, step_size must be > 0"),
-        (lambda: meanfield.consensus(F, **settings | {"noise": -1.0}), "noise, sharpness must be >= 0"),
+        (lambda: meanfield.stein(F, kernel, 1.0, 0.0), "step_size must be positive"),
+        (lambda: meanfield.consensus(F, **settings | {"drift": 0.0}), "drift must be positive"),
+        (lambda: meanfield.consensus(F, **settings | {"noise": -1.0}), "noise must be >= 0"),
         (lambda: meanfield.consensus(F, **settings, diffusion="none"), "diffusion must be one of"),
         (
             lambda: meanfield.dual_averaged(

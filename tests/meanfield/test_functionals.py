@@ -131,10 +131,11 @@ def test_a_million_particles_fit(key):
 @pytest.mark.parametrize(
     ("particles", "weights", "message"),
     [
-        (jnp.zeros((3, 2), jnp.int32), None, "particles must be floating"),
+        (["a", "b"], None, "particles must be numbers"),
+        ({}, None, "particles must be arrays"),
         ((jnp.zeros((3, 2)), jnp.zeros(4)), None, "particles must be arrays"),
-        (jnp.zeros((3, 2)), -jnp.ones(3), "weights must be 3 numbers >= 0"),
-        (jnp.zeros((3, 2)), jnp.ones(4), "weights must be 3 numbers >= 0"),
+        (jnp.zeros((3, 2)), -jnp.ones(3), "weights must be >= 0"),
+        (jnp.zeros((3, 2)), jnp.ones(4), r"weights must have shape \(3,\)"),
     ],
 )
 def test_a_cloud_says_what_is_wrong(unchecked, particles, weights, message):
@@ -157,5 +158,5 @@ def test_functionals_say_what_is_wrong(unchecked):
         meanfield.quadratic(-1.0)
     with pytest.raises(ValueError, match="other must average over 4 samples"):
         risk + meanfield.risk(unit, meanfield.squared_loss, x[:2], y[:2])
-    with pytest.raises(ValueError, match="must be one array"):
-        meanfield.interaction(kernels.gaussian(1.0))({"a": jnp.zeros((3, 2)), "b": jnp.zeros((3, 2))})
+    with pytest.raises(ValueError, match="theta must have the shape of a point"):
+        meanfield.neuron("tanh")(x[0], jnp.zeros(2))

@@ -79,7 +79,7 @@ def test_observables_say_what_is_wrong(unchecked):
     F, nodes = meanfield.quadratic(1.0), observables.grid_nodes(jnp.linspace(-1.0, 1.0, 5))
     with pytest.raises(ValueError, match=r"neighbours must be in 1..2"):
         observables.entropy(jnp.zeros((3, 1)), neighbours=3)
-    with pytest.raises(ValueError, match="temperature must be > 0"):
+    with pytest.raises(ValueError, match="temperature must be positive"):
         observables.duality_gap(F, 0.0, jnp.zeros((5, 1)), nodes)
     with pytest.raises(ValueError, match="outputs must hold at least 4"):
         observables.clt_variance(jnp.zeros((3, 1)), 5)

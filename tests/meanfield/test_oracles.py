@@ -222,7 +222,7 @@ def test_svgd_with_the_linear_kernel_has_closed_moments(key, float64):
 def test_oracles_refuse_what_has_no_law(unchecked):
     good = {"ridge": 0.3, "temperature": 0.2, "particles": 4, "step_size": 0.1}
     for change, message in [
-        ({"ridge": 0.0}, "ridge must be > 0"),
+        ({"ridge": 0.0}, "ridge must be positive"),
         ({"temperature": -1.0}, "temperature must be >= 0"),
         ({"particles": 0}, "particles must be >= 1"),
         ({"step_size": 4.0}, "step_size must be >= 0 and < 2/"),
@@ -233,7 +233,7 @@ def test_oracles_refuse_what_has_no_law(unchecked):
     for change, message in [
         ({"grid": grid**3}, "grid must be increasing and equally spaced"),
         ({"grid": (grid,) * 3}, "grid must have one or two"),
-        ({"temperature": 0.0}, "temperature must be > 0"),
+        ({"temperature": 0.0}, "temperature must be positive"),
     ]:
         with pytest.raises(ValueError, match=message):
             oracles.gibbs_fixed_point(unit, X[:, :1], Y, **{"ridge": 1.0, "temperature": 1.0, "grid": grid} | change)

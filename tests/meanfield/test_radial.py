@@ -84,7 +84,7 @@ def test_radial_says_what_is_wrong(unchecked):
         radial.mixture(jax.random.key(0), 3, 4, 1.5)
     with pytest.raises(ValueError, match="dimension must be >= 2"):
         radial.tabulate(jnp.tanh, 1, reach=1.0)
-    with pytest.raises(ValueError, match="reach must be > 0"):
+    with pytest.raises(ValueError, match="reach must be positive"):
         radial.tabulate(jnp.tanh, 3, reach=0.0)
     with pytest.raises(ValueError, match="activation must reach zero risk"):
         radial.threshold(jnp.sin)
