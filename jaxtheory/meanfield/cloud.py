@@ -27,6 +27,7 @@ AXIS = "particles"
 _SHARDED, _EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
 # Values of φ held at once: as many as stay in a core's cache; accelerators want enough work for a launch.
 _CPU_VALUES, _ACCELERATOR_VALUES = 2**18, 2**24
+_NO_SIGNS = "put signs into the unit: a measure has no negative mass"
 _CHUNK = 2048  # terms that are added one after the other, each addition rounding the sum
 
 
@@ -45,7 +46,7 @@ class Cloud:
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, (jax.Array, np.ndarray)) and known(self.weights):
-            _nonnegative(self.weights)
+            nonnegative("weights", self.weights, _NO_SIGNS)
 
     @property
     def size(self) -> int:
@@ -88,15 +89,25 @@ def as_cloud(particles: Cloud | PyTree, weights: Float[Array, " N"] | None = Non
     >>> as_cloud(jnp.zeros((4, 2))).weights
     Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
-    if isinstance(particles, Cloud):
-        require(weights is None, "weights", weights, "be left out beside a Cloud", "put them into the Cloud")
-        given, placed, particles = particles.weights, particles.mesh, particles.particles
-    else:
-        given, placed = weights, None
-    leaves = floating("particles", particles)
-    count = stacked("particles", leaves)
-    cloud = Cloud(leaves, _weights(given, count, jax.tree.leaves(leaves)[0].dtype), placed)
+    cloud = measure("particles", particles, "weights", weights)
     return cloud if mesh is None else _placed(cloud, mesh)
+
+
+def measure(name: str, particles: Cloud | PyTree, weights_name: str, weights: Any) -> Cloud:
+    """`as_cloud` of arguments with other names, for their errors."""
+    placed = None
+    if isinstance(particles, Cloud):
+        require(weights is None, weights_name, weights, "be left out beside a Cloud", "put them into the Cloud")
+        particles, weights, placed = particles.particles, particles.weights, particles.mesh
+    leaves = floating(name, particles)
+    count, dtype = stacked(name, leaves), jax.tree.leaves(leaves)[0].dtype
+    if weights is None:
+        return Cloud(leaves, jnp.full(count, 1 / count, dtype), placed)
+    weights = jnp.asarray(quantity(weights_name, weights, dtype))
+    require(
+        weights.shape == (count,), weights_name, weights.shape, f"have shape ({count},)", "give one to each particle"
+    )
+    return Cloud(leaves, nonnegative(weights_name, weights, _NO_SIGNS), placed)
 
 
 def floating(name: str, tree: PyTree) -> PyTree[Array]:
@@ -112,18 +123,6 @@ def stacked(name: str, tree: PyTree[Array]) -> int:
     same = count > 0 and all(shape[:1] == (count,) for shape in shapes)
     require(same, name, shapes, "be arrays [N, ...] with one N >= 1", "stack the particles on the first axis")
     return count
-
-
-def _weights(weights: Any, count: int, dtype: Any) -> Array:
-    if weights is None:
-        return jnp.full(count, 1 / count, dtype)
-    weights = jnp.asarray(quantity("weights", weights, dtype))
-    require(weights.shape == (count,), "weights", weights.shape, f"have shape ({count},)", "give one to each particle")
-    return _nonnegative(weights)
-
-
-def _nonnegative(weights: Any) -> Any:
-    return nonnegative("weights", weights, "put signs into the unit")
 
 
 def normalized(weights: Float[Array, " N"]) -> Float[Array, " N"]:

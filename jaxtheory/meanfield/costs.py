@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, nonnegative, quantity, require
+from jaxtheory.checks import boundary, require
 from jaxtheory.guarded import power_of_two
-from jaxtheory.meanfield.cloud import Cloud, floating, matrix, normalized, stacked
+from jaxtheory.meanfield.cloud import Cloud, measure, normalized, rows
 from jaxtheory.results import Status, status_where
 
 _ROWS = 32  # of a matrix of distances, differences of which are held at once
@@ -47,19 +47,9 @@ def points_of(
     name: str, points: Cloud | PyTree, weights: Any = None
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"] | None]:
     """The rows of a cloud, an array or a pytree, and their normalized masses; None where they are equal."""
-    if isinstance(points, Cloud):
-        require(weights is None, f"{name}_weights", weights, "be left out beside a Cloud", "put them into the Cloud")
-        points, weights = points.particles, points.weights
-    tree = floating(name, points)
-    count = stacked(name, tree)
-    x = matrix(tree)
-    if weights is None:
-        return x, None
-    weights = jnp.asarray(quantity(f"{name}_weights", weights, x.dtype))
-    require(
-        weights.shape == (count,), f"{name}_weights", weights.shape, f"have shape ({count},)", "give one to each point"
-    )
-    return x, normalized(nonnegative(f"{name}_weights", weights, "a measure has no negative mass; drop the sign"))
+    equal = weights is None and not isinstance(points, Cloud)
+    cloud = measure(name, points, f"{name}_weights", weights)
+    return rows(cloud), None if equal else normalized(cloud.weights)
 
 
 def both(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None) -> tuple[Array, Array, Any, Any]:

@@ -77,7 +77,7 @@ def _sinkhorn(x: Array, y: Array, a: Array, b: Array, epsilon: Array, tolerance:
     lost = ~(jnp.isfinite(cost) & jnp.isfinite(residual))
     # below its rounding the divergence is 0 in any units
     small = vanished(cost, jnp.abs(scaled) > 100 * jnp.finfo(x.dtype).eps * jnp.abs(cross))
-    faults = (lost, Status.NOT_FINITE), (residual > tolerance, Status.NOT_CONVERGED), small
+    faults = (lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED), small
     return Transport(cost, residual, status_where(*faults))
 
 

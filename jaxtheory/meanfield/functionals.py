@@ -22,6 +22,7 @@ from jaxtheory.meanfield.cloud import (
     floating,
     matrix,
     mean,
+    measure,
     pair_mean,
     per_particle,
     rows,
@@ -71,6 +72,12 @@ class Functional:
 @partial(jax.jit, static_argnums=0)
 def _value(functional: Functional, cloud: Cloud) -> Array:
     return functional.value(cloud)
+
+
+def evaluated(functional: Functional, cloud: Cloud) -> Array:
+    """F of a cloud that has been checked; any function of a `Cloud` serves."""
+    require(callable(functional), "functional", functional, "be a Functional", "pass e.g. risk(...)")
+    return functional.value(cloud) if isinstance(functional, Functional) else functional(cloud)
 
 
 def _on(functional: Functional, indices: Array) -> Functional:
@@ -302,7 +309,7 @@ def mmd(
     >>> f"{mmd(lambda x, y: x @ y.T, jnp.ones((2, 1)))(jnp.array([[1.0], [4.0]])):.2f}"
     '2.25'
     """
-    other = as_cloud(target, target_weights)
+    other = measure("target", target, "target_weights", target_weights)
     points, constant = rows(other), pair_mean(other, kernel, block=block)
 
     def nearness(theta: Any) -> Array:
@@ -349,7 +356,7 @@ def _variation(functional: Functional, cloud: Cloud, points: PyTree) -> Array:
     added = jax.tree.map(lambda leaf, more: jnp.concatenate([leaf, more.astype(leaf.dtype)]), cloud.particles, points)
     count = len(jax.tree.leaves(added)[0]) - cloud.size
     weights = jnp.concatenate([cloud.weights, jnp.zeros(count, cloud.weights.dtype)])
-    return jax.grad(lambda w: functional(Cloud(added, w)))(weights)[cloud.size :]
+    return jax.grad(lambda w: evaluated(functional, Cloud(added, w)))(weights)[cloud.size :]
 
 
 def wasserstein_gradient(functional: Functional) -> Callable[[Cloud | PyTree], PyTree[Array]]:
@@ -378,7 +385,7 @@ def _gradient(functional: Functional, cloud: Cloud) -> PyTree[Array]:
 
 def gradients(functional: Functional, cloud: Cloud) -> tuple[PyTree[Array], Float[Array, " N"]]:
     """The Wasserstein gradient and the first variation at the particles themselves, from one reverse pass."""
-    slope, variation = jax.grad(lambda p, w: functional(replace(cloud, particles=p, weights=w)), (0, 1))(
+    slope, variation = jax.grad(lambda p, w: evaluated(functional, replace(cloud, particles=p, weights=w)), (0, 1))(
         cloud.particles, cloud.weights
     )
     present = cloud.weights >= jnp.finfo(cloud.weights.dtype).tiny  # 1/w overflows below

@@ -126,7 +126,8 @@ def birth_death(functional: Functional, rate: Number, *, base: Flow | None = Non
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         moving, drawing = jax.random.split(key)
         cloud, memory = mover.step(cloud, memory, moving, index)
-        total, parents = cloud.weights.sum(), _systematic(_tilted(functional, cloud, rate), drawing)
+        tilted = _tilted(functional, cloud, rate)
+        total, parents = tilted.sum(), _systematic(tilted, drawing)
         particles = split(jax.tree.map(lambda leaf: leaf[parents], cloud.particles), cloud.mesh)
         weights = jnp.full_like(cloud.weights, 1 / cloud.size) * total
         return replace(cloud, particles=particles, weights=weights), resampled(mover.resample, memory, parents)

@@ -139,4 +139,6 @@ def _certified(costs: Array, partners: Array) -> Transport:
     residual = jnp.where(permutation, residual, jnp.inf)
     lost = ~(jnp.isfinite(cost) & jnp.isfinite(residual))
     limit = 100 * count**0.5 * float(jnp.finfo(costs.dtype).eps)
-    return Transport(cost, residual, status_where((lost, Status.NOT_FINITE), (residual > limit, Status.NOT_CONVERGED)))
+    return Transport(
+        cost, residual, status_where((lost, Status.NOT_FINITE), (~(residual <= limit), Status.NOT_CONVERGED))
+    )

@@ -13,7 +13,7 @@ from jaxtheory.guarded import power_of_two
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, central_moments, mean, particles_of, probability
 from jaxtheory.meanfield.costs import Estimate, estimate, vanished
 from jaxtheory.meanfield.entropies import entropy, few, mean_and_error, require_neighbours, surprise
-from jaxtheory.meanfield.functionals import Functional, first_variation
+from jaxtheory.meanfield.functionals import Functional, evaluated, first_variation
 from jaxtheory.meanfield.normalizers import Nodes, gaussian_nodes, grid_nodes, normalizer
 from jaxtheory.meanfield.oracles import Moments
 from jaxtheory.results import standard_error
@@ -106,7 +106,9 @@ def free_energy(
 @partial(jax.jit, static_argnums=(0, 3))
 def _free_energy(functional: Functional, temperature: Array, cloud: Cloud, neighbours: int) -> Estimate:
     law = probability(cloud)
-    energy, variation = jax.value_and_grad(lambda w: functional(Cloud(law.particles, w, law.mesh)))(law.weights)
+    energy, variation = jax.value_and_grad(lambda w: evaluated(functional, Cloud(law.particles, w, law.mesh)))(
+        law.weights
+    )
     found = surprise(law, neighbours)
     heat = lambda value: jnp.where(temperature == 0, 0.0, temperature * value)  # noqa: E731  no entropy at λ = 0
     error = mean_and_error(variation - heat(found.values), law.weights, heat(found.bias))[1]
@@ -168,7 +170,7 @@ def _duality_gap(functional: Functional, temperature: Array, cloud: Cloud, nodes
 
     def variations(weights: Array) -> tuple[Array, Array]:
         massless = jnp.zeros(len(nodes.points), weights.dtype)
-        found = jax.grad(lambda w: functional(Cloud(added, w)))(jnp.concatenate([weights, massless]))
+        found = jax.grad(lambda w: evaluated(functional, Cloud(added, w)))(jnp.concatenate([weights, massless]))
         return found[: law.size], found[law.size :]
 
     def without_entropy(weights: Array) -> tuple[Array, Any]:

@@ -202,7 +202,7 @@ def _gibbs(
     lost = ~jnp.stack([jnp.isfinite(field).all() for field in found[:-1]]).all()
     faults = (
         (lost, Status.NOT_FINITE),
-        (residual > limit, Status.NOT_CONVERGED),
+        (~(residual <= limit), Status.NOT_CONVERGED),
         (short | coarse, Status.ILL_CONDITIONED),
     )
     return found._replace(status=status_where(*faults))
