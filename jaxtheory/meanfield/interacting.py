@@ -138,13 +138,14 @@ def birth_death(functional: Functional, rate: Number, *, base: Flow | None = Non
 def _tilted(functional: Functional, cloud: Cloud, rate: Any) -> Array:
     """Weights times exp(−rate · V), their sum kept."""
     exponent = -jnp.asarray(rate, cloud.weights.dtype) * gradients(functional, cloud)[1]
-    weights = cloud.weights * jnp.exp(exponent - _largest(exponent, cloud))
+    weights = cloud.weights * _relative(exponent, cloud)
     return weights * (cloud.weights.sum() / weights.sum())
 
 
-def _largest(values: Array, cloud: Cloud) -> Array:
-    """The largest value over particles that have mass."""
-    return jnp.where(cloud.weights == 0, -jnp.inf, values).max()
+def _relative(exponent: Array, cloud: Cloud) -> Array:
+    """The exponential, over its largest value on particles that have mass; the others have no part in it."""
+    largest = jnp.where(cloud.weights == 0, -jnp.inf, exponent).max()
+    return jnp.exp(jnp.minimum(exponent - largest, 0.0))
 
 
 def _systematic(weights: Array, key: PRNGKeyArray) -> Array:
@@ -286,7 +287,7 @@ def consensus(
 def _consensus_point(objective: Callable[[Any], Array], cloud: Cloud, sharpness: Any) -> PyTree[Array]:
     values = jax.vmap(objective)(cloud.particles)
     exponent = -jnp.asarray(sharpness, values.dtype) * values
-    tilt = cloud.weights * jnp.exp(exponent - _largest(exponent, cloud))
+    tilt = cloud.weights * _relative(exponent, cloud)
     return mean(replace(cloud, weights=tilt / tilt.sum()), lambda theta: theta)
 
 
