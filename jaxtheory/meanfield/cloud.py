@@ -7,31 +7,36 @@ all-reduce of φ's size, and `pair_mean` sends blocks of particles around a ring
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
+from jax.tree_util import GetAttrKey
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, known, nonnegative, quantity, require
+from jaxtheory.guarded import power_of_two
 
 AXIS = "particles"
 _SHARDED, _EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
 # Values of φ held at once: as many as stay in a core's cache; accelerators want enough work for a launch.
 _CPU_VALUES, _ACCELERATOR_VALUES = 2**18, 2**24
+_NO_SIGNS = "put signs into the unit: a measure has no negative mass"
+_CHUNK = 2048  # terms that are added one after the other, each addition rounding the sum
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("particles", "weights"), meta_fields=("mesh",))
 @dataclass(frozen=True)
 class Cloud:
     """The measure Σ_i w_i δ(θ_i): `particles` is a pytree whose leaves are [N, ...], `weights` is [N].
 
-    `mesh` (one axis, "particles") says over which devices the leading axes are split; None is one device.
+    `mesh` (one axis, "particles") says over which devices the leading axes are split; None is one device. Weights are
+    nonnegative: negative ones raise a ValueError outside `jit` and count as NaN inside.
     """
 
     # Transformations put specs and axis numbers in place of arrays, so the fields' types are not checked.
@@ -39,43 +44,136 @@ class Cloud:
     weights: Any
     mesh: Mesh | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, (jax.Array, np.ndarray)) and known(self.weights):
+            nonnegative("weights", self.weights, _NO_SIGNS)
+
     @property
     def size(self) -> int:
         """N, the number of particles."""
         return len(self.weights)
 
 
-def as_cloud(particles: Cloud | PyTree[Array], weights: Array | None = None, mesh: Mesh | None = None) -> Cloud:
+def _flatten(cloud: Cloud) -> tuple[tuple[Any, Any], Any]:
+    fields = ("particles", cloud.particles), ("weights", cloud.weights)
+    return tuple((GetAttrKey(name), value) for name, value in fields), cloud.mesh  # type: ignore[return-value]
+
+
+def _unflatten(mesh: Any, children: Any) -> Cloud:
+    # Unchecked: what transformations put together, such as a gradient, need not be a measure.
+    cloud = object.__new__(Cloud)
+    for name, value in zip(("particles", "weights", "mesh"), (*children, mesh), strict=True):
+        object.__setattr__(cloud, name, value)
+    return cloud
+
+
+jax.tree_util.register_pytree_with_keys(Cloud, _flatten, _unflatten)
+
+
+@boundary
+def as_cloud(particles: Cloud | PyTree, weights: Float[Array, " N"] | None = None, mesh: Mesh | None = None) -> Cloud:
     """The cloud of these particles: weights 1/N unless given, split over the devices of `mesh`, if any.
 
     Args:
-        particles: an array [N, ...], or a pytree of them with one N; a `Cloud` is returned as it is.
+        particles: an array [N, ...], or a pytree of them with one N; nested lists of numbers are an array, integers and
+            half precision become floats. A `Cloud` keeps its weights.
         weights: [N], ≥ 0; they need not sum to one.
-        mesh: whatever its axes, all its devices are used, be they of several processes that make the same call.
+        mesh: whatever its axes, all its devices are used, also those of other processes that make the same call.
 
     Raises:
-        ValueError: leaves of different N, no particles, negative weights, or N not a multiple of the devices.
+        ValueError: leaves of different N, no particles, negative weights (NaN inside `jit`), weights of another length
+            or beside a `Cloud`, or N not a multiple of the devices.
+
+    Cost: one pass over the weights.
 
     >>> as_cloud(jnp.zeros((4, 2))).weights
     Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
-    cloud = particles if isinstance(particles, Cloud) else Cloud(particles, _weights(particles, weights))
+    cloud = measure("particles", particles, "weights", weights)
     return cloud if mesh is None else _placed(cloud, mesh)
 
 
-def _weights(particles: PyTree[Array], weights: Array | None) -> Array:
-    leaves = jax.tree.leaves(particles)
-    shapes = [jnp.shape(leaf) for leaf in leaves]
+def measure(name: str, particles: Cloud | PyTree, weights_name: str, weights: Any) -> Cloud:
+    """`as_cloud` of arguments with other names, for their errors."""
+    placed = None
+    if isinstance(particles, Cloud):
+        require(weights is None, weights_name, weights, "be left out beside a Cloud", "put them into the Cloud")
+        particles, weights, placed = particles.particles, particles.weights, particles.mesh
+    leaves = floating(name, particles)
+    count, dtype = stacked(name, leaves), jax.tree.leaves(leaves)[0].dtype
+    if weights is None:
+        return Cloud(leaves, jnp.full(count, 1 / count, dtype), placed)
+    weights = jnp.asarray(quantity(weights_name, weights, dtype))
+    require(
+        weights.shape == (count,), weights_name, weights.shape, f"have shape ({count},)", "give one to each particle"
+    )
+    return Cloud(leaves, nonnegative(weights_name, weights, _NO_SIGNS), placed)
+
+
+def floating(name: str, tree: PyTree) -> PyTree[Array]:
+    """Leaves as floating arrays; a nested list of numbers is one array."""
+    numbers = isinstance(tree, (list, tuple)) and all(jnp.ndim(leaf) == 0 for leaf in jax.tree.leaves(tree))
+    return jax.tree.map(lambda leaf: jnp.asarray(quantity(name, leaf)), quantity(name, tree) if numbers else tree)
+
+
+def stacked(name: str, tree: PyTree[Array]) -> int:
+    """N, where all leaves are [N, ...] with one N ≥ 1."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
     count = shapes[0][0] if shapes and shapes[0] else 0
     same = count > 0 and all(shape[:1] == (count,) for shape in shapes)
-    require(same, "particles", shapes, "be arrays [N, ...] with one N >= 1", "stack the particles on the first axis")
-    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
-    require(floating, "particles", [leaf.dtype for leaf in leaves], "be floating, to move", "use astype(float)")
-    if weights is None:
-        return jnp.full(count, 1 / count, leaves[0].dtype)
-    good = weights.shape == (count,) and holds(lambda w: w >= 0, weights)
-    require(good, "weights", weights, f"be {count} numbers >= 0, one a particle", "put signs into the unit")
-    return weights
+    require(same, name, shapes, "be arrays [N, ...] with one N >= 1", "stack the particles on the first axis")
+    return count
+
+
+def normalized(weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    """The weights over their sum, at any scale of theirs; NaN where all are 0."""
+    weights = weights / power_of_two(weights)
+    return weights / weighted_sum(weights, jnp.ones_like(weights))
+
+
+def probability(cloud: Cloud) -> Cloud:
+    """The cloud with its weights divided by their sum."""
+    scaled = replace(cloud, weights=cloud.weights / power_of_two(cloud.weights))
+    total = summed(scaled, lambda part: weighted_sum(part[1], jnp.ones_like(part[1])), _values())
+    return replace(scaled, weights=scaled.weights / total)
+
+
+def central_moments(cloud: Cloud) -> tuple[Float[Array, " D"], Float[Array, "D D"]]:
+    """Mean and covariance of a cloud's rows, weights normalized, in two passes that a common shift does not disturb."""
+    law = probability(cloud)
+    unit = power_of_two(rows(law))
+    held = replace(law, particles=rows(law) / unit)
+    # any number near the mean serves as the origin of the second pass, so its derivative is not needed
+    start = lax.stop_gradient(mean(held, lambda row: row))
+
+    def term(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        offset = part[0] - start[None]
+        return weighted_sum(part[1], offset), jnp.matmul(offset.T * part[1][None], offset, precision="highest")
+
+    rest, squares = summed(held, term, max(1, _CPU_VALUES // max(len(start), 64)))
+    return unit * (start + rest), (squares - rest[:, None] * rest[None]) * unit * unit
+
+
+def rows(cloud: Cloud) -> Float[Array, "N D"]:
+    """The particles as one matrix: the components of all leaves, in the tree's order."""
+    return matrix(cloud.particles)
+
+
+def matrix(tree: PyTree[Array]) -> Float[Array, "N D"]:
+    """Leaves [N, ...] as one matrix of N rows."""
+    parts = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 1)
+
+
+def particles_of(matrix: Float[Array, "M D"], like: PyTree[Array]) -> PyTree[Array]:
+    """The rows of a matrix as particles of the structure of `like`: the inverse of `rows`."""
+    leaves, structure = jax.tree.flatten(like)
+    sizes = [math.prod(leaf.shape[1:]) for leaf in leaves]
+    wide = matrix.ndim == 2 and matrix.shape[1] == sum(sizes)
+    require(wide, "points", matrix.shape, f"be rows of the particles' {sum(sizes)} numbers", "pass one row a point")
+    parts = jnp.split(matrix, np.cumsum(sizes)[:-1], axis=1)
+    shaped = [part.reshape(-1, *leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, shaped)
 
 
 def _placed(cloud: Cloud, mesh: Mesh) -> Cloud:
@@ -96,11 +194,15 @@ def per_particle(scale: Float[Array, " N"], leaf: Float[Array, "N ..."]) -> Floa
     return scale.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
 
 
-def mean(cloud: Cloud, feature: Callable[[PyTree[Array]], PyTree[Array]], *, block: int | None = None) -> PyTree[Array]:
+@boundary(static=("block",))
+def mean(
+    cloud: Cloud | PyTree, feature: Callable[[PyTree[Array]], PyTree[Array]], *, block: int | None = None
+) -> PyTree[Array]:
     r"""The integral of a feature over the cloud: ∫φ dμ = Σ_i w_i φ(θ_i).
 
     Differentiable in particles and weights, forward and backward, to any order. Particles go through in blocks; the
-    reverse pass evaluates φ again instead of keeping it, unless one block holds them all.
+    reverse pass evaluates φ again instead of keeping it, unless one block holds them all. Sums are compensated, so
+    that their rounding error does not grow with N.
 
     Args:
         cloud: N particles.
@@ -114,32 +216,50 @@ def mean(cloud: Cloud, feature: Callable[[PyTree[Array]], PyTree[Array]], *, blo
         ValueError: block < 1.
 
     Cost: N evaluations of φ; the gradient evaluates φ once more and its reverse once. Memory block · m beside the
-    particles. On a mesh: one all-reduce of m numbers, none for the gradient.
+    particles. On a mesh: one all-reduce of m numbers, none for the gradient. Source: compensated sums, Kahan (1965).
 
     >>> f"{mean(as_cloud(jnp.array([1.0, 3.0])), jnp.square):.1f}"
     '5.0'
     """
     require(block is None or block >= 1, "block", block, "be >= 1 particle", "use None for a block that fits the cache")
+    cloud = as_cloud(cloud)
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cloud.particles)
     numbers = sum(math.prod(out.shape) for out in jax.tree.leaves(jax.eval_shape(feature, one)))
-    values = _CPU_VALUES if jax.default_backend() == "cpu" else _ACCELERATOR_VALUES
-    rows = block or max(1, values // max(numbers, 1))
-    total = partial(_blocked, partial(_weighted_sum, jax.vmap(feature)), rows)
+
+    def term(part: tuple[PyTree[Array], Array]) -> PyTree[Array]:
+        return jax.tree.map(partial(weighted_sum, part[1]), jax.vmap(feature)(part[0]))
+
+    return summed(cloud, term, block or max(1, _values() // max(numbers, 1)))
+
+
+def _values() -> int:
+    return _CPU_VALUES if jax.default_backend() == "cpu" else _ACCELERATOR_VALUES
+
+
+def summed(cloud: Cloud, term: Callable[[Any], PyTree[Array]], block: int) -> PyTree[Array]:
+    """Sum of term((particles, weights)) over blocks of the cloud and over its devices."""
+    total = partial(_blocked, term, block)
     if cloud.mesh is None:
         return total((cloud.particles, cloud.weights))
-    summed = jax.shard_map(
+    over_devices = jax.shard_map(
         lambda part: lax.psum(total(part), AXIS), mesh=cloud.mesh, in_specs=(_SHARDED,), out_specs=_EVERYWHERE
     )
-    return summed((cloud.particles, cloud.weights))
+    return over_devices((cloud.particles, cloud.weights))
 
 
-def _weighted_sum(features: Callable[[PyTree[Array]], PyTree[Array]], part: tuple[PyTree[Array], Array]) -> Any:
-    particles, weights = part
-    return jax.tree.map(lambda v: jnp.tensordot(weights, v, 1, precision="highest"), features(particles))
+def weighted_sum(weights: Float[Array, " N"], values: Float[Array, "N ..."]) -> Float[Array, "..."]:
+    """Σ_i w_i v_i in chunks, whose length bounds how often a partial sum is rounded."""
+    count = len(weights)
+    if count <= _CHUNK:
+        return jnp.tensordot(weights, values, 1, precision="highest")
+    short = count % _CHUNK
+    chunks = values[short:].reshape(-1, _CHUNK, *values.shape[1:])
+    inner = jnp.einsum("cr,cr...->c...", weights[short:].reshape(-1, _CHUNK), chunks, precision="highest")
+    return inner.sum(0) + jnp.tensordot(weights[:short], values[:short], 1, precision="highest")
 
 
 def _blocked(term: Callable[[Any], Any], rows: int, part: Any) -> Any:
-    """Sum of `term` over blocks of the leading axis; the first block, which may be short, seeds the carry."""
+    """Compensated sum of `term` over blocks of the leading axis; the first block, which may be short, starts it."""
     count = len(jax.tree.leaves(part)[0])
     if count <= rows:
         return term(part)
@@ -147,21 +267,30 @@ def _blocked(term: Callable[[Any], Any], rows: int, part: Any) -> Any:
     again = jax.checkpoint(term, prevent_cse=False)
     first = jax.checkpoint(term)(jax.tree.map(lambda leaf: leaf[:short], part))
     rest = jax.tree.map(lambda leaf: leaf[short:].reshape(-1, rows, *leaf.shape[1:]), part)
-    return lax.scan(lambda total, one: (jax.tree.map(jnp.add, total, again(one)), None), first, rest)[0]
+
+    def add(carry: tuple[Any, Any], one: Any) -> tuple[tuple[Any, Any], None]:
+        total, lost = carry
+        new = jax.tree.map(jnp.subtract, again(one), lost)
+        larger = jax.tree.map(jnp.add, total, new)
+        # what the addition rounded away; zero in exact arithmetic
+        return (larger, jax.tree.map(lambda c, a, b: (c - a) - b, larger, total, new)), None
+
+    return lax.scan(add, (first, jax.tree.map(lambda leaf: 0 * leaf, first)), rest)[0][0]
 
 
+@boundary(static=("block",))
 def pair_mean(
-    cloud: Cloud, kernel: Callable[[Array, Array], Float[Array, "n1 n2"]], *, block: int | None = None
+    cloud: Cloud | PyTree, kernel: Callable[[Array, Array], Float[Array, "n1 n2"]], *, block: int | None = None
 ) -> Float[Array, ""]:
     r"""The double integral of a kernel over the cloud: ∬k dμ dμ = Σ_ij w_i w_j k(θ_i, θ_j).
 
     Args:
-        cloud: N particles that are one array [N, d].
+        cloud: N particles; a kernel sees each as a row of all its d numbers, in the order of the pytree.
         kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], as those of `jaxtheory.kernels`; it need not be symmetric.
         block: rows of the kernel matrix at once.
 
     Raises:
-        ValueError: particles that are not one array [N, d].
+        ValueError: block < 1.
 
     Cost: N² kernel entries, twice more in the gradient; memory block · N/devices entries. On a mesh of D devices, the
     particles go once around a ring: D − 1 messages of N/D · (d + 1) numbers from each, as many again for the gradient,
@@ -170,24 +299,18 @@ def pair_mean(
     >>> f"{pair_mean(as_cloud(jnp.array([[1.0], [3.0]])), lambda x, y: x @ y.T):.1f}"
     '4.0'
     """
-    require_rows(cloud)
+    require(block is None or block >= 1, "block", block, "be >= 1 row", "use None for a block that fits the cache")
+    cloud = as_cloud(cloud)
+    pairs, mine = partial(_pairs, kernel, block), (rows(cloud), cloud.weights)
     if cloud.mesh is None:
-        return _pairs(kernel, block, *[(cloud.particles, cloud.weights)] * 2)
-    pairs = partial(_pairs, kernel, block)
+        return pairs(mine, mine)
     ring = jax.shard_map(
         lambda mine: lax.psum(around(pairs, cloud.mesh, mine, mine), AXIS),
         mesh=cloud.mesh,
         in_specs=(_SHARDED,),
         out_specs=_EVERYWHERE,
     )
-    return ring((cloud.particles, cloud.weights))
-
-
-def require_rows(cloud: Cloud) -> None:
-    """A kernel acts on rows: the particles must be one array [N, d]."""
-    leaves = jax.tree.leaves(cloud.particles)
-    one = len(leaves) == 1 and leaves[0].ndim == 2
-    require(one, "particles", [leaf.shape for leaf in leaves], "be one array [N, d] for a kernel", "stack their parts")
+    return ring(mine)
 
 
 def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: Any, right: Any) -> Array:

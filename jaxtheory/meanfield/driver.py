@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, Key, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, split
 from jaxtheory.meanfield.flows import Flow
 from jaxtheory.results import Status, status_where
@@ -41,12 +41,13 @@ class Simulation(NamedTuple):
     diverged_at: Int[Array, ""]
 
 
+@boundary(static=("steps", "record_every"))
 def simulate(
     flow: Flow,
-    particles: Cloud | PyTree[Array] | None = None,
+    particles: Cloud | PyTree | None = None,
     *,
     steps: int,
-    key: PRNGKeyArray | None = None,
+    key: Key[Array, ""] | None = None,
     observe: Callable[[Cloud], PyTree[Array]] | None = None,
     record_every: int | None = None,
     mesh: Mesh | None = None,
@@ -62,7 +63,7 @@ def simulate(
         observe: what to record of the cloud, any pytree of arrays, e.g. `lambda cloud: cloud.particles` for the whole
             trajectory; None records nothing.
         record_every: observe after every so many steps; `steps`, so once at the end, by default.
-        mesh: split the particles over its devices, be they of several processes that make the same call. The draws do
+        mesh: split the particles over its devices, also those of other processes that make the same call. The draws do
             not depend on it.
         state: a `Simulation.state` to continue, in place of particles, key and mesh: the same numbers, bit for bit, as
             if the earlier run had gone on.
@@ -88,8 +89,11 @@ def simulate(
     every = max(steps, 1) if record_every is None else record_every
     require(steps >= 0, "steps", steps, "be >= 0", "count steps, not time")
     require(every >= 1 and steps % every == 0, "steps", steps, f"be a multiple of record_every={every}", "round it")
-    given = (particles is None) != (state is None)
-    require(given, "state", "both or neither", "be given without particles, or not at all", "start or continue")
+    given = "both" if particles is not None and state is not None else "neither"
+    one = (particles is None) != (state is None)
+    require(
+        one, "state", given, "be given without particles, or not at all", "pass particles to start, state to resume"
+    )
     if state is None:
         require(key is not None, "key", key, "be given to start", "use jax.random.key(0)")
         state = _start(flow, as_cloud(particles, mesh=mesh), key)

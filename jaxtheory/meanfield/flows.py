@@ -12,20 +12,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import holds, require
-from jaxtheory.meanfield.cloud import Cloud, split
-from jaxtheory.meanfield.estimators import Estimator, as_estimator
+from jaxtheory.checks import boundary, nonnegative, positive, quantity, require
+from jaxtheory.meanfield.cloud import Cloud, floating, split
+from jaxtheory.meanfield.estimators import Estimator, Resample, as_estimator, offspring
 from jaxtheory.meanfield.functionals import Functional
 
 Step = Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[Cloud, Any]]
-Schedule = float | Array | Callable[[Int[Array, ""]], Float[Array, ""]]
+Schedule = float | Float[Array, ""] | Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+_FORWARD = "reverse the functional's sign to climb"
+_ENTROPY = "use 0.0 for the gradient flow"
+_TURNED = ("position", "velocity", "noise")
 
 
 class Flow(NamedTuple):
-    """A flow as two pure functions; `index` counts steps from 0, `memory` is any pytree of the flow's own."""
+    """A flow as pure functions; `index` counts steps from 0, `memory` is any pytree of the flow's own.
+
+    `resample(memory, parents)` is the memory after particle i has become a copy of particle parents[i]; a flow with
+    a memory needs it where particles are born (`birth_death`).
+    """
 
     init: Callable[[Cloud], Any]
     step: Step
+    resample: Resample | None = None
 
 
 class Kinetic(NamedTuple):
@@ -36,6 +46,7 @@ class Kinetic(NamedTuple):
     estimator: Any
 
 
+@boundary
 def gradient_flow(
     drift: Functional | Estimator, step_size: Schedule, *, method: Literal["euler", "heun"] = "euler"
 ) -> Flow:
@@ -49,26 +60,30 @@ def gradient_flow(
         method: "heun" evaluates the gradient twice, with the same batch where it is stochastic.
 
     Raises:
-        ValueError: η ≤ 0, or another method.
+        ValueError: η ≤ 0 (inside `jit` and in schedules, the particles become NaN), or another method.
 
     Cost: one gradient a step (two for Heun). Stable for η below 2 over the largest curvature of δF/δμ.
     Source: Mei, Montanari, Nguyen (2018); Chizat, Bach (2018), equation 4.
+
+    >>> from jaxtheory import meanfield
+    >>> flow = gradient_flow(meanfield.quadratic(1.0), lambda k: 0.5 / (k + 1.0))
+    >>> meanfield.simulate(flow, jnp.ones((1, 1)), steps=2, key=jax.random.key(0)).state.cloud.particles
+    Array([[0.375]], dtype=float32)
     """
-    _require_positive("step_size", step_size)
-    require(method in ("euler", "heun"), "method", method, 'be "euler" or "heun"', "pick the order you need")
-    estimator = as_estimator(drift)
+    sizes, estimator = _step_sizes(step_size), as_estimator(drift)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         slope, after = estimator.gradient(cloud, memory, key, index)
         if method == "heun":
-            ahead = moved(cloud, slope, -at(step_size, index))
+            ahead = moved(cloud, slope, -sizes(index))
             second, _ = estimator.gradient(ahead, after, key, index)
             slope = jax.tree.map(lambda a, b: (a + b) / 2, slope, second)
-        return moved(cloud, slope, -at(step_size, index)), after
+        return moved(cloud, slope, -sizes(index)), after
 
-    return Flow(estimator.init, step)
+    return Flow(estimator.init, step, estimator.resample)
 
 
+@boundary
 def langevin(drift: Functional | Estimator, temperature: Schedule, step_size: Schedule) -> Flow:
     r"""Mean-field Langevin dynamics by Euler-Maruyama: the Wasserstein gradient flow of F(μ) − λ Ent(μ).
 
@@ -80,7 +95,7 @@ def langevin(drift: Functional | Estimator, temperature: Schedule, step_size: Sc
         step_size: η > 0, or a function of the step's index.
 
     Raises:
-        ValueError: λ < 0 or η ≤ 0.
+        ValueError: λ < 0 or η ≤ 0 (inside `jit` and in schedules, the particles become NaN).
 
     Bias O(η) of the step and O(1/N) of the particles. Cost: one gradient and N d Gaussian draws a step.
     Source: Nitanda, Wu, Suzuki (2022), equation 5; Chizat (2022); annealed: Chizat (2022), theorem 4.1.
@@ -91,41 +106,50 @@ def langevin(drift: Functional | Estimator, temperature: Schedule, step_size: Sc
     >>> f"{run.state.cloud.particles.var():.1f}"
     '0.5'
     """
-    _require_positive("step_size", step_size)
-    _require_temperature(temperature)
-    estimator = as_estimator(drift)
+    sizes, temperatures, estimator = _step_sizes(step_size), _temperatures(temperature), as_estimator(drift)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         batch, noise = jax.random.split(key)
         slope, memory = estimator.gradient(cloud, memory, batch, index)
-        size = at(step_size, index)
-        spread = jnp.sqrt(2 * at(temperature, index) * size)
+        size = sizes(index)
+        spread = jnp.sqrt(2 * temperatures(index) * size)
         return moved(moved(cloud, slope, -size), gaussian_noise(noise, cloud), spread), memory
 
-    return Flow(estimator.init, step)
+    return Flow(estimator.init, step, estimator.resample)
 
 
-def kinetic(drift: Functional | Estimator, temperature: Schedule, step_size: float, *, friction: float = 1.0) -> Flow:
+@boundary
+def kinetic(
+    drift: Functional | Estimator,
+    temperature: Schedule,
+    step_size: Schedule,
+    *,
+    friction: float | Float[Array, ""] = 1.0,
+) -> Flow:
     r"""Underdamped (kinetic) mean-field Langevin by BAOAB, one gradient a step.
 
         dθ = v dt,   dv = −∇δF/δμ(θ) dt − γ v dt + √(2 γ λ) dW
 
     Args:
         drift: F, or an estimator of its gradient. temperature: λ ≥ 0, or a function of the step's index.
-        step_size: η > 0, stable below 2/√(largest curvature). friction: γ > 0.
+        step_size: η > 0, or a function of the step's index; stable below 2/√(largest curvature). friction: γ > 0.
 
     Raises:
-        ValueError: λ < 0, η ≤ 0 or γ ≤ 0.
+        ValueError: λ < 0, η ≤ 0 or γ ≤ 0 (inside `jit` and in schedules, the particles become NaN).
 
     On a quadratic energy the positions have their exact stationary variance at any stable step.
     Velocities start at 0, and a stochastic estimator's first batch is that of `jax.random.key(0)`.
     Cost: one gradient and N d draws a step; three times the particles' memory.
     Source: Leimkuhler, Matthews (2013); mean-field: Chen, Lin, Ren, Wang (2024).
+
+    >>> from jaxtheory import meanfield
+    >>> flow = kinetic(meanfield.quadratic(1.0), 0.0, 0.1)
+    >>> state = meanfield.simulate(flow, jnp.ones((1, 1)), steps=1, key=jax.random.key(0)).state
+    >>> f"{state.cloud.particles[0, 0]:.3f} {state.memory.velocity[0, 0]:.3f}"
+    '0.995 -0.095'
     """
-    for name, value in (("step_size", step_size), ("friction", friction)):
-        _require_positive(name, value)
-    _require_temperature(temperature)
-    estimator = as_estimator(drift)
+    sizes, temperatures, estimator = _step_sizes(step_size), _temperatures(temperature), as_estimator(drift)
+    friction = positive("friction", friction, "use langevin for the limit of large friction")
 
     def init(cloud: Cloud) -> Kinetic:
         memory = estimator.init(cloud)
@@ -134,37 +158,66 @@ def kinetic(drift: Functional | Estimator, temperature: Schedule, step_size: flo
 
     def step(cloud: Cloud, memory: Kinetic, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Kinetic]:
         batch, noise = jax.random.split(key)
-        half = partial(jax.tree.map, lambda v, g: v - step_size / 2 * g)
-        turn = partial(baoab_turn, step_size=step_size, friction=friction, temperature=at(temperature, index))
+        size = sizes(index)
+        half = partial(jax.tree.map, lambda v, g: v - _like(size / 2, v) * g)
+        turn = partial(baoab_turn, step_size=size, friction=friction, temperature=temperatures(index))
         pairs = turn(cloud.particles, half(memory.velocity, memory.gradient), gaussian_noise(noise, cloud))
         cloud = replace(cloud, particles=pairs[0])
         slope, inner = estimator.gradient(cloud, memory.estimator, batch, index)
         return cloud, Kinetic(half(pairs[1], slope), slope, inner)
 
-    return Flow(init, step)
+    def resample(memory: Kinetic, parents: Array) -> Kinetic:
+        velocity, gradient = offspring((memory.velocity, memory.gradient), parents)
+        return Kinetic(velocity, gradient, resampled(estimator.resample, memory.estimator, parents))
+
+    return Flow(init, step, resample)
 
 
+def resampled(rule: Resample | None, memory: Any, parents: Int[Array, " N"]) -> Any:
+    """The memory after particles became copies of their parents; only an empty one needs no rule."""
+    if rule is None:
+        held = [leaf.shape for leaf in jax.tree.leaves(memory)]
+        require(not held, "resample", held, "be given for a flow with a memory", "add it: Flow(init, step, resample)")
+        return memory
+    return rule(memory, parents)
+
+
+@boundary
 def baoab_turn(
-    position: PyTree[Array],
-    velocity: PyTree[Array],
-    noise: PyTree[Array],
+    position: PyTree,
+    velocity: PyTree,
+    noise: PyTree,
     *,
-    step_size: float,
-    friction: float,
-    temperature: float | Array,
+    step_size: float | Float[Array, ""],
+    friction: float | Float[Array, ""],
+    temperature: float | Float[Array, ""],
 ) -> tuple[PyTree[Array], PyTree[Array]]:
     r"""The middle of BAOAB: half a drift, the exact Ornstein-Uhlenbeck step of the velocity, half a drift.
 
         θ ← θ + (η/2) v;   v ← c v + √(λ (1 − c²)) ξ, c = e^(−γη);   θ ← θ + (η/2) v
+
+    Args:
+        position, velocity, noise: θ, v and ξ, alike. step_size: η > 0. friction: γ ≥ 0. temperature: λ ≥ 0.
+
+    Returns:
+        The position and the velocity after it.
+
+    Raises:
+        ValueError: η ≤ 0, γ < 0 or λ < 0 (inside `jit`, the result is NaN).
+
+    Cost: a few operations a number. Source: Leimkuhler, Matthews (2013).
 
     >>> still, moving = jnp.array([0.0]), jnp.array([1.0])
     >>> position, velocity = baoab_turn(still, moving, still, step_size=0.2, friction=1.0, temperature=1.0)
     >>> f"{position[0]:.4f} {velocity[0]:.4f}"
     '0.1819 0.8187'
     """
-    drift = partial(jax.tree.map, lambda q, v: q + step_size / 2 * v)
-    decay = jnp.exp(jnp.asarray(-step_size * friction))
-    spread = jnp.sqrt(-jnp.expm1(jnp.asarray(-2 * step_size * friction)) * temperature)
+    position, velocity, noise = (floating(*pair) for pair in zip(_TURNED, (position, velocity, noise), strict=True))
+    size = jnp.asarray(positive("step_size", step_size, _FORWARD))
+    damping = size * nonnegative("friction", friction, "use 0.0 for no friction")
+    heat = nonnegative("temperature", temperature, _ENTROPY)
+    drift = partial(jax.tree.map, lambda q, v: q + _like(size / 2, q) * v)
+    decay, spread = jnp.exp(-damping), jnp.sqrt(-jnp.expm1(-2 * damping) * heat)
     turned = jax.tree.map(lambda v, xi: _like(decay, xi) * v + _like(spread, xi) * xi, velocity, noise)
     return drift(drift(position, velocity), turned), turned
 
@@ -173,9 +226,20 @@ def _like(scalar: Array, leaf: Any) -> Array:
     return scalar.astype(jnp.result_type(leaf))
 
 
-def at(schedule: Schedule, index: Int[Array, ""]) -> Float[Array, ""]:
-    """A schedule's value at a step: a number, or a function of the index."""
-    return jnp.asarray(schedule(index) if callable(schedule) else schedule)
+def _scheduled(name: str, value: Schedule, check: Callable[[str, Any, str], Any], hint: str) -> Any:
+    """A number or a schedule as a function of the step's index, checked (inside `jit`, NaN where forbidden)."""
+    if callable(value):
+        return lambda index: jnp.asarray(check(name, quantity(name, value(index)), hint))
+    number = check(name, value, hint)
+    return lambda index: jnp.asarray(number)
+
+
+def _step_sizes(value: Schedule) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+    return _scheduled("step_size", value, positive, _FORWARD)
+
+
+def _temperatures(value: Schedule) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+    return _scheduled("temperature", value, nonnegative, _ENTROPY)
 
 
 def moved(cloud: Cloud, direction: PyTree[Array], scale: Float[Array, ""]) -> Cloud:
@@ -190,13 +254,3 @@ def gaussian_noise(key: PRNGKeyArray, cloud: Cloud) -> PyTree[Array]:
     keys = jax.random.split(key, len(leaves))
     draws = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return split(jax.tree.unflatten(structure, draws), cloud.mesh)
-
-
-def _require_positive(name: str, value: Any) -> None:
-    good = callable(value) or holds(lambda v: v > 0, value)
-    require(good, name, value, "be > 0 to move forward in time", "reverse the functional's sign instead")
-
-
-def _require_temperature(value: Schedule) -> None:
-    good = callable(value) or holds(lambda v: v >= 0, value)
-    require(good, "temperature", value, "be >= 0, since it multiplies an entropy", "use 0.0 for the gradient flow")

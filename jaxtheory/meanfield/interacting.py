@@ -9,13 +9,28 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import holds, require
-from jaxtheory.meanfield.cloud import AXIS, Cloud, around, mean, per_particle, require_rows, split
-from jaxtheory.meanfield.flows import Flow, gaussian_noise, moved
+from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.guarded import norm
+from jaxtheory.meanfield.cloud import (
+    AXIS,
+    Cloud,
+    around,
+    matrix,
+    mean,
+    particles_of,
+    per_particle,
+    rows,
+    split,
+    weighted_sum,
+)
+from jaxtheory.meanfield.flows import Flow, gaussian_noise, moved, resampled
 from jaxtheory.meanfield.functionals import Functional, gradients
 
+Number = float | Float[Array, ""]
 
-def conic(functional: Functional, weight_rate: float, step_size: float) -> Flow:
+
+@boundary
+def conic(functional: Functional, weight_rate: Number, step_size: Number) -> Flow:
     r"""Conic particle gradient descent: mirror steps of the masses and gradient steps of the positions.
 
         w = r²:  r' = r exp(−2α J'(θ)), so w' = w exp(−4α J'(θ));   θ' = θ − β ∇J'(θ)
@@ -27,23 +42,29 @@ def conic(functional: Functional, weight_rate: float, step_size: float) -> Flow:
         functional: J. weight_rate: α ≥ 0. step_size: β ≥ 0; α = 0 keeps the masses, β = 0 the places.
 
     Raises:
-        ValueError: a negative rate.
+        ValueError: a negative rate (inside `jit`, the particles become NaN).
 
     Cost: one gradient a step. Start from a `Cloud` with weights. Source: Chizat (2022, Sparse optimization on measures
     with over-parameterized gradient descent), algorithm 1 with the mirror retraction.
+
+    >>> from jaxtheory import meanfield
+    >>> flow = conic(meanfield.potential(lambda theta: theta @ theta), 0.5, 0.0)
+    >>> run = meanfield.simulate(flow, jnp.array([[0.0], [1.0]]), steps=1, key=jax.random.key(0))
+    >>> [f"{weight:.3f}" for weight in run.state.cloud.weights]
+    ['0.500', '0.068']
     """
-    _require_rate("weight_rate", weight_rate)
-    _require_rate("step_size", step_size)
+    weight_rate, step_size = _rate("weight_rate", weight_rate), _rate("step_size", step_size)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         slope, variation = gradients(functional, cloud)
         weights = cloud.weights * jnp.exp(-4 * weight_rate * variation)
-        return replace(moved(cloud, slope, jnp.asarray(-step_size)), weights=weights), memory
+        return replace(moved(cloud, slope, -jnp.asarray(step_size)), weights=weights), memory
 
     return Flow(lambda cloud: (), step)
 
 
-def fisher_rao(functional: Functional, rate: float) -> Flow:
+@boundary
+def fisher_rao(functional: Functional, rate: Number) -> Flow:
     r"""Fisher-Rao flow of the weights at fixed places: ẇ_i = −w_i (V_i − V̄), V = δF/δμ, by exponential steps.
 
         w' ∝ w exp(−rate · V),  Σw' = Σw; for a fixed V this is exact: w(t) ∝ w e^(−tV), t = rate · steps
@@ -51,9 +72,18 @@ def fisher_rao(functional: Functional, rate: float) -> Flow:
     Args:
         functional: F. rate: time units of the flow a step, ≥ 0.
 
+    Raises:
+        ValueError: a negative rate (inside `jit`, the weights become NaN).
+
     Cost: one gradient a step, and sums over particles. Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019).
+
+    >>> from jaxtheory import meanfield
+    >>> flow = fisher_rao(meanfield.potential(lambda theta: theta @ theta), 1.0)
+    >>> run = meanfield.simulate(flow, jnp.array([[0.0], [1.0]]), steps=1, key=jax.random.key(0))
+    >>> [f"{weight:.3f}" for weight in run.state.cloud.weights]
+    ['0.731', '0.269']
     """
-    _require_rate("rate", rate)
+    rate = _rate("rate", rate)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         return replace(cloud, weights=_tilted(functional, cloud, rate)), memory
@@ -61,7 +91,8 @@ def fisher_rao(functional: Functional, rate: float) -> Flow:
     return Flow(lambda cloud: (), step)
 
 
-def birth_death(functional: Functional, rate: float, *, base: Flow | None = None) -> Flow:
+@boundary
+def birth_death(functional: Functional, rate: Number, *, base: Flow | None = None) -> Flow:
     r"""Birth and death of particles by the first variation, after a step of another flow that moves them.
 
     Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average, V = δF/δμ: where V is low it
@@ -70,44 +101,80 @@ def birth_death(functional: Functional, rate: float, *, base: Flow | None = None
 
     Args:
         functional: F, whose variation decides; an entropy is not part of it.
-        rate: time units of the flow a step, ≥ 0. base: moves the particles before; None leaves them in place.
+        rate: time units of the flow a step, ≥ 0.
+        base: moves the particles before; None leaves them in place. Offspring inherit what it remembers of their
+            parent, e.g. the velocity and the gradient of `kinetic`, by the base's `resample`.
+
+    Raises:
+        ValueError: a negative rate (inside `jit`, the weights become NaN); a base with a memory and no `resample`.
 
     Weights end equal. Cost: one gradient of F, and a gather of N d numbers (over all devices of a mesh).
     Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019), algorithm 1; systematic draws: Douc, Cappé (2005).
+
+    >>> from jaxtheory import meanfield
+    >>> flow = birth_death(meanfield.potential(lambda theta: theta @ theta), 10.0)
+    >>> meanfield.simulate(flow, [[0.0], [2.0]], steps=1, key=jax.random.key(0)).state.cloud.particles.ravel()
+    Array([0., 0.], dtype=float32)
     """
-    _require_rate("rate", rate)
+    rate = _rate("rate", rate)
     mover = Flow(lambda cloud: (), lambda cloud, memory, key, index: (cloud, memory)) if base is None else base
+
+    def init(cloud: Cloud) -> Any:
+        # resampled once by the identity, so that the memory has its final structure
+        return resampled(mover.resample, mover.init(cloud), jnp.arange(cloud.size, dtype=jnp.int32))
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         moving, drawing = jax.random.split(key)
         cloud, memory = mover.step(cloud, memory, moving, index)
-        total, parents = cloud.weights.sum(), _systematic(_tilted(functional, cloud, rate), drawing)
+        tilted = _tilted(functional, cloud, rate)
+        total, parents = tilted.sum(), _systematic(tilted, drawing)
         particles = split(jax.tree.map(lambda leaf: leaf[parents], cloud.particles), cloud.mesh)
-        return replace(cloud, particles=particles, weights=jnp.full_like(cloud.weights, total / cloud.size)), memory
+        weights = jnp.full_like(cloud.weights, 1 / cloud.size) * total
+        return replace(cloud, particles=particles, weights=weights), resampled(mover.resample, memory, parents)
 
-    return Flow(mover.init, step)
+    return Flow(init, step, lambda memory, parents: resampled(mover.resample, memory, parents))
 
 
-def _tilted(functional: Functional, cloud: Cloud, rate: float) -> Array:
+def _tilted(functional: Functional, cloud: Cloud, rate: Any) -> Array:
     """Weights times exp(−rate · V), their sum kept."""
-    exponent = -rate * gradients(functional, cloud)[1]
-    weights = cloud.weights * jnp.exp(exponent - exponent.max())
+    exponent = -jnp.asarray(rate, cloud.weights.dtype) * gradients(functional, cloud)[1]
+    weights = cloud.weights * _relative(exponent, cloud)
     return weights * (cloud.weights.sum() / weights.sum())
 
 
+def _relative(exponent: Array, cloud: Cloud) -> Array:
+    """The exponential, over its largest value on particles that have mass; the others have no part in it."""
+    largest = jnp.where(cloud.weights == 0, -jnp.inf, exponent).max()
+    return jnp.exp(jnp.minimum(exponent - largest, 0.0))
+
+
 def _systematic(weights: Array, key: PRNGKeyArray) -> Array:
-    """Parents of N offspring: one uniform draw, N equally spaced quantiles of the weights."""
+    """Parents of N offspring: one uniform draw u, and the quantiles u, u + 1, ... of N w/Σw.
+
+    Cumulated numbers are whole parts and fractions apart, so that their rounding does not grow with N.
+    """
     count = len(weights)
-    edges = jnp.cumsum(weights) / weights.sum()
-    quantiles = (jax.random.uniform(key, (), weights.dtype) + jnp.arange(count, dtype=weights.dtype)) / count
-    return jnp.minimum(jnp.searchsorted(edges, quantiles), count - 1)
+    expected = weights * (count / weighted_sum(weights, jnp.ones_like(weights)))
+    whole = jnp.floor(expected)
+
+    def add(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+        part = left[1] + right[1]
+        carry = jnp.floor(part)
+        return left[0] + right[0] + carry.astype(jnp.int32), part - carry
+
+    whole, part = jax.lax.associative_scan(add, (whole.astype(jnp.int32), expected - whole))
+    below = whole + (part > jax.random.uniform(key, (), weights.dtype)).astype(jnp.int32)
+    parents = jnp.searchsorted(below, jnp.arange(count, dtype=jnp.int32), side="right").astype(jnp.int32)
+    last = jnp.where(weights > 0, jnp.arange(count, dtype=jnp.int32), 0).max()
+    return jnp.minimum(parents, last)
 
 
+@boundary(static=("block",))
 def stein(
     functional: Functional,
     kernel: Callable[[Array, Array], Float[Array, "n1 n2"]],
-    temperature: float,
-    step_size: float,
+    temperature: Number,
+    step_size: Number,
     *,
     block: int = 64,
 ) -> Flow:
@@ -118,19 +185,23 @@ def stein(
     With F = ∫V dμ and λ = 1 it samples e^(−V).
 
     Args:
-        functional: F. kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric positive.
+        functional: F. kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric positive, of particles as rows.
         temperature: λ ≥ 0. step_size: η > 0. block: particles moved at once.
 
     Raises:
-        ValueError: λ < 0, η ≤ 0; particles that are not one array [N, d].
+        ValueError: λ < 0, η ≤ 0 (inside `jit`, the particles become NaN); block < 1.
 
     Cost: N² kernel entries and their gradients a step, memory block · N · d/devices. On a mesh of D devices D − 1
     messages of N/D · (2d + 1) numbers around a ring. Source: Liu, Wang (2016), algorithm 1.
+
+    >>> from jaxtheory import meanfield
+    >>> flow = stein(meanfield.quadratic(1.0), lambda x, y: x @ y.T + 1, 1.0, 0.1)
+    >>> meanfield.simulate(flow, jnp.ones((1, 1)), steps=1, key=jax.random.key(0)).state.cloud.particles
+    Array([[0.9]], dtype=float32)
     """
-    require(holds(lambda t: t >= 0, temperature), "temperature", temperature, "be >= 0", "use 0.0 for no repulsion")
-    require(
-        holds(lambda s: s > 0, step_size), "step_size", step_size, "be > 0", "reverse the functional's sign instead"
-    )
+    heat = nonnegative("temperature", temperature, "use 0.0 for no repulsion")
+    size = positive("step_size", step_size, "reverse the functional's sign to climb")
+    require(block >= 1, "block", block, "be >= 1 particle", "use 64")
 
     def pull(at: Array, shown: tuple[Array, Array, Array]) -> Array:
         x, slope, weights = shown
@@ -140,7 +211,7 @@ def stein(
             return row.sum(), row
 
         repulsion, row = jax.grad(witness, has_aux=True)(jnp.zeros_like(at))
-        return temperature * repulsion - jnp.matmul(row, slope, precision="highest")
+        return jnp.asarray(heat, x.dtype) * repulsion - jnp.matmul(row, slope, precision="highest")
 
     def local(x: Array, slope: Array, weights: Array, *, mesh: Any) -> Array:
         def pairs(mine: Array, shown: Any) -> Array:
@@ -149,11 +220,9 @@ def stein(
         return around(pairs, mesh, x, (x, slope, weights))
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
-        require_rows(cloud)
-        x, structure = jax.tree.flatten(cloud.particles)
-        parts = (x[0], jax.tree.leaves(gradients(functional, cloud)[0])[0], cloud.weights)
-        velocity = _on_mesh(local, cloud.mesh)(*parts)
-        return moved(cloud, jax.tree.unflatten(structure, [velocity]), jnp.asarray(step_size)), memory
+        slope = matrix(gradients(functional, cloud)[0])
+        velocity = _on_mesh(local, cloud.mesh)(rows(cloud), slope, cloud.weights)
+        return moved(cloud, particles_of(velocity, cloud.particles), jnp.asarray(size)), memory
 
     return Flow(lambda cloud: (), step)
 
@@ -166,13 +235,14 @@ def _on_mesh(local: Callable[..., Array], mesh: Any) -> Callable[..., Array]:
     return run if mesh is None else jax.shard_map(run, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec)
 
 
+@boundary
 def consensus(
     objective: Callable[[Any], Array],
     *,
-    drift: float,
-    noise: float,
-    sharpness: float,
-    step_size: float,
+    drift: Number,
+    noise: Number,
+    sharpness: Number,
+    step_size: Number,
     diffusion: Literal["isotropic", "anisotropic"] = "isotropic",
 ) -> Flow:
     r"""Consensus-based optimization: particles drift to a weighted mean and shake in proportion to their distance.
@@ -182,49 +252,49 @@ def consensus(
     by Euler-Maruyama; anisotropic noise is σ (θ − m) ⊙ dW. For α = 0 the variance obeys V̇ = −(2λ − dσ²) V.
 
     Args:
-        objective: V of one particle (an array), which need not be differentiable.
+        objective: V of one particle, which need not be differentiable.
         drift: λ > 0. noise: σ ≥ 0. sharpness: α ≥ 0. step_size: η > 0.
         diffusion: isotropic needs 2λ > dσ² to agree; anisotropic 2λ > σ², in any dimension.
 
     Raises:
-        ValueError: a parameter out of range.
+        ValueError: a parameter out of range (inside `jit`, the particles become NaN).
 
     Cost: N evaluations of V a step. Source: Pinnau, Totzeck, Tse, Martin (2017); Carrillo, Jin, Li, Zhu (2021).
+
+    >>> from jaxtheory import meanfield
+    >>> flow = consensus(lambda theta: theta @ theta, drift=1.0, noise=0.0, sharpness=100.0, step_size=0.5)
+    >>> meanfield.simulate(flow, [[0.0], [1.0]], steps=1, key=jax.random.key(0)).state.cloud.particles.ravel()
+    Array([0. , 0.5], dtype=float32)
     """
-    positive = holds(lambda a, b: (a > 0) & (b > 0), drift, step_size)
-    require(positive, "drift, step_size", (drift, step_size), "be > 0 to reach a consensus", "use drift=1.0")
-    require(
-        holds(lambda a, b: (a >= 0) & (b >= 0), noise, sharpness),
-        "noise, sharpness",
-        (noise, sharpness),
-        "be >= 0",
-        "use 0.0 to switch off",
+    drift = positive("drift", drift, "use drift=1.0")
+    size = positive("step_size", step_size, "use e.g. step_size=0.01")
+    noise, sharpness = (
+        nonnegative(name, value, "use 0.0 to switch it off")
+        for name, value in (("noise", noise), ("sharpness", sharpness))
     )
-    kinds = ("isotropic", "anisotropic")
-    require(diffusion in kinds, "diffusion", diffusion, f"be one of {kinds}", "use anisotropic in high dimension")
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
         center = _consensus_point(objective, cloud, sharpness)
         offset = jax.tree.map(lambda leaf, m: leaf - m[None], cloud.particles, center)
-        size = offset if diffusion == "anisotropic" else _distances(offset)
-        xi = gaussian_noise(key, cloud)
-        shaken = jax.tree.map(lambda s, z: noise * step_size**0.5 * s * z, size, xi)
-        return moved(moved(cloud, offset, jnp.asarray(-drift * step_size)), shaken, jnp.asarray(1.0)), memory
+        reach = offset if diffusion == "anisotropic" else _distances(offset)
+        shaken = jax.tree.map(jnp.multiply, reach, gaussian_noise(key, cloud))
+        spread = noise * jnp.sqrt(jnp.asarray(size))
+        return moved(moved(cloud, offset, -drift * jnp.asarray(size)), shaken, spread), memory
 
     return Flow(lambda cloud: (), step)
 
 
-def _consensus_point(objective: Callable[[Any], Array], cloud: Cloud, sharpness: float) -> PyTree[Array]:
+def _consensus_point(objective: Callable[[Any], Array], cloud: Cloud, sharpness: Any) -> PyTree[Array]:
     values = jax.vmap(objective)(cloud.particles)
-    tilt = cloud.weights * jnp.exp(-sharpness * (values - values.min()))
+    exponent = -jnp.asarray(sharpness, values.dtype) * values
+    tilt = cloud.weights * _relative(exponent, cloud)
     return mean(replace(cloud, weights=tilt / tilt.sum()), lambda theta: theta)
 
 
 def _distances(offset: PyTree[Array]) -> PyTree[Array]:
-    squares = [(leaf**2).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(offset)]
-    distance = jnp.sqrt(sum(squares[1:], squares[0]))
+    distance = norm(matrix(offset), axis=1)
     return jax.tree.map(lambda leaf: per_particle(distance, jnp.ones_like(leaf)), offset)
 
 
-def _require_rate(name: str, value: float) -> None:
-    require(holds(lambda v: v >= 0, value), name, value, "be >= 0", "reverse the functional's sign to climb")
+def _rate(name: str, value: Any) -> Any:
+    return nonnegative(name, value, "reverse the functional's sign to climb")

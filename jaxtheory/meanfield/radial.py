@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from jaxtheory.checks import holds, require
+from jaxtheory.activations import resolve
+from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 from jaxtheory.meanfield.cloud import Cloud, mean
 from jaxtheory.meanfield.estimators import Estimator
 from jaxtheory.meanfield.flows import Flow, gradient_flow
@@ -26,6 +26,10 @@ from jaxtheory.meanfield.functionals import risk as empirical_risk
 _ANGLES = 8192  # of the sphere coordinate; the table is made once
 _NODES = 64  # of the law of |x|
 _REACH = 8.0  # standard deviations of χ_d, which are below 1/√2
+_BAND = 10.0  # standard deviations 1/√d of the sphere coordinate's angle about π/2
+
+Number = float | Float[Array, ""]
+Activation = str | Callable[[Array], Array]
 
 
 class Mixture(NamedTuple):
@@ -43,6 +47,7 @@ class Table(NamedTuple):
     slopes: Float[Array, " points"]
 
 
+@boundary
 def ramp(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """The activation of the paper: −2.5 below 1/2, 7.5 above 3/2, linear between.
 
@@ -52,47 +57,66 @@ def ramp(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.clip(10 * z - 7.5, -2.5, 7.5)
 
 
-def mixture(key: PRNGKeyArray, samples: int, dimension: int, delta: float, *, dtype: Any = jnp.float32) -> Mixture:
+@boundary(static=("samples", "dimension"))
+def mixture(key: Key[Array, ""], samples: int, dimension: int, delta: Number, *, dtype: Any = None) -> Mixture:
     """Draws y = ±1 with equal chances and x ~ N(0, (1 + yΔ)² I).
+
+    Args:
+        key: of the draws. samples: ≥ 0. dimension: ≥ 1. delta: Δ in (0, 1). dtype: the default float unless given.
+
+    Raises:
+        ValueError: Δ outside (0, 1) (NaN inside `jit`), a negative number of samples, no dimension.
+
+    Cost: samples · dimension draws. Source: Mei, Montanari, Nguyen (2018), "Centered isotropic Gaussians".
 
     >>> mixture(jax.random.key(0), 5, 40, 0.8).x.shape
     (5, 40)
     """
-    _require_delta(delta)
+    require(samples >= 0, "samples", samples, "be >= 0", "count the points")
+    _require_dimension(dimension, 1)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    delta = jnp.asarray(_difference(delta), dtype)
     labels, points = jax.random.split(key)
     y = jax.random.rademacher(labels, (samples,), dtype)
     return Mixture((1 + delta * y)[:, None] * jax.random.normal(points, (samples, dimension), dtype), y)
 
 
+@boundary(static=("dimension", "points"))
 def tabulate(
-    activation: Callable[[Array], Array], dimension: int, *, reach: float, points: int = 2048, dtype: Any = jnp.float32
+    activation: Activation, dimension: int, *, reach: Number, points: int = 2048, dtype: Any = None
 ) -> Callable[[Array], Array]:
-    r"""ψ(a) = E σ(a n₁) for 0 ≤ a ≤ reach, as a smooth function of a scalar: cubic Hermite through a table.
+    r"""ψ(a) = E σ(a n₁) for |a| ≤ reach, as a smooth even function of a scalar: cubic Hermite through a table.
 
         n₁ = cos φ, φ with density ∝ sin^(d−2) φ on (0, π);   ψ'(a) = E σ'(a n₁) n₁
 
     Args:
-        activation: σ. dimension: d ≥ 2. reach: largest a = |w| |x|; beyond it, ψ(a) goes on along its last slope.
-        points: of the table. dtype: of the table.
+        activation: σ, a name of `activations.resolve` or a function. dimension: d ≥ 2.
+        reach: largest a = |w| |x|; beyond it, ψ(a) goes on along its last slope.
+        points: of the table, at least 2. dtype: of the table, the default float unless given.
 
     Returns:
         A differentiable scalar function, a pytree.
 
     Raises:
-        ValueError: d < 2 or reach ≤ 0.
+        ValueError: d < 2, fewer than two points, or reach ≤ 0 (NaN inside `jit`).
 
-    Cost: 8192 · points evaluations of σ, once. For a kinked σ: error 1e-7 in ψ, 1e-4 in ψ' (midpoint rule).
+    Cost: 8192 · points evaluations of σ, once. For a kinked σ: error 1e-7 in ψ, 1e-4 in ψ' (midpoint rule), in any
+    dimension. Source: Mei, Montanari, Nguyen (2018), "Centered isotropic Gaussians".
 
     >>> f"{tabulate(jnp.abs, 3, reach=2.0)(jnp.float32(1.0)):.4f}"
     '0.5000'
     """
-    require(dimension >= 2, "dimension", dimension, "be >= 2 for a sphere", "take d >= 2")
-    require(holds(lambda r: r > 0, reach), "reach", reach, "be > 0", "use the largest |w| |x| to be met")
-    angles = (np.arange(_ANGLES) + 0.5) * np.pi / _ANGLES
-    mass = np.sin(angles) ** (dimension - 2)
-    nodes, weights = jnp.asarray(np.cos(angles), dtype), jnp.asarray(mass / mass.sum(), dtype)
-    arguments = jnp.linspace(0, reach, points, dtype=dtype)
-    return Partial(_hermite, _table(activation, arguments, nodes, weights))
+    _require_dimension(dimension, 2)
+    require(points >= 2, "points", points, "be >= 2 for a cubic", "use 2048")
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    reach = positive("reach", reach, "use the largest |w| |x| to be met")
+    # angles where n₁ has its mass: all of them in low dimension
+    band = min(np.pi / 2, _BAND / np.sqrt(dimension))
+    offsets = ((np.arange(_ANGLES) + 0.5) / _ANGLES * 2 - 1) * band  # φ − π/2
+    mass = np.exp((dimension - 2) * np.log(np.cos(offsets)))
+    nodes, weights = jnp.asarray(-np.sin(offsets), dtype), jnp.asarray(mass / mass.sum(), dtype)
+    arguments = jnp.linspace(0, jnp.asarray(reach, dtype), points, dtype=dtype)
+    return Partial(_hermite, _table(resolve(activation), arguments, nodes, weights))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -106,6 +130,8 @@ def _table(activation: Callable[[Array], Array], arguments: Array, nodes: Array,
 
 
 def _hermite(table: Table, a: Array) -> Array:
+    a = jnp.asarray(a, table.values.dtype)
+    a = jnp.where(a < 0, -a, a)  # n₁ and −n₁ have one law; not abs, whose second derivative is lost at 0
     position = a / table.spacing
     cell = jnp.clip(jnp.floor(jax.lax.stop_gradient(position)).astype(jnp.int32), 0, len(table.values) - 2)
     t = position - cell.astype(a.dtype)
@@ -115,7 +141,8 @@ def _hermite(table: Table, a: Array) -> Array:
     return jnp.where(t > 1, right + (t - 1) * down, inside)
 
 
-def risk(psi: Callable[[Array], Array], dimension: int, delta: float, *, dtype: Any = jnp.float32) -> Functional:
+@boundary(static=("dimension",))
+def risk(psi: Callable[[Array], Array], dimension: int, delta: Number, *, dtype: Any = None) -> Functional:
     r"""The population risk E (y − f(s))² as a functional of a cloud of radii [N].
 
         f(s) = ∫ψ(r s) ρ(dr),   s ~ (1 ± Δ) χ_d by 64 Gauss-Legendre nodes for each label
@@ -124,21 +151,29 @@ def risk(psi: Callable[[Array], Array], dimension: int, delta: float, *, dtype: 
     w_i ← w_i + 2ε (y − f(x)) ∇σ(⟨x, w_i⟩), t = ε · steps.
 
     Args:
-        psi: from `tabulate`. dimension: d. delta: Δ in (0, 1). dtype: that of the radii.
+        psi: from `tabulate`. dimension: d ≥ 1. delta: Δ in (0, 1). dtype: that of the radii, the default float unless
+            given.
 
     Raises:
-        ValueError: Δ outside (0, 1).
+        ValueError: Δ outside (0, 1) (NaN inside `jit`), d < 1.
 
-    Cost: 128 N evaluations of ψ.
+    Cost: 128 N evaluations of ψ. Source: Mei, Montanari, Nguyen (2018), "Centered isotropic Gaussians".
+
+    >>> psi = tabulate(ramp, 40, reach=40.0)
+    >>> f"{risk(psi, 40, 0.8)(initial_radii(100, 40, 0.8)):.2f}"
+    '1.70'
     """
-    _require_delta(delta)
-    lengths, weights = _chi(dimension)
-    s = jnp.asarray(np.concatenate([(1 + delta) * lengths, (1 - delta) * lengths]), dtype)
+    _require_dimension(dimension, 1)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    delta = jnp.asarray(_difference(delta), dtype)
+    nodes, weights = _chi(dimension)
+    lengths = jnp.asarray(nodes, dtype)
+    s = jnp.concatenate([(1 + delta) * lengths, (1 - delta) * lengths])
     y = jnp.asarray(np.repeat([1.0, -1.0], _NODES), dtype)
     mass = jnp.asarray(np.tile(weights, 2) / 2, dtype)
 
     def value(cloud: Cloud) -> Array:
-        outputs = mean(cloud, lambda r: jax.vmap(lambda length: psi(r * length))(s))
+        outputs = mean(cloud, lambda r: jax.vmap(lambda length: psi(r.reshape(()) * length))(s))
         return jnp.vdot(mass, (outputs - y) ** 2, precision="highest")
 
     return Functional(value)
@@ -155,31 +190,55 @@ def _chi(dimension: int) -> tuple[np.ndarray, np.ndarray]:
     return s, mass / mass.sum()
 
 
-def initial_radii(count: int, dimension: int, scale: float, *, dtype: Any = jnp.float32) -> Float[Array, " count"]:
+@boundary(static=("count", "dimension"))
+def initial_radii(count: int, dimension: int, scale: Number, *, dtype: Any = None) -> Float[Array, " count"]:
     """Radii |w| of w ~ N(0, scale²/d I_d), at `count` equally likely quantiles.
+
+    Args:
+        count: ≥ 1. dimension: d ≥ 1. scale: ≥ 0. dtype: the default float unless given.
+
+    Raises:
+        ValueError: count < 1, d < 1, or scale < 0 (NaN inside `jit`).
+
+    Cost: count quantiles. Source: Abramowitz, Stegun (1964), 26.4.19, for the law of |w|².
 
     >>> f"{initial_radii(100, 40, 0.8).mean():.3f}"
     '0.795'
     """
+    import scipy.special
+
+    require(count >= 1, "count", count, "be >= 1", "use e.g. 500")
+    _require_dimension(dimension, 1)
+    dtype = jnp.result_type(float) if dtype is None else dtype
     levels = (np.arange(count) + 0.5) / count
-    return jnp.asarray(scale * np.sqrt(2 * scipy.special.gammaincinv(dimension / 2, levels) / dimension), dtype)
+    quantiles = jnp.asarray(np.sqrt(2 * scipy.special.gammaincinv(dimension / 2, levels) / dimension), dtype)
+    return jnp.asarray(nonnegative("scale", scale, "use e.g. scale=0.8"), dtype) * quantiles
 
 
-def sgd(activation: Callable[[Array], Array], delta: float, *, step_size: float, batch: int = 1) -> Flow:
+@boundary(static=("batch",))
+def sgd(activation: Activation, delta: Number, *, step_size: Number, batch: int = 1) -> Flow:
     r"""Online SGD of the network, on `batch` fresh points of the mixture a step.
 
         w_i ← w_i + 2ε (y − f(x)) ∇σ(⟨x, w_i⟩),   f = (1/N) Σ_i σ(⟨x, w_i⟩)
 
     Args:
-        activation: σ. delta: Δ. step_size: ε > 0. batch: fresh points a step, ≥ 1.
+        activation: σ. delta: Δ in (0, 1). step_size: ε > 0. batch: fresh points a step, ≥ 1.
 
     Returns:
         A flow of particles [N, d]; k steps are a time k ε of the radial flow.
 
     Raises:
-        ValueError: Δ outside (0, 1). Cost: batch · N d a step. Source: Mei, Montanari, Nguyen (2018), equation 5.
+        ValueError: Δ outside (0, 1), ε ≤ 0 (inside `jit`, the particles become NaN), batch < 1.
+
+    Cost: batch · N d a step. Source: Mei, Montanari, Nguyen (2018), equation 5.
+
+    >>> from jaxtheory import meanfield
+    >>> flow = meanfield.radial.sgd(ramp, 0.8, step_size=1e-3, batch=4)
+    >>> int(meanfield.simulate(flow, jnp.ones((8, 5)), steps=3, key=jax.random.key(0)).status)
+    0
     """
-    _require_delta(delta)
+    require(batch >= 1, "batch", batch, "be >= 1", "use e.g. 100")
+    delta = _difference(delta)
     unit = neuron(activation)
 
     def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Any, Any]:
@@ -189,24 +248,31 @@ def sgd(activation: Callable[[Array], Array], delta: float, *, step_size: float,
     return gradient_flow(Estimator(lambda cloud: (), gradient), step_size)
 
 
-def least_risk(activation: Callable[[Array], Array], delta: float, *, points: int = 2000) -> float:
+@boundary(static=("delta", "points"))
+def least_risk(activation: Activation, delta: float, *, points: int = 1000) -> float:
     r"""The least risk over all laws of the radius, in the limit d → ∞: half the squared distance of (1, −1) to a hull.
 
         inf_ρ ½ [(1 − f₊)² + (1 + f₋)²],   f± = ∫q((1 ± Δ) r) ρ(dr),   q(t) = E σ(t G)
 
     Args:
-        activation: σ, bounded. delta: Δ in (0, 1). points: of the curve r ↦ (q((1+Δ)r), q((1−Δ)r)).
+        activation: σ, bounded. delta: Δ in (0, 1), not traced.
+        points: of the curve r ↦ (q((1+Δ)r), q((1−Δ)r)), ≥ 2, where its first coordinate bends, and as many where its
+            second does.
 
     Returns:
         The least risk, 0 where (1, −1) is in the convex hull of the curve.
 
     Raises:
-        ValueError: Δ outside (0, 1).
+        ValueError: Δ outside (0, 1), fewer than two points.
 
-    Cost: points · 4096 evaluations of σ. Source: Mei, Montanari, Nguyen (2018), theorem on isotropic Gaussians.
+    Cost: points · 8192 evaluations of σ. Source: Mei, Montanari, Nguyen (2018), theorem on isotropic Gaussians.
+
+    >>> f"{least_risk(ramp, 0.3):.3f} {least_risk(ramp, 0.8):.3f}"
+    '0.139 0.000'
     """
-    _require_delta(delta)
-    curve = _curve(activation, delta, points)
+    delta = _difference(delta)
+    require(points >= 2, "points", points, "be >= 2", "use 1000")
+    curve = _curve(resolve(activation), delta, points)
     target = np.array([1.0, -1.0])
     # The distance to a hull is the best over directions of the margin by which a half-plane leaves it out.
     angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
@@ -215,13 +281,29 @@ def least_risk(activation: Callable[[Array], Array], delta: float, *, points: in
     return float(max(margins.max(), 0.0) ** 2 / 2)
 
 
-def threshold(activation: Callable[[Array], Array]) -> float:
+@boundary
+def threshold(activation: Activation) -> float:
     r"""The least Δ at which zero risk is reachable in the limit d → ∞, by bisection to 1e-5; .4742 for `ramp`.
 
-    Raises ValueError where even Δ = 0.99 leaves a positive risk. Source: Mei, Montanari, Nguyen (2018).
+    Args:
+        activation: σ, bounded.
+
+    Raises:
+        ValueError: an activation that leaves a positive risk even at Δ = 0.99.
+
+    Cost: 18 times that of `least_risk`. Source: Mei, Montanari, Nguyen (2018).
+
+    >>> f"{threshold(ramp):.3f}"
+    '0.474'
     """
     low, high = 0.01, 0.99
-    require(least_risk(activation, high) < 1e-9, "activation", activation, "reach zero risk", "take a steeper one")
+    require(
+        least_risk(activation, high) < 1e-9,
+        "activation",
+        activation,
+        "reach zero risk",
+        "use a bounded one with a steep step, e.g. ramp",
+    )
     while high - low > 1e-5:
         middle = (low + high) / 2
         low, high = (low, middle) if least_risk(activation, middle) < 1e-9 else (middle, high)
@@ -229,8 +311,9 @@ def threshold(activation: Callable[[Array], Array]) -> float:
 
 
 def _curve(activation: Callable[[Array], Array], delta: float, points: int) -> np.ndarray:
-    """(q((1+Δ)r), q((1−Δ)r)) for r from 0 to ∞, dense where it bends."""
-    r = np.tan(np.linspace(0, np.pi / 2 - 1e-4, points))
+    """(q((1+Δ)r), q((1−Δ)r)) for r from 0 to ∞, dense where either coordinate bends."""
+    reach = np.tan(np.linspace(0, np.pi / 2 - 1e-4, points))
+    r = np.concatenate([reach / (1 + delta), reach / (1 - delta)])
     return np.stack([_gaussian_mean(activation, (1 + delta) * r), _gaussian_mean(activation, (1 - delta) * r)], 1)
 
 
@@ -249,11 +332,10 @@ def _support(curve: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return np.concatenate([(curve @ part).max(0) for part in np.array_split(directions, 10, axis=1)])
 
 
-def _require_delta(delta: float) -> None:
-    require(
-        holds(lambda v: (v > 0) & (v < 1), delta),
-        "delta",
-        delta,
-        "be in (0, 1), so that the labels differ",
-        "use delta=0.8",
-    )
+def _difference(delta: Any) -> Any:
+    wish = "be in (0, 1), so that the labels differ"
+    return constrain("delta", delta, lambda v: (v > 0) & (v < 1), wish, "use delta=0.8")
+
+
+def _require_dimension(dimension: int, least: int) -> None:
+    require(dimension >= least, "dimension", dimension, f"be >= {least}", "pass the number of coordinates of x")

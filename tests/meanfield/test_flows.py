@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxtheory import kernels, meanfield
-from jaxtheory.meanfield import Cloud, oracles
+from jaxtheory.meanfield import Cloud, interacting, oracles
+from jaxtheory.results import Status
 
 X = jnp.array([[1.2, 0.3], [-0.4, 1.0], [0.2, -1.1]])
 Y = jnp.array([0.8, -0.5, 0.3])
@@ -192,9 +193,9 @@ def test_flows_say_what_is_wrong(unchecked):
         (lambda: meanfield.fisher_rao(F, -1.0), "rate must be >= 0"),
         (lambda: meanfield.birth_death(F, -1.0), "rate must be >= 0"),
         (lambda: meanfield.stein(F, kernel, -1.0, 0.1), "temperature must be >= 0"),
-        (lambda: meanfield.stein(F, kernel, 1.0, 0.0), "step_size must be > 0"),
-        (lambda: meanfield.consensus(F, **settings | {"drift": 0.0}), "drift, step_size must be > 0"),
-        (lambda: meanfield.consensus(F, **settings | {"noise": -1.0}), "noise, sharpness must be >= 0"),
+        (lambda: meanfield.stein(F, kernel, 1.0, 0.0), "step_size must be positive"),
+        (lambda: meanfield.consensus(F, **settings | {"drift": 0.0}), "drift must be positive"),
+        (lambda: meanfield.consensus(F, **settings | {"noise": -1.0}), "noise must be >= 0"),
         (lambda: meanfield.consensus(F, **settings, diffusion="none"), "diffusion must be one of"),
         (
             lambda: meanfield.dual_averaged(
@@ -206,3 +207,95 @@ def test_flows_say_what_is_wrong(unchecked):
     for call, message in wrong:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_offspring_inherit_velocity_and_gradient(float64):
+    """From rest in a well, v/θ is one number for all particles, and so it stays for their copies (no noise)."""
+    V = meanfield.potential(lambda theta: (theta**2).sum() / 2)
+    base = meanfield.kinetic(V, 0.0, 0.3)
+    flow = meanfield.birth_death(V, 1.0, base=base)
+    start = jnp.linspace(0.5, 3.0, 12)[:, None]
+    state = meanfield.simulate(flow, start, steps=3, key=jax.random.key(3)).state
+    ratio = state.memory.velocity / state.cloud.particles
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-12)
+    np.testing.assert_allclose(state.memory.gradient, state.cloud.particles, rtol=1e-12)
+    assert len(np.unique(state.cloud.particles)) < 12  # some died
+
+
+def test_variance_reduced_gradients_stay_unbiased_where_particles_are_born():
+    """The anchor is a measure with its weights; offspring use their ancestor's part of it. Within 4 standard errors."""
+    F = linear_problem()
+    anchor = meanfield.as_cloud(jax.random.normal(jax.random.key(0), (4, 2)), jnp.array([0.4, 0.1, 0.3, 0.2]))
+    estimator = meanfield.svrg(F, 2, 1000)
+    parents = jnp.array([0, 0, 2, 3], jnp.int32)
+    memory = estimator.resample(estimator.resample(estimator.init(anchor), jnp.arange(4, dtype=jnp.int32)), parents)
+    cloud = meanfield.as_cloud(anchor.particles[parents] + 0.1)
+    draws = gradient_draws(estimator, cloud, memory)
+    error = draws.std(0) / np.sqrt(len(draws))
+    assert (jnp.abs(draws.mean(0) - meanfield.wasserstein_gradient(F)(cloud)) < 4 * error).all()
+    at_anchor = gradient_draws(estimator, anchor, estimator.init(anchor), 2)
+    np.testing.assert_allclose(at_anchor[0], at_anchor[1], atol=1e-6)
+
+
+def test_a_memory_without_a_rule_for_offspring_is_refused():
+    rest = meanfield.gradient_flow(meanfield.quadratic(1.0), 0.1)
+    counting = meanfield.Flow(lambda cloud: jnp.zeros(()), rest.step)
+    flow = meanfield.birth_death(meanfield.quadratic(1.0), 0.1, base=counting)
+    with pytest.raises(ValueError, match="resample must be given for a flow with a memory"):
+        flow.init(meanfield.as_cloud(jnp.ones((3, 1))))
+
+
+def test_a_million_offspring_are_their_means_rounded(key):
+    """Each count is N w rounded up or down, in float32 at N = 2^20 + 7, whatever the running sums."""
+    count = 2**20 + 7
+    weights = jax.random.uniform(key, (count,), minval=0.5, maxval=1.5)
+    expected = np.asarray(weights, np.float64) / np.asarray(weights, np.float64).sum() * count
+    for w, mean in ((weights, expected), (jnp.ones(count), np.ones(count))):
+        counts = np.bincount(np.asarray(jax.jit(interacting._systematic)(w, key)), minlength=count)
+        assert np.abs(counts - mean).max() < 1 + 1e-3
+        assert counts.sum() == count
+
+
+def test_massless_particles_do_not_decide(key):
+    """The lowest V belongs to a particle of weight 0: the others' tilts are relative to the lowest of theirs."""
+    cloud = Cloud(jnp.array([[200.0], [201.0], [0.0]]), jnp.array([0.5, 0.5, 0.0]))
+    V = meanfield.potential(lambda theta: theta[0])
+    share = np.exp(-1.0) / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(run(meanfield.fisher_rao(V, 1.0), cloud, 1).weights, [1 - share, share, 0.0], rtol=1e-5)
+    settings = {"drift": 1.0, "noise": 0.0, "sharpness": 1.0, "step_size": 1.0}
+    moved = run(meanfield.consensus(lambda theta: theta[0], **settings), cloud, 1).particles
+    np.testing.assert_allclose(moved, np.full((3, 1), 200 + share), rtol=1e-6)
+
+
+def test_a_vanishing_mass_moves_no_particle_out_of_the_numbers():
+    """Weights below the smallest normal number have no inverse: their particles stay."""
+    cloud = Cloud(jnp.array([[1.0], [2.0]]), jnp.array([1.0, 1e-40]))
+    slope = meanfield.wasserstein_gradient(meanfield.quadratic(1.0))(cloud)
+    np.testing.assert_array_equal(slope, [[1.0], [0.0]])
+
+
+def test_a_schedule_of_step_sizes_is_followed_by_every_flow():
+    """A constant schedule takes the steps of the number; one that turns negative ends in NaN, which the status says."""
+    F, start = meanfield.quadratic(1.0), jnp.ones((4, 1))
+    pair = [
+        run(meanfield.kinetic(F, 0.5, size), start, 3).particles for size in (0.1, lambda k: jnp.full((), 0.1, float))
+    ]
+    np.testing.assert_array_equal(*pair)
+    backward = meanfield.gradient_flow(F, lambda k: 0.1 - 0.1 * k.astype(float))
+    ended = meanfield.simulate(backward, start, steps=3, key=jax.random.key(0))
+    assert (int(ended.status), int(ended.diverged_at)) == (Status.NOT_FINITE, 2)
+
+
+def test_dual_averaging_takes_integer_labels_and_no_regularizer():
+    unit, start = meanfield.neuron("tanh"), jnp.linspace(-1.0, 1.0, 4)[:, None]
+    labels = jnp.array([1, -1, 1])
+
+    def ended(y, regularizer):
+        drift = meanfield.dual_averaged(
+            unit, meanfield.logistic_loss, X[:, :1], y, regularizer=regularizer, inner_steps=2
+        )
+        return run(meanfield.gradient_flow(drift, 0.5), start, 4).particles
+
+    plain = ended(labels.astype(float), meanfield.quadratic(0.0))
+    np.testing.assert_allclose(ended(labels, None), plain, atol=1e-6)
+    assert float(jnp.abs(plain - start).max()) > 0.01

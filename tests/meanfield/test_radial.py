@@ -79,12 +79,40 @@ def test_sgd_follows_the_radial_flow(key):
     assert np.abs(np.asarray(run.records - limit)).max() <= 0.02
 
 
+@pytest.mark.parametrize("dimension", [2, 3, 1_000_000])
+def test_psi_of_a_square_in_any_dimension(dimension):
+    """E (a n₁)² = a²/d, from the circle to a million dimensions, in float32; ψ is even, and smooth at 0."""
+    psi = radial.tabulate(lambda z: z**2, dimension, reach=4.0, points=64)
+    at = jnp.array([-3.7, -1.0, 0.0, 0.3, 2.9])
+    np.testing.assert_allclose(jax.vmap(psi)(at) * dimension, at**2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(psi))(at) * dimension, 2 * at, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(jax.grad(jax.grad(psi))(0.0) * dimension, 2.0, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 40, 1_000_000])
+def test_the_radial_risk_of_a_linear_psi(dimension):
+    """ψ(a) = a at radius 1/√d: E (y − (1 + yΔ)χ/√d)² = 1 − 2Δ Eχ/√d + 1 + Δ², χ the law of |x|."""
+    delta = 0.6
+    mean = np.sqrt(2 / dimension) * np.exp(
+        scipy.special.gammaln((dimension + 1) / 2) - scipy.special.gammaln(dimension / 2)
+    )
+    found = radial.risk(lambda a: a, dimension, delta)(jnp.array([dimension**-0.5]))
+    np.testing.assert_allclose(found, 2 - 2 * delta * mean + delta**2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.99])
+def test_the_least_risk_of_activations_that_cannot_tell(delta):
+    """An odd σ has q = 0; a bump has 0 < f₊ < f₋, the wrong order: nothing is better than f = 0, of risk 1."""
+    for activation in ("tanh", lambda z: jnp.exp(-(z**2))):
+        np.testing.assert_allclose(radial.least_risk(activation, delta, points=200), 1.0, atol=1e-3)
+
+
 def test_radial_says_what_is_wrong(unchecked):
     with pytest.raises(ValueError, match=r"delta must be in \(0, 1\)"):
         radial.mixture(jax.random.key(0), 3, 4, 1.5)
     with pytest.raises(ValueError, match="dimension must be >= 2"):
         radial.tabulate(jnp.tanh, 1, reach=1.0)
-    with pytest.raises(ValueError, match="reach must be > 0"):
+    with pytest.raises(ValueError, match="reach must be positive"):
         radial.tabulate(jnp.tanh, 3, reach=0.0)
     with pytest.raises(ValueError, match="activation must reach zero risk"):
         radial.threshold(jnp.sin)

@@ -55,14 +55,14 @@ def test_bures_is_the_distance_of_optimal_maps(key, float64):
 
 def test_a_moved_cloud_is_as_far_as_it_was_moved(key, float64):
     """Translation by a: W₂² = |a|² exactly; sliced |a|²/d within 4 standard errors; Gaussian moments agree."""
-    x, _ = clouds(key, 40, 3)
-    shift = jnp.array([1.0, -2.0, 0.5])
+    x, _ = clouds(key, 30)
+    shift = jnp.array([1.0, -2.0])
     square = float(shift @ shift)
     assert_close(wasserstein.exact(x, x + shift[None]).cost, np.float64(square), condition=10)
     sliced = wasserstein.sliced(x, x + shift[None], key, projections=500)
-    assert abs(float(sliced.value) - square / 3) < 4 * float(sliced.standard_error)
+    assert abs(float(sliced.value) - square / 2) < 4 * float(sliced.standard_error)
     centered = x - x.mean(0, keepdims=True)
-    moments = x.mean(0) + shift, centered.T @ centered / 40
+    moments = x.mean(0) + shift, centered.T @ centered / 30
     assert_close(wasserstein.gaussian_w2(x, *moments), np.float64(square), condition=1e4)
 
 
@@ -124,7 +124,8 @@ def test_an_unconverged_sinkhorn_cannot_pass(key):
     found = wasserstein.sinkhorn(x, y, epsilon=1e-3, max_iterations=10)
     assert int(found.status) == Status.NOT_CONVERGED
     assert float(found.residual) > 1e-3
-    assert int(wasserstein.sinkhorn(x.at[0, 0].set(jnp.nan), y, epsilon=1.0).status) == Status.NOT_FINITE
+    lost = wasserstein.sinkhorn(x.at[0, 0].set(jnp.nan), y, epsilon=1.0, max_iterations=10)
+    assert int(lost.status) == Status.NOT_FINITE
 
 
 @pytest.mark.slow
@@ -151,8 +152,8 @@ def test_distances_say_what_is_wrong(unchecked):
         (lambda: wasserstein.w1d(x, x, 0.5), "p must be >= 1"),
         (lambda: wasserstein.w1d(cloud, cloud), "x must be numbers on the line"),
         (lambda: wasserstein.w1d(x, x, x_weights=-jnp.ones(3)), "x_weights must be >= 0"),
-        (lambda: wasserstein.exact(cloud, cloud[:2]), "y must have the shape of x"),
-        (lambda: wasserstein.sinkhorn(cloud, cloud, epsilon=0.0), "epsilon must be > 0"),
+        (lambda: wasserstein.exact(cloud, cloud[:2]), "y must hold as many points"),
+        (lambda: wasserstein.sinkhorn(cloud, cloud, epsilon=0.0), "epsilon must be positive"),
         (lambda: wasserstein.sliced(cloud, cloud, jax.random.key(0), projections=1), "projections must be >= 2"),
         (lambda: wasserstein.empirical_rate(2, (4, 8, 16), jax.random.key(0), repeats=1), "repeats must be >= 2"),
     ]
