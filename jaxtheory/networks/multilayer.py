@@ -54,7 +54,7 @@ def multilayer(
     weight_variance: float = 1.0,
     bias_variance: float = 0.0,
     bias_start: float = 1.0,
-    output_scale: float = 1.0,
+    output_scale: float | Float[Array, ""] = 1.0,
     dtype: Any = jnp.float32,
     padded: int | None = None,
 ) -> Multilayer:

@@ -41,6 +41,7 @@ def train(
     optimizer: optax.GradientTransformation,
     steps: int,
     key: PRNGKeyArray | None = None,
+    batches: PyTree | None = None,
     record: Callable[[Any], PyTree] | None = None,
     record_every: int = 1,
     state: TrainingState | None = None,
@@ -50,11 +51,13 @@ def train(
 
     Args:
         loss: L(params) → scalar; with `key`, L_t(params, key_t), key_t = fold_in(key, t), for minibatches
-            (`minibatch`), dropout or noise.
+            (`minibatch`), dropout or noise; with `batches`, L_t(params, batches[t]), or with both
+            L_t(params, key_t, batches[t]).
         params: θ_0, any pytree of floating arrays; the result has their dtypes.
         optimizer: any optax transformation; those that ask for the value or the loss (L-BFGS, Polyak) get them.
         steps: ≥ 1, static, a multiple of `record_every`.
         key: of the stochastic loss; give the same one again to continue.
+        batches: what the loss takes at each of these steps, a pytree of arrays [steps, ...].
         record: any pytree computed from the parameters, after every `record_every` steps.
         state: of an earlier run of the same loss, optimizer and key: `train(…, first.params, state=first.state)`
             goes on where `first` ended. A step depends on its number alone, so that both parts together are the whole
@@ -66,7 +69,8 @@ def train(
         loss or a parameter is, that is when training diverged.
 
     Raises:
-        ValueError: steps < 1, or not a multiple of `record_every`; a mask of another structure.
+        ValueError: steps < 1, or not a multiple of `record_every`; a mask of another structure; batches of another
+            number of steps.
 
     Cost: `steps` gradients, one compilation of one step and one record; memory that of one step, parameters, optimizer
     state and records. Without `jit` around it, each call compiles anew.
@@ -81,12 +85,19 @@ def train(
     held: Any = jax.tree.structure(mask)
     whole: Any = jax.tree.structure(params)
     require(mask is None or held == whole, "mask", held, f"be a tree like params, {whole}", "map over params")
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
+    require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")
     transform = optax.with_extra_args_support(optimizer)
     state = begin(optimizer, params) if state is None else state
 
-    def step(carry: tuple[PyTree, TrainingState], _: None) -> tuple[tuple[PyTree, TrainingState], Array]:
+    def step(carry: tuple[PyTree, TrainingState], batch: PyTree) -> tuple[tuple[PyTree, TrainingState], Array]:
         params, (memory, count) = carry
-        now = loss if key is None else lambda p: loss(p, jax.random.fold_in(key, count))
+        given = () if key is None else (jax.random.fold_in(key, count),)
+        given = given if batches is None else (*given, batch)
+
+        def now(params: PyTree) -> Array:
+            return loss(params, *given)
+
         value, gradient = jax.value_and_grad(now)(params)
         gradient = _held(mask, gradient)
         with relaxed_promotion():
@@ -94,11 +105,12 @@ def train(
             params = optax.apply_updates(params, _held(mask, updates))
         return (params, TrainingState(memory, count + 1)), value
 
-    def stretch(carry: tuple[PyTree, TrainingState], _: None) -> tuple[tuple[PyTree, TrainingState], PyTree]:
-        carry, values = jax.lax.scan(step, carry, length=record_every)
+    def stretch(carry: tuple[PyTree, TrainingState], part: PyTree) -> tuple[tuple[PyTree, TrainingState], PyTree]:
+        carry, values = jax.lax.scan(step, carry, part, length=record_every)
         return carry, (values[-1], None if record is None else record(carry[0]))
 
-    (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), length=steps // record_every)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, record_every, *leaf.shape[1:]), batches)
+    (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), parts, length=steps // record_every)
     return Training(last, state, losses, records, finite_status((last, losses)))
 
 

@@ -132,6 +132,27 @@ def test_training_is_differentiable(float64):
     np.testing.assert_allclose(jax.grad(last)(0.2), -(7 * h**2 * (1 - 0.2 * h) ** 13).sum(), rtol=1e-12)
 
 
+def test_each_step_takes_its_own_batch(float64):
+    """Rows given for each step, against a loop in numpy over a quadratic whose centre is the batch; with a key too."""
+    centres = np.random.default_rng(0).normal(size=(6, 3))
+    options = {"optimizer": optax.sgd(0.3), "steps": 6, "record_every": 2}
+    run = networks.train(
+        lambda x, c: 0.5 * jnp.sum((x - c["c"]) ** 2), jnp.zeros(3), batches={"c": jnp.asarray(centres)}, **options
+    )
+    noisy = networks.train(
+        lambda x, key, c: 0.5 * jnp.sum((x - c) ** 2) + 0.0 * jax.random.normal(key),
+        jnp.zeros(3),
+        batches=jnp.asarray(centres),
+        key=jax.random.key(0),
+        **options,
+    )
+    x = np.zeros(3)
+    for centre in centres:
+        x = x - 0.3 * (x - centre)
+    assert_close(run.params, x)
+    assert_close(noisy.params, x)
+
+
 def test_minibatches_are_distinct_and_uniform():
     """10⁴ batches of 3 of 7: each sample in 3/7 of them, within 5 standard errors."""
     batches = jax.vmap(lambda k: networks.minibatch(k, 7, 3))(jax.random.split(jax.random.key(0), 10_000))
@@ -148,6 +169,7 @@ def test_minibatches_are_distinct_and_uniform():
         ({"record_every": 4}, "record_every must divide steps, 10, got record_every=4"),
         ({"record_every": 0}, "record_every must divide"),
         ({"mask": {"x": True}}, "mask must be a tree like params"),
+        ({"batches": jnp.zeros((9, 2))}, "batches must have a leading axis of 10 steps"),
     ],
 )
 def test_bad_arguments_are_named(unchecked, change, message):
