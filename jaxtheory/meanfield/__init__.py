@@ -19,6 +19,8 @@ one device or on many, and continues it bit for bit.
 True
 """
 
+from jaxtheory.losses import logistic as logistic_loss
+from jaxtheory.losses import squared as squared_loss
 from jaxtheory.meanfield import observables, oracles, radial, wasserstein
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, mean, pair_mean
 from jaxtheory.meanfield.driver import Simulation, State, simulate
@@ -28,14 +30,12 @@ from jaxtheory.meanfield.functionals import (
     Functional,
     first_variation,
     interaction,
-    logistic_loss,
     mmd,
     neuron,
     potential,
     predict,
     quadratic,
     risk,
-    squared_loss,
     two_layer,
     wasserstein_gradient,
 )

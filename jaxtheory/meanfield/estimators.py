@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxtheory.checks import boundary, require
+from jaxtheory.losses import Loss
 from jaxtheory.meanfield.cloud import Cloud
-from jaxtheory.meanfield.functionals import Functional, Loss, Unit, gradients, losses, predict, targets
+from jaxtheory.meanfield.functionals import Functional, Unit, gradients, predict, sample_losses, targets
 
 Resample = Callable[[Any, Int[Array, " N"]], Any]
 
@@ -141,7 +142,7 @@ class Averaged(NamedTuple):
 @boundary(static=("inner_steps",))
 def dual_averaged(
     unit: Unit,
-    loss: Loss,
+    loss: str | Loss,
     x: Float[Array, "n ..."],
     y: Float[Array, "n ..."] | Int[Array, "n ..."],
     *,
@@ -176,7 +177,7 @@ def dual_averaged(
 
     def slopes(cloud: Cloud) -> Array:
         outputs = predict(unit, cloud, x)
-        return jax.grad(lambda f: losses(loss, f, targets(y, outputs)).sum())(outputs)
+        return jax.grad(lambda f: sample_losses(loss, f, targets(y, outputs)).sum())(outputs)
 
     def init(cloud: Cloud) -> Averaged:
         outputs = jax.eval_shape(slopes, cloud)

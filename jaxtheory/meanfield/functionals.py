@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxtheory import losses
 from jaxtheory.activations import resolve
 from jaxtheory.checks import boundary, nonnegative, quantity, require
+from jaxtheory.losses import Loss
 from jaxtheory.meanfield.cloud import (
     Cloud,
     as_cloud,
@@ -30,7 +32,6 @@ from jaxtheory.meanfield.cloud import (
 )
 
 Unit = Callable[[Array, Any], Array]
-Loss = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,6 @@ def evaluated(functional: Functional, cloud: Cloud) -> Array:
 
 def _on(functional: Functional, indices: Array) -> Functional:
     return functional if functional.subset is None else functional.subset(indices)
-
-
-@boundary
-def squared_loss(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[Array, "..."]) -> Float[Array, ""]:
-    """Half the squared error of one sample, summed over outputs: |f − y|²/2.
-
-    >>> f"{squared_loss(jnp.float32(3.0), 1):.1f}"
-    '2.0'
-    """
-    return ((prediction - target.astype(prediction.dtype)) ** 2).sum() / 2
-
-
-@boundary
-def logistic_loss(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[Array, "..."]) -> Float[Array, ""]:
-    """Logistic loss log(1 + e^(−y f)) of a label y = ±1, without overflow.
-
-    >>> f"{logistic_loss(jnp.float32(0.0), 1):.4f}"
-    '0.6931'
-    """
-    return jnp.logaddexp(jnp.zeros_like(prediction), -target.astype(prediction.dtype) * prediction).sum()
 
 
 @boundary
@@ -177,7 +158,7 @@ def _require_fit(unit: Unit, cloud: Cloud, x: Array) -> None:
 @boundary(static=("block",))
 def risk(
     unit: Unit,
-    loss: Loss,
+    loss: str | Loss,
     x: Float[Array, "n ..."],
     y: Float[Array, "n ..."] | Int[Array, "n ..."],
     *,
@@ -189,7 +170,7 @@ def risk(
 
     Args:
         unit: h(x, θ) of one point and one particle (an array or a pytree), a scalar or a vector of outputs.
-        loss: ℓ(prediction, target) of one sample, e.g. `squared_loss`, `logistic_loss`.
+        loss: ℓ(prediction, target) of one sample, e.g. `losses.squared`, `losses.logistic`, or its name.
         x: n data points.
         y: n targets of the outputs' shape; integers reach the loss as int32, also as n labels for vectors of outputs.
         block: particles at once, as in `mean`.
@@ -205,7 +186,7 @@ def risk(
     mesh one all-reduce of n · outputs numbers, whatever N.
     Source: Mei, Montanari, Nguyen (2018), equations 2-3; Chizat, Bach (2018).
 
-    >>> R = risk(neuron("identity"), squared_loss, jnp.ones((1, 1)), jnp.zeros(1))
+    >>> R = risk(neuron("identity"), "squared", jnp.ones((1, 1)), jnp.zeros(1))
     >>> f"{R(jnp.array([[1.0], [3.0]])):.1f}", wasserstein_gradient(R)(jnp.array([[1.0], [3.0]])).ravel().tolist()
     ('2.0', [2.0, 2.0])
     """
@@ -214,7 +195,7 @@ def risk(
 
     def value(cloud: Cloud) -> Array:
         outputs = predict(unit, cloud, x, block=block)
-        return losses(loss, outputs, targets(y, outputs)).mean()
+        return sample_losses(loss, outputs, targets(y, outputs)).mean()
 
     return Functional(value, lambda indices: risk(unit, loss, x[indices], y[indices], block=block), len(x))
 
@@ -229,9 +210,9 @@ def targets(y: Array, outputs: Array) -> Array:
     return y.astype(jnp.int32 if labels else outputs.dtype)
 
 
-def losses(loss: Loss, outputs: Array, y: Array) -> Float[Array, " n"]:
+def sample_losses(loss: str | Loss, outputs: Array, y: Array) -> Float[Array, " n"]:
     """The loss of each sample."""
-    found = jax.vmap(loss)(outputs, y)
+    found = jax.vmap(losses.resolve(loss))(outputs, y)
     require(found.shape == y.shape[:1], "loss", found.shape[1:], "be one number a sample", "sum it over the outputs")
     return found
 

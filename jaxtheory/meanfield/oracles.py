@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, known, nonnegative, positive, quantity, require
+from jaxtheory.losses import Loss
 from jaxtheory.meanfield import psd
-from jaxtheory.meanfield.functionals import Loss, Unit, losses, squared_loss, targets
+from jaxtheory.meanfield.functionals import Unit, sample_losses, targets
 from jaxtheory.meanfield.normalizers import evenly_spaced
 from jaxtheory.results import Status, status_where
 
@@ -105,7 +106,7 @@ def gibbs_fixed_point(
     ridge: Number,
     temperature: Number,
     grid: Any,
-    loss: Loss = squared_loss,
+    loss: str | Loss = "squared",
     tolerance: Number | None = None,
 ) -> Gibbs:
     r"""The minimizer of R(μ) + (ridge/2)E|θ|² − λ Ent(μ), by quadrature over θ and Newton on the outputs.
@@ -163,13 +164,20 @@ def _axes(grid: Any, dtype: Any) -> tuple[Array, ...]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gibbs(
-    unit: Unit, loss: Loss, x: Array, y: Array, ridge: Array, temperature: Array, axes: tuple[Array, ...], limit: Array
+    unit: Unit,
+    loss: str | Loss,
+    x: Array,
+    y: Array,
+    ridge: Array,
+    temperature: Array,
+    axes: tuple[Array, ...],
+    limit: Array,
 ) -> Gibbs:
     nodes = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
     values = jax.vmap(lambda theta: jax.vmap(lambda point: unit(point, theta))(x))(nodes)
     confining = ridge / 2 * (nodes**2).sum(1)
     dot = partial(jnp.matmul, precision="highest")
-    slopes = jax.grad(lambda f: losses(loss, f, targets(y, f)).sum())
+    slopes = jax.grad(lambda f: sample_losses(loss, f, targets(y, f)).sum())
 
     def law(f: Array) -> Array:
         return jax.nn.softmax(-(dot(values, slopes(f)) / len(x) + confining) / temperature)

@@ -20,7 +20,7 @@ from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 from jaxtheory.meanfield.cloud import Cloud, mean
 from jaxtheory.meanfield.estimators import Estimator
 from jaxtheory.meanfield.flows import Flow, gradient_flow
-from jaxtheory.meanfield.functionals import Functional, gradients, neuron, squared_loss
+from jaxtheory.meanfield.functionals import Functional, gradients, neuron
 from jaxtheory.meanfield.functionals import risk as empirical_risk
 
 _ANGLES = 8192  # of the sphere coordinate; the table is made once
@@ -243,7 +243,7 @@ def sgd(activation: Activation, delta: Number, *, step_size: Number, batch: int 
 
     def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Any, Any]:
         seen = mixture(key, batch, cloud.particles.shape[1], delta, dtype=cloud.particles.dtype)
-        return gradients(2.0 * empirical_risk(unit, squared_loss, seen.x, seen.y), cloud)[0], memory
+        return gradients(2.0 * empirical_risk(unit, "squared", seen.x, seen.y), cloud)[0], memory
 
     return gradient_flow(Estimator(lambda cloud: (), gradient), step_size)
 
