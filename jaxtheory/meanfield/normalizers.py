@@ -14,6 +14,8 @@ from jaxtheory.results import Status
 
 _LARGEST_ERROR = 0.1  # relative, of a normalizer that can be trusted
 _LARGEST_SHARE = 0.1  # of one draw in the sum of squared weights; near 1 where the weights' variance is infinite
+_LARGEST_INDEX = 0.5  # of the weights' tail, from where on their variance is infinite
+_FEWEST = 10  # draws that have a tail
 
 
 class Nodes(NamedTuple):
@@ -117,7 +119,10 @@ def normalizer(nodes: Nodes, energies: Float[Array, " M"]) -> Normalizer:
         squares = (shares**2).sum()
         # the variance of a mean of M independent weights; 0 for equal ones
         error = jnp.sqrt(jnp.maximum(len(terms) * squares - 1, 0.0) / max(len(terms) - 1, 1))
-        faults = [(shares.max() ** 2 > _LARGEST_SHARE * squares, Status.ILL_CONDITIONED)]
+        faults = [
+            (shares.max() ** 2 > _LARGEST_SHARE * squares, Status.ILL_CONDITIONED),
+            (~(_tail_index(terms) < _LARGEST_INDEX), Status.ILL_CONDITIONED),
+        ]
     else:
         error = jnp.abs(total - logsumexp(nodes.coarse - energies))
         low, high = nodes.points.min(0, keepdims=True), nodes.points.max(0, keepdims=True)
@@ -125,3 +130,16 @@ def normalizer(nodes: Nodes, energies: Float[Array, " M"]) -> Normalizer:
         cut = jnp.where(edge, shares, 0.0).max() > jnp.sqrt(jnp.finfo(terms.dtype).eps) * shares.max()
         faults = [(cut, Status.ILL_CONDITIONED)]
     return Normalizer(total, error, ((error > _LARGEST_ERROR, Status.ILL_CONDITIONED), *faults))
+
+
+def _tail_index(terms: Float[Array, " M"]) -> Float[Array, ""]:
+    """Hill's estimate of the tail index of the weights exp(terms), two standard errors above; infinite for few draws.
+
+    Rare draws of large weight may all be missing, so the spread of the weights that were seen does not tell alone.
+    """
+    count = len(terms)
+    if count < _FEWEST:
+        return jnp.full((), jnp.inf, terms.dtype)
+    tail = int(min(count / 5, 3 * count**0.5))
+    largest = jax.lax.top_k(terms, tail + 1)[0]
+    return (largest[:-1] - largest[-1]).mean() * (1 + 2 / tail**0.5)

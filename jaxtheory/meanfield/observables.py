@@ -141,14 +141,16 @@ def duality_gap(
         The gap of the law behind the cloud. Its standard error has the particles' part, to first order in the measure,
         the entropy's bias, and the normalizer's error: the spread of the importance weights, √((M/m − 1)/(M − 1)) for M
         draws worth m = (Σa)²/Σa² equal ones, or what half of a grid's nodes change. Status ILL_CONDITIONED where the
-        normalizer's relative error exceeds .1, one draw has more than .1 of the sum of squared weights (their variance
-        may be infinite), or a grid is cut where the density has not vanished; NOT_FINITE as in `entropy`.
+        normalizer's relative error exceeds .1, the weights' variance may be infinite (one draw has more than .1 of the
+        sum of squares, or Hill's tail index, two standard errors added, is not below ½, as for fewer than ten draws),
+        or a grid is cut where the density has not vanished; NOT_FINITE as in `entropy`.
 
     Raises:
         ValueError: λ ≤ 0 (NaN inside `jit`), neighbours out of range, nodes of another dimension than the particles.
 
     Cost: two gradients of F on N + M particles and their derivative, and that of `entropy`.
-    Source: Nitanda, Wu, Suzuki (2022), proposition 1 and section 4; effective sample size, Kong (1992).
+    Source: Nitanda, Wu, Suzuki (2022), proposition 1 and section 4; effective sample size, Kong (1992); tail index,
+    Hill (1975), Vehtari et al. (2024).
 
     >>> from jaxtheory import meanfield
     >>> cloud = jax.random.normal(jax.random.key(0), (1000, 1))

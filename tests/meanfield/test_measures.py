@@ -154,12 +154,14 @@ def test_a_gap_that_is_ok_holds_the_truth(dimension):
 
     keys = jax.random.split(jax.random.key(dimension), 30)
     passed = 0
+    run = jax.jit(lambda k, v: jax.lax.map(lambda one_key: one(one_key, v), k))
     for variance in (0.1, 0.3, 0.5, 0.8, 1.0, 2.0):
-        found = jax.jit(lambda k, v: jax.lax.map(lambda one_key: one(one_key, v), k))(keys, variance)
+        found = run(keys, variance)
         fine = np.asarray(found.status) == Status.OK
         assert (np.abs(found.value) < 4 * found.standard_error)[fine].all()
         passed += fine.sum()
-    assert passed > 60
+        assert variance < 0.8 or fine.mean() > 0.9
+    assert passed > 80
 
 
 @pytest.mark.parametrize("axis", [np.linspace(-1, 1, 101), np.linspace(-30, 30, 21)], ids=["short", "coarse"])
