@@ -133,6 +133,9 @@ def _require_rule(name: str, prior: Any) -> None:
     require(callable(prior), name, repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
 
 
+_DRAWN = ("hold finite numbers to compare with a prior", "pass what the initializer returns")
+
+
 def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
     """Raise unless the sample mean and variance of every parameter agree with its prior.
 
@@ -153,6 +156,7 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
     for path, leaf in named_leaves(params):
         values, moments = np.asarray(leaf, np.float64), prior(path, leaf.shape)
         mean, variance, n = float(moments.mean), float(moments.variance), values.size
+        require(n > 0 and bool(np.isfinite(values).all()), "params", f"{path} of shape {leaf.shape}", *_DRAWN)
         off_mean = abs(values.mean() - mean) > errors * math.sqrt(variance / n) + 1e-6
         off_variance = abs(((values - mean) ** 2).mean() - variance) > errors * variance * math.sqrt(2 / n) + 1e-6
         found = f"drawn with mean {values.mean():.4g} and variance {values.var():.4g}"
