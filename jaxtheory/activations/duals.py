@@ -5,7 +5,7 @@ A wide layer sees its activation only through them: they are the map from the ke
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,17 @@ from jaxtheory.activations.closed import Form, joint
 from jaxtheory.activations.fingerprint import recognize
 from jaxtheory.activations.named import Activation, resolve
 from jaxtheory.activations.pieces import find_pieces
-from jaxtheory.activations.piecewise import Piecewise, evaluate_piecewise, fit_level
+from jaxtheory.activations.piecewise import Piecewise, evaluate_piecewise, find_reach, fit_level
 from jaxtheory.activations.quadrature import evaluate_on_host, find_kinks
 from jaxtheory.activations.series import evaluate_series, fit_series
-from jaxtheory.checks import require
-from jaxtheory.guarded import over
+from jaxtheory.checks import boundary, known, nonnegative, positive, quantity, require
+from jaxtheory.guarded import over, root
 
 Number = Float[Array, "..."]
 Dual = Callable[[Number, Number, Number], Number]
+
+
+__all__ = ["Pair", "cross_dual", "derivative_dual", "dual", "dual_pair"]
 
 
 class Pair(NamedTuple):
@@ -33,6 +36,7 @@ class Pair(NamedTuple):
     derivative: Float[Array, "..."]
 
 
+@boundary
 def dual(phi: str | Activation, *, scale: float = 3.0) -> Dual:
     r"""The dual of an activation: E[φ(u)φ(v)] for a centred Gaussian pair, as a function of its covariance.
 
@@ -50,6 +54,7 @@ def dual(phi: str | Activation, *, scale: float = 3.0) -> Dual:
     return cross_dual(phi, phi, scale=scale)
 
 
+@boundary
 def derivative_dual(phi: str | Activation, *, scale: float = 3.0) -> Dual:
     r"""E[φ'(u)φ'(v)] as a function of the covariance, φ' the derivative that JAX takes.
 
@@ -65,13 +70,14 @@ def derivative_dual(phi: str | Activation, *, scale: float = 3.0) -> Dual:
     return lambda q11, q12, q22: pair(q11, q12, q22).derivative
 
 
+@boundary
 def cross_dual(phi: str | Activation, psi: str | Activation, *, scale: float = 3.0) -> Dual:
     r"""E[φ(u)ψ(v)] for a centred Gaussian pair, as a function of its covariance.
 
     Closed forms, recognized by the values of φ and not by its name: α + βx + γ·atom(x), the atom |x| (hence ReLU and
     leaky ReLU), sign (step), x|x| + r x² (ReLU²), erf(ax), x erf(ax) (exact GELU), cos(ax + b), e^(ax), e^(−ax²);
     polynomials to degree 8. Two activations of one family, or one and a line, share a closed form. Everything else: a
-    power series in the correlation where both are smooth, quadrature between the kinks where not.
+    power series in the correlation where both are smooth, quadrature between the kinks where one is not.
 
     Gradients are right at correlation ±1 and at zero variance, in the distributional sense at kinks:
     ∂/∂q12 = E[φ'(u)ψ'(v)], ∂/∂q11 = E[φ''(u)ψ(v)]/2. Where that is infinite (the dual of a jump at correlation ±1, q11
@@ -82,8 +88,10 @@ def cross_dual(phi: str | Activation, psi: str | Activation, *, scale: float = 3
         scale: the largest standard deviation of u and v for which a series is fitted or a quadrature checked.
 
     Returns:
-        A function of (q11, q12, q22), which broadcast, with q11, q22 ≥ 0 and q12² ≤ q11 q22; elementwise, jittable,
+        A function of (q11, q12, q22), numbers or arrays that broadcast, with q11, q22 ≥ 0 and q12² ≤ q11 q22 (other
+        values raise, or give NaN inside `jit`; an excess below ε^(1/4) is taken for rounding); elementwise, jittable,
         differentiable. Pass q11 and q22 unbroadcast, or vmap: what depends on one of them alone is then computed once.
+        float16 and bfloat16 are computed in float32.
         Closed forms are exact to round-off (near correlation 1, to √eps in the angle); series and quadrature are within
         1e-8 of √(E φ² E ψ²) (1e-5 in float32); a series is NaN where standard deviations beyond `scale` make it lose
         more. Products of two variances must be numbers of the format: variances of 1e-18 to 1e18 in float32.
@@ -102,9 +110,10 @@ def cross_dual(phi: str | Activation, psi: str | Activation, *, scale: float = 3
     >>> f"{cross_dual('tanh', jnp.sin)(q, 0.5 * q, q):.6f}"
     '0.188394'
     """
-    return _dual(resolve(phi), resolve(psi), float(scale))
+    return _of_covariances(unchecked_dual(_traceable(phi), _traceable(psi), _known_scale(scale)))
 
 
+@boundary
 def dual_pair(phi: str | Activation, psi: str | Activation | None = None, *, scale: float = 3.0) -> Callable[..., Pair]:
     """E[φ(u)ψ(v)] and E[φ'(u)ψ'(v)] in one evaluation, which share their transcendental functions.
 
@@ -115,16 +124,64 @@ def dual_pair(phi: str | Activation, psi: str | Activation | None = None, *, sca
     >>> [f"{part:.4f}" for part in dual_pair("erf")(q, 0.5 * q, q)]
     ['0.2163', '0.4502']
     """
-    first = resolve(phi)
-    return _pair(first, first if psi is None else resolve(psi), float(scale))
+    first = _traceable(phi)
+    second = first if psi is None else _traceable(psi)
+    return _of_covariances(unchecked_pair(first, second, _known_scale(scale)))
+
+
+def _traceable(activation: str | Activation) -> Activation:
+    """The function of a name, or a function that JAX can trace."""
+    function = resolve(activation)
+    try:
+        jax.eval_shape(lambda x: function(x), jax.ShapeDtypeStruct((2,), jnp.result_type(float)))
+    except (TypeError, ValueError) as error:
+        requirement, hint = "be an elementwise JAX function", "write it with jax.numpy, and jnp.where in place of if"
+        raise ValueError(f"activation must {requirement}, got activation={_names(function)}; {hint}.") from error
+    return function
+
+
+def _known_scale(scale: Any) -> float:
+    hint = "pass the largest standard deviation of the pre-activations, e.g. scale=3.0"
+    require(known(scale), "scale", scale, "be known while the function is traced", hint)
+    return positive("scale", float(scale), hint)
+
+
+def _of_covariances(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of valid covariances in one floating dtype, from numbers or arrays of any kind."""
+
+    def checked(q11: Any, q12: Any, q22: Any) -> Any:
+        given = [quantity(name, q) for name, q in (("q11", q11), ("q12", q12), ("q22", q22))]
+        dtypes = [q.dtype for q in given if hasattr(q, "dtype")]
+        dtype = max(dtypes, key=lambda d: d.itemsize, default=jnp.result_type(float))
+        q11, q12, q22 = (jnp.asarray(q, dtype) for q in given)
+        hint = "pass E u², E uv, E v² of a Gaussian pair"
+        q11, q22 = nonnegative("q11", q11, hint), nonnegative("q22", q22, hint)
+        return function(q11, _within_variances(q11, q12, q22, hint), q22)
+
+    return checked
+
+
+def _within_variances(q11: Number, q12: Number, q22: Number, hint: str) -> Number:
+    """q12 where q12² ≤ q11 q22 up to rounding; an error outside `jit`, NaN inside, elsewhere."""
+    numbers, roots = jnp.finfo(q12.dtype), (root(q11), root(q22))
+    lost = float(numbers.tiny) ** 0.5 * (roots[0] + roots[1])  # what variances that underflow may hide
+    excess = jnp.abs(q12) - (1 + float(numbers.eps) ** 0.25) * roots[0] * roots[1] - lost
+    valid = jax.lax.stop_gradient(excess) <= 0
+    if known(valid):
+        require(bool(valid.all()), "q12", q12, "be at most √(q11 q22) in magnitude", hint)
+        return q12
+    return jnp.where(valid, q12, jnp.full_like(q12, jnp.nan))
 
 
 @functools.lru_cache(maxsize=512)
-def _dual(phi: Callable, psi: Callable, scale: float) -> Dual:
+def unchecked_dual(phi: Callable, psi: Callable, scale: float) -> Dual:
+    """`cross_dual` of functions, for covariances that are valid by construction."""
     forms = _closed_forms(phi, psi)
     if forms is not None:
         return functools.partial(_closed, *forms)
-    series = fit_series(phi, psi, scale)
+    # a series of a function with kinks converges too slowly for its coefficients to be had by a trapezoidal rule
+    smooth = not (_kinks(phi, scale) or _kinks(psi, scale))
+    series = fit_series(phi, psi, scale) if smooth else None
     if series is None:
         evaluate = _piecewise(phi, psi, scale)
     else:
@@ -133,14 +190,15 @@ def _dual(phi: Callable, psi: Callable, scale: float) -> Dual:
 
 
 @functools.lru_cache(maxsize=512)
-def _pair(phi: Callable, psi: Callable, scale: float) -> Callable[..., Pair]:
-    value, forms = _dual(phi, psi, scale), _closed_forms(phi, psi)
+def unchecked_pair(phi: Callable, psi: Callable, scale: float) -> Callable[..., Pair]:
+    """`dual_pair` of functions, for covariances that are valid by construction."""
+    value, forms = unchecked_dual(phi, psi, scale), _closed_forms(phi, psi)
     if forms is not None and "sign" in (forms[0].kind, forms[1].kind):
         product = forms[0].slope * forms[1].slope
         return lambda *q: Pair(value(*q), jnp.full_like(value(*q), product))
     if forms is not None:
         return functools.partial(_closed_pair, value)
-    slope = _dual(derivative(phi), derivative(psi), scale)
+    slope = unchecked_dual(derivative(phi), derivative(psi), scale)
     return lambda *q: Pair(value(*q), slope(*q))
 
 
@@ -170,15 +228,19 @@ def derivative(function: Callable) -> Callable:
 def _piecewise(phi: Callable, psi: Callable, scale: float) -> Dual:
     first, second = (_cut(function, scale) for function in (phi, psi))
     level = fit_level(first, second, scale)
-    hint = "lower scale to what the pre-activations have, or smooth the activation"
-    requirement = f"have Gaussian integrals that converge to 1e-9 at scale {scale:g}"
-    require(level is not None, "activation", _names(phi, psi), requirement, hint)
+    _require_converged(level is not None, _names(phi, psi), scale)
     return functools.partial(evaluate_piecewise, first, second, level or 0)
 
 
 def _cut(function: Callable, scale: float) -> Piecewise:
-    kinks = _kinks(function, scale)
-    return Piecewise(function, kinks, find_pieces(function, kinks))
+    kinks, reach = _kinks(function, scale), find_reach(function, scale)
+    _require_converged(reach is not None, _names(function), scale)
+    return Piecewise(function, kinks, find_pieces(function, kinks), reach or 0.0)
+
+
+def _require_converged(ok: bool, names: str, scale: float) -> None:
+    hint = "lower scale to what the pre-activations have, or smooth the activation"
+    require(ok, "activation", names, f"have Gaussian integrals that converge to 1e-9 at scale {scale:g}", hint)
 
 
 @functools.lru_cache(maxsize=512)
@@ -225,7 +287,7 @@ def _slopes(phi: Callable, psi: Callable, scale: float) -> Callable[..., tuple[N
     hint = "differentiate the dual of a continuous activation, or smooth the jump"
     for function in (phi, psi):
         require(not _jumps(function, scale), "activation", _names(function), "be continuous for a gradient", hint)
-    both = _dual(derivative(phi), derivative(psi), scale)
+    both = unchecked_dual(derivative(phi), derivative(psi), scale)
     own, other = _own_slope(phi, psi, scale), _own_slope(psi, phi, scale)
 
     def slopes(q11: Number, q12: Number, q22: Number) -> tuple[Number, Number, Number]:
@@ -239,9 +301,9 @@ def _own_slope(phi: Callable, psi: Callable, scale: float) -> Callable[..., Numb
     """E[φ''(u)ψ(v)]/2; where φ has kinks, by Stein's identity (E[uφ'(u)ψ(v)] − q12 E[φ'(u)ψ'(v)])/(2 q11)."""
     second = derivative(derivative(phi))
     if not (_kinks(phi, scale) or _kinks(derivative(phi), scale)):
-        curved = _dual(second, psi, scale)
+        curved = unchecked_dual(second, psi, scale)
         return lambda q11, q12, q22, _: curved(q11, q12, q22) / 2
-    moment = _dual(_times(derivative(phi)), psi, scale)
+    moment = unchecked_dual(_times(derivative(phi)), psi, scale)
 
     def slope(q11: Number, q12: Number, q22: Number, cross: Number) -> Number:
         return over(moment(q11, q12, q22) - q12 * cross, 2 * q11)

@@ -4,11 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float64, Real
+from jaxtyping import Array, Float, Float64
 
 from jaxtheory.activations.named import Activation, resolve
 from jaxtheory.activations.quadrature import fit_rule
-from jaxtheory.checks import known, require
+from jaxtheory.checks import boundary, known, require
 
 
 class Moments(NamedTuple):
@@ -20,7 +20,8 @@ class Moments(NamedTuple):
     nonlinear: float
 
 
-def expectation(function: str | Activation, *, variance: float | int | Real[Array, ""] = 1.0) -> float:
+@boundary
+def expectation(function: str | Activation, *, variance: float | Float[Array, ""] = 1.0) -> float:
     r"""Expectation of a function of a centred Gaussian.
 
         E f(√variance · G) = ∫ f(√variance · x) e^(−x²/2) dx / √(2π),   G ~ N(0, 1)
@@ -55,6 +56,7 @@ def expectation(function: str | Activation, *, variance: float | int | Real[Arra
     return float(rule.values @ (rule.weights * np.exp(-(rule.nodes**2) / 2))) / math.sqrt(2 * math.pi)
 
 
+@boundary
 def gaussian_moments(activation: str | Activation) -> Moments:
     r"""The moments of an activation that the theory of random features uses.
 
@@ -83,6 +85,7 @@ def gaussian_moments(activation: str | Activation) -> Moments:
     return Moments(mean, linear, second, float(weight @ (values - mean - linear * x) ** 2))
 
 
+@boundary
 def hermite_coefficients(activation: str | Activation, degree: int) -> Float64[np.ndarray, " terms"]:
     r"""Coefficients of an activation in the orthonormal Hermite polynomials of the Gaussian.
 
@@ -108,6 +111,8 @@ def hermite_coefficients(activation: str | Activation, degree: int) -> Float64[n
     >>> [f"{c:.6f}" for c in hermite_coefficients("relu", 2)]
     ['0.398942', '0.500000', '0.282095']
     """
+    hint = "pass a Python int"
+    require(known(degree), "degree", degree, "be known while the function is traced", hint)
     require(degree >= 0, "degree", degree, "be >= 0 to name a polynomial", "use degree=0 for the mean alone")
     x, weight, values = _square_integrable_rule(activation)
     root = np.exp(-(x**2) / 4)
@@ -126,7 +131,7 @@ def _square_integrable_rule(activation: str | Activation) -> tuple[np.ndarray, n
     return rule.nodes, rule.weights * np.exp(-(rule.nodes**2) / 2) / math.sqrt(2 * math.pi), rule.values
 
 
-def _require_variance(variance: float | int | Real[Array, ""]) -> None:
+def _require_variance(variance: float | Float[Array, ""]) -> None:
     hint = "integrate outside of jit, at a number"
     require(known(variance), "variance", variance, "be known while the function is traced", hint)
     ok = 0 <= float(variance) < math.inf

@@ -47,7 +47,7 @@ _NAMED: dict[str, Activation] = {
 
 
 def resolve(activation: str | Activation) -> Activation:
-    """The elementwise function behind a name; a function is returned as it is.
+    """The elementwise function behind a name; a function is returned as it is (one that has no hash, in a lambda).
 
     Names: abs, cos, elu, erf, exp, gaussian (e^(−x²)), gelu (exact, xΦ(x)), hard_tanh, identity, leaky_relu
     (slope 0.01), relu, selu, sigmoid, sign, silu or swish, sin, softplus, softsign, square, step (1 where x > 0), tanh.
@@ -65,7 +65,7 @@ def resolve(activation: str | Activation) -> Activation:
     0.0
     """
     if callable(activation):
-        return activation
+        return activation if _hashable(activation) else lambda x: activation(x)
     names = ", ".join(_NAMED)
     require(
         isinstance(activation, str) and activation in _NAMED,
@@ -75,3 +75,12 @@ def resolve(activation: str | Activation) -> Activation:
         "pass a function for any other activation",
     )
     return _NAMED[activation]
+
+
+def _hashable(value: Activation) -> bool:
+    """Whether results can be cached for a function; modules that hold arrays have no hash."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -215,7 +215,7 @@ def _sample(function: Callable, scale: float, left: np.ndarray, right: np.ndarra
 
 
 def _evaluate(function: Callable, points: np.ndarray) -> np.ndarray:
-    values = np.asarray(function(jnp.asarray(points)))
+    values = _applied(function, points)
     requirement, hint = (
         "be elementwise, an array to an array of its shape",
         "apply jax.vmap to a function of one number",
@@ -225,6 +225,20 @@ def _evaluate(function: Callable, points: np.ndarray) -> np.ndarray:
     exact = values.dtype == np.float64 or values.dtype.kind in "biu"
     require(exact, "function", f"{_name(function)} with {values.dtype}", requirement, hint)
     return values.astype(np.float64)
+
+
+def _applied(function: Callable, points: np.ndarray) -> np.ndarray:
+    """The function's values; where it raises, it is no function of one array of known numbers."""
+    cause: Exception
+    try:
+        return np.asarray(function(jnp.asarray(points)))
+    except jax.errors.UnexpectedTracerError as error:
+        found, requirement, cause = "a traced one", "hold known numbers only", error
+        hint = "make it outside of jit and grad"
+    except (TypeError, ValueError) as error:
+        found, requirement, cause = f"{error!r}", "be elementwise, of one array", error
+        hint = "write it with jax.numpy and jnp.where"
+    raise ValueError(f"function {_name(function)} must {requirement}, got {found}; {hint}.") from cause
 
 
 def _require_integrable(ok: bool | np.bool_, function: Callable, found: str) -> None:

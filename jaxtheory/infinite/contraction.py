@@ -67,19 +67,18 @@ def _weighted(
 
 def _require_plain(where: Site, weight: Param) -> None:
     leaf = weight.leaf
-    if not n_zero(leaf.mean):
+    if not views.is_zero(leaf.mean):
         refuse(
             where,
             f"weight {leaf.path} has mean {leaf.mean}, which adds up over channels",
             "give it mean 0 in the prior",
         )
     if weight.scale is not None and not weight.scale.scalar:
-        refuse(where, f"weight {leaf.path} is masked or scaled entry by entry", "scale its input or its output instead")
-
-
-def n_zero(value: Any) -> bool:
-    """Whether a mean may be taken for zero (one that is traced may not)."""
-    return isinstance(value, int | float) and value == 0
+        refuse(
+            where,
+            f"weight {leaf.path} is masked or scaled entry by entry",
+            "leave out the mask, or scale its input or output",
+        )
 
 
 def _entering(where: Site, value: Det | Rand, batch: Any, contract: Any, free: list[int]) -> Any:
@@ -171,7 +170,7 @@ def use(
         for r, size in zip(roles, _joint(pieces), strict=True)
     )
     leaf = weight.leaf
-    zero = n_zero(leaf.variance)
+    zero = views.is_zero(leaf.variance)
     return Use(
         where, index, graph.bit(key), True, True, zero,
         key=key, variance=leaf.variance, weight=leaf.weight, pieces=tuple(pieces), roles=roles,

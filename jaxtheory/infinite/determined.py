@@ -4,11 +4,12 @@ Each is a recipe: what must be known, and how to make an array of it. On axes wh
 has size one.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,20 +28,8 @@ sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimizat
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 
+DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform", "random_gamma")
 _REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
-
-
-class Noise(NamedTuple):
-    """Around an average that is zero: the size of a sum's fluctuation, over how many channels; whether it is drawn."""
-
-    size: float
-    channels: float
-    drawable: bool = False
-
-    @property
-    def settles(self) -> bool:
-        """Whether it vanishes with more channels: as channels^(−1/2) for an average, not for a sum over √channels."""
-        return self.channels <= 1 or math.log(self.size) < -0.25 * math.log(self.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +38,8 @@ class Det:
 
     `value` is the array where it is known beforehand; `noise` tells of zeros that are averages, and `drawn` is the same
     quantity with draws in their place, where Monte Carlo is asked for. `copies` marks the axes (of heads) along which
-    a quantity made of draws has independent copies; its array there has size one and is one of them.
+    a quantity made of draws has independent copies; its array there has size one and is one of them. `random` marks
+    what the program itself draws, with a key that it holds.
     """
 
     shape: tuple[int, ...]
@@ -57,9 +47,10 @@ class Det:
     needs: tuple[Any, ...]
     make: Callable[[list[Any]], Any] | None
     value: Any = None
-    noise: Noise | None = None
+    noise: Any = None
     drawn: "Det | None" = None
     copies: tuple[bool, ...] = ()
+    random: bool = False
     number: int = field(default_factory=COUNTER.__next__)
 
     @property
@@ -91,25 +82,23 @@ def unknown(value: Any) -> Det:
 
 def derived(needs: tuple[Any, ...], shape: tuple[int, ...], uniform: tuple[bool, ...], make: Callable) -> Det:
     """make(values of needs), computed now if all of them are known; then more axes may be found to be uniform."""
+    random = any(isinstance(d, Det) and d.random for d in needs)
     if all(isinstance(d, Det) and d.value is not None for d in needs):
         value = make([d.value for d in needs])
         if isinstance(value, list):
-            return Det(shape, uniform, (), None, value)
-        return _reuniform(known(value), shape, uniform)
-    return Det(shape, uniform, needs, make)
+            return Det(shape, uniform, (), None, value, random=random)
+        found = known(value)
+        flags = tuple(u or f for u, f in zip(uniform, found.uniform, strict=True))
+        return Det(shape, flags, (), None, found.value, random=random)
+    return Det(shape, uniform, needs, make, random=random)
 
 
 def spread(needs: tuple[Any, ...], shape: tuple[int, ...], make: Callable) -> Det:
     """make(values of needs), whose array always has its full shape."""
-    uniform = (False,) * len(shape)
+    uniform, random = (False,) * len(shape), any(isinstance(d, Det) and d.random for d in needs)
     if all(isinstance(d, Det) and d.value is not None for d in needs):
-        return Det(shape, uniform, (), None, np.asarray(make([d.value for d in needs])))
-    return Det(shape, uniform, needs, make)
-
-
-def _reuniform(det: Det, shape: tuple[int, ...], uniform: tuple[bool, ...]) -> Det:
-    flags = tuple(u or d for u, d in zip(uniform, det.uniform, strict=True))
-    return Det(shape, flags, (), None, det.value)
+        return Det(shape, uniform, (), None, np.asarray(make([d.value for d in needs])), random=random)
+    return Det(shape, uniform, needs, make, random=random)
 
 
 def full(value: Any, shape: tuple[int, ...]) -> Any:
@@ -119,20 +108,32 @@ def full(value: Any, shape: tuple[int, ...]) -> Any:
 
 def apply(equation: Any, operands: list[Det]) -> list[Det]:
     """The outputs of an equation whose inputs are all deterministic."""
+    name = equation.primitive.name
+    if name in DRAWS:
+        return [replace(out, random=True) for out in _outcome(equation, operands)]
     noises = [d.noise for d in operands if d.noise is not None]
-    if not noises or equation.primitive.name not in _LINEAR:
+    if not noises or name not in _LINEAR:
         return _outcome(equation, [settled(site(equation), d) for d in operands])
-    noise = _scaled(equation.primitive.name, max(noises), operands)
+    noise = _scaled(name, functools.reduce(lambda a, b: a.joined(b), noises), operands)
     drawn: list[Any] = [None] * len(equation.outvars)
     if any(d.drawn for d in operands):
         drawn = _outcome(equation, [d.drawn or d for d in operands])
     return [replace(o, noise=noise, drawn=d) for o, d in zip(_outcome(equation, operands), drawn, strict=True)]
 
 
-def settled(where: Site, det: Det) -> Det:
-    """What a quantity is in the limit: itself, or draws of it where it keeps fluctuating however many channels."""
-    if det.noise is None or det.noise.settles:
+def settled(where: Site, det: Det, beside: tuple[Any, ...] = ()) -> Det:
+    """What a quantity is in the limit: itself, or draws of it where it keeps fluctuating however many channels.
+
+    `beside` are the random vectors that it is added to.
+    """
+    if det.noise is None:
         return det
+    verdict = det.noise.record.verdict(det.noise, beside)
+    if verdict == "vanishes":
+        return replace(det, noise=None, drawn=None)
+    if verdict == "grows":
+        reason = "it is given a sum over channels that averages to zero but grows with the width"
+        refuse(where, reason, "divide by the number of channels (attention: scores / d)")
     if det.drawn is None:
         reason = "it is given a sum over channels that averages to zero but keeps fluctuating in the limit"
         opt_in = ", or draw the scores: pass monte_carlo=MonteCarlo(key)" if det.noise.drawable else ""
@@ -189,13 +190,16 @@ reshape squeeze expand_dims slice reduce_sum reduce_max reduce_min concatenate d
 _LINEAR = frozenset(_LINEAR_WORDS.split())
 
 
-def _scaled(name: str, noise: Noise, operands: list[Det]) -> Noise:
-    """Times the number that a sum is multiplied with or divided by."""
-    others = [d for d in operands if d.noise is None and d.value is not None and d.scalar]
+def _scaled(name: str, noise: Any, operands: list[Det]) -> Any:
+    """Times the known number, or root mean square of the numbers, that a sum is multiplied with or divided by."""
+    others = [d for d in operands if d.noise is None and d.value is not None]
     if name not in ("mul", "div") or len(others) != 1:
         return noise
-    factor = abs(float(np.asarray(others[0].value).reshape(())))
-    return noise._replace(size=noise.size * factor if name == "mul" else noise.size / max(factor, 1e-300))
+    values = np.asarray(others[0].value, np.float64)
+    with np.errstate(divide="ignore"):
+        factors = values if name == "mul" else 1 / values
+    finite = factors[np.isfinite(factors)]
+    return noise.scaled(float(np.sqrt(np.mean(finite**2)))) if finite.size else noise
 
 
 def _applied(equation: Any, operands: list[Det]) -> list[Det]:
@@ -339,17 +343,28 @@ def _opaque(equation: Any, operands: list[Det]) -> list[Det]:
 
 
 def bind(equation: Any, values: list[Any]) -> list[Any]:
-    """Evaluate one equation, on values in the precision that it was traced in."""
-    params = equation.primitive.get_bind_params(equation.params)
+    """Evaluate one equation, on values in the precision that it was traced in, but at least in single precision."""
+    params = equation.primitive.get_bind_params(at_least_single(equation.params))
     out = equation.primitive.bind(
         *(_cast(v, x.aval.dtype) for v, x in zip(values, equation.invars, strict=True)), **params
     )
     return list(out) if equation.primitive.multiple_results else [out]
 
 
+def at_least_single(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of an equation with float32 in place of the halves: the limit follows numbers, not their rounding."""
+    names = ("new_dtype", "preferred_element_type", "dtype")
+    return {k: _wide(v) if k in names and v is not None else v for k, v in params.items()}
+
+
+def _wide(dtype: Any) -> Any:
+    half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.dtype(jnp.float32) if half else dtype
+
+
 def _cast(value: Any, dtype: Any) -> Any:
     floating = all(jnp.issubdtype(d, jnp.floating) for d in (value.dtype, dtype))
-    return value.astype(dtype) if floating else value
+    return value.astype(_wide(dtype)) if floating else value
 
 
 def size(shape: tuple[int, ...]) -> int:

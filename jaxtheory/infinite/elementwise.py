@@ -23,7 +23,7 @@ _SAME = ("copy", "copy_p", "reduce_precision", "optimization_barrier", "convert_
 def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -> Value:
     """The output of an elementwise equation with a random or trainable operand."""
     name, out = equation.primitive.name, equation.outvars[0].aval
-    if name in _SAME and (name != "convert_element_type" or jnp.issubdtype(out.dtype, jnp.floating)):
+    if name in _SAME and (name != "convert_element_type" or _real_to_real(equation)):
         return values[0]
     rescaled = _rescaled(name, values, out.shape)
     if rescaled is not None:
@@ -32,9 +32,20 @@ def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     pieces = []
     for segment in _segments(values, layout):
         operands = [placed(graph, where, v, layout, segment) for v in values]
+        if any(
+            isinstance(v, Det) and v.value is not None and isinstance(x, n.Fixed)
+            for v, x in zip(values, operands, strict=True)
+        ):
+            graph.constants.append(where)
         node = combined(graph, where, equation, operands, layout)
         pieces.append((node, segment[1]))
     return Rand(tuple(pieces), layout.axes, layout.channels)
+
+
+def _real_to_real(equation: Any) -> bool:
+    """Whether a conversion leaves numbers what they are; comparisons that become numbers are functions."""
+    kinds = (equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype)
+    return all(jnp.issubdtype(kind, jnp.floating) for kind in kinds)
 
 
 def _segments(values: list[Value], layout: Layout) -> list[tuple[int, int]]:
@@ -195,9 +206,25 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
         return made
     several = joint(graph, where, arguments, build)
     if several is None or not graph.draws:
+        if graph.constants and any(isinstance(x, Node) and _holds_numbers(x) for x in operands):
+            reason = "it is given known numbers that differ between channels"
+            refuse(where, reason, "leave out a mask, and make other such numbers parameters")
         reason = (
             "its operands are not functions of one Gaussian value (a nonlinearity of a product, or of a sum with one)"
         )
         opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
         refuse(where, reason, "put a layer of weights between the two nonlinearities" + opt_in)
     return several
+
+
+def _holds_numbers(node: Node) -> bool:
+    """Whether known numbers that differ between channels enter a node channel by channel."""
+    stack, seen = [node], set()
+    while stack:
+        here = stack.pop()
+        if isinstance(here, n.Fixed) and here.det.value is not None:
+            return True
+        if here.number not in seen:
+            seen.add(here.number)
+            stack += here.parts
+    return False

@@ -22,11 +22,15 @@ class Site(NamedTuple):
 _FOREIGN = tuple(os.path.dirname(os.path.abspath(path)) for path in (jax.__file__, __file__))
 
 
+def _of_library(path: str) -> bool:
+    return any(f"/site-packages/{name}/" in path for name in ("flax", "equinox", "haiku"))
+
+
 def site(equation: Any) -> Site:
-    """The operation of an equation and the innermost line of source that is neither JAX's, Flax's nor ours."""
+    """The operation of an equation and the innermost line of source that is neither JAX's, a library's nor ours."""
     trace = equation.source_info.traceback
     frames = [] if trace is None else trace.frames
-    own = (f for f in frames if not f.file_name.startswith((*_FOREIGN, "<")) and "/flax/" not in f.file_name)
+    own = (f for f in frames if not f.file_name.startswith((*_FOREIGN, "<")) and not _of_library(f.file_name))
     frame = next(own, None)
     line = UNKNOWN if frame is None else f"{frame.file_name}:{frame.line_num}"
     return Site(str(equation.primitive.name), line)

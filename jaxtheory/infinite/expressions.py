@@ -32,7 +32,8 @@ def variable(name: str) -> Expression:
 def constant(value: Any) -> Expression:
     """A number that does not depend on the argument."""
     array = np.asarray(value)
-    return Expression(None, {}, (), array, f"{array.dtype.kind}{array.reshape(()).item()!r}")
+    kind = "f" if jnp.issubdtype(array.dtype, jnp.floating) else array.dtype.kind
+    return Expression(None, {}, (), array, f"{kind}{array.reshape(()).item()!r}")
 
 
 def bound(primitive: Any, params: dict[str, Any], arguments: tuple[Expression, ...]) -> Expression:
@@ -111,7 +112,7 @@ def evaluated(expression: Expression, arguments: dict[str, Array]) -> Array:
     def visit(e: Expression) -> Array:
         if e.key not in done:
             if e.primitive is None:
-                dtype = x.dtype if e.value.dtype.kind == "f" else e.value.dtype
+                dtype = x.dtype if jnp.issubdtype(e.value.dtype, jnp.floating) else e.value.dtype
                 done[e.key] = jnp.broadcast_to(jnp.asarray(e.value.reshape(()), dtype), shape)
             else:
                 done[e.key] = _bind(e, [jnp.broadcast_to(visit(a), shape) for a in e.arguments], x.dtype)

@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtheory.infinite.determined import Det, reshaped, spread
+from jaxtheory.infinite import views
+from jaxtheory.infinite.determined import Det, derived, reshaped, spread
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.layout import Factor, Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph, Lookup
@@ -52,16 +53,18 @@ def _chosen(array: Any, axis: int, _: Any, *, places: Any) -> Any:
 
 
 def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det) -> Rand:
-    """Rows of a table, one for each token."""
+    """Rows of a table, one for each token, also as slices of one row (as `vmap` makes them of `table[token]`)."""
     p = equation.params
-    numbers, rank = p["dimension_numbers"], len(equation.outvars[0].aval.shape)
-    plain = numbers.collapsed_slice_dims == (0,) and p["slice_sizes"] == (1, *table.shape[1:]) and len(table.shape) == 2
-    if not plain or numbers.offset_dims != (rank - 1,) or table.scale is not None or not _centred(table):
+    numbers, shape = p["dimension_numbers"], equation.outvars[0].aval.shape
+    rank, rows = len(shape), numbers.start_index_map
+    row_axes = () if numbers.collapsed_slice_dims == (0,) else (rank - 2,)
+    plain = len(table.shape) == 2 and p["slice_sizes"] == (1, *table.shape[1:]) and numbers.offset_dims[-1] == rank - 1
+    plain = plain and 0 in rows and not numbers.operand_batching_dims and len(numbers.offset_dims) == 1 + len(row_axes)
+    if not plain or table.scale is not None or not views.is_zero(table.leaf.mean):
         refuse(where, "only rows of a plain, centred table are looked up", "use table[tokens] with a table of two axes")
-    shape = equation.outvars[0].aval.shape
     places = [d for d in range(rank - 1) if shape[d] > 1]
     index = tuple(shape[d] for d in places)
-    tokens = reshaped(indices, index)
+    tokens = reshaped(_component(indices, rows.index(0)), index)
     tokens = spread((tokens,), index, lambda v: jnp.broadcast_to(v[0], index))
     key = Key(table.leaf.number, table.offset, table.loops, table.axes[1], (table.axes[0],))
     leaf = table.leaf
@@ -72,5 +75,7 @@ def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det
     return Rand(((node, shape[-1]),), (*axes, (Factor("c", 0, shape[-1]),)), (shape[-1],))
 
 
-def _centred(table: Param) -> bool:
-    return isinstance(table.leaf.mean, int | float) and table.leaf.mean == 0
+def _component(indices: Det, place: int) -> Det:
+    """One of the numbers that an index is made of, along the last axis."""
+    at = 0 if indices.uniform[-1] else place
+    return derived((indices,), indices.shape[:-1], indices.uniform[:-1], lambda v: jnp.asarray(v[0])[..., at])

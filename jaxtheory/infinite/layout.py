@@ -232,14 +232,9 @@ def _shared_out(where: Site, parts: views.Parts, factors: tuple[Factor, ...]) ->
     return pieces
 
 
-def static_zero(value: Any) -> bool:
-    """Whether a moment is known to be zero."""
-    return isinstance(value, int | float | np.number) and value == 0
-
-
 def _number(where: Site, param: Param, own: list[bool], scale: Any, rank: int) -> Node | Det:
     leaf = param.leaf
-    if not (static_zero(leaf.variance) and static_zero(leaf.weight)):
+    if not (views.is_zero(leaf.variance) and views.is_zero(leaf.weight)):
         reason = f"parameter {leaf.path} has no channel axis, so that no average over channels determines its effect"
         refuse(where, reason, "give it variance 0 and weight 0 in the prior, which makes it the constant `mean`")
     mean = known(np.full((1,) * rank, leaf.mean))
@@ -262,14 +257,14 @@ def _product(a: Any, b: Any) -> Any:
 
 def _distributed(graph: Graph, where: Site, param: Param, key: Key, index: Any, own: Any, scale: Any) -> Node:
     leaf = param.leaf
-    zero = static_zero(leaf.variance)
+    zero = views.is_zero(leaf.variance)
     noise = Vector(
         where, index, graph.bit(key), True, True, zero, key=key, variance=leaf.variance, weight=leaf.weight, own=own
     )
     terms: list[tuple[Det | None, Node | None]] = []
-    if not (zero and static_zero(leaf.weight)):
+    if not (zero and views.is_zero(leaf.weight)):
         terms.append((None, noise))
-    if not static_zero(leaf.mean):
+    if not views.is_zero(leaf.mean):
         terms.append((known(np.full((1,) * len(index), leaf.mean)), None))
     if isinstance(scale, Node):
         return multiplied(graph, where, combination(where, index, terms), scale)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxtheory.activations.duals import cross_dual
+from jaxtheory.activations.duals import unchecked_dual
 from jaxtheory.infinite import coordinates
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import (
@@ -50,7 +50,7 @@ def _mean_product(c: Any, x: n.Product, side: int) -> Plan:
 
 
 def _mean_function(c: Any, x: n.Function, side: int) -> Plan:
-    mean = cross_dual(as_function(x.expression), jnp.ones_like, scale=c.scale)
+    mean = unchecked_dual(as_function(x.expression), jnp.ones_like, c.scale)
 
     def make(values: list[Any]) -> Any:
         q = values[0][0]

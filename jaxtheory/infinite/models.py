@@ -1,24 +1,70 @@
-"""Networks in whatever way they are written: plain functions, Flax linen modules, Flax NNX modules."""
+"""Networks in whatever way they are written: functions, modules of Flax (linen and NNX) and of Equinox."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxtheory.checks import require
+from jaxtheory.infinite import inputs
+from jaxtheory.infinite.prior import named_leaves
+from jaxtheory.infinite.widths import Shapes
+
+_HINT = "pass model.apply, the module itself, or a function of (params, x)"
+
+
+class Model(NamedTuple):
+    """A network as a function of (params, x), and the paths, shapes and dtypes of its parameters."""
+
+    written: Any
+    network: Callable[[Any, Any], Any]
+    tree: Any
+    paths: list[str]
+    shapes: Shapes
+    dtypes: list[Any]
+    inputs: Any
+
+    def trace(self, given: inputs.Spec, length: int = 1) -> Any:
+        """The jaxpr at a batch of examples, in their precision; products of known numbers keep it."""
+        real = inputs.numbers(given)
+        params = self.tree.unflatten(
+            [
+                jax.ShapeDtypeStruct(s, real if jnp.issubdtype(d, jnp.floating) else d)
+                for s, d in zip(self.shapes, self.dtypes, strict=True)
+            ]
+        )
+        with jax.default_matmul_precision("highest"):
+            return jax.make_jaxpr(self.network)(params, inputs.structs(given, self.inputs, length))
+
+    def widened(self, after: Shapes, x: Any) -> "Model":
+        """The network with its parameters at other widths; a linen module with those attributes that are widths."""
+        if not _is_kind(self.written, "flax.linen."):
+            return self._replace(shapes=after)
+        widths = {m for p, q in zip(self.shapes, after, strict=True) for m, k in zip(p, q, strict=True) if m != k}
+        module = _doubled(self.written, widths)
+        return self._replace(network=module.apply, shapes=[leaf.shape for leaf in jax.tree.leaves(_linen(module, x))])
+
+
+def model_of(f: Any, params: Any, x: Any) -> Model:
+    """What is read of a network for a batch like x."""
+    network, shapes = function_of(f, params, x)
+    leaves, tree = jax.tree.flatten(shapes)
+    paths = [path for path, _ in named_leaves(shapes)]
+    return Model(f, network, tree, paths, [p.shape for p in leaves], [p.dtype for p in leaves], jax.tree.structure(x))
 
 
 def function_of(f: Any, params: Any, x: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """f as a function of (params, x), and the shapes of its parameters."""
-    kinds = {f"{base.__module__}.{base.__name__}" for base in type(f).__mro__}
-    if any(kind.startswith("flax.nnx.") and kind.endswith(".Module") for kind in kinds):
+    if _is_kind(f, "flax.nnx."):
         return _nnx(f)
-    if _is_linen(f):
+    if _is_kind(f, "flax.linen."):
         return f.apply, _shapes(params if params is not None else _linen(f, x))
-    require(callable(f), "f", f, "be a function f(params, x) or a Flax module", "pass model.apply or the module itself")
-    return f, _shapes(params)
+    require(callable(f), "f", repr(f), "be a function f(params, x), or a module of Flax or Equinox", _HINT)
+    if params is None and _is_kind(f, "equinox."):
+        return _held(lambda module, x: jax.vmap(module)(x), f)
+    return _held(f, params)
 
 
 def _shapes(params: Any) -> Any:
@@ -27,10 +73,39 @@ def _shapes(params: Any) -> Any:
     )
 
 
+def _held(f: Callable[[Any, Any], Any], params: Any) -> tuple[Callable[[Any, Any], Any], Any]:
+    """f as a function of the parameters alone: functions, strings and, in a module, numbers in `params` are its own."""
+    module = any(_is_kind(node, "equinox.") for node in _nodes(params))
+    leaves, structure = jax.tree.flatten(params)
+    tree: Any = structure
+    free = [hasattr(p, "dtype") or (not module and isinstance(p, int | float)) for p in leaves]
+    if all(free):
+        return f, _shapes(params)
+    require(any(free) or not leaves, "params", repr(params)[:60], "hold arrays or their shapes", _HINT)
+
+    def network(arrays: Any, x: Any) -> Any:
+        given = iter(jax.tree.leaves(arrays))
+        return f(tree.unflatten([next(given) if own else p for p, own in zip(leaves, free, strict=True)]), x)
+
+    return network, _shapes(tree.unflatten([p if own else None for p, own in zip(leaves, free, strict=True)]))
+
+
+def _nodes(params: Any) -> list[Any]:
+    """A pytree's nodes down to the first module."""
+    found: list[Any] = []
+
+    def visit(node: Any) -> bool:
+        found.append(node)
+        return _is_kind(node, "equinox.")
+
+    jax.tree.leaves(params, is_leaf=visit)
+    return found
+
+
 def _linen(module: Any, x: Any) -> Any:
-    """The shapes of a module's variables at an input like x."""
-    single = jnp.float32 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
-    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), single)
+    """The shapes of a module's variables at inputs like x."""
+    single = lambda leaf: jnp.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype  # noqa: E731
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), single(leaf)), x)
     return jax.eval_shape(module.init, jax.random.key(0), example)
 
 
@@ -46,37 +121,19 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     return apply, _shapes(params)
 
 
-def flax_error() -> type[Exception]:
-    """What Flax raises where parameters are not those that a module holds."""
-    from flax.errors import FlaxError
-
-    return FlaxError
-
-
-def widened(f: Any, before: Any, after: Any, x: Any) -> tuple[Any, Any] | None:
-    """A linen module with every attribute that is a width doubled, in modules that it holds too, and its shapes.
-
-    The widths are those axes of parameters that differ `after` from `before`. None for anything else: an NNX module is
-    made already, and widths that are written into a method are out of reach.
-    """
-    if not _is_linen(f):
-        return None
-    widths = {m for p, q in zip(before, after, strict=True) for m, n in zip(p, q, strict=True) if m != n}
-    module = _doubled(f, widths)
-    return module.apply, [leaf.shape for leaf in jax.tree.leaves(_linen(module, x))]
-
-
-def _is_linen(f: Any) -> bool:
-    kinds = {f"{base.__module__}.{base.__name__}" for base in type(f).__mro__}
-    return any(kind.startswith("flax.linen.") and kind.endswith(".Module") for kind in kinds)
+def _is_kind(value: Any, library: str) -> bool:
+    """Whether a value is a module of a library."""
+    kinds = (f"{base.__module__}.{base.__name__}" for base in type(value).__mro__)
+    return any(kind.startswith(library) and kind.endswith("Module") for kind in kinds)
 
 
 def _doubled(value: Any, widths: set[int]) -> Any:
+    """A linen module with every attribute that is a width doubled, in modules that it holds too."""
     if isinstance(value, tuple | list):
         return type(value)(_doubled(v, widths) for v in value)
     if isinstance(value, int) and not isinstance(value, bool):
         return 2 * value if value in widths else value
-    if not _is_linen(value):
+    if not _is_kind(value, "flax.linen."):
         return value
     names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
     return value.clone(**{name: _doubled(getattr(value, name), widths) for name in names})

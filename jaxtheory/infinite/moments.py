@@ -13,7 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxtheory.activations.duals import cross_dual, dual_pair
+from jaxtheory.activations.duals import unchecked_dual, unchecked_pair
 from jaxtheory.infinite import coordinates, scores
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import as_left, as_right, left, product, right, total
@@ -171,7 +171,7 @@ class Calculus:
         wanted = self.moving(sides)
         functions = as_function(phi), as_function(psi)
         try:
-            both_duals, value = dual_pair(*functions, scale=self.scale), cross_dual(*functions, scale=self.scale)
+            both_duals, value = (make(*functions, self.scale) for make in (unchecked_pair, unchecked_dual))
         except ValueError as error:
             at = a.site if isinstance(a, n.Function) else b.site
             refuse(at, f"the averages of its function are not known ({error})", "use a smoother activation")

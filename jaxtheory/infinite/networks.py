@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxtheory.checks import boundary, quantity
+from jaxtheory.infinite import inputs
 from jaxtheory.infinite.prior import Moments, Prior, Scalar, ntk
 from jaxtheory.infinite.transform import Both, Limit, limit
 from jaxtheory.networks import architectures
@@ -39,6 +41,7 @@ class Network(NamedTuple):
     both: Callable[..., Both]
 
 
+@boundary
 def mlp(
     depth: int = 3, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0
 ) -> Network:
@@ -61,6 +64,7 @@ def mlp(
     return _network(architectures.mlp(depth, activation), sigma_w, sigma_b, scale)
 
 
+@boundary
 def resnet_mlp(
     blocks: int = 3,
     activation: Activation = "relu",
@@ -77,6 +81,7 @@ def resnet_mlp(
     return _network(architectures.resnet_mlp(blocks, activation), sigma_w, sigma_b, scale)
 
 
+@boundary
 def cnn(
     depth: int = 3,
     activation: Activation = "relu",
@@ -99,6 +104,7 @@ def cnn(
     return _network(architectures.cnn(depth, activation, head=head), sigma_w, sigma_b, scale)
 
 
+@boundary
 def myrtle(
     depth: Literal[5, 7, 10] = 5, activation: Activation = "relu", sigma_w: Scalar = 2**0.5, sigma_b: Scalar = 0.0
 ) -> Network:
@@ -112,6 +118,7 @@ def myrtle(
     return _network(architectures.myrtle(depth, activation), sigma_w, sigma_b, 3.0)
 
 
+@boundary
 def attention(
     heads: int = 4, activation: Activation = "relu", sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0, *, scale: float = 3.0
 ) -> Network:
@@ -135,21 +142,31 @@ def _network(architecture: Architecture, sigma_w: Scalar, sigma_b: Scalar, scale
         variances = {"weight_variance": sigma_w**2, "bias_variance": sigma_b**2}
         return architecture.init(key, example, width, outputs, **variances, dtype=dtype)
 
-    def of(x: Array) -> Limit:
-        key = (x.shape[1:], jnp.result_type(x))
+    def of(x1: Any, x2: Any = None) -> tuple[Limit, Array, Array | None]:
+        same, x1 = x2 is None or x2 is x1, _points("x1", x1)
+        key = (x1.shape[1:], x1.dtype)
         if key not in known:
             shapes = jax.eval_shape(lambda k: init(k, key[0], _WIDTH, dtype=key[1]), jax.random.key(0))
             example = jax.ShapeDtypeStruct((1, *key[0]), key[1])
             known[key] = limit(architecture.apply, shapes, example, prior=prior, scale=scale, check_width=False)
-        return known[key]
+        return known[key], x1, None if same else _points("x2", x2)
 
-    def nngp(x1: Array, x2: Array | None = None) -> Array:
-        return of(x1).nngp(x1, x2)
+    def nngp(x1: Any, x2: Any = None) -> Array:
+        kernels, *points = of(x1, x2)
+        return kernels.nngp(*points)
 
-    def tangent(x1: Array, x2: Array | None = None) -> Array:
-        return of(x1).ntk(x1, x2)
+    def tangent(x1: Any, x2: Any = None) -> Array:
+        kernels, *points = of(x1, x2)
+        return kernels.ntk(*points)
 
-    def both(x1: Array, x2: Array | None = None) -> Both:
-        return of(x1).both(x1, x2)
+    def both(x1: Any, x2: Any = None) -> Both:
+        kernels, *points = of(x1, x2)
+        return kernels.both(*points)
 
     return Network(architecture.apply, architecture.shapes, init, prior, nngp, tangent, both)
+
+
+def _points(name: str, x: Any) -> Array:
+    """A batch of real arrays; numbers [n] are points [n 1]."""
+    x = inputs.batch(name, quantity(name, x))
+    return x[:, None] if x.ndim == 1 else x

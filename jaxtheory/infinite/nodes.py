@@ -193,9 +193,16 @@ FIXED = 1
 
 
 class Graph:
-    """Gives each set of parameter numbers a bit, and remembers which overlap; whether to draw, scores and Gaussians."""
+    """Gives each set of parameter numbers a bit, and remembers which overlap; whether to draw, scores and Gaussians.
 
-    def __init__(self, draws: bool = False) -> None:
+    `record` judges sums that average to zero. `constants` are sites where known numbers differ between hidden channels,
+    `bent` deterministic quantities that enter exp, tanh and the like: both may depend on the width.
+    """
+
+    def __init__(self, draws: bool = False, record: Any = None) -> None:
+        self.record = record
+        self.constants: list[Site] = []
+        self.bent: list[tuple[Site, Det]] = []
         self.bits: dict[Key, int] = {}
         self.touched: dict[int, int] = {FIXED: FIXED}
         self.merged: dict[tuple[float, ...], Node] = {}

@@ -4,19 +4,24 @@ A prior is a function of a parameter's path ("layers/0/kernel") and shape. The N
 parameters: with weight = variance it is that of the NTK parameterization and does not depend on width; with weight = 1
 it is that of plain gradient descent at the widths of the given shapes.
 
+By path and shape alone, `ntk`, `lecun` and `he` take weights as [in, out]. `infinite.limit` sees in the program which
+axes a weight contracts: where the last one is among them, as in the [out, in] of Equinox and of the Conv1D of Hugging
+Face, the fan-in is that of the contracted axes, and a table whose rows are looked up has none. The rule that it used is
+`Limit.prior`, to draw or to `validate` parameters by.
+
 >>> ntk(sigma_w=2.0)("dense/kernel", (100, 50)).variance
 0.04
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, nonnegative, positive, require
 
 Scalar = float | Float[Array, ""]
 
@@ -31,30 +36,48 @@ class Moments(NamedTuple):
 
 Prior = Callable[[str, tuple[int, ...]], Moments]
 
+
+class Role(NamedTuple):
+    """How a program uses a parameter: the axes that it contracts, or as a table whose rows are looked up."""
+
+    inputs: frozenset[int]
+    table: bool = False
+
+
 _SCALES = ("scale", "gamma", "g")
 _CONSTANTS = ("mean", "var", "count")
 _OF_HEADS = tuple(f"{role}/kernel{end}" for role in ("query", "key", "value") for end in ("", "/value"))
 
 
+@boundary
 def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     r"""W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²), each trained in proportion to its variance: the NTK parameterization.
 
-    The function is that of f = (σ_w/√fan_in) W x + σ_b b with standard Gaussian W, b; so is its NTK. fan_in is the
-    product of all axes but the last (in Flax's attention, whose kernels `query`, `key` and `value` have axes of inputs,
-    heads and channels: the first). Layers that are stacked into one leaf, as by `nn.scan` or `nn.vmap`, need a rule of
-    their own, such as lambda path, shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are
-    biases, or, by their names, scales (1, not trained) and running averages (`mean` 0, `var` 1, not trained); leaves
-    named `embedding` have variance σ_w².
+    The function is that of f = (σ_w/√fan_in) W x + σ_b b with standard Gaussian W, b; so is its NTK. By shape alone,
+    fan_in is the product of all axes but the last (in Flax's attention, whose kernels `query`, `key` and `value` have
+    axes of inputs, heads and channels: the first); in a limit also that of [out, in] weights, which the program tells.
+    Layers that are stacked into one leaf, as by `nn.scan` or `nn.vmap`, need a rule of their own, such as lambda path,
+    shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are biases, or, by their names,
+    scales (1, not trained: `scale`, `gamma`, `g`, or a `weight` of one axis) and running averages (`mean` 0, `var` 1,
+    not trained); leaves named `embedding` and tables that a program looks up have variance σ_w².
+
+    Args:
+        sigma_w, sigma_b: standard deviations, ≥ 0; may be traced.
+
+    Raises:
+        ValueError: a negative number (NaN inside `jit`).
 
     Source: Jacot, Gabriel and Hongler (2018), section 2; Lee et al. (2019), equation 1.
 
     >>> ntk(1.5, 0.1)("dense/bias", (50,)).variance
     0.010000000000000002
     """
-    return _by_role(lambda fan_in: sigma_w**2 / fan_in, sigma_b**2, sigma_w**2, lambda variance: variance)
+    weight_variance, bias_variance = _square("sigma_w", sigma_w), _square("sigma_b", sigma_b)
+    return _ByRole(lambda fan_in: weight_variance / fan_in, bias_variance, weight_variance, _WEIGHTS["variance"])
 
 
-def lecun(sigma_b: Scalar = 0.0, *, weight: str = "one") -> Prior:
+@boundary
+def lecun(sigma_b: Scalar = 0.0, *, weight: Literal["one", "variance"] = "one") -> Prior:
     """W ~ N(0, 1/fan_in) as Flax draws it, embeddings N(0, 1/features), biases N(0, σ_b²), scales 1.
 
     Args:
@@ -64,16 +87,21 @@ def lecun(sigma_b: Scalar = 0.0, *, weight: str = "one") -> Prior:
     >>> lecun()("Dense_0/kernel", (100, 50))
     Moments(mean=0.0, variance=0.01, weight=1.0)
     """
-    return _by_role(lambda fan_in: 1.0 / fan_in, sigma_b**2, None, _WEIGHTS[_known(weight)])
+    return _ByRole(lambda fan_in: 1.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
 
 
-def he(sigma_b: Scalar = 0.0, *, weight: str = "one") -> Prior:
+@boundary
+def he(sigma_b: Scalar = 0.0, *, weight: Literal["one", "variance"] = "one") -> Prior:
     """W ~ N(0, 2/fan_in) for ReLU networks; else as `lecun`.
 
     >>> he()("Dense_0/kernel", (100, 50)).variance
     0.02
     """
-    return _by_role(lambda fan_in: 2.0 / fan_in, sigma_b**2, None, _WEIGHTS[_known(weight)])
+    return _ByRole(lambda fan_in: 2.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
+
+
+def _square(name: str, sigma: Scalar) -> Any:
+    return nonnegative(name, sigma, "pass a standard deviation >= 0") ** 2
 
 
 def unit() -> Prior:
@@ -88,14 +116,24 @@ def unit() -> Prior:
 def by_path(rules: Mapping[str, Moments], default: Prior) -> Prior:
     """The moments of the first key that is part of a parameter's path, else those of `default`.
 
+    Raises:
+        ValueError: rules that are no mapping of paths to Moments, or a default that is no rule.
+
     >>> by_path({"gain": Moments(1.0, 0.0, 0.0)}, unit())("block/gain", (5,)).mean
     1.0
     """
+    paths = isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
+    hint = 'pass e.g. {"gain": Moments(1.0, 0.0, 0.0)}'
+    require(paths, "rules", repr(rules), "map parts of paths to Moments", hint)
+    _require_rule("default", default)
+    return _ByPath(dict(rules), default)
 
-    def prior(path: str, shape: tuple[int, ...]) -> Moments:
-        return next((m for part, m in rules.items() if part in path), None) or default(path, shape)
 
-    return prior
+def _require_rule(name: str, prior: Any) -> None:
+    require(callable(prior), name, repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
+
+
+_DRAWN = ("hold finite numbers to compare with a prior", "pass what the initializer returns")
 
 
 def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
@@ -113,9 +151,12 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
 
     >>> validate(unit(), {"w": jax.random.normal(jax.random.key(0), (1000,))})
     """
+    _require_rule("prior", prior)
+    positive("errors", errors, "use 6.0")
     for path, leaf in named_leaves(params):
         values, moments = np.asarray(leaf, np.float64), prior(path, leaf.shape)
         mean, variance, n = float(moments.mean), float(moments.variance), values.size
+        require(n > 0 and bool(np.isfinite(values).all()), "params", f"{path} of shape {leaf.shape}", *_DRAWN)
         off_mean = abs(values.mean() - mean) > errors * math.sqrt(variance / n) + 1e-6
         off_variance = abs(((values - mean) ** 2).mean() - variance) > errors * variance * math.sqrt(2 / n) + 1e-6
         found = f"drawn with mean {values.mean():.4g} and variance {values.var():.4g}"
@@ -137,29 +178,59 @@ def _name(key: Any) -> str:
     return str(key)
 
 
-def _by_role(kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callable[[Any], Any]) -> Prior:
-    def prior(path: str, shape: tuple[int, ...]) -> Moments:
-        name = next((part for part in reversed(path.split("/")) if part != "value"), path)
+def _last(path: str) -> str:
+    """The name of a parameter, without the `value` of an NNX variable."""
+    return next((part for part in reversed(path.split("/")) if part != "value"), path)
+
+
+class _ByRole:
+    """A rule by names and shapes, or by the role that a program gives a parameter."""
+
+    def __init__(self, kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callable[[Any], Any]) -> None:
+        self._kernel, self._bias, self._table, self._weight = kernel, bias, table, weight
+
+    def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
+        name = _last(path)
         if name in _CONSTANTS:
             return Moments(1.0 if name == "var" else 0.0, 0.0, 0.0)
-        if name in _SCALES:
-            return Moments(1.0, 0.0, weight(0.0))
+        if name in _SCALES or (name == "weight" and len(shape) == 1):
+            return Moments(1.0, 0.0, self._weight(0.0))
         if name == "embedding":
-            variance = 1.0 / shape[-1] if table is None else table
-            return Moments(0.0, variance, weight(variance))
+            return self._rows(shape)
         inputs = shape[:1] if len(shape) == 3 and path.endswith(_OF_HEADS) else shape[:-1]
-        variance = bias if len(shape) < 2 or name == "bias" else kernel(math.prod(inputs))
-        return Moments(0.0, variance, weight(variance))
+        return self._centred(self._bias if len(shape) < 2 or name == "bias" else self._kernel(math.prod(inputs)))
 
-    return prior
+    def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
+        """The moments of a parameter that a program contracts or looks up."""
+        if role.table or _last(path) == "embedding":
+            return self._rows(shape)
+        if len(shape) - 1 not in role.inputs:  # its last axis is that of outputs, as by shape alone
+            return self(path, shape)
+        return self._centred(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
+
+    def _rows(self, shape: tuple[int, ...]) -> Moments:
+        return self._centred(1.0 / shape[-1] if self._table is None else self._table)
+
+    def _centred(self, variance: Any) -> Moments:
+        return Moments(0.0, variance, self._weight(variance))
+
+
+class _ByPath:
+    """Moments of parts of paths, and a rule for the rest."""
+
+    def __init__(self, rules: dict[str, Moments], default: Prior) -> None:
+        self._rules, self._default = rules, default
+
+    def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
+        return next((m for part, m in self._rules.items() if part in path), None) or self._default(path, shape)
+
+    def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
+        """As `_ByRole.in_role`, of the rest."""
+        default = getattr(self._default, "in_role", lambda path, shape, _: self._default(path, shape))
+        return next((m for part, m in self._rules.items() if part in path), None) or default(path, shape, role)
 
 
 _WEIGHTS: dict[str, Callable[[Any], Any]] = {"one": lambda variance: 1.0, "variance": lambda variance: variance}
-
-
-def _known(weight: str) -> str:
-    require(weight in _WEIGHTS, "weight", repr(weight), "be 'one' or 'variance'", "write a rule of your own otherwise")
-    return weight
 
 
 __all__ = ["Moments", "Prior", "by_path", "he", "lecun", "named_leaves", "ntk", "unit", "validate"]

@@ -8,29 +8,38 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxtheory.infinite.errors import refuse, site
+from jaxtheory.infinite.determined import DRAWS
+from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
 
-_BATCH = 7919  # a prime that no other axis has: whatever axis it divides holds the batch
+BATCH = 7919  # a prime that no other axis has: whatever axis it divides holds the batch
 _OVER_AXES = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or")
 _OVER_AXIS = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 _SAME = 1e-3  # two float32 evaluations of one derivative differ by roundings, two rules by their own size
 
 
-def require_apart(f: Any, params: Any, x: Any) -> None:
-    """Raise where a program mixes the examples of a batch, as batch normalization in training does."""
-    batch = jax.ShapeDtypeStruct((_BATCH, *x.shape[1:]), x.dtype)
-    for equation in _equations(jax.make_jaxpr(f)(params, batch).jaxpr):
-        if any(v.aval.shape[d] % _BATCH == 0 for v, d in _contracted(equation)):
-            refuse(site(equation), "it mixes the examples of a batch", "normalize with running averages (inference)")
+def require_apart(closed: Any) -> None:
+    """Raise where a program, traced at a batch of `BATCH` examples, mixes them or draws numbers for the batch."""
+    for equation, where in _equations(closed.jaxpr, UNKNOWN):
+        if any(_of_batch(v.aval.shape[d]) for v, d in _contracted(equation)):
+            refuse(where, "it mixes the examples of a batch", "normalize with running averages (inference)")
+        if equation.primitive.name in DRAWS and any(_of_batch(m) for v in equation.outvars for m in v.aval.shape):
+            refuse(where, "it draws numbers for the batch", "switch dropout off (deterministic=True, inference)")
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _of_batch(extent: int) -> bool:
+    return extent > 0 and extent % BATCH == 0
+
+
+def _equations(jaxpr: Any, line: str) -> Iterator[tuple[Any, Site]]:
+    """All equations, also of functions that are called, with their sites: those without a line have the caller's."""
     for equation in jaxpr.eqns:
-        yield equation
+        where = site(equation)
+        where = where._replace(line=line) if where.line == UNKNOWN else where
+        yield equation, where
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+                yield from _equations(inner, where.line)
 
 
 def _contracted(equation: Any) -> list[tuple[Any, int]]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.demand import Mean, Pair
-from jaxtheory.infinite.determined import Det, Noise, derived, full, known
+from jaxtheory.infinite.determined import Det, derived, full, known
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.fluctuations import Noise, Source
 from jaxtheory.infinite.layout import Factor, Rand, Value, merged, restricted
 from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
 from jaxtheory.infinite.scores import Scores
@@ -43,7 +44,7 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     factors = [f for d in gone for f in rand.axes[d]]
     channels = [f for f in factors if f.kind == "c"]
     if channels and not _copies(where, rand, channels):
-        return [average(where, rand, gone)]
+        return [average(graph, where, rand, gone)]
     if channels:
         rand = _added_up(graph, where, rand, channels)
         factors = [f for f in factors if f.kind != "c"]
@@ -97,7 +98,7 @@ def require_all_heads(where: Site, rand: Rand, contracted: int) -> None:
         refuse(where, "it keeps heads apart whose scores are drawn", "contract heads and channels at once")
 
 
-def average(where: Site, rand: Rand, gone: set[int]) -> Det:
+def average(graph: Graph, where: Site, rand: Rand, gone: set[int]) -> Det:
     """A sum over channels (and places): count · E h, deterministic in the limit."""
     places = [f.place for d in gone for f in rand.axes[d] if f.kind == "c"]
     require_all_heads(where, rand, len(places))
@@ -112,8 +113,8 @@ def average(where: Site, rand: Rand, gone: set[int]) -> Det:
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
     if not terms:
         shape = tuple(math.prod(f.size for f in factors) for factors in kept)
-        channels = float(sum(weights))
-        return replace(known(np.zeros(shape, np.float32)), noise=Noise(channels**0.5, channels))
+        source = Source(tuple((w, node, None) for w, (node, _) in zip(weights, rand.pieces, strict=True)))
+        return replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), False, graph.record))
 
     def make(values: list[Any]) -> Any:
         total = sum(w * v for (w, _), v in zip(terms, values, strict=True))
@@ -193,23 +194,14 @@ def _fluctuating(graph: Graph, scores: Scores, mask: Any, axes: Any, index: tupl
     heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
     places = n.joint_index((scores.a, scores.b))
     drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, places, strict=True))
-    size = scores.channels**0.5 * _multiple(scores.a) * _multiple(scores.b)
+    source = Source(((scores.channels, scores.a, scores.b),))
     shape = tuple(math.prod(f.size for f in factors) for factors in axes)
-    zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(size, scores.channels, drawable))
+    zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), drawable, graph.record))
     if not (graph.draws and drawable):
         return zero
     graph.scores += 1
     drawn = unfolded((scores,), lambda values: values[0].reshape(index), axes, index)
     return replace(zero, drawn=replace(drawn, copies=heads))
-
-
-def _multiple(node: Node) -> float:
-    """The known number that a node is a multiple of another by, as of queries that are divided beforehand."""
-    if isinstance(node, n.Sum) and len(node.terms) == 1:
-        factor, inner_node = node.terms[0]
-        if factor is not None and inner_node is not None and factor.value is not None and factor.scalar:
-            return abs(float(np.asarray(factor.value).reshape(()))) * _multiple(inner_node)
-    return 1.0
 
 
 def _apart(array: Any, mask: tuple[bool, ...]) -> Any:

@@ -3,28 +3,21 @@
 import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import known, require
-from jaxtheory.infinite.demand import Item, demand, det_item, run
-from jaxtheory.infinite.determined import Det
-from jaxtheory.infinite.errors import NoLimitError, Site, refuse
-from jaxtheory.infinite.layout import Rand
-from jaxtheory.infinite.models import flax_error, function_of, widened
-from jaxtheory.infinite.moments import Calculus
-from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
-from jaxtheory.infinite.nodes import Node, Sum, Use
-from jaxtheory.infinite.prior import Prior, named_leaves
-from jaxtheory.infinite.program import require_apart
-from jaxtheory.infinite.shared import require_untied
-from jaxtheory.infinite.views import Leaf, whole
-from jaxtheory.infinite.walk import Context
-from jaxtheory.infinite.widths import doubled, require_width_free
+from jaxtheory.checks import positive, require
+from jaxtheory.infinite import inputs
+from jaxtheory.infinite.decisions import decide
+from jaxtheory.infinite.models import model_of
+from jaxtheory.infinite.monte_carlo import MonteCarlo
+from jaxtheory.infinite.plans import Compiled, Settings, compile_plans, outside
+from jaxtheory.infinite.prior import Moments, Prior, Role
+from jaxtheory.infinite.program import BATCH, require_apart
+from jaxtheory.infinite.roles import moments
 from jaxtheory.kernels.gram import gram
 
 _ENTRIES = 2**16  # of the largest array of one block: it stays in a core's cache
@@ -49,35 +42,21 @@ class Estimate(NamedTuple):
 class Limit(NamedTuple):
     """Kernel functions of the limit: `nngp(x1, x2)`, `ntk(x1, x2)`, `both(x1, x2)`; without x2, of x1 with itself.
 
-    `estimate(x1, x2)` gives both with their standard errors, for limits that are drawn by Monte Carlo.
+    `estimate(x1, x2)` gives both with their standard errors, for limits that are drawn by Monte Carlo. `prior(path,
+    shape)` are the moments that were used, to draw such networks or to validate an initializer.
     """
 
     nngp: Callable[..., Float[Array, "n1 n2"]]
     ntk: Callable[..., Float[Array, "n1 n2"]]
     both: Callable[..., Both]
     estimate: Callable[..., Estimate]
-
-
-class _Compiled(NamedTuple):
-    """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
-
-    Each takes the key of its draws last (None without any). And for one example, sizes of the variances of all
-    `nodes`; which parameters serve where.
-    """
-
-    pair: Callable[..., tuple[Array, Array]]
-    diagonal: Callable[..., tuple[Array, Array]]
-    entries: int
-    sizes: Callable[[Any], Array]
-    nodes: list[Node]
-    output: Node
-    visited: list[Node]
+    prior: Prior
 
 
 def limit(
     f: Any,
     params: PyTree[Any],
-    x: Num[Any, "n ..."],
+    x: Any,
     *,
     prior: Prior,
     scale: float = 3.0,
@@ -127,182 +106,38 @@ def limit(
     >>> kernels.both(jnp.ones((1, 3)))
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
-    network, shapes = function_of(f, params, x)
-    leaves, structure = jax.tree.flatten(shapes)
-    tree: Any = structure
-    paths = [path for path, _ in named_leaves(shapes)]
-    moments = [prior(path, leaf.shape) for path, leaf in zip(paths, leaves, strict=True)]
-    draws = None if monte_carlo is None else monte_carlo.checked()
+    require(callable(prior), "prior", repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
+    draws = _checked(monte_carlo)
+    scale = positive("scale", scale, "pass the largest standard deviation of the pre-activations, e.g. scale=3.0")
+    x = inputs.batch("x", x)
+    model = model_of(f, params, x)
+    many = functools.partial(model.trace, length=BATCH)
+    x = inputs.require_batch(many, x)
+    require_apart(many(inputs.spec(x)))
+    first = Settings(inputs.numbers(inputs.spec(x)), False, scale, draws)
+    decision = decide(model, prior, inputs.spec(x), first, check_width)
 
     @functools.cache
-    def compiled(shape: tuple[int, ...], dtype: Any, tangent: bool, x64: bool) -> _Compiled:
-        structs = tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, dtype)) for p in leaves])
-        with jax.default_matmul_precision("highest"):  # of products of known arrays, which the limit keeps
-            closed = jax.make_jaxpr(network)(structs, jax.ShapeDtypeStruct((1, *shape), dtype))
-        known = [Leaf(i, path, p.shape, *m) for i, (path, p, m) in enumerate(zip(paths, leaves, moments, strict=True))]
-        settings = _Settings(_numbers(dtype), tangent, scale, draws)
-        return _outside(_compile, closed, known, (1, *shape), settings)
+    def compiled(given: inputs.Spec, tangent: bool, x64: bool) -> Compiled:
+        settings = Settings(inputs.numbers(given), tangent, scale, draws)
+        return outside(compile_plans, model.trace(given), decision, given, settings)
 
-    def ready(shape: tuple[int, ...], dtype: Any, tangent: bool) -> _Compiled:
-        return compiled(shape, dtype, tangent, jnp.result_type(float) == jnp.float64)
+    def ready(x: Any, tangent: bool) -> Compiled:
+        return compiled(inputs.spec(x), tangent, jnp.result_type(float) == jnp.float64)
 
-    require_apart(network, tree.unflatten([jax.ShapeDtypeStruct(p.shape, _dtype(p.dtype, x.dtype)) for p in leaves]), x)
-    made = ready(x.shape[1:], jnp.dtype(x.dtype), True)
-    if check_width:
-        _check_width(f, network, tree, leaves, paths, prior, made, x, scale, draws)
-    return _kernels(ready, draws)
+    ready(x, True)  # raises here what it raises
+    return _kernels(ready, draws, x, functools.partial(_resolved, prior, decision.roles))
 
 
-def _check_width(
-    f: Any,
-    network: Any,
-    tree: Any,
-    leaves: Any,
-    paths: Any,
-    prior: Prior,
-    made: _Compiled,
-    x: Any,
-    scale: float,
-    draws: MonteCarlo | None,
-) -> None:
-    """The program at twice its width, if it can be traced there, has the same variances."""
-    before, after = [p.shape for p in leaves], doubled([p.shape for p in leaves], made.output, made.visited)
-    try:
-        wide_network, shapes = widened(f, before, after, x) or (network, after)
-        moments = [prior(path, s) for path, s in zip(paths, shapes, strict=True)]
-        if not all(known(m) for m in moments):
-            return
-        structs = [jax.ShapeDtypeStruct(s, _dtype(p.dtype, x.dtype)) for s, p in zip(shapes, leaves, strict=True)]
-        shape = (1, *x.shape[1:])
-        closed = jax.make_jaxpr(wide_network)(tree.unflatten(structs), jax.ShapeDtypeStruct(shape, x.dtype))
-    except (TypeError, ValueError, flax_error()):
-        return  # widths that are written into a module's methods cannot be changed from outside
-    wide_leaves = [Leaf(i, path, s, *m) for i, (path, s, m) in enumerate(zip(paths, shapes, moments, strict=True))]
-    wide = _outside(_compile, closed, wide_leaves, shape, _Settings(_numbers(x.dtype), False, scale, draws))
-    _outside(require_width_free, made, wide, shape, x.dtype)
+def _resolved(prior: Prior, roles: dict[str, Role], path: str, shape: tuple[int, ...]) -> Moments:
+    """The moments that a limit gives a parameter."""
+    return moments(prior, path, shape, roles.get(path))
 
 
-def _dtype(own: Any, inputs: Any) -> Any:
-    """Parameters in the precision of the inputs, as far as both are real."""
-    return inputs if jnp.issubdtype(own, jnp.floating) and jnp.issubdtype(inputs, jnp.floating) else own
-
-
-def _numbers(dtype: Any) -> Any:
-    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
-
-
-def _outside(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a thread of its own, where nobody traces, so that constants of the program are computed now."""
-    x64 = jnp.result_type(float) == jnp.float64
-
-    def call() -> Any:
-        with jax.enable_x64(x64), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return function(*arguments)
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(call).result()
-
-
-class _Settings(NamedTuple):
-    """Of a computation: precision, whether tangents are wanted, the scale of activations, how scores are drawn."""
-
-    dtype: Any
-    tangent: bool
-    scale: float
-    draws: MonteCarlo | None
-
-
-def _compile(closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings) -> _Compiled:
-    """Loops as loops, or, where that does not do, turn by turn."""
-    draws = settings.draws is not None
-    context = Context(rolled=True, draws=draws)
-    try:
-        return _planned(context, closed, leaves, shape, settings)
-    except NoLimitError:
-        if not context.loops:
-            raise
-    return _planned(Context(rolled=False, draws=draws), closed, leaves, shape, settings)
-
-
-def _planned(
-    context: Context, closed: Any, leaves: list[Leaf], shape: tuple[int, ...], settings: _Settings
-) -> _Compiled:
-    key, x = Det((), (), (), None), Det(shape, tuple(m == 1 for m in shape), (), None)
-    node = _output(context.walk(closed, [*map(whole, leaves), x]))
-    cross, own = (_plan(context, node, (x, key), sides, settings) for sides in ((1, 2), (1, 1)))
-    require_untied(v for v in cross.visited if isinstance(v, Use))
-    alone = [item for item, _, _ in own.schedule if item.kind == "pair" and item.a is item.b and not _multiple(item.a)]
-    fixed = None if settings.draws is None else settings.draws.key
-
-    def sizes(example: Array) -> Array:
-        values = own.run([example], fixed)
-        zero = jnp.zeros((), settings.dtype)
-        return jnp.stack([zero if values[i][0] is None else jnp.abs(values[i][0]).mean() for i in alone])
-
-    largest = max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
-    largest *= (
-        settings.draws.samples * settings.draws.groups
-        if settings.draws and (context.graph.scores or context.graph.variables)
-        else 1
-    )
-    pair, diagonal = (lambda x, y, k: cross.answer((x, y), k, settings)), (lambda x, k: own.answer([x], k, settings))
-    return _Compiled(pair, diagonal, largest, sizes, [item.a for item in alone], node, cross.visited)
-
-
-def _multiple(node: Node) -> bool:
-    """Whether a node is a number times another: a power of the width in it may be meant, as in queries over √d."""
-    return isinstance(node, Sum) and len(node.terms) == 1
-
-
-class _Planned(NamedTuple):
-    """What is computed for one entry, from what: an input and the key of draws."""
-
-    root: Item
-    inputs: tuple[Det, Det]
-    schedule: list[Any]
-    given: Any
-    visited: list[Node]
-
-    def run(self, examples: Any, key: Any) -> dict[Item, Any]:
-        """All values; examples with their batch axis."""
-        inputs = {det_item(self.inputs[0], side): value for side, value in enumerate(examples, 1)}
-        inputs[det_item(self.inputs[1], 0)] = key
-        return run(self.schedule, {item: v for item, v in inputs.items() if item in self.given}, self.given)
-
-    def answer(self, examples: Any, key: Any, settings: _Settings) -> tuple[Array, Array]:
-        """Kernel and tangent of examples without batch axis."""
-        values = self.run([example[None] for example in examples], key)[self.root]
-        zero = jnp.zeros((), settings.dtype)
-        return tuple(zero if v is None else v.reshape(()) for v in values)  # type: ignore[return-value]
-
-
-def _plan(context: Context, node: Node, inputs: tuple[Det, Det], sides: Any, settings: _Settings) -> _Planned:
-    sampling = None if settings.draws is None else Sampling(inputs[1], settings.draws.samples)
-    calculus = Calculus(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
-    root = Item("pair", node, node, sides)
-    wanted = {root: (False,) * len(node.index)}
-    schedule, given = demand(wanted, calculus.plan, lambda item: any(item.a is known for known in inputs))
-    return _Planned(root, inputs, schedule, given, list({id(v): v for v in calculus.visited}.values()))
-
-
-def _entries(item: Item, mask: Any) -> int:
-    return math.prod(m ** (1 + both) for m, both in zip(item.a.index, mask, strict=True))
-
-
-def _output(outputs: list[Any]) -> Any:
-    where = Site("the output", "the end of f")
-    if len(outputs) != 1 or not isinstance(outputs[0], Rand):
-        refuse(where, "it is not one array of random channels", "return one array, made by a layer of weights")
-    rand = outputs[0]
-    if len(rand.pieces) > 1 or any(f.kind != "c" for factors in rand.axes for f in factors):
-        refuse(
-            where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]"
-        )
-    if rand.node.drawn:
-        refuse(
-            where, "it depends on the scores of one head, which are drawn", "read out all heads by a layer of weights"
-        )
-    return rand.node
+def _checked(draws: Any) -> MonteCarlo | None:
+    known_kind = draws is None or isinstance(draws, MonteCarlo)
+    require(known_kind, "monte_carlo", repr(draws), "be None or MonteCarlo", "pass MonteCarlo(jax.random.key(0))")
+    return None if draws is None else draws.checked()
 
 
 def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | None) -> Callable[..., Any]:
@@ -319,10 +154,9 @@ def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | 
     return estimated
 
 
-def _kernels(ready: Callable[..., _Compiled], draws: MonteCarlo | None) -> Limit:
-    def rows(x1: Array, x2: Array, tangent: bool) -> tuple[Array, ...]:
-        require(x1.shape[1:] == x2.shape[1:], "x2", x2.shape, f"hold examples of shape {x1.shape[1:]}", "check x2")
-        pair = _over_groups(ready(x1.shape[1:], jnp.result_type(x1), tangent).pair, draws)
+def _kernels(ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any, rule: Prior) -> Limit:
+    def rows(x1: Any, x2: Any, tangent: bool) -> tuple[Array, ...]:
+        pair = _over_groups(ready(x1, tangent).pair, draws)
         return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
 
     def kernel(which: tuple[int, ...] | int) -> Callable[..., Array]:
@@ -331,29 +165,41 @@ def _kernels(ready: Callable[..., _Compiled], draws: MonteCarlo | None) -> Limit
 
         tangent = which != 0
 
-        def pairs(x1: Array, x2: Array) -> Array:
-            return chosen(rows(x1, x2, tangent))
+        @jax.jit
+        def against(x1: Any, x2: Any) -> Array:
+            def pairs(i: Array, j: Array) -> Array:
+                return chosen(rows(inputs.rows(x1, i), inputs.rows(x2, j), tangent))
+
+            block = max(1, math.isqrt(_ENTRIES // ready(x1, tangent).entries))
+            return gram(pairs, inputs.places(x1), inputs.places(x2), block=block)
 
         @jax.jit
-        def whole_matrix(x1: Array, x2: Array | None = None) -> Array:
-            plan = ready(x1.shape[1:], jnp.result_type(x1), tangent)
-            matrix = gram(pairs, x1, x2, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
-            if x2 is not None:
-                return matrix
+        def alone(x: Any) -> Array:
+            def pairs(i: Array, j: Array) -> Array:
+                tile = chosen(rows(inputs.rows(x, i), inputs.rows(x, j), tangent))
+                # rounding depends on the order of a pair; both orders are computed in tiles of the diagonal alone
+                return jnp.where((i == j).all(), (tile + jnp.swapaxes(tile, 0, 1)) / 2, tile)
+
+            plan, places = ready(x, tangent), inputs.places(x)
+            matrix = gram(pairs, places, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
             if draws is not None:  # a pair and its mirror image draw one normal matrix in two orders of tokens
                 matrix = (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
             # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
-            places = jnp.arange(x1.shape[0])
-            return matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x1)))
+            return matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x)))
+
+        def whole_matrix(x1: Any, x2: Any = None) -> Array:
+            same = x2 is None or x2 is x1
+            x1 = inputs.like("x1", x1, like)
+            return alone(x1) if same else against(x1, inputs.like("x2", x2, like, x1))
 
         return whole_matrix
 
     nngp, ntk, two, four = kernel(0), kernel(1), kernel((0, 1)), kernel((0, 1, 2, 3))
 
-    def both(x1: Array, x2: Array | None = None) -> Both:
+    def both(x1: Any, x2: Any = None) -> Both:
         return Both(*jnp.moveaxis(two(x1, x2), -1, 0))
 
-    def estimate(x1: Array, x2: Array | None = None) -> Estimate:
+    def estimate(x1: Any, x2: Any = None) -> Estimate:
         return Estimate(*jnp.moveaxis(four(x1, x2), -1, 0))
 
-    return Limit(nngp, ntk, both, estimate)
+    return Limit(nngp, ntk, both, estimate, rule)

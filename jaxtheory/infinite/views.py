@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 # sizes and strides, the first the slowest: an axis of a view; () for an axis of size one, stride 0 for a broadcast one
@@ -18,6 +19,11 @@ class Leaf(NamedTuple):
     mean: Any
     variance: Any
     weight: Any
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a moment is known to be zero (one that is traced may not be)."""
+    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and float(value) == 0.0
 
 
 class Param(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -12,17 +13,22 @@ from jaxtheory.infinite import determined
 from jaxtheory.infinite.contraction import convolution, dot
 from jaxtheory.infinite.determined import Det, known, unknown
 from jaxtheory.infinite.elementwise import NAMES, elementwise
-from jaxtheory.infinite.errors import UNKNOWN, refuse, site
-from jaxtheory.infinite.layout import Value
+from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
+from jaxtheory.infinite.fluctuations import Record
+from jaxtheory.infinite.layout import Rand, Value
 from jaxtheory.infinite.loops import scan
 from jaxtheory.infinite.movement import RULES as MOVES
 from jaxtheory.infinite.nodes import Graph
 from jaxtheory.infinite.program import require_derivative
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
+from jaxtheory.infinite.widths import twice
 
 _INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 _INLINE |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+_COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *_INLINE, *_CUSTOM}
+_SUMS = ("add", "add_any", "sub")
+_BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
 _WHY = {
     "reduce_window_max": "the largest of Gaussians is no function of one Gaussian",
     "reduce_max": "the largest of Gaussians is no function of one Gaussian",
@@ -32,10 +38,16 @@ _WHY = {
 
 
 class Context:
-    """What a walk shares: the graph of parameter numbers, and whether loops stay loops."""
+    """What a walk shares: the graph of parameter numbers, whether loops stay loops, and widths.
 
-    def __init__(self, rolled: bool, draws: bool = False) -> None:
-        self.graph = Graph(draws)
+    Where `widths` are given, numbers of the program that are powers of one are read as those of twice the width.
+    """
+
+    def __init__(
+        self, rolled: bool, draws: bool = False, record: Record | None = None, widths: frozenset[int] = frozenset()
+    ) -> None:
+        self.graph = Graph(draws, Record() if record is None else record)
+        self.widths = widths
         self.rolled = rolled
         self.loops = 0
         self.line = UNKNOWN
@@ -43,16 +55,29 @@ class Context:
     def walk(self, closed: Any, inputs: list[Value]) -> list[Value]:
         """The outputs of a jaxpr."""
         body, consts = opened(closed)
-        env: dict[Any, Value] = dict(zip(body.constvars, map(constant, consts), strict=True))
+        env: dict[Any, Value] = dict(
+            zip(body.constvars, (constant(self._doubled(c, True)) for c in consts), strict=True)
+        )
         env.update(zip(body.invars, inputs, strict=True))
 
-        def read(atom: Any) -> Value:
-            return known(np.asarray(atom.val)) if isinstance(atom, Literal) else env[atom]
+        def read(atom: Any, counted: bool = False) -> Value:
+            return known(np.asarray(self._doubled(atom.val, counted))) if isinstance(atom, Literal) else env[atom]
 
         for equation in body.eqns:
-            values = [read(v) for v in equation.invars]
+            values = [read(v, equation.primitive.name in _COUNTED) for v in equation.invars]
             env.update(zip(equation.outvars, self.equation(equation, values), strict=True))
         return [read(v) for v in body.outvars]
+
+    def _doubled(self, value: Any, counted: bool) -> Any:
+        """A constant of the program, or, where it is a power of a width, that power of twice the width.
+
+        Integers are taken for widths only where they are `counted`, that is computed with, not indices.
+        """
+        if not self.widths or isinstance(value, jax.core.Tracer) or np.ndim(value):
+            return value
+        dtype = np.asarray(value).dtype
+        real = jnp.issubdtype(dtype, jnp.floating) or (counted and jnp.issubdtype(dtype, jnp.integer))
+        return twice(value, self.widths) if real else value
 
     def equation(self, equation: Any, values: list[Value]) -> list[Value]:
         """The outputs of one equation."""
@@ -66,8 +91,13 @@ class Context:
         if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
             return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
         if all(isinstance(v, Det) for v in values):
+            if name in _BENDING:
+                where = self._site(equation)
+                self.graph.bent += [(where, v) for v in values if isinstance(v, Det) and v.value is None]
             return list(determined.apply(equation, values))  # type: ignore[arg-type]
-        values = [determined.settled(site(equation), v) if isinstance(v, Det) else v for v in values]
+        self._require_no_draw(equation, values)
+        added = tuple(node for v in values if isinstance(v, Rand) for node, _ in v.pieces) if name in _SUMS else ()
+        values = [determined.settled(site(equation), v, added) if isinstance(v, Det) else v for v in values]
         if name != "dot_general" and any(isinstance(v, Det) and any(v.copies) for v in values):
             refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
         if name == "scan":
@@ -90,10 +120,21 @@ class Context:
         yield
         self.line = before
 
-    def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
-        name = equation.primitive.name
+    def _site(self, equation: Any) -> Site:
         where = site(equation)
-        where = where._replace(line=self.line) if where.line == UNKNOWN else where
+        return where._replace(line=self.line) if where.line == UNKNOWN else where
+
+    def _require_no_draw(self, equation: Any, values: list[Value]) -> None:
+        """Raise where a random value meets numbers that the program draws, as a dropout mask."""
+        met = any(isinstance(v, Rand) for v in values) or equation.primitive.name in NAMES
+        if met and any(isinstance(v, Det) and v.random for v in values):
+            reason = (
+                "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
+            )
+            refuse(self._site(equation), reason, "switch dropout off (deterministic=True, inference)")
+
+    def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
+        name, where = equation.primitive.name, self._site(equation)
         if name in NAMES:
             return [elementwise(self.graph, where, equation, values)]
         rule = _RULES.get(name)

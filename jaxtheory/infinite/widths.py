@@ -1,35 +1,182 @@
-"""Whether a network has a limit at all: the same program at twice the width has the same kernel."""
+"""Whether a network has a limit at all: the same program at twice the width has the same kernel.
+
+Compared are numbers at one generic input. Of the output, its variance. Of an elementwise function φ of a Gaussian of
+variance q, the ratio q E[φ'²]/E[φ²], which a factor that is taken back later does not change where φ is homogeneous,
+and which tells a saturating φ from one that is not. Of averages that enter exp, tanh and the like, their size.
+"""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
+from jaxtheory.activations.duals import unchecked_pair
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.errors import refuse
-from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.demand import Item, det_item
+from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.expressions import as_function
+from jaxtheory.infinite.nodes import Graph, Node
 from jaxtheory.infinite.views import Parts
 
 Shapes = list[tuple[int, ...]]
+_SAME = 1e-2
+_LARGE = 1e4  # what hides an attention score is larger
+_ROUNDED = 1e-6
+# factors and powers of numbers c m^p, the likeliest first
+_ROOTS = tuple((c, p) for c in (1.0, 2**0.5, 0.5**0.5) for p in (0.5, -0.5))
+_FORMS = (*_ROOTS, (1.0, 1.0), (1.0, -1.0), (1.0, 1.5), (1.0, -1.5))
 
 
-def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> Shapes:
-    """Shapes of parameters with every axis of hidden channels twice as long."""
+class Probe(NamedTuple):
+    """What is compared at one place: number, and the variance (or size) that its error message tells."""
+
+    site: Site
+    node: Node | None
+    read: Callable[[dict[Item, Any]], tuple[Any, Any]]
+
+
+def probes(graph: Graph, output: Item, schedule: list[Any], scale: float) -> list[Probe]:
+    """What decides whether the output is free of the width, in the order of the program."""
+    items = {item for item, _, _ in schedule}
+    pairs = [item for item in items if item.kind == "pair" and item.a is item.b and isinstance(item.a, n.Function)]
+    averages = [(where, det) for where, det in graph.bent if det_item(det, 1) in items]
+    found = [(item.a.number, Probe(item.a.site, item.a.root, _function(item, scale))) for item in pairs]
+    found += [(det.number, Probe(where, None, _average(det_item(det, 1)))) for where, det in averages]
+    found.append((output.a.number, Probe(output.a.site, output.a, _variance(output))))
+    return [probe for _, probe in sorted(found, key=lambda pair: pair[0])]
+
+
+def _variance(item: Item) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
+    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
+        kernel = values[item][0]
+        size = jnp.zeros(()) if kernel is None else jnp.abs(kernel).mean()
+        return size, size
+
+    return read
+
+
+def _function(item: Item, scale: float) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
+    function = as_function(item.a.expression)
+    below = Item("pair", item.a.root, item.a.root, item.sides)
+
+    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
+        q = values[below][0]
+        if q is None:
+            return jnp.zeros(()), jnp.zeros(())
+        pair = unchecked_pair(function, function, scale)(q, q, q)
+        size = jnp.abs(pair.value).mean()
+        return (q * pair.derivative).mean() / jnp.where(size > 0, size, 1.0), q.mean()
+
+    return read
+
+
+def _average(item: Item) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
+    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
+        size = jnp.abs(jnp.asarray(values[item]))
+        mean = jnp.where(size < _LARGE, size, 0).mean()
+        return mean, mean
+
+    return read
+
+
+def read_all(chosen: list[Probe], values: dict[Item, Any], dtype: Any) -> Array:
+    """The numbers of all places, [places 2]."""
+    return jnp.stack([jnp.stack([jnp.asarray(v, dtype).reshape(()) for v in probe.read(values)]) for probe in chosen])
+
+
+class Difference(NamedTuple):
+    """The first place that depends on the width, and how many times as large it is at twice the width."""
+
+    site: Site
+    node: Node | None
+    ratio: float
+
+
+def difference(chosen: list[Probe], narrow: np.ndarray, wide: np.ndarray) -> Difference | None:
+    """None where both widths have the same numbers; of programs of other structure the outputs alone are compared."""
+    if len(narrow) != len(wide):
+        chosen, narrow, wide = chosen[-1:], narrow[-1:], wide[-1:]
+    # beyond the scale of an activation there are only variances to compare
+    seen = np.isfinite(narrow[:, 0]) & np.isfinite(wide[:, 0])
+    ours, theirs = (np.where(seen, part[:, 0], part[:, 1]) for part in (narrow, wide))
+    off = np.isfinite(ours) & ~(np.abs(theirs - ours) <= _SAME * np.abs(ours))
+    if not off.any():
+        return None
+    first = int(np.argmax(off))
+    ratio = narrow[first, 1] and wide[first, 1] / narrow[first, 1]
+    return Difference(chosen[first].site, chosen[first].node, float(ratio) if narrow[first, 1] else math.inf)
+
+
+def refuse_width(found: Difference, paths: list[str]) -> None:
+    """Raise, naming the place and the weights that it is made of."""
+    what = "its variance" if found.node is not None else "what it is given"
+    named = [] if found.node is None else sorted({paths[leaf] for leaf in _leaves(found.node)})
+    weights = f" (weight {', '.join(named)})" if named else ""
+    reason = f"at twice the width {what} is {found.ratio:.3g} times as large, a power of the width{weights}"
+    hint = "scale weights by 1/sqrt(fan_in), in the prior or by their shapes; or pass check_width=False"
+    refuse(found.site, reason, hint)
+
+
+def _leaves(node: Node) -> set[int]:
+    """The weights and parameters that a node is made of directly."""
+    return {end.key.leaf for end in _ends(node)}  # type: ignore[attr-defined]
+
+
+def twice(value: Any, widths: frozenset[int]) -> Any:
+    """A number c m^p of a width m, as that of 2m; any other number as it is.
+
+    p is ±1/2 with c = 1, √2 or 1/√2, or ±1 or ±3/2 with c = 1.
+
+    >>> float(twice(4.0, frozenset({16}))), twice(3.0, frozenset({16}))
+    (5.656854249492381, 3.0)
+    """
+    number = float(value)
+    for factor, power in _FORMS:
+        if any(abs(number / (factor * m**power) - 1) < _ROUNDED for m in widths):
+            return (np.asarray(value) * 2.0**power).astype(np.asarray(value).dtype)
+    return value
+
+
+def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
+    """Shapes of parameters with every axis of hidden channels twice as long: candidates, the best first.
+
+    Which axes these are is told by the roles of parameters; parameters that the output does not depend on have none, so
+    that theirs, and in the last candidate all, are told by their sizes.
+    """
     ends = _ends(output)
     wide: set[tuple[int, int]] = set()
+    fixed: set[tuple[int, int]] = set()
     for node in visited:
         if isinstance(node, n.Use):
             inputs = [x for x, _ in node.pieces if not isinstance(x, n.Fixed)]
-            wide |= _axes(node.key.leaf, shapes, node.key.rest) if inputs else set()
-        if isinstance(node, n.Use | n.Vector | n.Lookup) and not any(node is e for e in ends):
-            wide |= _axes(node.key.leaf, shapes, (node.key.free,))
-    return [tuple(m * 2 if (i, a) in wide else m for a, m in enumerate(s)) for i, s in enumerate(shapes)]
+            (wide if inputs else fixed).update(_contracted(node, shapes))
+        if isinstance(node, n.Use | n.Vector | n.Lookup):
+            end = any(node is e for e in ends)
+            (fixed if end else wide).update(_axes(node.key.leaf, shapes, node.key.free))
+    every = {(i, a) for i, shape in enumerate(shapes) for a in range(len(shape))}
+    sizes, seen = {shapes[i][a] for i, a in wide}, {node.key.leaf for node in visited if hasattr(node, "key")}
+    alike = {(i, a) for i, a in every if shapes[i][a] in sizes}
+    chosen = [wide, wide | {(i, a) for i, a in alike if i not in seen}, alike - fixed | wide]
+    return [
+        [tuple(m * 2 if (i, a) in axes else m for a, m in enumerate(s)) for i, s in enumerate(shapes)]
+        for axes in chosen
+    ]
+
+
+def changed(before: Shapes, after: Shapes, fan_ins: list[tuple[int, tuple[int, ...]]]) -> frozenset[int]:
+    """The widths that differ between two lists of shapes: axes, and fan-ins of several, given by leaf and axes."""
+    found = {m for p, q in zip(before, after, strict=True) for m, k in zip(p, q, strict=True) if m != k}
+    for leaf, axes in fan_ins:
+        if any(before[leaf][a] != after[leaf][a] for a in axes):
+            found.add(math.prod(before[leaf][a] for a in axes))
+    return frozenset(found)
 
 
 def _ends(output: Node) -> list[Node]:
-    """The parameters whose channels are those of the output."""
+    """The parameters whose channels are those of a node."""
     found: list[Node] = []
     stack, seen = [output], set()
     while stack:
@@ -44,28 +191,18 @@ def _ends(output: Node) -> list[Node]:
     return found
 
 
-def _axes(leaf: int, shapes: Shapes, roles: tuple[Parts, ...]) -> set[tuple[int, int]]:
-    """The axis of a leaf to which the fastest part of the last role belongs."""
-    parts = [part for parts in roles[-1:] for part in parts if part[1]]
+def _contracted(use: n.Use, shapes: Shapes) -> set[tuple[int, int]]:
+    """The axis of channels among those that a weight contracts: the last of a convolution, else the fastest."""
+    leaf, rest = use.key.leaf, [parts for parts in use.key.rest if any(stride for _, stride in parts)]
+    if not rest:
+        return set()
+    last = any(isinstance(role, n.Window) for role in use.roles)
+    return _axes(leaf, shapes, rest[-1] if last else min(rest, key=lambda parts: min(s for _, s in parts if s)))
+
+
+def _axes(leaf: int, shapes: Shapes, parts: Parts) -> set[tuple[int, int]]:
+    """The axis of a leaf to which the fastest of some parts belongs."""
+    real = [part for part in parts if part[1]]
     strides = [math.prod(shapes[leaf][a + 1 :]) for a in range(len(shapes[leaf]))]
-    axes = [
-        a for a, s in enumerate(strides) if parts and shapes[leaf][a] > 1 and s <= parts[-1][1] < s * shapes[leaf][a]
-    ]
+    axes = [a for a, s in enumerate(strides) if real and shapes[leaf][a] > 1 and s <= real[-1][1] < s * shapes[leaf][a]]
     return {(leaf, axes[0])} if axes else set()
-
-
-def require_width_free(narrow: Any, wide: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise where a layer's variance at one input is not the same at both widths, naming the first such layer."""
-    rng = np.random.default_rng(0)
-    integers = not jnp.issubdtype(dtype, jnp.floating)
-    x = jnp.zeros(shape, dtype) if integers else jnp.asarray(rng.standard_normal(shape), dtype)
-    ours, theirs = (np.asarray(jax.jit(plan.sizes)(x)) for plan in (narrow, wide))
-    if len(ours) != len(theirs):
-        return
-    off = np.abs(theirs - ours) > 1e-2 * np.abs(ours)
-    if off.any():
-        first = int(np.argmax(off))
-        ratio = theirs[first] / ours[first] if ours[first] else math.inf
-        reason = f"at twice the width its variance is {ratio:.3g} times as large, a power of the width"
-        hint = "scale its weights by 1/sqrt(fan_in), in the prior or in the function; or pass check_width=False"
-        refuse(narrow.nodes[first].site, reason, hint)

@@ -235,7 +235,7 @@ def test_a_convolution_and_its_running_averages_have_a_limit():
     """Means 0 and variances 1 of inference are numbers, also where there are places."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, *IMAGE)), jnp.float32)
     with relaxed_promotion():
-        limit = infinite.limit(Module("conv, batch norm", 8, 1), None, x, prior=prior.ntk(1.3), check_width=False)
+        limit = infinite.limit(Module("conv, batch norm", 8, 1), None, x, prior=prior.ntk(1.3))
         kernel = limit.nngp(x)
     assert np.linalg.eigvalsh(np.asarray(kernel)).min() > 0
 

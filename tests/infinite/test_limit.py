@@ -189,7 +189,7 @@ def test_a_static_condition_takes_its_branch(float64):
     f, shapes = mlp_of(8, 1)
     conditional = lambda p, x: lax.cond(jnp.asarray(True), f, lambda p, x: 2 * f(p, x), p, x)  # noqa: E731
     x = jnp.asarray(np.random.default_rng(9).standard_normal((2, 3)))
-    kernels = infinite.limit(conditional, shapes, x, prior=prior.ntk(SIGMA_W, SIGMA_B), check_width=False).both(x)
+    kernels = infinite.limit(conditional, shapes, x, prior=prior.ntk(SIGMA_W, SIGMA_B)).both(x)
     assert_close(kernels.nngp, recursion(np.asarray(x), 1)[0])
 
 
@@ -270,7 +270,7 @@ def test_networks_that_are_trained_have_the_limit_of_ready_ones(float64):
         variance = 1.0 if len(shape) == 1 else 1.4**2 / (shape[0] if path.startswith("0") else 1)
         return infinite.Moments(0.0, variance, variance)
 
-    ours = infinite.limit(net.apply, shapes, x, prior=law, check_width=False).both(x)  # it holds its own width
+    ours = infinite.limit(net.apply, shapes, x, prior=law).both(x)
     ready = infinite.mlp(2, "relu", 1.4, 0.3).both(x)
     assert_close(ours.nngp, ready.nngp)
     assert_close(ours.ntk, ready.ntk)

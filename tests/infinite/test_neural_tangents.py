@@ -241,7 +241,7 @@ def test_both_kernels_are_those_of_neural_tangents(name, float64):
     tree = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, x.dtype), case.shapes, is_leaf=lambda s: isinstance(s, tuple))
     network = case.f if tree is None else as_written(case.f)
     with relaxed_promotion():  # Flax's pooling mixes integers and floats
-        ours = infinite.limit(network, tree, x, prior=law, check_width=False).both(x)
+        ours = infinite.limit(network, tree, x, prior=law).both(x)
     agree(ours, case.theirs, x)
 
 

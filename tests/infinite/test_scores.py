@@ -236,3 +236,92 @@ def test_draws_are_checked():
             prior=rule,
             monte_carlo=MonteCarlo(jax.random.key(0), 8, 1),
         )
+
+
+WIDTH = 32
+
+
+def scaled(where, power=0.5, linear=False, normalized=False):
+    """Attention of a hidden layer whose weights have unit variance, the factors 1/√fan_in where `where` says."""
+
+    def f(p, x):
+        h = x @ p["in"] / CHANNELS**0.5
+        h = h / jnp.sqrt((h**2).mean(-1, keepdims=True)) if normalized else h
+        n, d = p["q"].shape[0], p["q"].shape[-1]
+        before, on_query = 1 / n**0.5, 1 / d**power
+        h = h * before if where == "inputs" else h
+        q, k, v = (
+            jnp.einsum("btc,chd->bthd", h, p[name] * before if where == "weights" else p[name]) for name in "qkv"
+        )
+        if where == "outputs":
+            q, k, v = q * before, k * before, v * before
+        q = q * before * on_query if where == "query" else q
+        scores = jnp.einsum("bthd,bshd->bhts", q, k)
+        scores = scores * (before if where == "query" else 1 / n if where == "scores" else 1.0)
+        scores = scores if where == "query" else scores * on_query
+        v = v * before if where in ("query", "scores") else v
+        mixed = jnp.einsum("bhts,bshd->bthd", scores if linear else jax.nn.softmax(scores, axis=-1), v)
+        return jnp.einsum("bthd,hdc->btc", mixed, p["w"])[:, 0] / (p["w"].shape[0] * d) ** 0.5
+
+    return as_written(f)
+
+
+def scaled_shapes(count, d, outputs):
+    return {"in": (CHANNELS, WIDTH), **layer_shapes(count, d, WIDTH, outputs)}
+
+
+def read(f, **options):
+    shapes = structs(scaled_shapes(4, 16, 1), jnp.float32)
+    return infinite.limit(f, shapes, points(jnp.float32), prior=prior.unit(), **options)
+
+
+PLACES = ("scores", "outputs", "query", "weights", "inputs")
+
+
+@pytest.mark.parametrize("where", [p if p in PLACES[:3] else pytest.param(p, marks=pytest.mark.slow) for p in PLACES])
+def test_the_variance_of_the_scores_decides_wherever_their_factors_stand(where):
+    """Over √d they keep fluctuating, over d they vanish: at uniform weights. Also after a normalization."""
+    for normalized in (False, True):
+        for linear in (False, True):
+            with pytest.raises(infinite.NoLimitError, match="keeps fluctuating"):
+                read(scaled(where, 0.5, linear, normalized))
+    kernel, x = read(scaled(where, 1.0)).nngp(points(jnp.float32)), points(jnp.float32).mean(1)
+    np.testing.assert_allclose(kernel, x @ x.T / CHANNELS, rtol=1e-4, atol=1e-6)
+    with pytest.raises(infinite.NoLimitError, match="grows with the width"):
+        read(scaled(where, 0.0))
+
+
+def test_scores_of_small_and_of_large_size_are_judged_by_their_power():
+    """A factor of 0.01 does not make them vanish, nor one of 30 them fluctuate; without another width size decides."""
+    plain = scaled("scores", 0.5)
+    small = lambda p, x: plain(p | {"q": 0.01 * p["q"]}, x)  # noqa: E731
+    with pytest.raises(infinite.NoLimitError, match="keeps fluctuating"):
+        read(small)
+    vanishing = scaled("scores", 1.0)
+    read(lambda p, x: vanishing(p | {"q": 30.0 * p["q"]}, x))
+    for where in PLACES:
+        read(scaled(where, 1.0), check_width=False)
+        with pytest.raises(infinite.NoLimitError, match="keeps fluctuating"):
+            read(scaled(where, 0.5), check_width=False)
+
+
+def test_queries_that_are_keys_have_scores_over_d():
+    """Over √d their average grows, and softmax has no limit."""
+    f = scaled("outputs", 0.5)
+    with pytest.raises(infinite.NoLimitError, match=r"twice the width what it is given is 1\.41 times as large"):
+        read(lambda p, x: f(p | {"k": p["q"]}, x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linear", [False, True])
+def test_drawn_scores_are_those_of_networks_wherever_their_factors_stand(linear):
+    """Every place has the draws of every other, and drawn networks of 48 heads have their kernels."""
+    x, draws = points(jnp.float32), MonteCarlo(jax.random.key(5), 256, 16)
+    found = {where: read(scaled(where, 0.5, linear), monte_carlo=draws).estimate(x) for where in PLACES}
+    for other in found.values():
+        assert_close(other.nngp, found["scores"].nngp)
+    assert (np.abs(np.asarray(found["scores"].nngp)) > 5 * np.asarray(found["scores"].nngp_error)).any()
+    drawn = measure(
+        scaled("scores", 0.5, linear), scaled_shapes(48, 48, 64), prior.unit(), x, jax.random.key(6), 96, 64
+    )
+    within(found["scores"].nngp, np.hypot(found["scores"].nngp_error, drawn.nngp_error), drawn.nngp, 5)

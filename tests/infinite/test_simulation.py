@@ -32,7 +32,7 @@ def agree(net: Network, rule, seed: int, draws: infinite.MonteCarlo | None = Non
     x = jnp.asarray(x, jnp.int32 if net.tokens else jnp.float32)
     f = as_written(net.f)
     shapes = structs(net.shapes(WIDTH, 1), jnp.float32)
-    limit = infinite.limit(f, shapes, x, prior=rule, check_width=False, monte_carlo=draws).estimate(x)
+    limit = infinite.limit(f, shapes, x, prior=rule, monte_carlo=draws).estimate(x)
     found = measure(f, net.shapes(WIDTH, OUTPUTS), rule, x, jax.random.key(seed), DRAWS, OUTPUTS)
     for kernel, own, mean, drawn in (
         (limit.nngp, limit.nngp_error, found.nngp, found.nngp_error),

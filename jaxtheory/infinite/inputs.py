@@ -1,0 +1,135 @@
+"""Batches of examples: an array, or a pytree of arrays with one first axis, in the precision of a computation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtheory.checks import require
+from jaxtheory.conversion import quantity
+
+Spec = tuple[tuple[tuple[int, ...], Any], ...]  # shape of an example and dtype, leaf by leaf
+_HINT = "pass an array [n ...], or a pytree of such arrays; one example x as x[None]"
+
+
+def batch(name: str, x: Any) -> Any:
+    """A batch with arrays (or shapes) as leaves; lists of numbers are arrays, float16 and bfloat16 become float32.
+
+    Raises:
+        ValueError: no array in it, strings and other objects, an array without axes, or batches of different length.
+    """
+    x = np.asarray(x) if isinstance(x, list | tuple) and _plain(x) else x
+    leaves = jax.tree.leaves(x)
+    require(len(leaves) > 0, name, repr(x), "hold at least one array", _HINT)
+    x = jax.tree.map(lambda leaf: _array(name, leaf), x)
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(x)}
+    require(len(lengths) == 1, name, f"lengths {sorted(lengths)}", "hold arrays with one common first axis", _HINT)
+    return x
+
+
+def _plain(x: Any) -> bool:
+    return all(isinstance(leaf, bool | int | float) for leaf in jax.tree.leaves(x)) and bool(jax.tree.leaves(x))
+
+
+def _array(name: str, leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        made: Any = jax.ShapeDtypeStruct(leaf.shape, computed(leaf.dtype))
+    else:
+        real = not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jnp.floating)
+        made = jnp.asarray(quantity(name, leaf) if real else leaf)
+    require(len(made.shape) > 0, name, "a single number", "have a batch axis first", _HINT)
+    return made
+
+
+def computed(dtype: Any) -> Any:
+    """The dtype of a computation with such numbers: integers stay, halves are computed in float32."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return jnp.dtype(jnp.float32) if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else dtype
+
+
+def spec(x: Any) -> Spec:
+    """Shapes of an example and dtypes."""
+    return tuple((tuple(leaf.shape[1:]), jnp.dtype(leaf.dtype)) for leaf in jax.tree.leaves(x))
+
+
+def numbers(given: Spec) -> Any:
+    """The floating dtype of a computation."""
+    floating = [dtype for _, dtype in given if jnp.issubdtype(dtype, jnp.floating)]
+    return max(floating, key=lambda dtype: dtype.itemsize, default=jnp.result_type(float))
+
+
+def structs(given: Spec, structure: Any, length: int = 1) -> Any:
+    """A batch of shapes."""
+    return structure.unflatten([jax.ShapeDtypeStruct((length, *shape), dtype) for shape, dtype in given])
+
+
+def rows(x: Any, places: Any) -> Any:
+    """Some examples of a batch."""
+    return jax.tree.map(lambda leaf: leaf[places], x)
+
+
+def places(x: Any) -> Any:
+    """The numbers of the examples of a batch."""
+    return jnp.arange(jax.tree.leaves(x)[0].shape[0])
+
+
+def like(name: str, x: Any, model: Any, other: Any = None) -> Any:
+    """A batch for a network that takes batches like `model`, of the shapes of `other`."""
+    x = batch(name, x)
+    found, wanted = (str(jax.tree.structure(tree)) for tree in (x, model))
+    require(found == wanted, name, found, f"have the structure {wanted}", "pass what f takes")
+    x = jax.tree.map(lambda leaf, m: leaf[:, None] if leaf.ndim == 1 and m.shape[1:] == (1,) else leaf, x, model)
+    if other is not None:
+        ours, theirs = spec(x), spec(other)
+        shapes = [shape for shape, _ in theirs]
+        same = [shape for shape, _ in ours] == shapes
+        held = f"shapes {[leaf.shape for leaf in jax.tree.leaves(x)]}"
+        require(same, name, held, f"hold examples of shapes {shapes}", "check x2")
+        x = jax.tree.map(lambda leaf, o: leaf.astype(jnp.promote_types(leaf.dtype, o.dtype)), x, other)
+    return x
+
+
+def generic(given: Spec) -> list[Any]:
+    """One generic example, leaf by leaf, with its batch axis: normal numbers, zeros for integers."""
+    rng = np.random.default_rng(0)
+    return [
+        jnp.asarray(rng.standard_normal((1, *shape)), dtype)
+        if jnp.issubdtype(dtype, jnp.floating)
+        else jnp.zeros((1, *shape), dtype)
+        for shape, dtype in given
+    ]
+
+
+def require_batch(trace: Callable[[Spec], Any], x: Any) -> Any:
+    """x, or numbers [n] as points [n 1] where a network takes these, by `trace` at a batch of many examples.
+
+    Raises:
+        ValueError: the network takes x as one example and not as a batch; its own error where it takes neither.
+    """
+    try:
+        trace(spec(x))
+    except Exception:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+        if len(shapes[0]) == len(shapes) == 1 and _takes(trace, ((1,), spec(x)[0][1])):
+            return jax.tree.map(lambda leaf: _column(leaf), x)
+        single = tuple((tuple(leaf.shape), jnp.dtype(leaf.dtype)) for leaf in jax.tree.leaves(x))
+        found = f"shape {shapes[0] if len(shapes) == 1 else shapes}, which the network takes as one example"
+        require(not _takes(trace, *single), "x", found, "have a batch axis first", "pass x[None]")
+        raise
+    return x
+
+
+def _takes(trace: Callable[[Spec], Any], *given: Any) -> bool:
+    try:
+        trace(given)
+    except Exception:
+        return False
+    return True
+
+
+def _column(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((*leaf.shape, 1), leaf.dtype)
+    return leaf[:, None]

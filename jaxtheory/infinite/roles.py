@@ -1,0 +1,70 @@
+"""How a program uses its parameters: which axes of a weight it contracts, and which tables it looks rows up in.
+
+That decides a weight's fan-in, whatever the order in which a library stores its axes: [in, out] in Flax and Haiku,
+[out, in] in Equinox and in the Conv1D of Hugging Face.
+"""
+
+from typing import Any
+
+from jaxtheory.checks import nonnegative, require
+from jaxtheory.infinite import nodes as n
+from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.prior import Moments, Prior, Role
+from jaxtheory.infinite.views import Leaf, Parts
+from jaxtheory.infinite.widths import Shapes
+
+_HINT = "use e.g. jaxtheory.infinite.prior.ntk()"
+
+
+def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[str, Role]:
+    """Roles of the parameters that are contracted or looked up, by path.
+
+    Raises:
+        ValueError: a parameter that is contracted over different axes in different places.
+    """
+    roles: dict[str, Role] = {}
+    for node in visited:
+        if isinstance(node, n.Use | n.Lookup):
+            number = node.key.leaf
+            axes = frozenset() if isinstance(node, n.Lookup) else _contracted(node, shapes[number])
+            role = Role(axes, isinstance(node, n.Lookup))
+            if roles.setdefault(paths[number], role) != role:
+                found = f"axes {sorted(roles[paths[number]].inputs)} in one place and {sorted(axes)} in another"
+                hint = "split it into a parameter for each place"
+                raise ValueError(f"parameter {paths[number]} must have one fan-in, got {found} contracted; {hint}.")
+    return roles
+
+
+def _contracted(use: n.Use, shape: tuple[int, ...]) -> frozenset[int]:
+    own = sum(role == "own" for role in use.roles)
+    return frozenset(a for parts in use.key.rest[own:] for a in _axes_of(parts, shape))
+
+
+def _axes_of(parts: Parts, shape: tuple[int, ...]) -> list[int]:
+    """The axes of a leaf over which strided parts run."""
+    axes, stride = [], 1
+    for axis in reversed(range(len(shape))):
+        extent = stride * shape[axis]
+        if shape[axis] > 1 and any(s < extent and s * size > stride for size, s in parts):
+            axes.append(axis)
+        stride = extent
+    return axes
+
+
+def moments(prior: Prior, path: str, shape: tuple[int, ...], role: Role | None = None) -> Moments:
+    """What a prior says of a parameter, in its role where prior knows of roles."""
+    known_role = role is not None and hasattr(prior, "in_role")
+    told: Any = prior.in_role(path, shape, role) if known_role else prior(path, shape)  # type: ignore[attr-defined]
+    triple = isinstance(told, tuple) and len(told) == 3
+    require(triple, "prior", f"{told!r} for {path!r}", "return Moments(mean, variance, weight)", _HINT)
+    mean, variance, weight = told
+    variance = nonnegative(f"variance of {path}", variance, "pass a variance >= 0")
+    return Moments(mean, variance, nonnegative(f"weight of {path}", weight, "pass a learning rate >= 0"))
+
+
+def leaves(prior: Prior, paths: list[str], shapes: Shapes, roles: dict[str, Role]) -> list[Leaf]:
+    """All parameters with their moments."""
+    return [
+        Leaf(i, path, shape, *moments(prior, path, shape, roles.get(path)))
+        for i, (path, shape) in enumerate(zip(paths, shapes, strict=True))
+    ]
