@@ -118,11 +118,16 @@ def lp_norm(values: Float[Array, "..."], p: float) -> Float[Array, ""]:
     '5.0'
     """
     check_exponents(p, p)
-    largest = jnp.abs(values).max(initial=0)
+    largest = _size(values).max(initial=0)
     if math.isinf(p):
         return largest
     unit = _unit(largest)
     return unit * _root(jnp.sum(_power(values / unit, p)), p)
+
+
+def _size(values: Array) -> Array:
+    """|v| with derivative 0 at 0."""
+    return values * jnp.sign(values)
 
 
 def _unit(largest: Array) -> Array:
@@ -135,7 +140,7 @@ def _power(values: Array, p: float) -> Array:
     """|v|^p, an even power without the kink of |v|; the derivative at 0 is 0."""
     if p % 2 == 0:
         return values ** int(p)
-    size = jnp.abs(values)
+    size = _size(values)
     zero = size == 0
     return jnp.where(zero, jnp.zeros_like(size), jnp.where(zero, jnp.ones_like(size), size) ** p)
 
@@ -336,7 +341,7 @@ def block_norms(
     fits = int(np.sum(counts)) == len(values)
     require(fits, "counts", np.sum(counts), f"sum to the {len(values)} values", "give the size of each block")
     ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)
-    largest = jnp.maximum(jax.ops.segment_max(jnp.abs(values), ids, blocks), 0)
+    largest = jnp.maximum(jax.ops.segment_max(_size(values), ids, blocks), 0)
     if math.isinf(p):
         return largest
     unit = _unit(largest)

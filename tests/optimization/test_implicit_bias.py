@@ -227,7 +227,7 @@ def test_integer_labels_are_labels(unchecked):
         (lambda: bias.margin_path(jnp.eye(2), jnp.ones(2), step_size=9.0, doublings=2), "step_size"),
         (lambda: bias.hyperbolic_interpolant(jnp.ones((3, 2)), jnp.ones(3), scale=1.0), "x"),
         (lambda: bias.hyperbolic_interpolant(jnp.ones((1, 2)), jnp.ones(1), scale=0.0), "scale"),
-        (lambda: bias.deep_linear_modes(jnp.ones(1), 3, 2.0, jnp.ones(1)), "start"),
+        (lambda: bias.deep_linear_modes(jnp.ones(1), 3, 0.0, jnp.ones(1)), "start"),
         (lambda: bias.balanced_start(jax.random.key(0), 2, 2, 0.0), "size"),
     ],
 )
