@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxtheory import guarded
-from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.checks import boundary, constrain, nonnegative, require
 from jaxtheory.results import standard_error
 
 Number = float | Float[Array, ""]
@@ -47,9 +47,8 @@ def constant(
     require(len(magnitudes) >= 2, "magnitudes", len(magnitudes), "hold at least 2 samples", "draw more")
     same = len(frequencies) == len(magnitudes) == len(density)
     require(same, "density", density.shape, f"have one entry for each of {len(frequencies)} frequencies", "pair them")
-    weights = nonnegative("magnitudes", magnitudes, "pass absolute values") / positive(
-        "density", density, "drop what cannot be drawn"
-    )
+    drawn = constrain("density", density, lambda p: (p > 0) & (p < math.inf), "be > 0", "drop what cannot be drawn")
+    weights = nonnegative("magnitudes", magnitudes, "pass absolute values") / drawn
     terms = guarded.norm(frequencies, axis=1) * weights
     return Estimate(terms.mean(), standard_error(terms))
 
@@ -68,7 +67,8 @@ def gaussian_constant(dim: int, width: Number = 1.0) -> Number:
     ['0.797885', '1.253314', '3.084328']
     """
     require(dim >= 1, "dim", dim, "be >= 1", "pass the number of inputs")
-    spread = positive("width", width, "pass the standard deviation")
+    wish, hint = "be > 0 and finite", "pass the standard deviation"
+    spread = constrain("width", width, lambda w: (w > 0) & (w < math.inf), wish, hint)
     return math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)) / spread
 
 
@@ -89,7 +89,9 @@ def bound(constant: Number, radius: Number, neurons: int) -> Number:
     """
     _require_neurons(neurons)
     size = nonnegative("constant", constant, "pass C, an integral of |ω||f̂|")
-    return (2 * positive("radius", radius, "pass the radius of the ball") * size) ** 2 / neurons
+    wish, hint = "be > 0 and finite", "pass the radius of the ball"
+    reach = constrain("radius", radius, lambda r: (r > 0) & (r < math.inf), wish, hint)
+    return (2 * reach * size) ** 2 / neurons
 
 
 @boundary(static=("neurons",))
