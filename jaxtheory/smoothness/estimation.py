@@ -170,7 +170,8 @@ def _kept(beta: Array, sigma: Number) -> Array:
     """E/(E + m σ²), from the ratio σ/‖β‖ so that no square leaves the range of the dtype."""
     size = guarded.norm(beta)
     ratio = jnp.asarray(sigma, beta.dtype) / jnp.where(size == 0, jnp.ones_like(size), size)
-    return jnp.where((size == 0) & ~jnp.isnan(ratio), jnp.zeros_like(size), 1 / (1 + beta.size * ratio**2))
+    share = jnp.where((size == 0) & ~jnp.isnan(ratio), jnp.zeros_like(size), 1 / (1 + beta.size * ratio**2))
+    return jnp.where(jnp.isfinite(size), share, jnp.full_like(share, jnp.nan))
 
 
 @boundary
