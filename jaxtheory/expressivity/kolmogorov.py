@@ -266,6 +266,7 @@ def _ramp(sorted_sums: np.ndarray, sums: "_Sums") -> int:
 def _require_superposable(dim: int, base: int, terms: int, digits: int) -> None:
     require(terms >= 2 * dim + 1, "terms", terms, f"be >= 2 dim + 1 = {2 * dim + 1}", "add outer functions")
     require(base >= terms + 1, "base", base, f"be >= terms + 1 = {terms + 1}", "use a larger base")
+    require(digits >= 1, "digits", digits, "be >= 1", "name the number of digits")
     require_grid(dim, base, digits + 2)
     size = terms * base ** (dim * digits)
     require(size <= 2**22, "digits", digits, f"give at most 2^22 knots, not {size}", "use fewer digits or variables")

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.expressivity import relu_network as rn
+from jaxtheory.expressivity.algebra import host_numbers
 
 
 class SplineSum(NamedTuple):
@@ -198,12 +199,15 @@ def evaluate_sum(net: SplineSum, x: Float[Array, "n d"]) -> Float[Array, " n"]:
 def as_network(net: SplineSum) -> rn.Network:
     """The sum as one list of (W, b), block-diagonal: N² times the memory of a block.
 
+    Raises:
+        ValueError: terms that are traced or not finite.
+
     >>> net = relu_sum(jnp.ones(2), jnp.ones(2), jnp.array([[0.0], [1.0]]), 1, 0.1)
     >>> rn.audit(as_network(net)) == audit_sum(net)
     True
     """
     dim = net.shifts.shape[1]
-    terms = zip(*(np.asarray(part, float) for part in (net.scales, net.shifts, net.weights)), strict=True)
+    terms = zip(*_known_terms(net), strict=True)
     blocks = [rn.compose(rn.affine(s * np.eye(dim), -k), net.block, rn.affine([[c]])) for s, k, c in terms]
     return rn.compose(rn.parallel(blocks), rn.affine(np.ones((len(blocks), 1))))
 
@@ -212,12 +216,13 @@ def as_network(net: SplineSum) -> rn.Network:
 def audit_sum(net: SplineSum) -> rn.Audit:
     """Depth, width, neurons, nonzeros and largest weight of `as_network(net)`, counted without writing it out.
 
-    Cost: N times the first and last layers of a block.
+    Raises:
+        ValueError: terms that are traced or not finite. Cost: N times the first and last layers of a block.
 
     >>> audit_sum(relu_sum(jnp.array([2.0]), jnp.ones(1), jnp.zeros((1, 1)), 1, 0.1)).neurons
     3
     """
-    scales, shifts, weights = (np.asarray(part, float) for part in (net.scales, net.shifts, net.weights))
+    scales, shifts, weights = _known_terms(net)
     block, terms = rn.audit(net.block), len(weights)
     first, last = net.block[0], net.block[-1]
     biases = np.asarray(first.bias)[None, :] - shifts @ np.asarray(first.weight)
@@ -230,3 +235,10 @@ def audit_sum(net: SplineSum) -> rn.Audit:
     largest = max(float(np.abs(part).max()) for part in [*entries, *middle])
     nonzeros = int(inner) + sum(int(np.count_nonzero(part)) for part in entries)
     return rn.Audit(block.depth, terms * block.width, terms * block.neurons, nonzeros, largest)
+
+
+def _known_terms(net: SplineSum) -> list[np.ndarray]:
+    """Scales, shifts and weights on the host."""
+    parts = [host_numbers("net", part) for part in (net.scales, net.shifts, net.weights)]
+    require(all(np.isfinite(part).all() for part in parts), "net", "NaN or infinity", "be finite", "check its weights")
+    return parts
