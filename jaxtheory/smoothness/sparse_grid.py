@@ -139,7 +139,9 @@ def interpolate(f: Callable[[Array], Array], level: int, dim: int, *, dtype: Any
     total = size(level, dim)
     require(values.shape == (total,), "f", values.shape, f"return one value for each of {total} points", "vectorize it")
     levels, offsets = blocks(level, dim)
-    return SparseInterpolant(levels, offsets[:-1], _surpluses(values, _parents(level, dim)))
+    # one integer type, whether 64-bit types are enabled when it is made or when it is evaluated
+    levels, offsets = levels.astype(np.int32), offsets[:-1].astype(np.int32)
+    return SparseInterpolant(levels, offsets, _surpluses(values, _parents(level, dim)))
 
 
 @jax.jit
@@ -161,7 +163,7 @@ def _parents(level: int, dim: int) -> np.ndarray:
     radix = (level + 1) ** np.arange(dim)
     keys = levels @ radix
     order = np.argsort(keys)
-    found = np.empty((dim, 2, len(j)), int)
+    found = np.empty((dim, 2, len(j)), np.int32)
     for axis, side in itertools.product(range(dim), (0, 1)):
         numerator = 2 * (k[:, axis] + side)
         depth = j[:, axis] + 1
