@@ -325,7 +325,8 @@ def sample_network(
     b = pairs.b[chosen] + pairs.cell[1] * (jax.random.uniform(shift, (neurons,), mass.dtype) - 0.5)
     plain = jnp.sign(spectrum[chosen]) * mass.sum() / jnp.asarray(k * neurons, mass.dtype)
     outer = jnp.linalg.lstsq(_neurons(a, b, x, activation), values)[0]
-    return Sampled(a, b, outer, plain)
+    # a point at infinity, where a neuron may be 0, must not be fitted in silence
+    return Sampled(a, b, jnp.where(jnp.isfinite(x).all(), outer, jnp.full_like(outer, jnp.nan)), plain)
 
 
 @boundary

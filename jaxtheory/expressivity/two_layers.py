@@ -118,6 +118,8 @@ def _compete(
         outer = _solve(features(params, x), y)
         found = jnp.matmul(features(params, x_fresh), outer, precision="highest")
         squares = (found - y_fresh) ** 2 / jnp.mean(y_fresh**2)
+        # a point at infinity, where a neuron may be 0, must not be judged in silence
+        squares = jnp.where(jnp.isfinite(x_fresh).all(), squares, jnp.full_like(squares, jnp.nan))
         return TwoLayers(squares.mean(), standard_error(squares), loss(params))
 
     return jax.lax.map(start, keys)
