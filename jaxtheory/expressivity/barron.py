@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import holds, require
+from jaxtheory import guarded
+from jaxtheory.checks import boundary, constrain, nonnegative, require
+from jaxtheory.results import standard_error
+
+Number = float | Float[Array, ""]
 
 
 class Estimate(NamedTuple):
@@ -20,16 +24,20 @@ class Estimate(NamedTuple):
     standard_error: Float[Array, ""]
 
 
+@boundary
 def constant(
     frequencies: Float[Array, "n d"], magnitudes: Float[Array, " n"], density: Float[Array, " n"]
 ) -> Estimate:  # fmt: skip
     r"""C_f = ∫ |ξ| |f̂(ξ)| dξ from samples ξ_i of a density p: the mean of |ξ_i| |f̂(ξ_i)| / p(ξ_i).
 
     Args:
-        frequencies: ξ_i, n ≥ 2, in radians per unit of x. magnitudes: |f̂(ξ_i)|, with f = ∫ e^(iξ·x) f̂ dξ.
+        frequencies: ξ_i, n ≥ 2, in radians per unit of x. magnitudes: |f̂(ξ_i)| ≥ 0, with f = ∫ e^(iξ·x) f̂ dξ.
         density: p(ξ_i) > 0; 1/volume for a uniform grid or draw.
 
-    Raises: ValueError: p ≤ 0, fewer than two samples. Cost: O(n d). Source: Barron (1993), equation (3).
+    Raises:
+        ValueError: fewer than two samples, lengths that differ; p ≤ 0 or magnitudes < 0 (outside jit; NaN inside).
+
+    Cost: O(n d). Source: Barron (1993), equation (3).
 
     >>> xi = jnp.linspace(-8.0, 8.0, 2001)[:, None]
     >>> hat = jnp.exp(-(xi[:, 0] ** 2) / 2) / math.sqrt(2 * math.pi)
@@ -37,24 +45,42 @@ def constant(
     '0.797'
     """
     require(len(magnitudes) >= 2, "magnitudes", len(magnitudes), "hold at least 2 samples", "draw more")
-    require(holds(lambda p: p > 0, density), "density", "zero or less", "be > 0", "drop what cannot be drawn")
-    terms = jnp.linalg.norm(frequencies, axis=1) * magnitudes / density
-    return Estimate(terms.mean(), terms.std(ddof=1) / len(terms) ** 0.5)
+    same = len(frequencies) == len(magnitudes) == len(density)
+    require(same, "density", density.shape, f"have one entry for each of {len(frequencies)} frequencies", "pair them")
+    drawn = constrain("density", density, lambda p: (p > 0) & (p < math.inf), "be > 0", "drop what cannot be drawn")
+    weights = nonnegative("magnitudes", magnitudes, "pass absolute values") / drawn
+    terms = guarded.norm(frequencies, axis=1) * weights
+    return Estimate(terms.mean(), standard_error(terms))
 
 
-def gaussian_constant(dim: int, width: float = 1.0) -> float:
+@boundary(static=("dim",))
+def gaussian_constant(dim: int, width: Number = 1.0) -> Number:
     """C of e^(−|x|²/2w²): √2 Γ((d+1)/2) / (Γ(d/2) w), which grows like √d.
+
+    Args:
+        dim: d ≥ 1. width: w > 0.
+
+    Raises:
+        ValueError: d < 1, or w ≤ 0 (outside jit; NaN inside). Source: Barron (1993), section IX.
 
     >>> [f"{gaussian_constant(d):.6f}" for d in (1, 2, 10)]
     ['0.797885', '1.253314', '3.084328']
     """
     require(dim >= 1, "dim", dim, "be >= 1", "pass the number of inputs")
-    require(width > 0, "width", width, "be > 0", "pass the standard deviation")
-    return math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)) / width
+    wish, hint = "be > 0 and finite", "pass the standard deviation"
+    spread = constrain("width", width, lambda w: (w > 0) & (w < math.inf), wish, hint)
+    return math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)) / spread
 
 
-def bound(constant: float, radius: float, neurons: int) -> float:
+@boundary(static=("neurons",))
+def bound(constant: Number, radius: Number, neurons: int) -> Number:
     """Barron's bound (2 r C)²/n on min ‖f − f_n‖², in L² of any probability on the ball of radius r.
+
+    Args:
+        constant: C ≥ 0. radius: r > 0. neurons: n ≥ 1.
+
+    Raises:
+        ValueError: n < 1; C < 0 or r ≤ 0 (outside jit; NaN inside).
 
     Source: Barron (1993), Theorem 1.
 
@@ -62,15 +88,21 @@ def bound(constant: float, radius: float, neurons: int) -> float:
     0.01
     """
     _require_neurons(neurons)
-    require(constant >= 0, "constant", constant, "be >= 0", "pass C, an integral of |ω||f̂|")
-    require(radius > 0, "radius", radius, "be > 0", "pass the radius of the ball")
-    return (2 * radius * constant) ** 2 / neurons
+    size = nonnegative("constant", constant, "pass C, an integral of |ω||f̂|")
+    wish, hint = "be > 0 and finite", "pass the radius of the ball"
+    reach = constrain("radius", radius, lambda r: (r > 0) & (r < math.inf), wish, hint)
+    return (2 * reach * size) ** 2 / neurons
 
 
-def monte_carlo(key: PRNGKeyArray, x: Float[Array, "k d"], neurons: int) -> Float[Array, " k"]:
+@boundary(static=("neurons",))
+def monte_carlo(key: Key[Array, ""], x: Float[Array, "k d"], neurons: int) -> Float[Array, " k"]:
     """(1/n) Σ cos(ω_i·x) with ω_i ~ N(0, I): a network of n random neurons for e^(−|x|²/2), at points x.
 
-    Cost: 2 n k d flops, memory n k. Source: Barron (1993), Lemma 1 (Maurey).
+    Args:
+        key, x: k points. neurons: n ≥ 1.
+
+    Raises:
+        ValueError: n < 1 or traced. Cost: 2 n k d flops, memory n k. Source: Barron (1993), Lemma 1 (Maurey).
 
     >>> monte_carlo(jax.random.key(0), jnp.zeros((1, 3)), 10).tolist()
     [1.0]
@@ -80,14 +112,22 @@ def monte_carlo(key: PRNGKeyArray, x: Float[Array, "k d"], neurons: int) -> Floa
     return jnp.cos(jnp.matmul(x, frequencies, precision="highest")).mean(axis=1)
 
 
+@boundary(static=("neurons",))
 def monte_carlo_law(x: Float[Array, "k d"], neurons: int) -> Float[Array, ""]:
     """The exact mean squared error of `monte_carlo`: (1/2n) E_x (1 − e^(−|x|²))², x uniform on the given points.
+
+    Args:
+        x: k ≥ 1 points. neurons: n ≥ 1.
+
+    Raises:
+        ValueError: no points, or n < 1. Cost: O(k d). Source: the variance of cos(ω·x), ω ~ N(0, I).
 
     >>> f"{monte_carlo_law(jnp.full((1, 1), 10.0), 50):.4f}"
     '0.0100'
     """
     _require_neurons(neurons)
-    return ((1 - jnp.exp(-(x**2).sum(axis=1))) ** 2).mean() / (2 * neurons)
+    require(len(x) >= 1, "x", x.shape, "hold a point", "pass points as rows")
+    return (jnp.expm1(-(x**2).sum(axis=1)) ** 2).mean() / (2 * neurons)
 
 
 def _require_neurons(neurons: int) -> None:

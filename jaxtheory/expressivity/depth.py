@@ -16,37 +16,56 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
 
 _DEGREES = 160  # radial Hermite degrees 0, 2, …, 318; what lies beyond counts as approximated, so the bound stays valid
 _PANELS, _ORDER, _BEYOND = 96, 32, 14.0  # nodes in the radius, to √d + 14: χ mass under 1e-40 beyond
 
 
+@boundary(static=("dim", "degree"))
 def harmonics(dim: int, degree: int) -> int:
     """Dimension of the spherical harmonics of one degree on S^(d−1): C(n+d−1, d−1) − C(n+d−3, d−1), an exact integer.
+
+    Args:
+        dim: d ≥ 2. degree: n ≥ 0.
+
+    Raises:
+        ValueError: numbers out of range. Source: Müller (1966), Lemma 3.
 
     >>> harmonics(3, 5), harmonics(10, 5)
     (11, 1782)
     """
-    require(dim >= 2, "dim", dim, "be >= 2", "the circle is dim=2")
+    _require_dim(dim)
     require(degree >= 0, "degree", degree, "be >= 0", "constants have degree 0")
     return math.comb(degree + dim - 1, dim - 1) - (math.comb(degree + dim - 3, dim - 1) if degree >= 2 else 0)
 
 
+@boundary(static=("degree", "dim"))
 def legendre(t: Any, degree: int, dim: int) -> Any:
     """The Legendre polynomial P_n of S^(d−1) with P_n(1) = 1: (n + d − 2) P_{n+1} = (2n + d − 2) t P_n − n P_{n−1}.
 
-    Args: t: a numpy or JAX array. Source: Müller (1966), Lemma 3.
+    Args:
+        t: a JAX array, or numbers for NumPy, which are computed in float64. degree: n ≥ 0. dim: d ≥ 2.
+
+    Raises:
+        ValueError: degree or dim out of range or traced, t that is no number. Cost: O(n) passes.
+
+    Source: Müller (1966), Lemma 3.
 
     >>> legendre(np.array([0.5]), 2, 3).tolist()
     [-0.125]
     """
+    _require_dim(dim)
+    require(degree >= 0, "degree", degree, "be >= 0", "constants have degree 0")
+    numbers = jnp.asarray(quantity("t", t))
+    t = numbers if isinstance(t, jax.Array) else np.asarray(t, float)
     before, now = 0 * t, 1 + 0 * t
     for n in range(degree):
         before, now = now, ((2 * n + dim - 2) * t * now - n * before) / (n + dim - 2) if n else t
     return now
 
 
+@boundary(static=("dim", "degree", "neurons"))
 def inner_product_certificate(dim: int, degree: int, neurons: int) -> float:
     r"""Lower bound on E(f − f_N)² / E f² for f(x, x') = √D P_n(⟨x, x'⟩), x and x' uniform on S^(d−1), D = `harmonics`.
 
@@ -55,7 +74,11 @@ def inner_product_certificate(dim: int, degree: int, neurons: int) -> float:
 
         E(f − f_N)² / E f² ≥ 1 − N / D.
 
-    Args: dim: d ≥ 2. degree: n ≥ 1. neurons: N ≥ 0.
+    Args:
+        dim: d ≥ 2. degree: n ≥ 1. neurons: N ≥ 0.
+
+    Raises:
+        ValueError: numbers out of range.
 
     Source: Eckart and Young (1936) with Funk-Hecke; the targets are those of Daniely (2017), Theorem 1.
 
@@ -64,9 +87,11 @@ def inner_product_certificate(dim: int, degree: int, neurons: int) -> float:
     """
     require(degree >= 1, "degree", degree, "be >= 1", "constants need no neuron")
     _require_neurons(neurons)
-    return max(0.0, 1 - neurons / harmonics(dim, degree))
+    rank = harmonics(dim, degree)
+    return (rank - neurons) / rank if neurons < rank else 0.0
 
 
+@boundary(static=("dim", "neurons"))
 def radial_certificate(profile: Callable[[Any], Any], dim: int, neurons: int) -> float:
     r"""Lower bound on E(f − f_N)² / E f² for f(x) = g(|x|), x ~ N(0, I_d).
 
@@ -88,27 +113,34 @@ def radial_certificate(profile: Callable[[Any], Any], dim: int, neurons: int) ->
         dim: d ≥ 2. neurons: N ≥ 0.
 
     Raises:
-        ValueError: a profile that is not finite or vanishes. Cost: 3000 evaluations of g and 5e5 flops.
+        ValueError: a profile that is not finite, vanishes, or varies too fast to be integrated to a percent.
+
+    Cost: 9000 evaluations of g and 2e6 flops.
 
     >>> f"{radial_certificate(lambda r: np.cos(6 * (r - 9.5**0.5) + 0.7), 10, 1000):.3f}"
     '0.591'
     """
     _require_neurons(neurons)
     parts, total = _radial_parts(profile, dim)
+    finer, whole = _radial_parts(profile, dim, 2 * _PANELS)
+    change = float(np.abs(parts - finer).sum() + abs(total - whole)) / whole
+    require(change < 0.01, "profile", f"parts that change by {change:.2g}", "be resolved by 3000 radii", "smooth it")
+    parts, total = finer, whole
     left = np.array([1 - _captured(dim, k, neurons) for k in range(_DEGREES)])
     return float(np.clip((parts * left).sum() / total, 0.0, 1.0))
 
 
-def _radial_parts(profile: Callable[[Any], Any], dim: int) -> tuple[np.ndarray, float]:
+def _radial_parts(profile: Callable[[Any], Any], dim: int, panels: int = _PANELS) -> tuple[np.ndarray, float]:
     """Squared norms of the Hermite parts of degree 2k of g(|x|), and of g itself, by Laguerre polynomials in r²/2."""
     require(dim >= 2, "dim", dim, "be >= 2", "in one dimension two layers are enough")
     node, weight = np.polynomial.legendre.leggauss(_ORDER)
-    edges = np.linspace(max(0.0, dim**0.5 - _BEYOND), dim**0.5 + _BEYOND, _PANELS + 1)
+    edges = np.linspace(max(0.0, dim**0.5 - _BEYOND), dim**0.5 + _BEYOND, panels + 1)
     half = np.diff(edges)[:, None] / 2
     r = (edges[:-1, None] + half * (node + 1)).ravel()
     chi = (dim - 1) * np.log(r) - r**2 / 2 - (dim / 2 - 1) * math.log(2) - math.lgamma(dim / 2)
     measure = (half * weight).ravel() * np.exp(chi)
     values = np.asarray(profile(r), float)
+    require(values.shape == r.shape, "profile", values.shape, f"return shape {r.shape}", "make it elementwise")
     energy = float(measure @ values**2)
     require(0 < energy < math.inf, "profile", energy, "have a finite norm above 0", "pass g(r), elementwise")
     alpha, t, before, now, parts = dim / 2 - 1, r**2 / 2, np.zeros_like(r), np.sqrt(measure), []
@@ -122,20 +154,26 @@ def _radial_parts(profile: Callable[[Any], Any], dim: int) -> tuple[np.ndarray, 
 
 def _captured(dim: int, k: int, neurons: int) -> float:
     """The share of Σ λ² that the `neurons` largest eigenvalues of degree 2k hold."""
-    before, counts, squares = _spectrum(dim, k)
-    return float((np.clip(neurons - before, 0, counts) * squares).sum() / (counts * squares).sum())
+    counts, weights = _spectrum(dim, k)
+    shares, before = [], 0
+    for count in counts:
+        shares.append(min(max(neurons - before, 0), count) / count)  # of exact integers, however large
+        before += count
+    return float(np.array(shares) @ weights)
 
 
 @functools.cache
-def _spectrum(dim: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many eigenvalues come before λ_ℓ, its multiplicity, and λ_ℓ² up to a factor; λ_ℓ falls with ℓ."""
+def _spectrum(dim: int, k: int) -> tuple[list[int], np.ndarray]:
+    """Multiplicities of the eigenvalues λ_ℓ, which fall with ℓ, and the share of Σ λ² of each."""
     ells = range(k % 2, k + 1, 2)
-    counts = np.array([harmonics(dim, ell) for ell in ells], float)
-    logs = np.array([-math.lgamma((k - ell) / 2 + 1) - math.lgamma((k + ell + dim) / 2) for ell in ells])
-    return np.cumsum(counts) - counts, counts, np.exp(2 * (logs - logs.max()))
+    counts = [harmonics(dim, ell) for ell in ells]
+    logs = [-math.lgamma((k - ell) / 2 + 1) - math.lgamma((k + ell + dim) / 2) for ell in ells]
+    squares = np.array([2 * log + math.log(count) for log, count in zip(logs, counts, strict=True)])
+    weights = np.exp(squares - squares.max())
+    return counts, weights / weights.sum()
 
 
-@jax.jit
+@boundary
 def tube_certificate(
     dim: Float[Array, " n"], neurons: Float[Array, " n"], ratio: Float[Array, " n"]
 ) -> Float[Array, " n"]:
@@ -147,7 +185,14 @@ def tube_certificate(
 
         ‖f − f_N‖² / ‖f‖² ≥ 1 − N I_{(R/ρ)²}((d − 1)/2, 1/2),   I the regularized incomplete beta function.
 
-    Args: dim: d ≥ 2. neurons: N. ratio: ρ/R ≥ 1. All broadcast by the caller to one shape.
+    Args:
+        dim: d ≥ 2. neurons: N ≥ 0. ratio: ρ/R ≥ 1, finite. All of one shape.
+
+    Returns:
+        The bounds, differentiable in N and ρ/R > 1 but not in d.
+
+    Raises:
+        ValueError: shapes that differ; numbers out of range (outside jit; NaN inside).
 
     Valid for any activations. Cost: O(n). Source: Eldan and Shamir (2016), Lemma 12 and its proof.
 
@@ -155,10 +200,23 @@ def tube_certificate(
     >>> [f"{share:.4f}" for share in bound.tolist()]
     ['0.9433', '1.0000']
     """
+    shapes = (dim.shape, neurons.shape, ratio.shape)
+    require(len(set(shapes)) == 1, "dim", shapes, "have the shape of neurons and ratio", "broadcast them first")
+    d = constrain("dim", dim, lambda v: (v >= 2) & (v < np.inf), "be >= 2 and finite", "the circle is dim=2")
+    count = nonnegative("neurons", neurons, "pass the number of hidden units")
+    radius = constrain("ratio", ratio, lambda v: (v >= 1) & (v < np.inf), "be >= 1 and finite", "pass ρ/R")
+    return _tube_certificate(d, count, radius)
+
+
+@jax.jit
+def _tube_certificate(dim: Array, neurons: Array, ratio: Array) -> Array:
     share = jax.scipy.special.betainc((dim - 1) / 2, jnp.full_like(dim, 0.5), jnp.minimum(ratio**-2, 1.0))
-    return jnp.clip(1 - neurons * share, 0.0, 1.0)
+    # the incomplete beta function has no derivative in its parameters, and is finite for some NaN
+    bounds = jnp.clip(1 - neurons * share, 0.0, 1.0)
+    return jnp.where(jnp.isnan(dim + neurons + ratio), jnp.full_like(bounds, jnp.nan), bounds)
 
 
+@boundary(static=("error",))
 def neurons_needed(certificate: Callable[[int], float], error: float) -> int:
     """The least N whose certificate allows the relative squared error: no smaller network of two layers reaches it.
 
@@ -166,20 +224,34 @@ def neurons_needed(certificate: Callable[[int], float], error: float) -> int:
         certificate: N ↦ a lower bound that falls with N, as `lambda n: inner_product_certificate(10, 5, n)`.
         error: in (0, 1).
 
+    Raises:
+        ValueError: an error out of range; a certificate that is NaN, or still above the error at 2^200 neurons.
+
     Cost: about 2 log2 N evaluations.
 
     >>> neurons_needed(lambda n: inner_product_certificate(10, 5, n), 0.01)
     1765
     """
     require(0 < error < 1, "error", error, "lie in (0, 1)", "pass a relative squared error")
+
+    def above(neurons: int) -> bool:
+        bound = float(certificate(neurons))
+        require(bound == bound, "certificate", bound, "be a number", "pass a lower bound on the error")
+        return bound > error
+
     high = 1
-    while certificate(high) > error:
+    while above(high):
         high *= 2
+        require(high <= 2**200, "certificate", certificate(high), f"fall to {error} with neurons", "use another bound")
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if certificate(middle) > error else (low, middle)
-    return high if certificate(0) > error else 0
+        low, high = (middle, high) if above(middle) else (low, middle)
+    return high if above(0) else 0
+
+
+def _require_dim(dim: int) -> None:
+    require(dim >= 2, "dim", dim, "be >= 2", "the circle is dim=2")
 
 
 def _require_neurons(neurons: int) -> None:

@@ -9,27 +9,32 @@ jitted evaluation compares them as rows of 28-bit limbs.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, Int
+from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, holds, nonnegative, require
+from jaxtheory.expressivity.kolmogorov_inner import Table, beta, inner, inner_table, require_grid
 from jaxtheory.expressivity.limbs import BITS, carried, last_at_most, to_limbs
 
-Variant = Literal["koppen", "sprecher"]
-_LARGEST_TABLE = 2**21
+__all__ = [
+    "Superposition",
+    "Table",
+    "beta",
+    "evaluate",
+    "inner",
+    "inner_sums",
+    "inner_table",
+    "step_bound",
+    "superpose",
+]
 
-
-class Table(NamedTuple):
-    """ψ at j γ^(−k), j = 0..γ^k: numerators (Python integers) over one denominator."""
-
-    numerators: np.ndarray
-    denominator: int
+Number = float | Float[Array, ""]
 
 
 class Superposition(NamedTuple):
@@ -53,120 +58,7 @@ class Superposition(NamedTuple):
     """largest x: 1 − m γ^(−k)/(γ − 1); beyond it no cube is left for some q"""
 
 
-def beta(r: int, dim: int) -> int:
-    """β(r) = (n^r − 1)/(n − 1) = 1 + n + … + n^(r−1).
-
-    >>> [beta(r, 2) for r in (1, 2, 3)]
-    [1, 3, 7]
-    """
-    return sum(dim**i for i in range(r))
-
-
-@functools.lru_cache(maxsize=16)
-def inner_table(dim: int, base: int, digits: int, variant: Variant = "koppen") -> Table:
-    r"""ψ_k at all k-digit numbers of [0, 1], exactly. With i the last digit of d:
-
-        ψ_1(d) = d;   i < γ−1: ψ_k(d) = ψ_{k−1}(d − iγ^(−k)) + iγ^(−β(k));
-        i = γ−1: ψ_k(d) = ½[ψ_k(d − γ^(−k)) + ψ_{k−1}(d + γ^(−k))]                                   (Köppen)
-
-    "sprecher" is the function of Sprecher (1996), ψ(d) = Σ_r ĩ_r 2^(−m_r) γ^(−β(r−m_r)), which is not monotone from
-    k = 5 on; it is here to show that, and nothing is built on it.
-
-    Args: dim: n ≥ 2. base: γ ≥ 3. digits: k ≥ 1.
-
-    Returns: `Table`; Köppen's numerators increase strictly, by at least 2^k over a denominator 2^k γ^β(k).
-
-    Raises: ValueError: γ^k > 2^21. Cost: γ^k operations on integers of β(k) log2 γ bits.
-
-    Source: Braun and Griebel (2009), equations (2.7) and (2.2).
-
-    >>> table = inner_table(2, 10, 2)
-    >>> Fraction(int(table.numerators[58]), table.denominator)
-    Fraction(127, 250)
-    """
-    _require_grid(dim, base, digits)
-    denominator = 2**digits * base ** beta(digits, dim)
-    if variant == "sprecher":
-        return Table(_sprecher(dim, base, digits), denominator)
-    values = np.array([j * (denominator // base) for j in range(base + 1)], object)
-    for k in range(2, digits + 1):
-        step = denominator // base ** beta(k, dim)
-        rows = values[:-1, None] + step * np.arange(base).astype(object)[None, :]
-        rows[:, -1] = (rows[:, -2] + values[1:]) // 2
-        values = np.append(rows.ravel(), denominator)
-    return Table(values, denominator)
-
-
-def _sprecher(dim: int, base: int, digits: int) -> np.ndarray:
-    """Numerators of Sprecher's function: m_r counts the run of digits γ−2, γ−1 before a final γ−1."""
-    j = np.arange(base**digits)
-    total, run = np.zeros(len(j), object), np.zeros(len(j), int)
-    for r in range(1, digits + 1):
-        digit = j // base ** (digits - r) % base
-        last = (digit == base - 1) & (r > 1)
-        m = np.where(last, 1 + run, 0)
-        reduced = digit - (base - 2) * last
-        power = np.array([2 ** (digits - s) * base ** (beta(digits, dim) - beta(r - s, dim)) for s in range(r)], object)
-        total = total + reduced.astype(object) * power[m]
-        run = np.where((digit >= base - 2) & (r > 1), run + 1, 0)
-    return np.append(total, 2**digits * base ** beta(digits, dim))
-
-
-def inner(
-    x: str | Fraction | Sequence[Any] | Float[np.ndarray, "..."] | Float[Array, "..."],
-    *,
-    dim: int,
-    base: int = 10,
-    digits: int | None = None,
-    variant: Variant = "koppen",
-) -> Float64[np.ndarray, "..."]:
-    """ψ at numbers with finitely many digits in base γ, each value the exact one rounded to float64.
-
-    Args:
-        x: a decimal string, a Fraction, a sequence of these, or an array of floats on the grid; any real, by
-            ψ(x + 1) = ψ(x) + 1.
-        dim: n ≥ 2. base: γ ≥ 3.
-        digits: k; by default the fewest that hold x, which must be given for floats.
-
-    Returns:
-        float64 of the shape of x. Neighbours are told apart in float64 up to γ^β(k) ≈ 1e16: k ≤ 4 for n = 2, γ = 10;
-        the integers of `inner_table` have no such limit.
-
-    Raises:
-        ValueError: x has more than `digits` digits, floats without `digits`, or γ^k > 2^21.
-
-    Cost: that of `inner_table`, which is kept. Source: Köppen (2002); Braun and Griebel (2009), equation (2.7).
-
-    >>> inner(["0.58", "0.599"], dim=2).tolist()
-    [0.508, 0.5770004]
-    """
-    numbers = np.asarray(x) if isinstance(x, np.ndarray | jax.Array) else np.asarray(x, object)
-    floats = numbers.dtype != object
-    exact = [] if floats else [Fraction(v) for v in numbers.ravel()]
-    require(not floats or digits is not None, "digits", digits, "be given for floats", "use strings or Fractions")
-    longest = max((_digits(v, base) for v in exact), default=1)
-    used = longest if digits is None else digits
-    _require_grid(dim, base, used)
-    require(longest <= used, "x", f"{longest} digits", f"have at most {used}", "raise digits")
-    cells = base**used
-    indices = _round_to_grid(numbers, cells) if floats else [int(v * cells) for v in exact]
-    numerators, one = inner_table(dim, base, used, variant)
-    values = [(numerators[i % cells] + (i // cells) * one) / one for i in indices]
-    return np.array(values, float).reshape(numbers.shape)
-
-
-def _round_to_grid(numbers: np.ndarray, cells: int) -> list[int]:
-    scaled = np.asarray(numbers, float).ravel() * cells
-    off = float(np.abs(scaled - np.rint(scaled)).max(initial=0.0))
-    require(off < 1e-3, "x", f"off by {off:.1e} of a cell", f"lie on the grid of {cells} cells", "round it there")
-    return [int(i) for i in np.rint(scaled)]
-
-
-def _digits(x: Fraction, base: int) -> int:
-    """The number of digits of a fraction in a base, 1 at least; 64 where it does not end sooner."""
-    return next((k for k in range(1, 64) if (x * base**k).denominator == 1), 64)
-
-
+@boundary(static=("dim", "base", "terms", "digits"))
 def superpose(
     f: Callable[[np.ndarray], Any], *, dim: int, base: int = 10, terms: int | None = None, digits: int = 2
 ) -> Superposition:
@@ -188,7 +80,8 @@ def superpose(
         `Superposition`, for `evaluate`.
 
     Raises:
-        ValueError: too few terms, too small a base, or sizes beyond terms · γ^(nk) = 2^22 or γ^(k+2) = 2^21.
+        ValueError: too few terms, too small a base, sizes beyond terms · γ^(nk) = 2^22 or γ^(k+2) = 2^21, values of f
+            that are not finite.
 
     Cost: terms · γ^(nk) numbers of β(k+2) n log2 γ bits, sorted.
     Source: Braun and Griebel (2009), section 3; Köppen (2002).
@@ -208,6 +101,7 @@ def superpose(
     corners = np.stack(np.meshgrid(*[np.arange(base**digits) / base**digits] * dim, indexing="ij"), -1).reshape(-1, dim)
     values = np.asarray(f(corners), float)
     require(values.shape == (len(corners),), "f", values.shape, f"return shape ({len(corners)},)", "vectorize it")
+    require(bool(np.isfinite(values).all()), "f", "NaN or infinity", "be finite on [0, 1]^dim", "remove its poles")
     dtype = jnp.zeros(0).dtype
     return Superposition(
         psi=jnp.asarray(np.stack([to_limbs(row, sums.limbs) for row in sums.inner]), jnp.int32),
@@ -221,10 +115,16 @@ def superpose(
     )
 
 
-def step_bound(*, dim: int, terms: int, norm: float, oscillation: float) -> float:
+@boundary(static=("dim", "terms"))
+def step_bound(*, dim: int, terms: int, norm: Number, oscillation: Number) -> Number:
     r"""Bound on sup |f − f_1| of one outer step: (m+1−n)/(m+1) · oscillation + 2n/(m+1) · ‖f‖.
 
-    Args: norm: sup |f|. oscillation: the most f varies between points whose coordinates differ by ≤ γ^(−k).
+    Args:
+        dim: n ≥ 1. terms: m + 1 ≥ n. norm: sup |f|. oscillation: the most f varies between points whose coordinates
+            differ by ≤ γ^(−k).
+
+    Raises:
+        ValueError: sizes out of range; negative numbers (outside jit; NaN inside).
 
     Source: for every x all q but n have x in a plateau, whose value is f(d)/(m+1) with |d − x| ≤ γ^(−k); the others add
     between −‖f‖ and ‖f‖ over m + 1, and miss f(x)/(m+1).
@@ -232,15 +132,20 @@ def step_bound(*, dim: int, terms: int, norm: float, oscillation: float) -> floa
     >>> step_bound(dim=2, terms=5, norm=1.0, oscillation=0.0)
     0.8
     """
-    return (terms - dim) / terms * oscillation + 2 * dim / terms * norm
+    require(1 <= dim <= terms, "dim", dim, f"lie in 1..{terms}, the terms", "name the number of variables")
+    jump = nonnegative("oscillation", oscillation, "pass the modulus of continuity at γ^(−k)")
+    return (terms - dim) / terms * jump + 2 * dim / terms * nonnegative("norm", norm, "pass sup |f|")
 
 
-def evaluate(superposition: Superposition, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
+@boundary
+def evaluate(superposition: Superposition, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     r"""f_1(x) = Σ_q Φ_q(Σ_p λ_p ψ(x_p + q a)), x read to k + 2 digits, every comparison in exact integers.
 
-    Args: x: in [0, reach]^dim.
+    Args:
+        superposition: from `superpose`. x: in [0, reach]^dim.
 
-    Raises: ValueError: x outside, where ψ's shifted cubes leave the unit cube.
+    Raises:
+        ValueError: x outside, where the shifted cubes of ψ leave the unit cube (outside jit; NaN inside).
 
     Cost: n · terms · log2(cubes) · limbs comparisons, jitted.
 
@@ -248,25 +153,42 @@ def evaluate(superposition: Superposition, x: Float[Array, "n dim"]) -> Float[Ar
     >>> f"{evaluate(step, jnp.array([[0.3, 0.5]]))[0]:.2f}"
     '0.80'
     """
+    inside = _check_inside(superposition, x)
+    values = _evaluate(superposition, jnp.where(inside[:, None], x, jnp.zeros_like(x)))
+    return jnp.where(inside, values, jnp.full_like(values, jnp.nan))
+
+
+def _check_inside(superposition: Superposition, x: Array) -> Array:
+    """Which points lie in the cube; outside `jit` all must."""
     dim, reach = superposition.psi.shape[0], superposition.reach
     require(x.shape[1] == dim, "x", x.shape, f"have {dim} columns", "pass points as rows")
     inside = holds(lambda v, r: (v >= 0) & (v <= r + 1e-6), x, reach)
     require(inside, "x", "a point outside", f"lie in [0, {reach}]", "rescale f to that cube")
-    return _evaluate(superposition, x)
+    return ((x >= 0) & (x <= reach + 1e-6)).all(axis=1)
 
 
-def inner_sums(superposition: Superposition, x: Float[Array, "n dim"]) -> Float[Array, "terms n"]:
+@boundary
+def inner_sums(superposition: Superposition, x: Float[Array, "n d"]) -> Float[Array, "terms n"]:
     """Σ_p λ_p ψ(x_p + q a) for every q, rounded to floats: coordinates of the pictures, not of the comparisons.
+
+    Args:
+        superposition, x: as in `evaluate`.
+
+    Raises:
+        ValueError: x outside (outside jit; NaN inside). Cost: n · terms · limbs.
 
     >>> step = superpose(lambda x: x.sum(1), dim=2, digits=1)
     >>> f"{inner_sums(step, jnp.array([[0.5, 0.0]]))[0, 0]:.4f}"
     '0.5000'
     """
-    limbs = jax.vmap(lambda shift: _argument(superposition, x, shift))(superposition.shifts)
+    inside = _check_inside(superposition, x)
+    points = jnp.where(inside[:, None], x, jnp.zeros_like(x))
+    limbs = jax.vmap(lambda shift: _argument(superposition, points, shift))(superposition.shifts)
     one = superposition.psi[0, 0]  # ψ(0) with the unit that keeps numbers positive
     weights = superposition.weights.astype(x.dtype)
     above = jnp.matmul(carried(limbs - one[None, None, :]).astype(x.dtype), weights, precision="highest")
-    return above / jnp.dot(one.astype(x.dtype), weights, precision="highest")
+    sums = above / jnp.dot(one.astype(x.dtype), weights, precision="highest")
+    return jnp.where(inside[None, :], sums, jnp.full_like(sums, jnp.nan))
 
 
 @jax.jit
@@ -341,17 +263,10 @@ def _ramp(sorted_sums: np.ndarray, sums: "_Sums") -> int:
     return min(sums.ramp, smallest // 2)
 
 
-def _require_grid(dim: int, base: int, digits: int) -> None:
-    require(dim >= 2, "dim", dim, "be >= 2", "a function of one variable needs no superposition")
-    require(base >= 3, "base", base, "be >= 3", "the theorem needs base >= 2 dim + 2")
-    require(digits >= 1, "digits", digits, "be >= 1", "name the number of digits")
-    most = max(k for k in range(1, 22) if base**k <= _LARGEST_TABLE)
-    require(digits <= most, "digits", digits, f"be <= {most} in base {base}, a table of 2^21", "use fewer digits")
-
-
 def _require_superposable(dim: int, base: int, terms: int, digits: int) -> None:
     require(terms >= 2 * dim + 1, "terms", terms, f"be >= 2 dim + 1 = {2 * dim + 1}", "add outer functions")
     require(base >= terms + 1, "base", base, f"be >= terms + 1 = {terms + 1}", "use a larger base")
-    _require_grid(dim, base, digits + 2)
+    require(digits >= 1, "digits", digits, "be >= 1", "name the number of digits")
+    require_grid(dim, base, digits + 2)
     size = terms * base ** (dim * digits)
     require(size <= 2**22, "digits", digits, f"give at most 2^22 knots, not {size}", "use fewer digits or variables")

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxtheory.checks import require
-from jaxtheory.expressivity.relu_network import Network
+from jaxtheory.checks import boundary, require
+from jaxtheory.expressivity.relu_network import Network, network
 
 
 class Regions(NamedTuple):
@@ -35,6 +35,7 @@ class _Cell(NamedTuple):
     shift: np.ndarray
 
 
+@boundary
 def linear_regions(
     net: Network, low: Any, high: Any, *, arithmetic: Literal["exact", "float64"] = "exact"
 ) -> Regions:  # fmt: skip
@@ -42,12 +43,12 @@ def linear_regions(
 
     Args:
         net: of 1 or 2 inputs; `relu_network.restrict` makes one from any network.
-        low, high: the box, one number an input, low < high.
+        low, high: the box, one number an input or one for all, finite, low < high.
         arithmetic: "exact" rationals (the weights are dyadic rationals, so nothing is rounded), or "float64", about 30
             times faster, which can misjudge zero lines that meet in a point or a cell below round-off.
 
     Raises:
-        ValueError: more than two inputs, or an empty box.
+        ValueError: more than two inputs, an empty or infinite box, weights that are not finite.
 
     Cost: regions · layers · width products, of rationals whose length grows with depth: seconds for 1,000 regions.
 
@@ -60,17 +61,21 @@ def linear_regions(
     return Regions([np.asarray(cell.vertices, float) for cell in cells], slopes)
 
 
+@boundary(static=("low", "high"))
 def breakpoints(net: Network, low: float, high: float) -> list[Fraction]:
     """Where a network of one input bends in (low, high), exactly; its pieces are one more.
 
-    Args: net: of 1 input, any number of outputs.
+    Args:
+        net: of 1 input, any number of outputs. low, high: finite, low < high.
 
-    Raises: ValueError: more inputs, or an empty interval. Cost: that of `linear_regions`.
+    Raises:
+        ValueError: more inputs, or an empty interval. Cost: that of `linear_regions`.
 
     >>> from jaxtheory.expressivity.relu_network import sawtooth
     >>> [str(point) for point in breakpoints(sawtooth(2), 0.0, 1.0)]
     ['1/4', '1/2', '3/4']
     """
+    net = network(net)
     require(net[0].weight.shape[0] == 1, "net", net[0].weight.shape, "have one input", "restrict it to a line")
     cells = sorted(_propagate(net, low, high, "exact"), key=lambda cell: cell.vertices.min())
     pairs = itertools.pairwise(cells)
@@ -78,10 +83,11 @@ def breakpoints(net: Network, low: float, high: float) -> list[Fraction]:
 
 
 def _propagate(net: Network, low: Any, high: Any, arithmetic: str) -> list[_Cell]:
+    net = network(net)
     dim = net[0].weight.shape[0]
     require(dim in (1, 2), "net", f"{dim} inputs", "have 1 or 2 inputs", "take a slice by relu_network.restrict")
     number = _rational if arithmetic == "exact" else functools.partial(np.asarray, dtype=float)
-    ends = np.broadcast_to(low, dim), np.broadcast_to(high, dim)
+    ends = _corner("low", low, dim), _corner("high", high, dim)
     require(bool((ends[0] < ends[1]).all()), "low", low, f"be below high = {high}", "pass a box that is not empty")
     (a, *rest), (b, *more) = ends
     corners = [[a], [b]] if dim == 1 else [[a, *rest], [b, *rest], [b, *more], [a, *more]]
@@ -92,6 +98,16 @@ def _propagate(net: Network, low: Any, high: Any, arithmetic: str) -> list[_Cell
         if depth < len(net) - 1:
             cells = [part for cell in cells for part in _bend(cell)]
     return cells
+
+
+def _corner(name: str, numbers: Any, dim: int) -> np.ndarray:
+    try:
+        corner = np.asarray(numbers, float)
+    except (TypeError, ValueError):
+        corner = np.array(np.nan)
+    fits = corner.shape in ((), (dim,)) and bool(np.isfinite(corner).all())
+    require(fits, name, numbers, f"be a finite number, or one for each of {dim} inputs", "pass a corner of the box")
+    return np.broadcast_to(corner, dim)
 
 
 def _bend(cell: _Cell) -> list[_Cell]:
@@ -120,7 +136,7 @@ def _cut(vertices: np.ndarray, values: np.ndarray, neuron: int) -> list[tuple[np
             above.append((vertices[i], values[i]))
         if heights[i] <= 0:
             below.append((vertices[i], values[i]))
-        if heights[i] * heights[j] < 0 and (count > 2 or i == 0):
+        if (heights[i] < 0 < heights[j] or heights[j] < 0 < heights[i]) and (count > 2 or i == 0):
             share = heights[i] / (heights[i] - heights[j])
             crossing = values[i] + share * (values[j] - values[i])
             crossing[neuron] = 0 * share
@@ -135,48 +151,72 @@ def _rational(numbers: Any) -> np.ndarray:
     return np.array([Fraction(x) for x in array.ravel()] + [None], object)[:-1].reshape(array.shape)
 
 
+@boundary(static=("neurons", "dim"))
 def arrangement(neurons: int, dim: int) -> int:
-    """Most regions of one layer: Σ_{j ≤ d} C(n, j), attained in general position (Zaslavsky 1975).
+    """Most regions of one layer: Σ_{j ≤ d} C(n, j), attained in general position.
+
+    Args:
+        neurons: n ≥ 0. dim: d ≥ 0.
+
+    Raises:
+        ValueError: negative numbers. An exact integer. Source: Zaslavsky (1975).
 
     >>> arrangement(8, 2)
     37
     """
-    return sum(math.comb(neurons, j) for j in range(dim + 1))
+    require(neurons >= 0, "neurons", neurons, "be >= 0", "pass the number of hidden units")
+    require(dim >= 0, "dim", dim, "be >= 0", "pass the number of inputs")
+    return sum(math.comb(neurons, j) for j in range(min(dim, neurons) + 1))
 
 
+@boundary(static=("inputs",))
 def montufar_lower(inputs: int, widths: Sequence[int]) -> int:
     r"""Regions that some network of these widths has: (∏_{l<L} ⌊n_l/n_0⌋^{n_0}) Σ_{j ≤ n_0} C(n_L, j).
 
-    Raises: ValueError: a hidden width below the number of inputs. Source: Montúfar et al. (2014), Theorem 4.
+    Args:
+        inputs: n_0 ≥ 1. widths: n_1, …, n_L.
+
+    Raises:
+        ValueError: a hidden width below the number of inputs. An exact integer.
+
+    Source: Montúfar et al. (2014), Theorem 4.
 
     >>> montufar_lower(2, [4, 4])
     44
     """
-    _require_widths(inputs, widths)
-    require(min(widths) >= inputs, "widths", widths, f"be >= the {inputs} inputs", "use wider layers")
-    return math.prod((n // inputs) ** inputs for n in widths[:-1]) * arrangement(widths[-1], inputs)
+    sizes = _widths(inputs, widths)
+    require(min(sizes) >= inputs, "widths", sizes, f"be >= the {inputs} inputs", "use wider layers")
+    return math.prod((n // inputs) ** inputs for n in sizes[:-1]) * arrangement(sizes[-1], inputs)
 
 
+@boundary(static=("inputs",))
 def serra_upper(inputs: int, widths: Sequence[int]) -> int:
     r"""Regions that no network of these widths exceeds: Σ_J ∏_l C(n_l, j_l), j_l ≤ min(n_0, n_1 − j_1, …, n_l).
+
+    Args:
+        inputs: n_0 ≥ 1. widths: n_1, …, n_L.
+
+    Raises:
+        ValueError: no layer, or a width below 1. An exact integer.
 
     Source: Serra, Tjandraatmadja, Ramalingam (2018), Theorem 1. Cost: L n_0² binomials.
 
     >>> serra_upper(2, [4, 4])
     121
     """
-    _require_widths(inputs, widths)
-
-    @functools.cache
-    def count(layer: int, rank: int) -> int:
-        if layer == len(widths):
-            return 1
-        n = widths[layer]
-        return sum(math.comb(n, j) * count(layer + 1, min(rank, n - j)) for j in range(min(rank, n) + 1))
-
-    return count(0, inputs)
+    counts = [1] * (inputs + 1)  # by the bound that earlier layers leave, from the last layer backwards
+    for n in reversed(_widths(inputs, widths)):
+        reach = [min(rank, n) for rank in range(inputs + 1)]
+        counts = [
+            sum(math.comb(n, j) * counts[min(rank, n - j)] for j in range(reach[rank] + 1))
+            for rank in range(inputs + 1)
+        ]
+    return counts[inputs]
 
 
-def _require_widths(inputs: int, widths: Sequence[int]) -> None:
+def _widths(inputs: int, widths: Sequence[int]) -> list[int]:
+    """Python integers, which do not overflow."""
     require(inputs >= 1, "inputs", inputs, "be >= 1", "pass n_0")
-    require(len(widths) >= 1 and min(widths) >= 1, "widths", widths, "be >= 1, one a layer", "pass n_1, …, n_L")
+    whole = len(widths) >= 1 and all(float(n) == int(n) for n in widths)
+    require(whole and min(widths) >= 1, "widths", widths, "be >= 1 and whole, one a layer", "pass n_1, …, n_L")
+    return [int(n) for n in widths]

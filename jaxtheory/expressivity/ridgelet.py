@@ -15,14 +15,37 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
+from jaxtheory import guarded
 from jaxtheory.activations import resolve
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, constrain, require
+from jaxtheory.expressivity.ridgelet_transforms import (
+    blocks_of,
+    check_pairs,
+    gaussian_derivative,
+    gaussian_transform,
+    transform,
+    transform_slices,
+)
+
+__all__ = [
+    "Grid",
+    "Sampled",
+    "admissibility",
+    "evaluate",
+    "gaussian_derivative",
+    "gaussian_transform",
+    "grid",
+    "reconstruct",
+    "retained",
+    "sample_network",
+    "transform",
+    "transform_slices",
+]
 
 Activation = str | int
-_DECAY = 10.0  # G^(l)(10) is below 1e-14 for the l in use
-_BLOCK = 1024  # pairs (a, b) at once: memory is _BLOCK × points
+Number = float | Float[Array, ""]
 
 
 class _Spectrum(NamedTuple):
@@ -53,7 +76,7 @@ _SPECTRA = {
 class Grid(NamedTuple):
     """Nodes (a, b) and the weights of da db."""
 
-    a: Float[Array, "k m"]
+    a: Float[Array, "k d"]
     b: Float[Array, " k"]
     weights: Float[Array, " k"]
     cell: tuple[float, float]
@@ -63,7 +86,7 @@ class Grid(NamedTuple):
 class Sampled(NamedTuple):
     """A two-layer network x ↦ Σ outer_i σ(a_i·x − b_i) whose inner weights were drawn from |T|."""
 
-    a: Float[Array, "neurons m"]
+    a: Float[Array, "neurons d"]
     b: Float[Array, " neurons"]
     outer: Float[Array, " neurons"]
     """by least squares"""
@@ -71,6 +94,7 @@ class Sampled(NamedTuple):
     """the unbiased weights sign(T) ∫|T| / (K N)"""
 
 
+@boundary(static=("derivative", "dim"))
 def admissibility(activation: Activation, derivative: int, dim: int) -> float:
     r"""K of the pair σ, ψ = G^(derivative) in dimension m: S R f = K f.
 
@@ -97,6 +121,7 @@ def admissibility(activation: Activation, derivative: int, dim: int) -> float:
     return float((2 * np.pi) ** (dim - 1) * 2 * sign * _moment(spectrum, power, 0.0))
 
 
+@boundary(static=("derivative", "dim"))
 def retained(activation: Activation, derivative: int, dim: int, ratio: Any) -> np.ndarray:
     r"""The blur law: the factor on f̂(ξ) when only |a| ≤ A is kept, at ratio = |ξ|/A.
 
@@ -104,7 +129,13 @@ def retained(activation: Activation, derivative: int, dim: int, ratio: Any) -> n
 
     since a frequency ξ is made by the pairs with ω a = ξ. For ReLU/G'''' and m = 1 it is e^(−ratio²/2).
 
-    Raises: ValueError: an inadmissible pair. Source: the Fourier slice theorem in Sonoda and Murata (2017), section 4.
+    Args:
+        activation, derivative, dim: as in `admissibility`. ratio: numbers ≥ 0 of any shape, for NumPy.
+
+    Raises:
+        ValueError: an inadmissible pair, or ratios that are negative or not finite. Cost: 1000 evaluations a ratio.
+
+    Source: the Fourier slice theorem in Sonoda and Murata (2017), section 4.
 
     >>> retained("relu", 4, 1, [0.0, 1.0]).round(6).tolist()
     [1.0, 0.606531]
@@ -112,12 +143,14 @@ def retained(activation: Activation, derivative: int, dim: int, ratio: Any) -> n
     spectrum = _admissible(activation, derivative, dim)
     power = derivative - dim - spectrum.pole
     ratios = np.asarray(ratio, float)
+    valid = bool(((ratios >= 0) & (ratios < np.inf)).all())
+    require(valid, "ratio", ratio, "be >= 0 and finite", "pass |ξ|/A")
     kept = [_moment(spectrum, power, low) for low in ratios.ravel()]
     return np.asarray(np.reshape(kept, ratios.shape) / _moment(spectrum, power, 0.0))
 
 
 def _admissible(activation: Activation, derivative: int, dim: int) -> _Spectrum:
-    known = isinstance(activation, int) or activation in _SPECTRA
+    known = not isinstance(activation, str) or activation in _SPECTRA
     names = f"be one of {sorted(_SPECTRA)}, or j for a Gaussian derivative"
     require(known, "activation", activation, names, "add its Fourier transform")
     require(derivative >= 0, "derivative", derivative, "be >= 0", "G^(0) is the Gaussian itself")
@@ -142,146 +175,34 @@ def _moment(spectrum: _Spectrum, power: int, low: float) -> float:
     edges = np.linspace(low, low + 14 + 2 * power**0.5, 49)
     half = np.diff(edges)[:, None] / 2
     w = edges[:-1, None] + half * (node[None, :] + 1)
-    return float((half * weight[None, :] * w**power * spectrum.profile(w) * np.exp(-(w**2) / 2)).sum())
+    logarithm = power * np.log(w) - w**2 / 2  # a high power alone overflows
+    return float((half * weight[None, :] * spectrum.profile(w) * np.exp(logarithm)).sum())
 
 
-def gaussian_derivative(t: Float[Array, "..."], derivative: int) -> Float[Array, "..."]:
-    """G^(l)(t) = (−1)^l He_l(t) e^(−t²/2)/√(2π).
-
-    >>> f"{gaussian_derivative(jnp.array(0.0), 2):.6f}"
-    '-0.398942'
-    """
-    before, now = jnp.zeros_like(t), jnp.ones_like(t)
-    for k in range(derivative):
-        before, now = now, t * now - k * before
-    return (-1) ** derivative * now * jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
-
-
-@partial(jax.jit, static_argnames="derivative")
-def transform(
-    values: Float[Array, " n"],
-    x: Float[Array, "n m"],
-    weights: Float[Array, " n"],
-    a: Float[Array, "k m"],
-    b: Float[Array, " k"],
-    *,
-    derivative: int,
-) -> Float[Array, " k"]:
-    r"""R f(a, b) = ∫ f(x) ψ(a·x − b) dx by quadrature, ψ = G^(derivative).
-
-    Args: values: f at nodes x with quadrature weights (of dx); nodes closer than about 1/|a|. a, b: k pairs.
-
-    Cost: n k evaluations of ψ, memory 1024 n. Source: Sonoda and Murata (2017), equation (2).
-
-    >>> x = jnp.linspace(-8, 8, 400)[:, None]
-    >>> f = jnp.exp(-(x[:, 0] ** 2) / 2)
-    >>> one = jnp.ones((1, 1))
-    >>> close = transform(f, x, jnp.full(400, 16 / 399), one, one[0], derivative=4)
-    >>> bool(jnp.allclose(close, gaussian_transform(one, one[0], derivative=4), atol=1e-5))
-    True
-    """
-    weighted = values * weights
-
-    def block(pairs: tuple[Array, Array]) -> Array:
-        t = jnp.matmul(pairs[0], x.T, precision="highest") - pairs[1][:, None]
-        return jnp.matmul(gaussian_derivative(t, derivative), weighted, precision="highest")
-
-    return _in_blocks(block, a, b)
-
-
-def _in_blocks(block: Callable[[Any], Array], a: Array, b: Array) -> Array:
-    """`block` over the pairs, 1024 at a time."""
-    count = -(-len(b) // _BLOCK) * _BLOCK
-    padded = jnp.pad(a, ((0, count - len(b)), (0, 0))), jnp.pad(b, (0, count - len(b)))
-    parts = tuple(part.reshape(-1, _BLOCK, *part.shape[1:]) for part in padded)
-    return jax.lax.map(block, parts).reshape(count)[: len(b)]
-
-
-def gaussian_transform(a: Float[Array, "k m"], b: Float[Array, " k"], *, derivative: int) -> Float[Array, " k"]:
-    r"""R[e^(−|x|²/2)](a, b) = (2π)^(m/2) (1+|a|²)^(−(l+1)/2) G^(l)(b/√(1+|a|²)) (−1)^l, in any dimension.
-
-    Source: a Gaussian convolved with a Gaussian. Cost: O(k m).
-
-    >>> f"{gaussian_transform(jnp.zeros((1, 1)), jnp.zeros(1), derivative=0)[0]:.4f}"
-    '1.0000'
-    """
-    root = jnp.sqrt(1 + (a**2).sum(axis=1))
-    scale = (-1) ** derivative * (2 * math.pi) ** (a.shape[1] / 2)
-    return scale * root ** -(derivative + 1) * gaussian_derivative(b / root, derivative)
-
-
-def transform_slices(
-    values: Float[Array, " n"],
-    x: Float[Array, "n m"],
-    weights: Float[Array, " n"],
-    directions: Float[Array, "u m"],
-    scales: Float[Array, " r"],
-    offsets: Float[Array, " o"],
-    frequencies: Float[Array, " q"],
-    *,
-    derivative: int,
-) -> Float[Array, "u r o"]:
-    r"""R f(r u, b) by the Fourier slice theorem: one Fourier slice (a Radon projection) serves every r and b.
-
-        R f(r u, b) = (1/2π r) ∫ f̂(k u) conj(ψ̂(k/r)) e^(i k b/r) dk,   ψ̂(ω) = (iω)^l e^(−ω²/2)
-
-    Args:
-        values, x, weights: as in `transform`. directions: unit vectors u. scales: r > 0. offsets: b.
-        frequencies: k = 0, δ, 2δ, …, to where f̂ has decayed; δ < π/(R + 10/r) with R = max |x|.
-
-    Raises: ValueError: frequencies too far apart.
-
-    Cost: q (u n + r o) cosines and 4 u q r o flops, instead of u r o n evaluations of ψ.
-    Source: Kostadinova et al. (2014), section 3.
-
-    >>> x = jnp.linspace(-8, 8, 400)[:, None]
-    >>> f, one = jnp.exp(-(x[:, 0] ** 2) / 2), jnp.ones(1)
-    >>> k = jnp.linspace(0, 8, 200)
-    >>> slices = transform_slices(f, x, jnp.full(400, 16 / 399), one[:, None], one, one, k, derivative=4)
-    >>> bool(jnp.allclose(slices.ravel(), gaussian_transform(one[:, None], one, derivative=4), atol=1e-5))
-    True
-    """
-    reach = jnp.linalg.norm(x, axis=1).max()
-    step, least = frequencies[1] - frequencies[0], scales.min()
-    fine = holds(lambda d, r, low: d * (2 * r + 2 * _DECAY / low) < 2 * np.pi, step, reach, least)
-    require(fine, "frequencies", step, "be spaced by less than π/(R + 10/r), R = max |x|", "use more of them")
-    weighted = values * weights
-
-    def one(direction: Array) -> tuple[Array, Array]:
-        phase = jnp.matmul(x, direction, precision="highest")[:, None] * frequencies[None, :]
-        cosine, sine = (jnp.matmul(weighted, wave(phase), precision="highest") for wave in (jnp.cos, jnp.sin))
-        return cosine, sine
-
-    cosine, sine = jax.lax.map(one, directions)
-
-    def radial(scale: Array) -> Array:
-        omega = frequencies / scale
-        dual = (omega**derivative * jnp.exp(-(omega**2) / 2) * step / (math.pi * scale)).at[0].multiply(0.5)
-        # conj(i^l) is a phase of −π l / 2
-        angle = omega[:, None] * offsets[None, :] - derivative * math.pi / 2
-        parts = ((cosine, jnp.cos(angle)), (sine, jnp.sin(angle)))
-        even, odd = (jnp.matmul(hat * dual[None, :], wave, precision="highest") for hat, wave in parts)
-        # beyond, ψ is below round-off, and the sum over frequencies repeats itself
-        return jnp.where(jnp.abs(offsets)[None, :] <= scale * reach + _DECAY, even + odd, jnp.zeros_like(even))
-
-    return jnp.moveaxis(jax.lax.map(radial, scales), 0, 1)
-
-
+@boundary(static=("scale", "reach", "dim", "step", "offset_step", "angles"))
 def grid(
     scale: float, reach: float, *, dim: int = 1, step: float = 0.1, offset_step: float = 0.5, angles: int = 48
 ) -> Grid:
     r"""Nodes (a, b) with |a| ≤ A and |b| ≤ A R + 8, uniform, in the plane or in polar coordinates.
 
     Args:
-        scale: A; what is lost beyond is told by `retained`. reach: R, the largest |x| where f is not 0.
-        dim: 1, or 2 (polar in a). step: of a. offset_step: of b; 1/2 serves G'''' and 1/4 G^(6).
+        scale: A > 0; `retained` gives what is lost beyond. reach: R ≥ 0, the largest |x| where f is not 0.
+        dim: 1, or 2 (polar in a). step: of a, in (0, A]. offset_step: of b; 1/2 serves G'''' and 1/4 G^(6).
+        angles: of the polar grid, ≥ 1.
 
-    Raises: ValueError: dim > 2, where grids are too large: sample instead.
+    Raises:
+        ValueError: dim > 2, where grids are too large: sample instead; numbers out of range or traced.
+
+    Cost: 2 A (A R + 8)/(step · offset_step) nodes, times A · angles/2 in the plane.
 
     >>> grid(2.0, 1.0).a.shape
     (1600, 1)
     """
     require(dim in (1, 2), "dim", dim, "be 1 or 2", "in higher dimension draw (a, b) at random")
+    for name, value in (("scale", scale), ("step", step), ("offset_step", offset_step), ("angles", angles)):
+        require(0 < value < math.inf, name, value, "be > 0 and finite", "see its meaning above")
+    require(0 <= reach < math.inf, "reach", reach, "be >= 0 and finite", "pass the largest |x|")
+    require(step <= scale, "step", step, f"be <= scale = {scale}", "use a smaller step")
     count = round(scale / step)
     radius = (np.arange(count) + 0.5) * scale / count
     turns = np.linspace(0, 2 * np.pi, 2 if dim == 1 else angles, endpoint=False)
@@ -299,20 +220,24 @@ def grid(
     return Grid(*nodes, jnp.asarray(weights, dtype), (scale / count, offset_step))
 
 
-@partial(jax.jit, static_argnames="activation")
+@boundary
 def reconstruct(
     spectrum: Float[Array, " k"],
     pairs: Grid,
-    x: Float[Array, "n m"],
-    constant: float | Float[Array, ""],
+    x: Float[Array, "n d"],
+    constant: Number,
     *,
     activation: Activation,
 ) -> Float[Array, " n"]:
     r"""f = S[T]/K on points x: (1/K) Σ_k w_k T_k σ(a_k·x − b_k), with K from `admissibility` and nothing fitted.
 
-    Args: spectrum: T at `pairs`. constant: K.
+    Args:
+        spectrum: T at `pairs`. x: n points. constant: K ≠ 0. activation: σ, a name or j for G^(j).
 
-    Cost: n k evaluations of σ, memory 1024 n. Source: Sonoda and Murata (2017), theorem 5.6.
+    Raises:
+        ValueError: shapes that do not fit, an unknown activation; K = 0 (outside jit; NaN inside).
+
+    Cost: n k evaluations of σ, memory 1024 n, in reverse mode too. Source: Sonoda and Murata (2017), theorem 5.6.
 
     >>> pairs, x = grid(12.0, 6.0), jnp.array([[0.0], [1.0]])
     >>> spectrum = gaussian_transform(pairs.a, pairs.b, derivative=4)
@@ -320,20 +245,30 @@ def reconstruct(
     >>> [f"{value:.2f}" for value in f.tolist()]
     ['1.00', '0.61']
     """
-    coefficients = spectrum * pairs.weights
-    count = -(-len(coefficients) // _BLOCK) * _BLOCK
-    fill = count - len(coefficients)
-    blocks = (
-        jnp.pad(coefficients, (0, fill)).reshape(-1, _BLOCK),
-        jnp.pad(pairs.a, ((0, fill), (0, 0))).reshape(-1, _BLOCK, x.shape[1]),
-        jnp.pad(pairs.b, (0, fill)).reshape(-1, _BLOCK),
-    )
+    _check_grid(spectrum, pairs, x)
+    k = jnp.asarray(_nonzero(constant), x.dtype)
+    return _reconstruct(spectrum * pairs.weights, pairs.a, pairs.b, x, activation) / k
 
+
+def _nonzero(constant: Number) -> Number:
+    wish, hint = "be finite and not 0", "use admissibility(activation, derivative, dim)"
+    return constrain("constant", constant, lambda k: (k != 0) & (abs(k) < math.inf), wish, hint)
+
+
+def _check_grid(spectrum: Array, pairs: Grid, x: Array) -> None:
+    check_pairs(pairs.a, pairs.b, x.shape[1])
+    fits = spectrum.shape == pairs.b.shape == pairs.weights.shape
+    require(fits, "spectrum", spectrum.shape, f"have one entry for each of {len(pairs.b)} pairs", "transform at pairs")
+
+
+@partial(jax.jit, static_argnames="activation")
+def _reconstruct(coefficients: Array, a: Array, b: Array, x: Array, activation: Activation) -> Array:
+    @jax.checkpoint
     def add(total: Array, block: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        c, a, b = block
-        return total + jnp.matmul(_neurons(a, b, x, activation), c, precision="highest"), None
+        c, directions, shifts = block
+        return total + jnp.matmul(_neurons(directions, shifts, x, activation), c, precision="highest"), None
 
-    return jax.lax.scan(add, 0 * x[:, 0], blocks)[0] / constant
+    return jax.lax.scan(add, 0 * x[:, 0], tuple(map(blocks_of, (coefficients, a, b))))[0]
 
 
 def _neurons(a: Array, b: Array, x: Array, activation: Activation) -> Array:
@@ -342,14 +277,15 @@ def _neurons(a: Array, b: Array, x: Array, activation: Activation) -> Array:
     return gaussian_derivative(t, activation) if isinstance(activation, int) else resolve(activation)(t)
 
 
+@boundary(static=("neurons",))
 def sample_network(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     spectrum: Float[Array, " k"],
     pairs: Grid,
     neurons: int,
-    x: Float[Array, "n m"],
+    x: Float[Array, "n d"],
     values: Float[Array, " n"],
-    constant: float,
+    constant: Number,
     *,
     activation: Activation,
 ) -> Sampled:
@@ -359,9 +295,15 @@ def sample_network(
 
     Inside its cell of the grid a neuron is uniform. Least squares forgives a wrong K: check K by `reconstruct`.
 
-    Args: spectrum: T at `pairs`. x, values: the target, n ≥ N points. constant: K.
+    Args:
+        key, spectrum: T at `pairs`. neurons: N ≥ 1. x, values: the target, n ≥ N points. constant: K ≠ 0.
+        activation: σ, a name or j for G^(j).
 
-    Raises: ValueError: more neurons than points. Cost: one SVD of n × N.
+    Raises:
+        ValueError: more neurons than points, shapes that do not fit, an unknown activation; K = 0 or a spectrum that
+            vanishes (outside jit; NaN inside).
+
+    Cost: one SVD of n × N. Source: Sonoda and Murata (2014), section 4.
 
     >>> pairs, x = grid(10.0, 5.0), jnp.linspace(-2, 2, 200)[:, None]
     >>> f, spectrum = jnp.exp(-(x[:, 0] ** 2) / 2), gaussian_transform(pairs.a, pairs.b, derivative=4)
@@ -369,24 +311,37 @@ def sample_network(
     >>> bool(jnp.abs(evaluate(net, x, activation="relu") - f).max() < 0.02)
     True
     """
+    require(len(x) == len(values), "values", values.shape, f"have one entry for each of {len(x)} points", "pair them")
     require(1 <= neurons <= len(values), "neurons", neurons, f"lie in 1..{len(values)}", "pass more points")
-    mass = jnp.abs(spectrum) * pairs.weights
+    _check_grid(spectrum, pairs, x)
+    k = _nonzero(constant)
+    size = constrain("spectrum", jnp.abs(spectrum), lambda t: (t > 0).any(), "not vanish", "transform the target")
+    mass = size * pairs.weights
     draw, stretch, shift = jax.random.split(key, 3)
     chosen = jax.random.choice(draw, len(mass), (neurons,), p=mass / mass.sum())
-    radius = jnp.linalg.norm(pairs.a[chosen], axis=1, keepdims=True)
+    radius = guarded.norm(pairs.a[chosen], axis=1, keepdims=True)
     jitter = pairs.cell[0] * (jax.random.uniform(stretch, radius.shape, mass.dtype) - 0.5)
-    a = pairs.a[chosen] * (1 + jitter / radius)
+    a = pairs.a[chosen] * (1 + guarded.over(jitter, radius))
     b = pairs.b[chosen] + pairs.cell[1] * (jax.random.uniform(shift, (neurons,), mass.dtype) - 0.5)
-    plain = jnp.sign(spectrum[chosen]) * mass.sum() / (constant * neurons)
+    plain = jnp.sign(spectrum[chosen]) * mass.sum() / jnp.asarray(k * neurons, mass.dtype)
     outer = jnp.linalg.lstsq(_neurons(a, b, x, activation), values)[0]
-    return Sampled(a, b, outer, plain)
+    # a point at infinity, where a neuron may be 0, must not be fitted in silence
+    return Sampled(a, b, jnp.where(jnp.isfinite(x).all(), outer, jnp.full_like(outer, jnp.nan)), plain)
 
 
-def evaluate(net: Sampled, x: Float[Array, "n m"], *, activation: Activation) -> Float[Array, " n"]:
+@boundary
+def evaluate(net: Sampled, x: Float[Array, "n d"], *, activation: Activation) -> Float[Array, " n"]:
     """The sampled network with its least-squares outer weights.
+
+    Args:
+        net: from `sample_network`. x: n points. activation: that of the network.
+
+    Raises:
+        ValueError: points of another dimension, an unknown activation. Cost: n · neurons evaluations of σ.
 
     >>> net = Sampled(jnp.ones((1, 1)), jnp.zeros(1), jnp.full(1, 2.0), jnp.zeros(1))
     >>> evaluate(net, jnp.ones((1, 1)), activation="relu").tolist()
     [2.0]
     """
+    check_pairs(net.a, net.b, x.shape[1])
     return jnp.matmul(_neurons(net.a, net.b, x, activation), net.outer, precision="highest")

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
-from jaxtheory import networks
-from jaxtheory.checks import require
+from jaxtheory import guarded, networks
+from jaxtheory.checks import boundary, positive, quantity, require
+from jaxtheory.results import standard_error
+
+Number = float | Float[Array, ""]
 
 
 class TwoLayers(NamedTuple):
@@ -22,8 +25,9 @@ class TwoLayers(NamedTuple):
     """on the points that the outer weights were solved for"""
 
 
+@boundary(static=("neurons", "starts", "steps"))
 def adversary(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     train: tuple[Float[Array, "n d"], Float[Array, " n"]],
     fresh: tuple[Float[Array, "k d"], Float[Array, " k"]],
     neurons: int,
@@ -31,8 +35,8 @@ def adversary(
     starts: int = 8,
     steps: int = 300,
     activation: Callable[[Array], Array] = jax.nn.relu,
-    spread: float = 1.0,
-    rate: float = 0.03,
+    spread: Number = 1.0,
+    rate: Number = 0.03,
 ) -> TwoLayers:
     r"""Two-layer networks that do their best: inner weights by Adam, outer weights solved exactly at every step.
 
@@ -40,11 +44,18 @@ def adversary(
 
     Args:
         train: points and targets the network is fitted to; n well above `neurons`, or it learns the sample.
-        fresh: points and targets of the same law that it is judged on.
+        fresh: two or more points and targets of the same law that it is judged on.
+        neurons: N ≥ 1. starts, steps: ≥ 1.
+        activation: elementwise.
         spread: standard deviation of ⟨w_i, x⟩ and b_i at the start; the frequency of the target for cosines.
+        rate: of Adam, > 0, for inputs scaled to largest entries between 1 and 2.
 
     Returns:
-        `TwoLayers`: E(f − f_N)²/E f² estimated on `fresh`, with its standard error, for every start.
+        `TwoLayers`: E(f − f_N)²/E f² estimated on `fresh`, with its standard error, for every start; NaN where the
+        targets vanish or a run diverges.
+
+    Raises:
+        ValueError: shapes that differ, sizes too small; spread or rate ≤ 0 (outside jit; NaN inside).
 
     Cost: starts · steps · n · neurons · (4 d + neurons) flops. Source: Golub and Pereyra (1973).
 
@@ -53,8 +64,35 @@ def adversary(
     >>> bool(adversary(jax.random.key(1), points, points, 4, starts=2).errors.min() < 0.01)
     True
     """
-    require(neurons < len(train[1]), "neurons", neurons, f"be < {len(train[1])} points", "draw more points")
-    return _compete(jax.random.split(key, starts), train, fresh, neurons, steps, activation, (rate, spread))
+    fitted, judged = _pair("train", train), _pair("fresh", fresh)
+    same = fitted[0].shape[1] == judged[0].shape[1]
+    require(same, "fresh", judged[0].shape, f"have {fitted[0].shape[1]} columns, as train", "draw both alike")
+    require(len(judged[1]) >= 2, "fresh", len(judged[1]), "hold at least 2 points", "draw more points")
+    count = len(fitted[1])
+    require(1 <= neurons < count, "neurons", neurons, f"be >= 1 and < {count} points", "draw more points")
+    for name, value in (("starts", starts), ("steps", steps)):
+        require(value >= 1, name, value, "be >= 1", "use the default")
+    sizes = positive("rate", rate, "use the default 0.03"), positive("spread", spread, "use the default 1.0")
+    # relative errors do not depend on units, but Adam's steps do
+    (units, scale) = (guarded.power_of_two(part) for part in fitted)
+    scaled = [(x / units, y / scale) for x, y in (fitted, judged)]
+    return _compete(jax.random.split(key, starts), *scaled, neurons, steps, activation, sizes)
+
+
+def _pair(name: str, data: Any) -> tuple[Array, Array]:
+    """Points [n, d] and targets [n]."""
+    require(
+        isinstance(data, tuple | list) and len(data) == 2,
+        name,
+        type(data).__name__,
+        "be (points, targets)",
+        "pair them",
+    )
+    x, y = (jnp.asarray(quantity(name, part)) for part in data)
+    x = x[:, None] if x.ndim == 1 else x
+    fits = x.ndim == 2 and y.shape == x.shape[:1]
+    require(fits, name, (x.shape, y.shape), "be points [n, d] and targets [n]", "pass one target a point")
+    return x, y
 
 
 @partial(jax.jit, static_argnames=("neurons", "steps", "activation"))
@@ -80,7 +118,9 @@ def _compete(
         outer = _solve(features(params, x), y)
         found = jnp.matmul(features(params, x_fresh), outer, precision="highest")
         squares = (found - y_fresh) ** 2 / jnp.mean(y_fresh**2)
-        return TwoLayers(squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5, loss(params))
+        # a point at infinity, where a neuron may be 0, must not be judged in silence
+        squares = jnp.where(jnp.isfinite(x_fresh).all(), squares, jnp.full_like(squares, jnp.nan))
+        return TwoLayers(squares.mean(), standard_error(squares), loss(params))
 
     return jax.lax.map(start, keys)
 

@@ -98,7 +98,7 @@ def _greedy_claims() -> list[Claim]:
 
 
 def _step_claim(terms: int) -> Claim:
-    bound = kolmogorov.step_bound(dim=2, terms=terms, norm=1.0, oscillation=_bump_oscillation())
+    bound = float(kolmogorov.step_bound(dim=2, terms=terms, norm=1.0, oscillation=_bump_oscillation()))
     return Claim(
         f"superposition_{terms}", f"sup error of one outer step with {terms} outer functions, over sup |f|",
         "Braun, Griebel (2009), Thm 2.1", bound, "theory: all cubes but n hold every point", relation="<=",

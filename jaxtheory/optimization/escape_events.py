@@ -14,6 +14,8 @@ from jaxtyping import Array
 
 from jaxtheory.optimization.octopus import turn
 
+_LONGEST = 1e6  # steps of one turn that are walked; a turn of the usual steps takes about ten
+
 
 class _Clock(NamedTuple):
     """Iterations so far, and by how much the next coordinate left the common rate during the last turn."""
@@ -33,7 +35,8 @@ class _Corner(NamedTuple):
 def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, tolerance: Array) -> tuple[Array, Array]:
     """Iterations until each coordinate has passed 2τ, and until ‖∇f‖ ≤ tolerance at the minimum.
 
-    Coordinates that start beyond 2τ count as passed. Each costs one division and one short `while_loop`.
+    Coordinates that start beyond 2τ count as passed. Each costs one division and one short `while_loop`. Times are NaN
+    from a turn on that takes more than a million steps.
     """
     shrink, grow = jnp.log1p(-2 * step_size * L), jnp.log1p(2 * step_size * gamma)
     logs = jnp.log(jnp.where(x < 0, -x, x))
@@ -45,7 +48,9 @@ def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, to
         wait = jnp.maximum(jnp.floor((jnp.log(tau) - log_a) / grow) + 1, 0)
         begun = clock.steps + wait
         entry = _Corner(jnp.exp(log_a + wait * grow), following + begun * shrink, jnp.zeros_like(begun))
-        corner = lax.while_loop(lambda c: c.a <= 2 * tau, lambda c: _walk(c, L, gamma, tau, step_size), entry)
+        inside = lambda c: (c.a <= 2 * tau) & (c.steps < _LONGEST)  # noqa: E731
+        corner = lax.while_loop(inside, lambda c: _walk(c, L, gamma, tau, step_size), entry)
+        corner = corner._replace(steps=jnp.where(corner.a > 2 * tau, corner.steps, jnp.nan))
         after = begun + corner.steps
         extra = corner.next_log - following - after * shrink
         done = _Clock(jnp.where(past, clock.steps, after), jnp.where(past, clock.extra, extra))
@@ -53,10 +58,10 @@ def events(x: Array, *, L: Array, gamma: Array, tau: Array, step_size: Array, to
         return done, (done.steps, distance)
 
     start = _Clock(0 * logs[0], 0 * logs[0])
-    # The last coordinate turns with nobody behind it.
+    # the last coordinate has none after it
     following = jnp.concatenate([logs[1:], jnp.full_like(logs[:1], -jnp.inf)])
     _, (times, distances) = lax.scan(coordinate, start, (logs, following))
-    # Every passed coordinate approaches 4τ by the same factor a step, so the norm does.
+    # every passed coordinate approaches 4τ by the same factor a step, so the norm does
     left = 2 * distances + 2 * shrink * (times[-1] - times)
     log_norm = jnp.log(2 * L) + jax.nn.logsumexp(left) / 2
     rest = jnp.maximum(jnp.ceil((jnp.log(tolerance) - log_norm) / shrink), 0)

@@ -1,9 +1,9 @@
 """Which of many solutions gradient descent finds: each law as an exact prediction beside the run that obeys it."""
 
+from jaxtheory.optimization.deep_linear import deep_linear_modes
 from jaxtheory.optimization.factorized import (
     Interpolant,
     balanced_start,
-    deep_linear_modes,
     diagonal_descent,
     effective_rank,
     hyperbolic_entropy,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, positive, require
 
 Number = float | Float[Array, ""]
 
@@ -44,12 +44,13 @@ def turn(a: Float[Array, "..."], *, L: Number, gamma: Number, tau: Number) -> Tu
     return Turn(height, -gamma - (L + gamma) * (10 * v**3 + 15 * v**4 + 6 * v**5))
 
 
+@boundary
 def octopus(x: Float[Array, " d"], *, L: Number, gamma: Number, tau: Number) -> Float[Array, ""]:
     r"""The value of the landscape at `x`; differentiate it twice with `jax.grad` and `jax.hessian`.
 
     Args:
-        x: any point whose coordinates after the first that waits lie within τ, the others within 6τ: the tube
-            around the course of gradient descent, on which the landscape is defined. Elsewhere the value is NaN.
+        x: d ≥ 1 coordinates, those after the first that waits within τ, the others within 6τ: the tube around the
+            course of gradient descent, on which the landscape is defined. Elsewhere the value is NaN.
         L: curvature of the walls, > 0.
         gamma: γ > 0, curvature of the downhill direction at each saddle.
         tau: τ > 0, half the length of the way between two turns.
@@ -58,15 +59,15 @@ def octopus(x: Float[Array, " d"], *, L: Number, gamma: Number, tau: Number) -> 
         f(x). Saddles at height −(i−1)ν, minima |x_j| = 4τ at −dν with ν = (37L/6 + 13γ/6)τ².
 
     Raises:
-        ValueError: L, γ or τ not positive (outside jit).
+        ValueError: L, γ or τ not positive (outside jit; NaN inside), no coordinate.
 
     Cost: O(d). Source: Du, Jin, Lee, Jordan, Póczos, Singh (2017), section 4.
 
     >>> f"{octopus(jnp.array([4.0, 4.0]), L=1.0, gamma=1.0, tau=1.0):.4f}"
     '-16.6667'
     """
-    check_landscape(L, gamma, tau)
-    return _octopus(x, L, gamma, tau)
+    require(len(x) >= 1, "x", x.shape, "have a coordinate", "pass a point of dimension 1 or more")
+    return _octopus(x, *(jnp.asarray(value, x.dtype) for value in landscape(L, gamma, tau)))
 
 
 @jax.jit
@@ -96,7 +97,11 @@ def waiting(a: Float[Array, " d"], tau: Number) -> Array:
     return jnp.where(waits.any(), jnp.argmax(waits), a.shape[0])
 
 
-def check_landscape(L: Number, gamma: Number, tau: Number) -> None:
-    """The three constants are positive."""
-    for name, value in (("L", L), ("gamma", gamma), ("tau", tau)):
-        require(holds(lambda v: v > 0, value), name, value, "be > 0", "see Du et al. (2017): L=1, gamma=1, tau=e")
+def landscape(L: Number, gamma: Number, tau: Number) -> tuple[Number, Number, Number]:
+    """The three constants, which are positive: outside `jit` others raise, inside they become NaN.
+
+    >>> landscape(1.0, 1.0, 2.72)
+    (1.0, 1.0, 2.72)
+    """
+    hint = "see Du et al. (2017): L=1, gamma=1, tau=e"
+    return positive("L", L, hint), positive("gamma", gamma, hint), positive("tau", tau, hint)

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
+from jaxtheory import guarded
+from jaxtheory.checks import boundary, quantity, require
 from jaxtheory.smoothness.bspline import cardinal
-from jaxtheory.smoothness.wavelets import Coefficients, ravel
+from jaxtheory.smoothness.wavelets import Coefficients, floating, ravel
 
 
 class SplineTerms(NamedTuple):
@@ -35,6 +36,7 @@ class Rates(NamedTuple):
     adaptive_risk: float
 
 
+@boundary
 @jax.jit
 def linear_errors(coefficients: Coefficients) -> Float[Array, " levels"]:
     r"""L² errors of the first N coefficients, coarse levels first, at the N where a level ends.
@@ -52,35 +54,42 @@ def linear_errors(coefficients: Coefficients) -> Float[Array, " levels"]:
     >>> linear_errors(c).round(4).tolist()
     [5.0, 4.0]
     """
-    energies = jnp.stack([jnp.sum(detail**2) for detail in coefficients.details])
-    return jnp.sqrt(jnp.cumsum(energies[::-1])[::-1])
+    approximation, details = floating(coefficients)
+    norms = jnp.stack([jnp.zeros((), approximation.dtype), *(guarded.norm(detail) for detail in details)])[1:]
+    unit = guarded.power_of_two(norms)
+    return unit * guarded.root(jnp.cumsum((norms / unit)[::-1] ** 2)[::-1])
 
 
+@boundary
 def linear_terms(coefficients: Coefficients) -> np.ndarray:
-    """N of each entry of `linear_errors`.
+    """N of each entry of `linear_errors`, from the shapes alone.
 
     >>> linear_terms(Coefficients(jnp.ones(1), (jnp.ones((1, 1)), jnp.ones((1, 2))))).tolist()
     [1, 2]
     """
-    sizes = [coefficients.approximation.size, *(detail.size for detail in coefficients.details[:-1])]
-    return np.cumsum(sizes)
+    sizes = [np.size(coefficients.approximation), *map(np.size, coefficients.details)]
+    return np.cumsum(sizes)[:-1]
 
 
+@boundary
 @jax.jit
 def n_term_errors(coefficients: Coefficients) -> Float[Array, " terms"]:
     r"""L² errors of the best N coefficients, for every N = 1 … n − 1: entry N − 1 is (Σ_{i>N} |c|²_(i))^{1/2}.
 
-    For B^s_{p,q} with s > (1/p − 1/2)_+ d it falls as N^{−s/d}, whatever p.
+    For B^s_{p,q} with s > (1/p − 1/2)_+ d it falls as N^{−s/d}, whatever p. Coefficients that are not finite give NaN.
 
     Cost: one sort. Source: DeVore, Jawerth, Popov (1992); DeVore (1998), section 7.
 
     >>> n_term_errors(Coefficients(jnp.zeros(1), (jnp.full((1, 1), 4.0), jnp.array([[0.0, 3.0]])))).tolist()
     [3.0, 0.0, 0.0]
     """
-    squares = jnp.sort(ravel(coefficients) ** 2)
-    return jnp.sqrt(jnp.cumsum(squares)[-2::-1])
+    values = ravel(coefficients)
+    unit = guarded.power_of_two(values)
+    errors = unit * guarded.root(jnp.cumsum(jnp.sort((values / unit) ** 2))[-2::-1])
+    return jnp.where(jnp.isfinite(values).all(), errors, jnp.full_like(errors, jnp.nan))
 
 
+@boundary(static=("order",))
 @partial(jax.jit, static_argnames="order")
 def spline_terms(x: Float[Array, " n"], order: int) -> SplineTerms:
     r"""The multilevel B-spline expansion of samples on the circle: Σ_j (S_j − S_{j−1}) f, sorted by size in L².
@@ -104,8 +113,8 @@ def spline_terms(x: Float[Array, " n"], order: int) -> SplineTerms:
     (15,)
     """
     n = len(x)
-    require(n & (n - 1) == 0, "x", n, "be a power of two of samples", "resample")
-    require(order % 2 == 1, "order", order, "be odd", "use 1 for hats or 3 for cubic splines")
+    require(n >= 1 and n & (n - 1) == 0, "x", n, "be a power of two of samples", "resample")
+    require(order >= 1 and order % 2 == 1, "order", order, "be odd and >= 1", "use 1 for hats or 3 for cubic splines")
     before, weights, scales, shifts = None, [], [], []
     for j in range(int(math.log2(n)) + 1):
         here = _interpolant(x[:: n >> j], order)
@@ -138,43 +147,60 @@ def _refined(coarse: Array, order: int) -> Array:
     return fine
 
 
+@boundary(static=("order", "copies"))
 @partial(jax.jit, static_argnames=("order", "copies"))
-def evaluate_terms(terms: SplineTerms, x: Float[Array, " n"], order: int, *, copies: int = 1) -> Float[Array, " n"]:
-    """Σ c_i N_m(2^{j_i} x − k_i) on the circle: each term and its `copies` periods to the right (m for coarse ones).
+def evaluate_terms(
+    terms: SplineTerms, x: Float[Array, " n"], order: int, *, copies: int | None = None
+) -> Float[Array, " n"]:
+    """Σ c_i N_m(2^{j_i} x − k_i) on the circle: each term and its copies 1, 2, … periods to the right.
 
-    Args: terms: any number of them. x: points of [0, 1). copies: ≥ order + 1 counts every overlap on level 0.
+    Args:
+        terms: any number of them. x: points of the circle, read modulo 1. order: m ≥ 1.
+        copies: how many periods; all m that can overlap by default, of which fine terms need fewer.
 
-    Cost: O(terms · n · copies).
+    Raises:
+        ValueError: a negative order or number of copies. Cost: O(terms · n · copies), memory O(n).
 
     >>> x = jnp.arange(8) / 8
-    >>> terms = spline_terms(jnp.cos(2 * jnp.pi * x), 1)
-    >>> bool(jnp.allclose(evaluate_terms(terms, x, 1, copies=2), jnp.cos(2 * jnp.pi * x), atol=1e-5))
+    >>> terms = spline_terms(jnp.cos(2 * jnp.pi * x), 3)
+    >>> bool(jnp.allclose(evaluate_terms(terms, x, 3), jnp.cos(2 * jnp.pi * x), atol=1e-5))
     True
     """
+    periods = order if copies is None else copies
+    require(periods >= 0, "copies", copies, "be >= 0", "leave it out for all overlaps")
+    places = x - jnp.floor(x)
+    moved = places[None, :] - jnp.arange(periods + 1, dtype=x.dtype)[:, None]
 
+    @jax.checkpoint
     def add(total: Array, term: SplineTerms) -> tuple[Array, None]:
-        for copy in range(copies + 1):
-            total = total + term.weights * cardinal((term.scales * (x - copy) - term.shifts)[:, None], order)
-        return total, None
+        values = cardinal((term.scales * moved - term.shifts).ravel()[:, None], order)
+        return total + term.weights * values.reshape(moved.shape).sum(axis=0), None
 
-    return jax.lax.scan(add, jnp.zeros_like(x), terms)[0]
+    parts = SplineTerms(*(jnp.asarray(quantity("terms", part), x.dtype) for part in terms))
+    return jax.lax.scan(add, jnp.zeros_like(x), parts)[0]
 
 
+@boundary(static=("s", "p", "dim"))
 def rates(s: float, p: float, *, dim: int = 1) -> Rates:
     r"""The exponents of B^s_{p,q}([0, 1]^d): what linear methods reach, and what adaptive ones do.
 
         errors: s/d − (1/p − 1/2)_+  and  s/d;   risks: 2s'/(2s' + d) with s' = s − d(1/p − 1/2)_+,  and  2s/(2s + d).
 
+    Args:
+        s: smoothness. p: in (0, ∞]. dim: d ≥ 1.
+
     Raises:
-        ValueError: s ≤ d(1/p − 1/2)_+, where functions are not square-integrable.
+        ValueError: s ≤ d(1/p − 1/2)_+, where functions are not square-integrable; p ≤ 0; dim < 1; traced numbers.
 
     Source: Donoho and Johnstone (1998), Theorems 1 and 7; Suzuki (2019), Theorem 2 and section 4.
 
     >>> rates(1.0, 1.0)
     Rates(linear_error=0.5, adaptive_error=1.0, linear_risk=0.5, adaptive_risk=0.6666666666666666)
     """
-    lost = dim * max(0.0, 1 / p - 0.5)
     require(p > 0, "p", p, "lie in (0, inf]", "use math.inf for the sup norm")
-    require(s > lost, "s", s, f"be > d(1/p − 1/2)_+ = {lost:g}", "ask for more smoothness or a larger p")
+    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    lost = dim * max(0.0, 1 / p - 0.5)
+    wish = f"be > d(1/p − 1/2)_+ = {lost:g}, and finite"
+    require(lost < s < math.inf, "s", s, wish, "ask for more smoothness or a larger p")
     linear = s - lost
     return Rates(linear / dim, s / dim, 2 * linear / (2 * linear + dim), 2 * s / (2 * s + dim))

@@ -14,15 +14,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import require
-from jaxtheory.smoothness.wavelets import Coefficients, level, smoothness
+from jaxtheory.checks import boundary, require
+from jaxtheory.smoothness.wavelets import Coefficients, floating, level, smoothness
 
 Kind = Literal["spike+dense", "weak-lp", "gaussian"]
 
 
-@partial(jax.jit, static_argnames=("s", "p", "q", "wavelet"))
+@boundary(static=("s", "p", "q"))
 def norm(coefficients: Coefficients, s: float, p: float, q: float, *, wavelet: str | None = None) -> Float[Array, ""]:
     r"""The Besov norm of wavelet coefficients, the equation above.
 
@@ -30,53 +30,128 @@ def norm(coefficients: Coefficients, s: float, p: float, q: float, *, wavelet: s
         coefficients: L²-normalized, of a function on the torus [0, 1)^d: for n samples on each axis,
             `dwt(samples / n^(d/2))`. Levels j are read off from the shapes.
         s: smoothness. p, q: in (0, ∞]; a quasi-norm below 1.
-        wavelet: which basis they belong to; then s must be below its smoothness in L^p. None for sequences.
+        wavelet: the basis of the coefficients; s must then lie above d(1/p − 1)_+, where the space consists of
+            functions, and below the smoothness of the wavelet in L^p. None for sequences, where any s makes sense.
+
+    Returns:
+        The norm. Where p or q is no even integer it has no derivative at coefficients or levels that are 0; those
+        entries then get the derivative 0.
 
     Raises:
-        ValueError: p or q ≤ 0; s beyond the wavelet.
+        ValueError: exponents out of range or traced, weights beyond the dtype.
 
-    Cost: one pass. Source: Triebel (2006), Theorem 3.5; DeVore and Popov (1988); Cohen (2003), Theorem 3.7.7.
+    Cost: one pass. Source: Triebel (2006), Theorems 1.20 and 3.5; DeVore and Popov (1988); Cohen (2003), Theorem 3.7.7.
 
     >>> c = Coefficients(jnp.zeros(1), (jnp.zeros((1, 1)), jnp.array([[3.0, 4.0]])))
     >>> f"{norm(c, 1.0, 2.0, 2.0):.1f}"
     '10.0'
     """
     check_exponents(p, q)
+    approximation, details = floating(coefficients)
+    dim = approximation.ndim
     if wavelet is not None:
-        limit = smoothness(wavelet, p)
-        hint = "take a longer filter" if wavelet != "db10" else "take a smaller s"
-        require(s < limit, "s", s, f"be below the smoothness {limit:.3g} of {wavelet} in L^{p:g}", hint)
-    dim = coefficients.approximation.ndim
-    start = lp_norm(coefficients.approximation, p)
-    weights = [_weight(level(detail), s, p, dim) for detail in coefficients.details]
+        _check_wavelet(s, p, dim, wavelet)
+    exponents = [level(detail) * _rate(s, p, dim) for detail in details]
+    weights = level_weights(exponents, s, approximation.dtype)
+    return _norm(Coefficients(approximation, details), jnp.asarray(weights, approximation.dtype), p, q)
+
+
+@partial(jax.jit, static_argnames=("p", "q"))
+def _norm(coefficients: Coefficients, weights: Array, p: float, q: float) -> Array:
     parts = [w * lp_norm(detail, p) for w, detail in zip(weights, coefficients.details, strict=True)]
-    return lp_norm(jnp.stack([start, *parts]), q)
+    return lp_norm(jnp.stack([lp_norm(coefficients.approximation, p), *parts]), q)
 
 
+def _check_wavelet(s: float, p: float, dim: int, wavelet: str) -> None:
+    least, most = dim * max(0.0, 1 / p - 1), smoothness(wavelet, p)
+    require(s > least, "s", s, f"be above d(1/p − 1)_+ = {least:.3g}", "pass wavelet=None for the norm of sequences")
+    hint = "take a longer filter" if wavelet != "db10" else "take a smaller s"
+    require(s < most, "s", s, f"be below the smoothness {most:.3g} of {wavelet} in L^{p:g}", hint)
+
+
+@boundary(static=("p", "q"))
 def check_exponents(p: float, q: float) -> None:
-    """Raise unless p and q are in (0, ∞]."""
+    """Raise unless p and q are in (0, ∞].
+
+    Raises:
+        ValueError: p or q ≤ 0, NaN or traced.
+
+    >>> check_exponents(1.0, math.inf)
+    """
     for name, value in (("p", p), ("q", q)):
         require(value > 0, name, value, "lie in (0, inf]", "use math.inf for the sup norm")
 
 
-def lp_norm(values: Array, p: float) -> Array:
-    """(Σ|v|^p)^{1/p}, scaled by the largest entry so that no power overflows.
+def _rate(s: float, p: float, dim: int) -> float:
+    require(math.isfinite(s), "s", s, "be finite", "pass a smoothness, e.g. s=1.0")
+    return s + dim / 2 - dim / p
+
+
+def level_weights(exponents: Sequence[float] | np.ndarray, s: float, dtype: Any) -> np.ndarray:
+    """2^e for each exponent, where the dtype holds it and its inverse.
+
+    Raises:
+        ValueError: an exponent too large for the dtype.
+
+    >>> level_weights([0.0, 1.5], 1.0, jnp.float32).round(3).tolist()
+    [1.0, 2.828]
+    """
+    largest = float(np.abs(np.asarray(exponents, float)).max(initial=0.0))
+    limit = jnp.finfo(dtype).maxexp - 2
+    wish = f"keep the weights 2^(j(s + d/2 − d/p)) within 2^±{limit}"
+    require(largest <= limit, "s", s, wish, "use fewer levels, a larger p, a smaller |s|, or float64")
+    return 2.0 ** np.asarray(exponents, float)
+
+
+@boundary(static=("p",))
+@partial(jax.jit, static_argnames="p")
+def lp_norm(values: Float[Array, "..."], p: float) -> Float[Array, ""]:
+    """(Σ|v|^p)^{1/p}, scaled by the largest entry so that no power overflows; 0 for no values.
+
+    Args:
+        values: any shape. p: in (0, ∞].
+
+    Raises:
+        ValueError: p ≤ 0 or traced. Cost: one pass. Derivatives at 0 are 0.
 
     >>> f"{lp_norm(jnp.array([3.0, -4.0]), 2.0):.1f}"
     '5.0'
     """
-    size = jnp.abs(values)
-    largest = size.max()
+    check_exponents(p, p)
+    largest = _size(values).max(initial=0)
     if math.isinf(p):
         return largest
-    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return largest * jnp.sum((size / unit) ** p) ** (1 / p)
+    unit = _unit(largest)
+    return unit * _root(jnp.sum(_power(values / unit, p)), p)
 
 
-def _weight(j: int, s: float, p: float, dim: int) -> float:
-    return 2.0 ** (j * (s + dim / 2 - dim / p))
+def _size(values: Array) -> Array:
+    """|v| with derivative 0 at 0."""
+    return values * jnp.sign(values)
 
 
+def _unit(largest: Array) -> Array:
+    """What values are divided by; the norm, being homogeneous, does not depend on it."""
+    usual = jax.lax.stop_gradient(largest)
+    return jnp.where((usual > 0) & jnp.isfinite(usual), usual, jnp.ones_like(usual))
+
+
+def _power(values: Array, p: float) -> Array:
+    """|v|^p, an even power without the kink of |v|; the derivative at 0 is 0."""
+    if p % 2 == 0:
+        return values ** int(p)
+    size = _size(values)
+    zero = size == 0
+    return jnp.where(zero, jnp.zeros_like(size), jnp.where(zero, jnp.ones_like(size), size) ** p)
+
+
+def _root(total: Array, p: float) -> Array:
+    """x^{1/p}, with derivative 0 at 0."""
+    zero = total == 0
+    return jnp.where(zero, jnp.zeros_like(total), jnp.where(zero, jnp.ones_like(total), total) ** (1 / p))
+
+
+@boundary(static=("order", "p"))
 def modulus(x: Float[Array, " n"], order: int, p: float, *, periodic: bool = False) -> Float[Array, " steps"]:
     r"""Moduli of smoothness ω_r(f, t)_p = sup_{0<h≤t} ‖Δ_h^r f‖_p at t = 1/n, 2/n, …, from samples at i/n.
 
@@ -108,16 +183,19 @@ def _modulus(x: Array, order: int, p: float, periodic: bool) -> Array:
     n = len(x)
     signs = [(-1.0) ** (order - i) * math.comb(order, i) for i in range(order + 1)]
 
-    def difference(h: Array) -> Array:
+    @jax.checkpoint
+    def size(h: Array) -> Array:
         shifted = [c * jnp.roll(x, -i * h) for i, c in enumerate(signs)]
         kept = jnp.arange(n) < (n if periodic else n - order * h)
-        return jnp.where(kept, jnp.abs(sum(shifted[1:], shifted[0])), jnp.zeros_like(x))
+        return lp_norm(jnp.where(kept, sum(shifted[1:], shifted[0]), jnp.zeros_like(x)), p)
 
-    scale = 1.0 if math.isinf(p) else n ** (-1 / p)
-    norms = jax.lax.map(lambda h: scale * lp_norm(difference(h), p), jnp.arange(1, (n - 1) // order + 1))
-    return jax.lax.cummax(norms)
+    norms = jax.lax.map(size, jnp.arange(1, (n - 1) // order + 1))
+    largest = jax.lax.cummax(norms) * (1.0 if math.isinf(p) else n ** (-1 / p))
+    # samples that no difference reaches are not finite in silence
+    return jnp.where(jnp.isfinite(x).all(), largest, jnp.full_like(largest, jnp.nan))
 
 
+@boundary(static=("s", "p", "q"))
 def modulus_norm(x: Float[Array, " n"], s: float, p: float, q: float, *, periodic: bool = False) -> Float[Array, ""]:
     r"""The Besov norm by moduli: ‖f‖_p + (Σ_j [2^{js} ω_r(f, 2^{−j})_p]^q)^{1/q}, r = ⌊s⌋ + 1, 2^{−j} ≥ 1/n.
 
@@ -127,7 +205,7 @@ def modulus_norm(x: Float[Array, " n"], s: float, p: float, q: float, *, periodi
         x: samples at i/n, n a power of two. s: > 0. p, q: in (0, ∞]; s > (1/p − 1)_+ for the equivalence.
 
     Raises:
-        ValueError: exponents out of range, n no power of two. Cost: O(n² r).
+        ValueError: exponents out of range or traced, n no power of two. Cost: O(n² r).
 
     Source: DeVore and Popov (1988), Theorem 5.1; DeVore and Lorentz (1993), section 2.10.
 
@@ -135,19 +213,19 @@ def modulus_norm(x: Float[Array, " n"], s: float, p: float, q: float, *, periodi
     '1.0'
     """
     check_exponents(p, q)
+    require(0 < s < math.inf, "s", s, "be > 0 and finite", "moduli measure positive smoothness")
     n, order = len(x), math.floor(s) + 1
-    require(s > 0, "s", s, "be > 0", "moduli measure positive smoothness")
-    require(n & (n - 1) == 0, "x", n, "be a power of two of samples", "resample")
+    require(n >= 1 and n & (n - 1) == 0, "x", n, "be a power of two of samples", "resample")
     moduli = modulus(x, order, p, periodic=periodic)
     steps = 2 ** np.arange(int(math.log2(len(moduli))) + 1)  # h = n 2^{−j} samples
-    weights = jnp.asarray((n / steps) ** s, x.dtype)
+    weights = jnp.asarray(level_weights(s * np.log2(n / steps), s, x.dtype), x.dtype)
     size = lp_norm(x, p) * (1.0 if math.isinf(p) else n ** (-1 / p))
     return size + lp_norm(weights * moduli[steps - 1], q)
 
 
-@partial(jax.jit, static_argnames=("s", "p", "q", "levels", "kind", "dim", "dtype"))
+@boundary(static=("s", "p", "q", "levels", "dim"))
 def sample(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     s: float,
     p: float,
     q: float,
@@ -174,9 +252,10 @@ def sample(
         `Coefficients`, approximation 0; `idwt` of it times 2^{Jd/2} are the function's samples.
 
     Raises:
-        ValueError: exponents, levels, dim or kind that are not known. Cost: one draw a coefficient.
+        ValueError: exponents, levels, dim or kind out of range; traced ones; weights beyond the dtype.
 
-    Source: Donoho and Johnstone (1998), section 4 (the extreme points); Suzuki (2019), section 4.2.
+    Cost: one draw a coefficient. Source: Donoho and Johnstone (1998), section 4 (the extreme points); Suzuki (2019),
+    section 4.2.
 
     >>> f"{norm(sample(jax.random.key(0), 1.0, 1.0, 1.0, 6), 1.0, 1.0, 1.0):.4f}"
     '1.0000'
@@ -184,24 +263,40 @@ def sample(
     check_exponents(p, q)
     require(levels >= 1, "levels", levels, "be >= 1", "draw at least one level")
     require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
-    known = kind in ("spike+dense", "weak-lp", "gaussian") and not (kind == "weak-lp" and math.isinf(p))
-    require(known, "kind", kind, "be spike+dense, gaussian, or, for p < inf, weak-lp", "choose one")
+    _check_kind(kind, p)
     bands = 2**dim - 1
     counts = [bands * 2 ** (j * dim) for j in range(levels)]
+    weights = level_weights([j * _rate(s, p, dim) for j in range(levels)], s, dtype) * levels ** (1 / q)
+    return _sample(key, tuple(counts), tuple(weights.tolist()), p, kind, dim, dtype)
+
+
+@partial(jax.jit, static_argnames=("counts", "weights", "p", "kind", "dim", "dtype"))
+def _sample(
+    key: Array, counts: tuple[int, ...], weights: tuple[float, ...], p: float, kind: Kind, dim: int, dtype: Any
+) -> Coefficients:
     flat = jnp.split(unit_blocks(key, counts, p, kind, dtype), np.cumsum(counts)[:-1])
-    weights = [_weight(j, s, p, dim) * (1.0 if math.isinf(q) else levels ** (1 / q)) for j in range(levels)]
-    details = [(part / w).reshape(bands, *[2**j] * dim) for j, (part, w) in enumerate(zip(flat, weights, strict=True))]
+    parts = zip(flat, weights, strict=True)
+    details = [(part / w).reshape(2**dim - 1, *[2**j] * dim) for j, (part, w) in enumerate(parts)]
     return Coefficients(jnp.zeros((1,) * dim, dtype), tuple(details))
 
 
+@boundary(static=("p",))
 def unit_blocks(
-    key: PRNGKeyArray, counts: Sequence[int] | np.ndarray, p: float, kind: Kind, dtype: Any
+    key: Key[Array, ""], counts: Sequence[int] | np.ndarray, p: float, kind: Kind, dtype: Any
 ) -> Float[Array, " total"]:
     """Blocks of the given sizes one after another, each drawn as `sample` says and of norm 1 in ℓ_p.
+
+    Args:
+        key, p, kind, dtype: as in `sample`. counts: sizes ≥ 1.
+
+    Raises:
+        ValueError: p ≤ 0, an unknown kind, or "weak-lp" with p = ∞. Cost: one draw an entry.
 
     >>> unit_blocks(jax.random.key(0), [1, 2], math.inf, "spike+dense", jnp.float32).shape
     (3,)
     """
+    check_exponents(p, p)
+    _check_kind(kind, p)
     ids = np.repeat(np.arange(len(counts)), counts)
     start = np.cumsum([0, *counts[:-1]])
     signs, places = jax.random.split(key)
@@ -222,18 +317,32 @@ def unit_blocks(
     return drawn / block_norms(drawn, counts, p)[ids]
 
 
+def _check_kind(kind: Kind, p: float) -> None:
+    fits = kind != "weak-lp" or p < math.inf
+    require(fits, "kind", kind, "be spike+dense or gaussian where p = inf", "choose one, or a finite p")
+
+
+@boundary(static=("p",))
 def block_norms(
     values: Float[Array, " total"], counts: Sequence[int] | np.ndarray, p: float
 ) -> Float[Array, " blocks"]:
     """‖·‖_p of each of the blocks that follow one another in `values`, scaled as in `lp_norm`.
 
+    Args:
+        values: all blocks. counts: their sizes, which sum to the number of values. p: in (0, ∞].
+
+    Raises:
+        ValueError: p ≤ 0, sizes that do not fit. Cost: one pass.
+
     >>> block_norms(jnp.array([3.0, -4.0, 2.0]), [2, 1], 2.0).round(4).tolist()
     [5.0, 2.0]
     """
+    check_exponents(p, p)
+    fits = int(np.sum(counts)) == len(values)
+    require(fits, "counts", np.sum(counts), f"sum to the {len(values)} values", "give the size of each block")
     ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)
-    size = jnp.abs(values)
-    largest = jax.ops.segment_max(size, ids, blocks)
+    largest = jnp.maximum(jax.ops.segment_max(_size(values), ids, blocks), 0)
     if math.isinf(p):
         return largest
-    unit = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return largest * jax.ops.segment_sum((size / unit[ids]) ** p, ids, blocks) ** (1 / p)
+    unit = _unit(largest)
+    return unit * _root(jax.ops.segment_sum(_power(values / unit[ids], p), ids, blocks), p)

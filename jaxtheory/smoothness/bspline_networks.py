@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 from jaxtheory.expressivity import relu_network as rn
+from jaxtheory.expressivity.algebra import host_numbers
 
 
 class SplineSum(NamedTuple):
@@ -32,6 +33,7 @@ class SplineSum(NamedTuple):
     weights: Float[Array, " terms"]
 
 
+@boundary(static=("order", "accuracy", "dim"))
 def relu_network(order: int, accuracy: float, dim: int = 1) -> rn.Network:
     r"""A ReLU network within `accuracy` of the cardinal B-spline N_m(x_1) ⋯ N_m(x_d), and 0 off its support.
 
@@ -40,14 +42,16 @@ def relu_network(order: int, accuracy: float, dim: int = 1) -> rn.Network:
 
     Args:
         order: m ≥ 1; 1 is the hat, which needs no gadget.
-        accuracy: 0 < ε < 1, in the sup norm over all of R^d.
+        accuracy: 0 < ε < 1, in the sup norm over all of R^d, up to the rounding of the dtype it is evaluated in.
         dim: d ≥ 1.
 
     Returns:
         A network of `jaxtheory.expressivity.relu_network`, d inputs and one output; `audit` counts it.
 
     Raises:
-        ValueError: order, accuracy or dim out of range. Cost: depth (m − 1)(log4(1/ε) + O(1)), width ≤ (12 m + 2) d.
+        ValueError: order, accuracy or dim out of range, or traced.
+
+    Cost: depth (m − 1)(log4(1/ε) + O(1)), width ≤ (12 m + 2) d.
 
     Source: Suzuki (2019), Lemma 1 (there from truncated powers); Yarotsky (2017), Proposition 3, for the product.
 
@@ -55,13 +59,17 @@ def relu_network(order: int, accuracy: float, dim: int = 1) -> rn.Network:
     >>> abs(rn.evaluate(net, jnp.array([[1.5]])).item() - 0.75) < 1e-3
     True
     """
-    require(order >= 1, "order", order, "be >= 1", "order 0 is discontinuous, and no ReLU network is")
-    require(0 < accuracy < 1, "accuracy", accuracy, "lie in (0, 1)", "N_m itself is below 1")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of inputs")
+    _check(order, accuracy, dim)
     each = accuracy if dim == 1 else accuracy / (2 * dim)
     growth = (order + 1) * sum(1 / k for k in range(2, order + 1)) / 2
     factor = _spline(order, _gadget_levels(each / growth) if order > 1 else 1)
     return factor if dim == 1 else rn.tensor_product([factor] * dim, _gadget_levels(4 * each))
+
+
+def _check(order: int, accuracy: float, dim: int) -> None:
+    require(order >= 1, "order", order, "be >= 1", "order 0 is discontinuous, and no ReLU network is")
+    require(0 < accuracy < 1, "accuracy", accuracy, "lie in (0, 1)", "N_m itself is below 1")
+    require(dim >= 1, "dim", dim, "be >= 1", "name the number of inputs")
 
 
 def _gadget_levels(error: float) -> int:
@@ -105,25 +113,34 @@ def _pairs(count: int) -> rn.Network:
     return rn.affine(matrix, offset)
 
 
+@boundary(static=("order", "accuracy", "dim"))
 def suzuki_bound(order: int, accuracy: float, dim: int = 1) -> rn.Audit:
     r"""What Suzuki's lemma allows for the same task, with its constant c_{d,m} ≤ 1 replaced by 1, its smallest bound.
 
         L = 3 + 2⌈log2(3^{d∨m}/ε) + 5⌉⌈log2(d ∨ m)⌉,   W = 6dm(m + 2) + 2d,   S = L W²,   B = 2(m + 1)^m.
 
+    Args:
+        order, accuracy, dim: as in `relu_network`.
+
     Returns:
         `Audit` of depth L, width W, neurons (L − 1) W, nonzeros S, largest B.
+
+    Raises:
+        ValueError: as `relu_network`.
 
     Source: Suzuki (2019), Lemma 1.
 
     >>> suzuki_bound(3, 1e-3).width
     92
     """
+    _check(order, accuracy, dim)
     wide = max(dim, order)
     depth = 3 + 2 * math.ceil(wide * math.log2(3) - math.log2(accuracy) + 5) * math.ceil(math.log2(wide))
     width = 6 * dim * order * (order + 2) + 2 * dim
     return rn.Audit(depth, width, (depth - 1) * width, depth * width**2, 2.0 * (order + 1) ** order)
 
 
+@boundary(static=("order", "accuracy"))
 def relu_sum(
     weights: Float[Array, " terms"],
     scales: Float[Array, " terms"],
@@ -134,7 +151,7 @@ def relu_sum(
     r"""A ReLU network for Σ_i c_i N_m(2^{j_i} x − k_i), the N-term sum that approximates a Besov function.
 
     Args:
-        weights: c. scales: 2^j. shifts: k. order: m ≥ 1.
+        weights: c. scales: 2^j > 0. shifts: k. order: m ≥ 1.
         accuracy: of each B-spline; where at most q terms overlap the sum is within q · accuracy · max |c|.
 
     Returns:
@@ -152,13 +169,24 @@ def relu_sum(
     return SplineSum(relu_network(order, accuracy, shifts.shape[1]), scales, shifts, weights)
 
 
+@boundary
 @jax.jit
 def evaluate_sum(net: SplineSum, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     """The sum at n points, block by block through the ReLU layers, in the dtype of x.
 
-    Cost: terms · n · Σ d_in d_out of a block; memory n times the block's width.
-    """
+    Raises:
+        ValueError: points of another dimension than the splines.
 
+    Cost: terms · n · Σ d_in d_out of a block; memory n times the block's width, in reverse mode too.
+
+    >>> net = relu_sum(jnp.array([2.0]), jnp.ones(1), jnp.zeros((1, 1)), 1, 0.1)
+    >>> evaluate_sum(net, jnp.array([[1.0]])).tolist()
+    [2.0]
+    """
+    dim = net.shifts.shape[1]
+    require(x.shape[1] == dim, "x", x.shape, f"have {dim} columns, as shifts", "pass points as rows")
+
+    @jax.checkpoint
     def add(total: Array, term: tuple[Array, Array, Array]) -> tuple[Array, None]:
         scale, shift, weight = term
         return total + weight * rn.evaluate(net.block, scale * x - shift[None, :])[:, 0], None
@@ -167,22 +195,34 @@ def evaluate_sum(net: SplineSum, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return jax.lax.scan(add, jnp.zeros_like(x[:, 0]), terms)[0]
 
 
+@boundary
 def as_network(net: SplineSum) -> rn.Network:
-    """The sum as one list of (W, b), block-diagonal: N² times a block's memory.
+    """The sum as one list of (W, b), block-diagonal: N² times the memory of a block.
+
+    Raises:
+        ValueError: terms that are traced or not finite.
 
     >>> net = relu_sum(jnp.ones(2), jnp.ones(2), jnp.array([[0.0], [1.0]]), 1, 0.1)
     >>> rn.audit(as_network(net)) == audit_sum(net)
     True
     """
     dim = net.shifts.shape[1]
-    terms = zip(*(np.asarray(part, float) for part in (net.scales, net.shifts, net.weights)), strict=True)
+    terms = zip(*_known_terms(net), strict=True)
     blocks = [rn.compose(rn.affine(s * np.eye(dim), -k), net.block, rn.affine([[c]])) for s, k, c in terms]
     return rn.compose(rn.parallel(blocks), rn.affine(np.ones((len(blocks), 1))))
 
 
+@boundary
 def audit_sum(net: SplineSum) -> rn.Audit:
-    """Depth, width, neurons, nonzeros and largest weight of `as_network(net)`, counted without writing it out."""
-    scales, shifts, weights = (np.asarray(part, float) for part in (net.scales, net.shifts, net.weights))
+    """Depth, width, neurons, nonzeros and largest weight of `as_network(net)`, counted without writing it out.
+
+    Raises:
+        ValueError: terms that are traced or not finite. Cost: N times the first and last layers of a block.
+
+    >>> audit_sum(relu_sum(jnp.array([2.0]), jnp.ones(1), jnp.zeros((1, 1)), 1, 0.1)).neurons
+    3
+    """
+    scales, shifts, weights = _known_terms(net)
     block, terms = rn.audit(net.block), len(weights)
     first, last = net.block[0], net.block[-1]
     biases = np.asarray(first.bias)[None, :] - shifts @ np.asarray(first.weight)
@@ -195,3 +235,10 @@ def audit_sum(net: SplineSum) -> rn.Audit:
     largest = max(float(np.abs(part).max()) for part in [*entries, *middle])
     nonzeros = int(inner) + sum(int(np.count_nonzero(part)) for part in entries)
     return rn.Audit(block.depth, terms * block.width, terms * block.neurons, nonzeros, largest)
+
+
+def _known_terms(net: SplineSum) -> list[np.ndarray]:
+    """Scales, shifts and weights on the host."""
+    parts = [host_numbers("net", part) for part in (net.scales, net.shifts, net.weights)]
+    require(all(np.isfinite(part).all() for part in parts), "net", "NaN or infinity", "be finite", "check its weights")
+    return parts

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
-from jaxtheory.smoothness.wavelets import Coefficients, filters, vanishing_moments
+from jaxtheory.checks import boundary, require
+from jaxtheory.smoothness.wavelets import Coefficients, filters, floating, vanishing_moments
 
 _LARGEST = 5  # moments: beyond, Gram matrices of monomials are too ill-conditioned for float64
 
@@ -29,6 +29,7 @@ class Edge(NamedTuple):
     """[N, N], from samples to coefficients of the edge functions, exact on polynomials of degree < N"""
 
 
+@boundary(static=("levels",))
 @partial(jax.jit, static_argnames=("wavelet", "levels"))
 def interval_dwt(x: Float[Array, " n"], wavelet: str = "db2", levels: int = 1) -> Coefficients:
     """Orthonormal wavelet transform on the interval: details of polynomials of degree < N vanish, at the ends too.
@@ -61,16 +62,28 @@ def interval_dwt(x: Float[Array, " n"], wavelet: str = "db2", levels: int = 1) -
     return Coefficients(low, tuple(reversed(details)))
 
 
+@boundary
 @partial(jax.jit, static_argnames="wavelet")
 def interval_idwt(coefficients: Coefficients, wavelet: str = "db2") -> Float[Array, " n"]:
-    """The samples whose `interval_dwt` these coefficients are. Raises and costs as that.
+    """The samples whose `interval_dwt` these coefficients are.
+
+    Args:
+        coefficients: from `interval_dwt`. wavelet: that of the transform.
+
+    Raises:
+        ValueError: another wavelet, or details whose shapes do not double. Cost: that of `interval_dwt`.
 
     >>> x = jnp.sin(jnp.arange(32.0))
     >>> bool(jnp.allclose(interval_idwt(interval_dwt(x, "db2"), "db2"), x, atol=1e-4))
     True
     """
-    low = coefficients.approximation
-    for detail in coefficients.details:
+    low, details = floating(coefficients)
+    _check(len(low) << len(details), wavelet, len(details))
+    for detail in details:
+        wanted = (1, len(low))
+        require(
+            detail.shape == wanted, "details", detail.shape, f"have shape {wanted} here", "take them from interval_dwt"
+        )
         low = _double(low, detail[0], wavelet)
     left, right = _edges(wavelet)
     undo = (np.linalg.inv(edge.precondition) for edge in (left, right))

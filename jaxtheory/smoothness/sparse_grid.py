@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, quantity, require
 
 
 class SparseInterpolant(NamedTuple):
@@ -26,10 +26,15 @@ class SparseInterpolant(NamedTuple):
     surpluses: Float[Array, " points"]
 
 
+@boundary(static=("level", "dim"))
 def size(level: int, dim: int) -> int:
     r"""Number of points, Σ_{i<n} 2^i C(d − 1 + i, d − 1): an exact integer.
 
-    Args: level: n ≥ 0. dim: d ≥ 1. Raises: ValueError out of range.
+    Args:
+        level: n ≥ 0. dim: d ≥ 1.
+
+    Raises:
+        ValueError: level or dim out of range.
 
     Source: Bungartz and Griebel (2004), Lemma 3.6.
 
@@ -45,12 +50,19 @@ def _check(level: int, dim: int) -> None:
     require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
 
 
+@boundary(static=("level", "dim"))
 @lru_cache
 def blocks(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     r"""The level vectors j with |j|_1 < n, by total level, and where each block of 2^{|j|_1} entries begins.
 
+    Args:
+        level: n ≥ 0. dim: d ≥ 1.
+
     Returns:
-        [blocks, d] and [blocks + 1]: C(n − 1 + d, d) blocks, the last offset being `size(level, dim)`.
+        [blocks, d] and [blocks + 1], read-only: C(n − 1 + d, d) blocks, the last offset being `size(level, dim)`.
+
+    Raises:
+        ValueError: level or dim out of range. Cost: that of the result, which is kept.
 
     >>> levels, offsets = blocks(2, 2)
     >>> levels.tolist(), offsets.tolist()
@@ -59,7 +71,9 @@ def blocks(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     _check(level, dim)
     rows = [_compositions(total, dim) for total in range(level)]
     levels = np.concatenate([np.zeros((0, dim), int), *rows])
-    return levels, np.concatenate([[0], np.cumsum(2 ** levels.sum(axis=1))])
+    offsets = np.concatenate([[0], np.cumsum(2 ** levels.sum(axis=1))])
+    levels.flags.writeable = offsets.flags.writeable = False  # they are kept
+    return levels, offsets
 
 
 def _compositions(total: int, dim: int) -> np.ndarray:
@@ -70,8 +84,15 @@ def _compositions(total: int, dim: int) -> np.ndarray:
     return np.diff(ends, axis=1) - 1
 
 
+@boundary(static=("level", "dim"))
 def points(level: int, dim: int) -> np.ndarray:
     """The grid [size, d] in (0, 1)^d, in the order of the surpluses, float64 on the host.
+
+    Args:
+        level: n ≥ 0. dim: d ≥ 1.
+
+    Raises:
+        ValueError: level or dim out of range. Cost: d · size.
 
     >>> points(2, 1).ravel().tolist()
     [0.5, 0.25, 0.75]
@@ -94,6 +115,7 @@ def _shifts(j: Any) -> Any:
     return j[:, ::-1].cumsum(axis=1)[:, ::-1] - j
 
 
+@boundary(static=("level", "dim"))
 def interpolate(f: Callable[[Array], Array], level: int, dim: int, *, dtype: Any = jnp.float32) -> SparseInterpolant:
     r"""The sparse-grid interpolant of f, which is 0 on the boundary of the cube: Σ_{|j| < n} Σ_k s_{jk} hat_{jk}.
 
@@ -113,11 +135,13 @@ def interpolate(f: Callable[[Array], Array], level: int, dim: int, *, dtype: Any
     >>> g.surpluses[:3].tolist()
     [1.0, 0.25, 0.25]
     """
-    values = f(jnp.asarray(points(level, dim), dtype))
+    values = jnp.asarray(quantity("f", f(jnp.asarray(points(level, dim), dtype))))
     total = size(level, dim)
     require(values.shape == (total,), "f", values.shape, f"return one value for each of {total} points", "vectorize it")
     levels, offsets = blocks(level, dim)
-    return SparseInterpolant(levels, offsets[:-1], _surpluses(values, _parents(level, dim)))
+    # one integer type, whether 64-bit types are enabled when it is made or when it is evaluated
+    levels, offsets = levels.astype(np.int32), offsets[:-1].astype(np.int32)
+    return SparseInterpolant(levels, offsets, _surpluses(values, _parents(level, dim)))
 
 
 @jax.jit
@@ -139,7 +163,7 @@ def _parents(level: int, dim: int) -> np.ndarray:
     radix = (level + 1) ** np.arange(dim)
     keys = levels @ radix
     order = np.argsort(keys)
-    found = np.empty((dim, 2, len(j)), int)
+    found = np.empty((dim, 2, len(j)), np.int32)
     for axis, side in itertools.product(range(dim), (0, 1)):
         numerator = 2 * (k[:, axis] + side)
         depth = j[:, axis] + 1
@@ -154,21 +178,30 @@ def _parents(level: int, dim: int) -> np.ndarray:
     return found
 
 
+@boundary(static=("batch",))
 @partial(jax.jit, static_argnames="batch")
 def evaluate(interpolant: SparseInterpolant, x: Float[Array, "n d"], *, batch: int = 64) -> Float[Array, " n"]:
-    """The interpolant at n points of [0, 1]^d: one basis function a block is not 0 there.
+    """The interpolant at n points of [0, 1]^d: one basis function a block is not 0 there. It is 0 outside.
 
-    Cost: n · blocks · d; memory batch · blocks · d.
+    Args:
+        interpolant: from `interpolate`. x: points. batch: points at once, ≥ 1.
+
+    Raises:
+        ValueError: points of another dimension. Cost: n · blocks · d; memory batch · blocks · d.
 
     >>> g = interpolate(lambda x: jnp.prod(4 * x * (1 - x), axis=1), 4, 2)
     >>> evaluate(g, jnp.array([[0.5, 0.25], [1.0, 0.5]])).tolist()
     [0.75, 0.0]
     """
+    dim = interpolant.levels.shape[1]
+    require(x.shape[1] == dim, "x", x.shape, f"have {dim} columns", "pass points as rows")
+    require(batch >= 1, "batch", batch, "be >= 1", "use the default")
     j = jnp.asarray(interpolant.levels, jnp.int32)
     shifts = jnp.asarray(_shifts(j), jnp.int32)
     offsets = jnp.asarray(interpolant.offsets, jnp.int32)
     cells = (2.0 ** j.astype(x.dtype)).astype(x.dtype)
 
+    @jax.checkpoint
     def at(point: Array) -> Array:
         scaled = point[None, :] * cells
         k = jnp.clip(jnp.floor(scaled), 0, cells - 1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, quantity, require
 
 WAVELETS = ("haar", *(f"db{order}" for order in range(2, 11)))
 
@@ -34,9 +34,10 @@ class Coefficients(NamedTuple):
     details: tuple[Float[Array, "bands ..."], ...]
 
 
+@boundary
 @lru_cache
 def filters(wavelet: str) -> tuple[np.ndarray, np.ndarray]:
-    r"""Low- and high-pass filters h and g, each of length 2N, in float64.
+    r"""Low- and high-pass filters h and g, each of length 2N, in float64, read-only.
 
     h has the least phase among the factors of |m_0|² = cos^{2N}(ω/2) Σ_{k<N} C(N−1+k, k) sin^{2k}(ω/2): for every root
     y of the sum, of the two z with z + 1/z = 2 − 4y the one in the unit disc is taken. Σh = √2, Σh² = 1.
@@ -57,11 +58,18 @@ def filters(wavelet: str) -> tuple[np.ndarray, np.ndarray]:
     inside = np.where(np.abs(outer) < 1, outer, 1 / outer)
     low = np.real(np.poly(np.concatenate([-np.ones(moments), inside])))
     low *= np.sqrt(2) / low.sum()
-    return low, low[::-1] * (-1.0) ** np.arange(2 * moments)
+    both = low, low[::-1] * (-1.0) ** np.arange(2 * moments)
+    for taps in both:
+        taps.flags.writeable = False  # they are kept
+    return both
 
 
+@boundary
 def vanishing_moments(wavelet: str) -> int:
-    """N: the wavelet is orthogonal to polynomials of degree < N. Raises: ValueError, for a name that is not known.
+    """N: the wavelet is orthogonal to polynomials of degree < N.
+
+    Raises:
+        ValueError: an unknown name. Source: Daubechies (1992), section 6.1.
 
     >>> vanishing_moments("db4")
     4
@@ -71,6 +79,7 @@ def vanishing_moments(wavelet: str) -> int:
     return WAVELETS.index(wavelet) + 1
 
 
+@boundary(static=("p",))
 @lru_cache
 def smoothness(wavelet: str, p: float = 2.0) -> float:
     r"""Largest s for which the coefficients are known to characterize B^s_{p,q}.
@@ -79,12 +88,19 @@ def smoothness(wavelet: str, p: float = 2.0) -> float:
     polynomial w that is left of |m_0|² without cos^{2N}. For p > 2, s_2 − (1/2 − 1/p) is what the embedding leaves; for
     p < 2, s_2. Haar's is known for all p: min(1, 1/p).
 
+    Args:
+        wavelet: one of `WAVELETS`. p: in (0, ∞].
+
+    Raises:
+        ValueError: an unknown name, or p ≤ 0. Cost: eigenvalues of a matrix of size 2N − 1, kept.
+
     Source: Eirola (1992), Theorem 4.1; Villemoes (1992); Triebel (2010), section 2.2 (Haar).
 
     >>> [round(smoothness(name), 3) for name in ("haar", "db2", "db3", "db4")]
     [0.5, 1.0, 1.415, 1.776]
     """
     moments = vanishing_moments(wavelet)
+    require(p > 0, "p", p, "lie in (0, inf]", "use math.inf for the sup norm")
     if moments == 1:
         return min(1.0, 1.0 / p)
     sine = np.array([-0.25, 0.5, -0.25])  # sin²(ω/2) as a Laurent polynomial in e^{iω}
@@ -100,6 +116,7 @@ def smoothness(wavelet: str, p: float = 2.0) -> float:
     return float(moments - 0.5 * np.log2(radius) - max(0.0, 0.5 - 1.0 / p))
 
 
+@boundary(static=("levels",))
 @partial(jax.jit, static_argnames=("wavelet", "levels"))
 def dwt(x: Float[Array, "..."], wavelet: str = "db4", levels: int | None = None) -> Coefficients:
     """Periodic orthonormal wavelet transform over all axes of x; `jax.vmap` it over a batch.
@@ -133,19 +150,25 @@ def dwt(x: Float[Array, "..."], wavelet: str = "db4", levels: int | None = None)
     return Coefficients(low, tuple(reversed(details)))
 
 
+@boundary
 @partial(jax.jit, static_argnames="wavelet")
 def idwt(coefficients: Coefficients, wavelet: str = "db4") -> Float[Array, "..."]:
     """The samples whose `dwt` these coefficients are: the transpose of an orthogonal map.
 
+    Args:
+        coefficients: from `dwt`. wavelet: that of the transform.
+
     Raises:
-        ValueError: details whose shapes do not double. Cost: that of `dwt`. Source: Mallat (1989), section 3.3.
+        ValueError: details whose shapes do not double, or an unknown wavelet.
+
+    Cost: that of `dwt`. Source: Mallat (1989), section 3.3.
 
     >>> x = jnp.arange(8.0)
     >>> bool(jnp.allclose(idwt(dwt(x, "db2"), "db2"), x, atol=1e-5))
     True
     """
-    low = coefficients.approximation
-    for detail in coefficients.details:
+    low, details = floating(coefficients)
+    for detail in details:
         wanted = (2**low.ndim - 1, *low.shape)
         require(detail.shape == wanted, "details", detail.shape, f"have shape {wanted} here", "take them from dwt")
         bands = [low, *detail]
@@ -155,12 +178,16 @@ def idwt(coefficients: Coefficients, wavelet: str = "db4") -> Float[Array, "..."
     return low
 
 
+@boundary(static=("levels",))
 @partial(jax.jit, static_argnames=("wavelet", "levels"))
 def tensor_dwt(x: Float[Array, "..."], wavelet: str = "db4", levels: int | None = None) -> Float[Array, "..."]:
     """Coefficients in the tensor-product basis ψ_{j_1 k_1} ⊗ … ⊗ ψ_{j_d k_d}, the basis of mixed smoothness.
 
     The 1-D transform along each axis in turn, each axis ordered coarse to fine as `ravel` orders it: with full levels,
     entry 0 is the average and entries 2^j … 2^{j+1} − 1 are the details of level j.
+
+    Args:
+        x, wavelet, levels: as in `dwt`.
 
     Raises:
         ValueError: as `dwt`. Cost: d passes of the 1-D transform. Source: DeVore, Konyagin, Temlyakov (1998).
@@ -174,23 +201,43 @@ def tensor_dwt(x: Float[Array, "..."], wavelet: str = "db4", levels: int | None 
     return x
 
 
+@boundary
+def floating(coefficients: Coefficients) -> Coefficients:
+    """The coefficients as floating arrays: integers, lists and half precision are converted.
+
+    Raises:
+        ValueError: a part that is no array of numbers.
+
+    >>> floating(Coefficients(jnp.array([1]), ())).approximation
+    Array([1.], dtype=float32)
+    """
+    details = tuple(jnp.asarray(quantity("details", detail)) for detail in coefficients.details)
+    return Coefficients(jnp.asarray(quantity("approximation", coefficients.approximation)), details)
+
+
+@boundary
 def ravel(coefficients: Coefficients) -> Float[Array, " n"]:
-    """All coefficients in one vector, from coarse to fine.
+    """All coefficients in one vector, from coarse to fine. Cost: one copy.
 
     >>> ravel(dwt(jnp.ones(4), "haar")).round(4).tolist()
     [2.0, 0.0, 0.0, 0.0]
     """
-    return jnp.concatenate([part.ravel() for part in (coefficients.approximation, *coefficients.details)])
+    approximation, details = floating(coefficients)
+    return jnp.concatenate([part.ravel() for part in (approximation, *details)])
 
 
+@boundary
 def level(detail: Float[Array, "bands ..."]) -> int:
-    """j of details with 2^j positions on each axis. Raises: ValueError, for another number of positions.
+    """j of details with 2^j positions on each axis.
+
+    Raises:
+        ValueError: another number of positions, or axes of different lengths.
 
     >>> level(jnp.zeros((1, 8)))
     3
     """
-    size = detail.shape[1]
-    cube = all(n == size for n in detail.shape[1:]) and size & (size - 1) == 0
+    size = detail.shape[1] if detail.ndim > 1 else 0
+    cube = size > 0 and all(n == size for n in detail.shape[1:]) and size & (size - 1) == 0
     require(cube, "details", detail.shape, "hold 2^j positions on each axis", "transform a cube of 2^J samples")
     return size.bit_length() - 1
 

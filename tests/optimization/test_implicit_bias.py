@@ -181,6 +181,35 @@ def test_modes_solve_their_equation(depth, float64):
     )
 
 
+def test_modes_have_the_derivatives_of_their_flow(float64):
+    """Of an autonomous flow: dσ/dt = f(σ) and dσ/dσ(0) = f(σ)/f(σ(0)); in s by differences of SciPy's solutions."""
+    s, start, time = 2.0, 0.1, 1.3
+    flow = lambda v, s: 3 * v ** (4 / 3) * (s - v)  # noqa: E731
+
+    def solved(s):
+        return solve_ivp(lambda t, v: flow(v, s), (0, time), [start], method="DOP853", rtol=1e-13, atol=1e-15).y[0, -1]
+
+    mode = lambda s, start, t: bias.deep_linear_modes(s[None], 3, start, t[None])[0, 0]  # noqa: E731
+    at, gradient = jax.jit(jax.value_and_grad(mode, argnums=(0, 1, 2)))(*map(jnp.asarray, (s, start, time)))
+    end = solved(s)
+    np.testing.assert_allclose(at, end, rtol=1e-11)
+    in_s = (solved(s + 1e-4) - solved(s - 1e-4)) / 2e-4
+    np.testing.assert_allclose(gradient, [in_s, flow(end, s) / flow(start, s), flow(end, s)], rtol=1e-6)
+    assert gradient[2] == pytest.approx(0.22845, abs=1e-5)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_modes_without_a_singular_value_decay(depth, dtype):
+    """At s = 0: σ^{2/N − 2} σ̇ = −N σ, so that σ^{−(2 − 2/N)} grows by N (2 − 2/N) t; in value, and in start and t."""
+    power, start, times = 2 - 2 / depth, 0.5, np.array([0.0, 3.0, 1e4])
+    exact = (start**-power + depth * power * times) ** (-1 / power)
+    mode = lambda start, t: bias.deep_linear_modes(jnp.zeros(1, dtype), depth, start, t)[:, 0]  # noqa: E731
+    at = jnp.asarray(start, dtype), jnp.asarray(times, dtype)
+    found, moved = jax.jvp(mode, at, (jnp.ones((), dtype), jnp.ones(3, dtype)))
+    assert_close(found, exact, condition=10)
+    assert_close(moved, (exact / start) ** (1 + power) - depth * exact ** (1 + power), condition=100)
+
+
 @pytest.mark.parametrize("depth", [2, 3])
 def test_deep_linear_descent_learns_mode_after_mode(depth, rng, float64):
     """Gradient descent on all matrices from the balanced start; Euler's error is of the order of the step."""
@@ -227,7 +256,7 @@ def test_integer_labels_are_labels(unchecked):
         (lambda: bias.margin_path(jnp.eye(2), jnp.ones(2), step_size=9.0, doublings=2), "step_size"),
         (lambda: bias.hyperbolic_interpolant(jnp.ones((3, 2)), jnp.ones(3), scale=1.0), "x"),
         (lambda: bias.hyperbolic_interpolant(jnp.ones((1, 2)), jnp.ones(1), scale=0.0), "scale"),
-        (lambda: bias.deep_linear_modes(jnp.ones(1), 3, 2.0, jnp.ones(1)), "start"),
+        (lambda: bias.deep_linear_modes(jnp.ones(1), 3, 0.0, jnp.ones(1)), "start"),
         (lambda: bias.balanced_start(jax.random.key(0), 2, 2, 0.0), "size"),
     ],
 )

@@ -209,6 +209,17 @@ def test_bad_arguments_are_named(change, named, float64):
         saddles.escape_times(jax.random.key(0), **{**good, **change})
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [("dim", "^max_dim must be given where dim is traced"), ("max_steps", "^max_steps must be known when")],
+)
+def test_numbers_that_shape_the_program_are_not_traced(shape, message):
+    """`dim` is the length of the answer where `max_dim` is not given."""
+    good = {"dim": 3, "L": 1.0, **GRADIENT, "method": "perturbed"}
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda value: saddles.escape_times(jax.random.key(0), **{**good, shape: value}))(3)
+
+
 def test_counting_needs_64_bits():
     with pytest.raises(ValueError, match=r"^method must .* enable x64"):
         saddles.escape_times(jax.random.key(0), dim=3, L=1.0, **GRADIENT)

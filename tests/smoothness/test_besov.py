@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tolerances import assert_close
 
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import besov, signals, spaces, wavelets
 
 SEEDS = 6
+KEY = jax.random.key(0)
 
 
 def functions(s, p, levels, wavelet="db4"):
@@ -63,6 +65,25 @@ def test_sobolev_is_b_s_2_2(float64):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [8, 9])
+def test_sobolev_norms_of_waves_are_their_integrals(n, dtype):
+    """∫ f² = 1/2 for a cosine, also at the Nyquist frequency 4 of n = 8, where its samples are ±1."""
+    t = np.arange(n) / n
+    for k in range(5):
+        wave = jnp.asarray(np.cos(2 * np.pi * k * t), dtype)
+        for s in (-1.0, 0.0, 1.5):
+            exact = np.sqrt((1 + (2 * np.pi * k) ** 2) ** s * (0.5 if k else 1.0))
+            assert_close(spaces.sobolev_norm(wave, s), exact, condition=10 * 30 ** abs(s))
+
+
+def test_sobolev_norms_of_images_halve_both_edges(float64):
+    """cos πn x · cos πm y has the square 1/4; with one frequency within the range too."""
+    i, j = np.meshgrid(np.arange(4), np.arange(6), indexing="ij")
+    for k, m in ((2, 3), (2, 1), (1, 3)):
+        wave = jnp.asarray(np.cos(2 * np.pi * k * i / 4) * np.cos(2 * np.pi * m * j / 6))
+        assert_close(spaces.sobolev_norm(wave, 1.0), np.sqrt(1 + (2 * np.pi) ** 2 * (k**2 + m**2)) / 2, condition=10)
+
+
 def test_holder_is_b_s_inf_inf(float64):
     s = 0.4
     below = lambda c: besov.norm(c, s, math.inf, math.inf, wavelet="db4")  # noqa: E731
@@ -154,6 +175,13 @@ def test_random_pieces_have_their_jumps_and_their_smoothness(key, float64):
         (lambda c: besov.norm(c, 1.0, 0.0, 1.0), "p must lie in"),
         (lambda c: besov.norm(c, 1.0, 1.0, -1.0), "q must lie in"),
         (lambda c: besov.norm(c, 1.2, 2.0, 2.0, wavelet="db2"), "s must be below the smoothness 1 of db2"),
+        (lambda c: besov.norm(c, 0.9, 0.5, 2.0, wavelet="db4"), r"s must be above d\(1/p − 1\)_\+ = 1,"),
+        (lambda c: besov.norm(c, 0.0, 2.0, 2.0, wavelet="db4"), r"s must be above d\(1/p − 1\)_\+ = 0,"),
+        (lambda c: jax.jit(lambda s: besov.norm(c, s, 1.0, 1.0))(1.0), "s must be known when the program is compiled"),
+        (lambda c: jax.jit(lambda p: besov.norm(c, 1.0, p, 1.0))(1.0), "p must be known when the program is compiled"),
+        (lambda c: jax.vmap(lambda q: besov.norm(c, 1.0, 1.0, q))(jnp.ones(2)), "q must be known when"),
+        (lambda c: jax.jit(lambda s: besov.sample(KEY, s, 1.0, 1.0, 3))(1.0), "s must be known when"),
+        (lambda c: jax.jit(lambda n: besov.sample(KEY, 1.0, 1.0, 1.0, n))(3), "levels must be known when"),
         (lambda c: besov.sample(jax.random.key(0), 1.0, 1.0, 1.0, 0), "levels must be >= 1"),
         (lambda c: besov.sample(jax.random.key(0), 1.0, math.inf, 1.0, 3, "weak-lp"), "kind must be"),
         (lambda c: besov.modulus_norm(jnp.ones(12), 1.0, 1.0, 1.0), "x must be a power of two"),

@@ -1,5 +1,6 @@
 """Estimators against simulation, Stein's identity and the optimality conditions; minimax exponents to a hundredth."""
 
+import itertools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm as gaussian
+from sklearn.linear_model import Lasso as Reference
 
 from jaxtheory.expressivity import relu_network as rn
 from jaxtheory.results import Status, fit_slope, standard_error
@@ -75,6 +77,26 @@ def test_linear_oracle_risk_is_the_mean_over_draws(key, float64):
     assert abs(draws.mean() - estimation.linear_oracle_risk(truth, sigma)) < 4 * standard_error(draws)
 
 
+def test_no_linear_estimator_does_better_over_signs_and_places(float64):
+    """Over all matrices: the mean of ββᵀ over every sign and place, by enumeration, and the Wiener filter of it."""
+    levels, sigma = (np.array([1.5]), np.array([2.0]), np.array([3.0, 0.5])), 0.7
+    signs = np.array(list(itertools.product([1.0, -1.0], repeat=4)))
+    orbit = np.concatenate([signs * np.concatenate([*levels[:2], last]) for last in (levels[2], levels[2][::-1])])
+    covariance = orbit.T @ orbit / len(orbit)
+    best = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(4))
+    least = np.trace((np.eye(4) - best) @ covariance)
+    truth = Coefficients(jnp.asarray(levels[0]), (jnp.asarray(levels[1])[None], jnp.asarray(levels[2])[None]))
+    np.testing.assert_allclose(estimation.linear_oracle_risk(truth, sigma), least, rtol=1e-12)
+    filtered = estimation.linear_oracle(jax.tree.map(jnp.ones_like, truth), truth, sigma)
+    np.testing.assert_allclose(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(filtered)]), best.sum(1))
+
+
+def test_a_linear_estimator_may_beat_the_oracle_at_one_function(float64):
+    """The oracle bounds a class, not a function: the projection on the truth itself has risk σ², all of it noise."""
+    truth = Coefficients(jnp.full(1, 10.0), (jnp.full((1, 1), 10.0), jnp.full((1, 2), 10.0)))
+    assert estimation.linear_oracle_risk(truth, 1.0) > 3 * 1.0
+
+
 def test_ridge_risks_are_those_of_the_smoother(key, float64):
     a = jax.random.normal(key, (12, 12), jnp.float64)
     gram, signal, sigma = a @ a.T, a[0], 0.3
@@ -117,6 +139,47 @@ def test_lasso_satisfies_its_optimality_conditions(key, float64):
     assert np.abs(correlation).max() < 0.5 + 1e-4
     assert support[0]
     assert lasso(design, y, 0.5, steps=2).status == Status.NOT_CONVERGED
+
+
+@pytest.mark.slow
+def test_lasso_on_nested_splines_is_scikit_learns(key, float64):
+    """With the default steps: 41 nested atoms, 32 points; the same least objective and the same fit."""
+    t = jnp.linspace(0.01, 0.99, 32)
+    design = bspline.dictionary(t, 2, 4)
+    y = jnp.sign(t - 0.37) + 0.1 * jax.random.normal(key, (32,), jnp.float64)
+    sizes = np.linalg.norm(design, axis=0)
+    unit, observed = np.asarray(design) / sizes, np.asarray(y)
+    for penalty in (0.3, 1e-3):
+        fit = lasso(design, y, penalty)
+        found = Reference(alpha=penalty / 32, fit_intercept=False, tol=1e-12, max_iter=10**5).fit(unit, observed).coef_
+        ours, theirs = (
+            ((observed - unit @ c) ** 2).sum() / 2 + penalty * np.abs(c).sum()
+            for c in (np.asarray(fit.coefficients) * sizes, found)
+        )
+        assert fit.status == Status.OK
+        assert ours <= theirs * (1 + 1e-7)
+        np.testing.assert_allclose(fit.fitted, unit @ found, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_lasso_where_there_is_nothing_to_fit(key):
+    """No signal, columns of zeros, a tiny penalty, and units far from 1: OK, and right."""
+    design = jax.random.normal(key, (8, 5)).at[:, 2].set(0).at[:, 4].set(0)
+    y = design[:, 0] + jax.random.normal(jax.random.fold_in(key, 1), (8,))
+    plain = lasso(design, y, 0.5)
+    assert plain.status == Status.OK
+    assert (plain.coefficients[jnp.array([2, 4])] == 0).all()
+    nothing = lasso(design, 0 * y, 0.5)
+    assert nothing.status == Status.OK
+    assert (nothing.coefficients == 0).all()
+    far = lasso(design, y * 2.0**83, 0.5 * 2.0**83)
+    assert far.status == Status.OK
+    np.testing.assert_array_equal(far.coefficients, plain.coefficients * 2.0**83)
+    units = 2.0 ** jnp.array([60.0, 0.0, 0.0, -60.0, 3.0])
+    np.testing.assert_allclose(lasso(design * units[None], y, 0.5).coefficients * units, plain.coefficients, atol=1e-6)
+    loose = lasso(design, y, 1e-8)
+    assert loose.status == Status.OK
+    np.testing.assert_allclose(loose.coefficients, np.linalg.lstsq(*map(np.asarray, (design, y)))[0], atol=1e-5)
 
 
 def test_the_lasso_estimate_is_a_relu_network(key, float64):

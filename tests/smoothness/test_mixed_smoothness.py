@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_norms_and_samples_of_the_mixed_ball(kind, key, float64):
         (lambda: hyperbolic_cross.size(3, 0), "dim must be >= 1"),
         (lambda: hyperbolic_cross.product_error(np.ones(3), 5, 2), "energies must number"),
         (lambda: mixed.norm(jnp.ones(4), 1.0, 1.0, 1.0, levels=2, dim=2), "values must number 5"),
-        (lambda: mixed.sample(None, 1.0, -1.0, 1.0, 2, 2), "p must lie in"),
+        (lambda: mixed.sample(jax.random.key(0), 1.0, -1.0, 1.0, 2, 2), "p must lie in"),
         (lambda: mixed.cross_errors(np.ones(3), 3, 2), "levels must lie in"),
         (lambda: mixed.effective_terms(np.ones(2), 2), "terms must be > 1"),
     ],
