@@ -54,8 +54,8 @@ def _flip(y: Int[Array, " n"], fraction: Array, key: Key[Array, ""], classes: in
     order = jax.random.permutation(which, len(y))
     flipped = order < jnp.round(fraction * len(y)).astype(order.dtype)  # none where the fraction is NaN
     # A shift by 1..classes−1 reaches each other class equally often and never the same one.
-    shift = jax.random.randint(what, y.shape, 1, classes, y.dtype)
-    other = (y + shift) % jnp.asarray(classes, y.dtype)
+    shift = jax.random.randint(what, y.shape, 1, classes, jnp.int32)  # whatever the type of y, the same draws
+    other = (y + shift.astype(y.dtype)) % jnp.asarray(classes, y.dtype)
     valid = (y >= 0) & (y < classes) & (fraction >= 0) & (fraction <= 1)
     return jnp.where(valid, jnp.where(flipped, other, y), jnp.full_like(y, -1))
 

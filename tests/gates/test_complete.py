@@ -13,7 +13,7 @@ import jaxtheory
 WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement"}
 PENDING = {
     "activations", "double_descent", "empirical", "expressivity", "generalization", "infinite", "kernels",
-    "meanfield", "networks", "optimization", "smoothness", "sweeps",
+    "meanfield", "optimization", "smoothness", "sweeps",
 }  # fmt: skip
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS | PENDING]
 
