@@ -4,7 +4,7 @@ All records of a bucket are dispatched at once, its state donated from each to t
 the next bucket is compiled. The host waits for the devices once a bucket, and where a checkpoint is due.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +25,10 @@ from jaxtheory.networks.fitting import (
     train_models,
 )
 from jaxtheory.networks.training import Training, TrainingState
+from jaxtheory.sweeps import Checkpoint
 
 # In the shape of a bucket's losses, records and statuses, for a checkpoint's structure.
 _RECORDS: Any = (0, Curves._make((0, 0, 0, 0)), 0)
-
-
-@runtime_checkable
-class Keeper(Protocol):
-    """Where a long training keeps its progress; `sweeps.Checkpoint` is one."""
-
-    def load(self, like: Any, name: str = ...) -> Any:
-        """The tree saved under a name, in the structure of `like`, or None."""
-
-    def save(self, tree: Any, name: str = ...) -> None:
-        """Keep a tree of arrays, in place of an earlier one."""
-
-    def due(self) -> bool:
-        """Whether it is time to save again."""
 
 
 class Bucket(NamedTuple):
@@ -95,7 +82,7 @@ def setting(recipe: Recipe, data: Task, widest: Any, seeds: list[int], mesh: Mes
 
 
 def run_buckets(
-    builds: dict[tuple[int, ...], Any], shared: Setting, state: tuple[Bucket, ...] | None, keeper: Keeper | None
+    builds: dict[tuple[int, ...], Any], shared: Setting, state: tuple[Bucket, ...] | None, checkpoint: Checkpoint | None
 ) -> list[Training]:
     """Every bucket's networks, `recipe.steps` further, in the order of width and seed."""
     runs: list[Training] = []
@@ -105,9 +92,9 @@ def run_buckets(
         start = None if state is None else (state[place].params, state[place].training)
         _compile(job, shared)  # while the bucket before trains
         if running is not None:
-            runs.append(_finished(running, keeper))
-        running = _launched(job, shared, start, keeper)
-    return runs if running is None else [*runs, _finished(running, keeper)]
+            runs.append(_finished(running, checkpoint))
+        running = _launched(job, shared, start, checkpoint)
+    return runs if running is None else [*runs, _finished(running, checkpoint)]
 
 
 def memory_shapes(build: Any, recipe: Recipe, draws: Any, count: int) -> Memory:
@@ -167,12 +154,12 @@ def _compile(job: Job, shared: Setting) -> None:
     ).compile()  # fmt: skip
 
 
-def _launched(job: Job, shared: Setting, start: Memory | None, keeper: Keeper | None) -> Launched:
+def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> Launched:
     """Dispatch every record that a checkpoint does not hold.
 
     Each record is one call of the same program, whatever came before, so that a continued run has the bits of a whole.
     """
-    memory, earlier = _begun(job, shared, start, keeper)
+    memory, earlier = _begun(job, shared, start, checkpoint)
     done = sum(losses.shape[1] for losses, _, _ in earlier)
     coming: list[Any] = []
     for _ in range(shared.recipe.steps // shared.recipe.record_every - done):
@@ -180,15 +167,15 @@ def _launched(job: Job, shared: Setting, start: Memory | None, keeper: Keeper | 
         memory = (run.params, run.state)
         coming.append((run.losses, run.records, run.status[:, None]))
         jax.tree.map(lambda leaf: leaf.copy_to_host_async(), coming[-1])
-        if keeper is not None and keeper.due():
-            keeper.save((jax.device_get(memory), _joined(earlier, coming)), job.name)
+        if checkpoint is not None and checkpoint.due():
+            checkpoint.save((jax.device_get(memory), _joined(earlier, coming)), job.name)
     return Launched(job, memory, earlier, coming)
 
 
-def _begun(job: Job, shared: Setting, start: Memory | None, keeper: Keeper | None) -> tuple[Memory, list[Any]]:
+def _begun(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> tuple[Memory, list[Any]]:
     """Where a bucket goes on: at its checkpoint, at the state given, or at the start; and the records until there."""
     shapes = memory_shapes(job.build, shared.recipe, shared.draws, len(job.order))
-    kept = None if keeper is None else keeper.load((shapes, _RECORDS), job.name)
+    kept = None if checkpoint is None else checkpoint.load((shapes, _RECORDS), job.name)
     if kept is not None and _alike(kept[0], shapes):
         return jax.device_put(kept[0], _split(shared.mesh)), [kept[1]]
     if start is None:
@@ -197,11 +184,11 @@ def _begun(job: Job, shared: Setting, start: Memory | None, keeper: Keeper | Non
     return jax.device_put(jax.tree.map(lambda leaf: leaf[job.order], start), _split(shared.mesh)), []
 
 
-def _finished(launched: Launched, keeper: Keeper | None) -> Training:
+def _finished(launched: Launched, checkpoint: Checkpoint | None) -> Training:
     """Wait for a bucket; its networks without repetitions."""
     losses, records, statuses = _joined(launched.earlier, launched.coming)
-    if keeper is not None and launched.coming:
-        keeper.save((jax.device_get(launched.memory), (losses, records, statuses)), launched.job.name)
+    if checkpoint is not None and launched.coming:
+        checkpoint.save((jax.device_get(launched.memory), (losses, records, statuses)), launched.job.name)
     params, state = launched.memory
     run = Training(params, state, losses, records, statuses.max(axis=1))
     return jax.tree.map(lambda leaf: leaf[: launched.job.size], run)

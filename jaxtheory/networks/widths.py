@@ -22,8 +22,9 @@ from jaxtheory.networks import abc as families
 from jaxtheory.networks.buckets import buckets, waste
 from jaxtheory.networks.fitting import Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
 from jaxtheory.networks.multilayer import Activation, Multilayer, multilayer
-from jaxtheory.networks.runs import Bucket, Keeper, require_state, run_buckets, setting
+from jaxtheory.networks.runs import Bucket, require_state, run_buckets, setting
 from jaxtheory.networks.training import Training, check_optimizer
+from jaxtheory.sweeps import Checkpoint
 from jaxtheory.sweeps.blocks import points_mesh
 
 Parameterization = Literal["standard", "ntk", "mup"]
@@ -88,7 +89,7 @@ def train_widths(
     record_every: int | None = None,
     mesh: Mesh | None = None,
     state: tuple[Bucket, ...] | None = None,
-    checkpoint: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> WidthTraining:
     r"""Train fully connected networks of every width from every seed, a bucket of widths in each compiled program.
 
@@ -175,7 +176,7 @@ def train_family(
     record_every: int | None = None,
     mesh: Mesh | None = None,
     state: tuple[Bucket, ...] | None = None,
-    checkpoint: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> WidthTraining:
     """Train any family of Flax networks over widths and seeds: as `train_widths`, with one compiled program a width.
 
@@ -223,7 +224,7 @@ def _sweep(
     parameters: Callable[[int], int],
     state: tuple[Bucket, ...] | None,
     mesh: Mesh | None,
-    checkpoint: Keeper | None,
+    checkpoint: Checkpoint | None,
 ) -> WidthTraining:
     """Bucket after bucket; then the whole as one dataset."""
     *_, widest = builds.values()

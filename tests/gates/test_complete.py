@@ -10,7 +10,7 @@ import pytest
 import jaxtheory
 
 # lecture and figures are tested by what they draw; scripts and interop by what they wrap
-WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement"}
+WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement", "cli", "__main__"}
 PENDING = {
     "activations", "double_descent", "empirical", "expressivity", "generalization", "infinite", "kernels",
     "meanfield", "optimization", "smoothness", "sweeps",

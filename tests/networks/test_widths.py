@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from conftest import relaxed_promotion
 
-from jaxtheory import data, networks
+from jaxtheory import data, networks, sweeps
 from jaxtheory.networks import runs
 from jaxtheory.networks.buckets import WASTE, buckets, waste
 from jaxtheory.results import Status
@@ -29,7 +29,7 @@ def points(dtype=jnp.float32, n=30, d=4, classes=3):
     return x[: n // 2], y[: n // 2], x[n // 2 :], y[n // 2 :]
 
 
-def sweep(dtype=jnp.float32, **options):
+def train(dtype=jnp.float32, **options):
     defaults = {"widths": WIDTHS, "seeds": 2, "optimizer": ADAMW, "steps": 60, "record_every": 20, "label_noise": 0.2}
     return networks.train_widths(*points(dtype), **(defaults | options))
 
@@ -76,7 +76,7 @@ DEEP = {"depth": 2, "parameterization": RICH, "loss": "xent", "activation": soft
 def deep():
     """Two hidden layers, cross-entropy, a rate that depends on width, in float64."""
     with jax.enable_x64(True):
-        return sweep(jnp.float64, **DEEP)
+        return train(jnp.float64, **DEEP)
 
 
 def assert_twins(run, width, seed, **how):
@@ -103,14 +103,14 @@ def test_a_padded_network_is_its_unpadded_twin(float64, deep):
 @pytest.mark.slow
 def test_every_padded_network_is_its_unpadded_twin(float64, deep):
     assert_twins(deep, 8, 1, depth=2, abc=RICH, loss="xent")
-    run = sweep(float64, depth=1, activation=softened)
+    run = train(float64, depth=1, activation=softened)
     for width, seed in ((7, 0), (8, 1)):
         assert_twins(run, width, seed, depth=1, abc=networks.standard(2)._replace(c=0.0), loss="mse")
 
 
 def test_padding_is_silent_whatever_it_holds(float64):
     """ε = 0 makes 0/0 of Adam's step for a gradient that is exactly zero; the mask holds padding all the same."""
-    run = sweep(float64, optimizer=optax.adam(0.01, eps=0.0), steps=20)
+    run = train(float64, optimizer=optax.adam(0.01, eps=0.0), steps=20)
     assert not run.dataset.status.any()
     assert np.isfinite(run.dataset.test_loss).all()
 
@@ -182,11 +182,11 @@ def test_one_compilation_a_bucket_and_none_the_second_time():
             compiled.append(kwargs["fun_name"])
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    first = sweep(**BUCKETS)
+    first = train(**BUCKETS)
     groups = len(set(first.dataset.padded.values))
     assert len(compiled) == groups == 2
     assert first.dataset.attrs["waste"] < WASTE
-    sweep(**(BUCKETS | {"seeds": [5, 6], "label_noise": 0.5}))
+    train(**(BUCKETS | {"seeds": [5, 6], "label_noise": 0.5}))
     assert len(compiled) == groups
 
 
@@ -210,35 +210,30 @@ def test_the_host_waits_once_a_bucket_while_the_next_program_is_compiled(monkeyp
     monkeypatch.setattr(runs, "train_models", Traced())
     monkeypatch.setattr(jax, "device_get", fetched)
     monkeypatch.setattr(jax, "block_until_ready", lambda tree: pytest.fail("the host waited"))
-    sweep(**BUCKETS)
+    train(**BUCKETS)
     assert events == ["compile", "dispatch", "dispatch", "compile", "wait", "dispatch", "dispatch", "wait"]
 
 
-class Memory:
-    """A checkpoint in memory that is due whenever asked; `left` saves later the process is killed."""
+class Dying(sweeps.Checkpoint):
+    """A checkpoint in memory that is always due; after `left` saves the process is killed."""
 
     def __init__(self, left):
-        self.kept, self.left = {}, left
-
-    def load(self, like, name="state"):
-        return jax.tree.unflatten(jax.tree.structure(like), self.kept[name]) if name in self.kept else None
+        super().__init__(None, "test", every=0.0)
+        self.left = left
 
     def save(self, tree, name="state"):
-        self.kept[name] = [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+        super().save(tree, name)
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
-
-    def due(self):
-        return True
 
 
 @pytest.mark.parametrize("saves", [1, 2, 4])
 def test_a_training_that_was_killed_goes_on_at_its_checkpoint(saves, monkeypatch):
     """With the bits of an uninterrupted run, and without the records that were kept."""
-    whole, memory, calls, program = sweep(**BUCKETS), Memory(saves), [], runs.train_models
+    whole, memory, calls, program = train(**BUCKETS), Dying(saves), [], runs.train_models
     with pytest.raises(KeyboardInterrupt):
-        sweep(**BUCKETS, checkpoint=memory)
+        train(**BUCKETS, checkpoint=memory)
 
     class Counted:
         lower = program.lower
@@ -248,7 +243,7 @@ def test_a_training_that_was_killed_goes_on_at_its_checkpoint(saves, monkeypatch
             return program(*arguments)
 
     monkeypatch.setattr(runs, "train_models", Counted())
-    again = sweep(**BUCKETS, checkpoint=memory)
+    again = train(**BUCKETS, checkpoint=memory)
     assert len(calls) == 4 - {1: 1, 2: 2, 4: 3}[saves]  # a bucket's last record is saved twice, due and done
     xr.testing.assert_identical(again.dataset, whole.dataset)
     for a, b in zip(jax.tree.leaves(again.state), jax.tree.leaves(whole.state), strict=True):
@@ -258,9 +253,9 @@ def test_a_training_that_was_killed_goes_on_at_its_checkpoint(saves, monkeypatch
 @pytest.mark.smoke
 def test_a_sweep_cut_in_two_has_the_same_bits():
     """Minibatches and Adam's memory continue; so do the records' steps."""
-    whole = sweep(batch_size=4)
-    first = sweep(batch_size=4, steps=20)
-    second = sweep(batch_size=4, steps=40, state=first.state)
+    whole = train(batch_size=4)
+    first = train(batch_size=4, steps=20)
+    second = train(batch_size=4, steps=40, state=first.state)
     both = xr.concat(
         [first.dataset, second.dataset], "step", data_vars="minimal", join="exact", compat="override", coords="minimal"
     )
@@ -283,10 +278,10 @@ def test_devices_share_the_networks_and_do_not_talk(float64, monkeypatch):
         call.lower = program.lower
         return call
 
-    one = sweep(float64, **DEEP, mesh=jax.make_mesh((1,), ("d",), devices=jax.devices()[:1]))
+    one = train(float64, **DEEP, mesh=jax.make_mesh((1,), ("d",), devices=jax.devices()[:1]))
     for name in ("begin_models", "train_models"):
         monkeypatch.setattr(runs, name, traced(getattr(runs, name)))
-    eight = sweep(float64, **DEEP, steps=20)
+    eight = train(float64, **DEEP, steps=20)
     xr.testing.assert_allclose(one.dataset.isel(step=[0]), eight.dataset, rtol=1e-9)
     assert len(texts) == 2
     for text in texts:
@@ -330,7 +325,7 @@ def test_regression_targets_of_one_output(float64):
 
 
 def test_a_rate_too_large_is_a_status():
-    run = sweep(optimizer=optax.sgd(1e3), widths=[4], seeds=1, steps=20)
+    run = train(optimizer=optax.sgd(1e3), widths=[4], seeds=1, steps=20)
     assert (run.dataset.status == Status.NOT_FINITE).all()
 
 
@@ -365,7 +360,7 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_bad_arguments_are_named(unchecked, message):
     with pytest.raises(ValueError, match=message):
-        sweep(**BAD[message])
+        train(**BAD[message])
 
 
 def test_bad_data_is_named(unchecked):
@@ -379,12 +374,12 @@ def test_bad_data_is_named(unchecked):
         go(x, y - 1, x_test, y_test)
     with pytest.raises(ValueError, match='loss must be "mse" for floating targets'):
         go(x, x[:, 0], x_test, x_test[:, 0], loss="xent")
-    state = sweep(**BUCKETS).state
+    state = train(**BUCKETS).state
     with pytest.raises(ValueError, match="state must be of the widths and seeds"):
         go(x, y, x_test, y_test, state=state)
     with pytest.raises(ValueError, match="state must be of the same network and optimizer"):
-        sweep(**(BUCKETS | {"optimizer": optax.adam(0.1)}), state=state)
+        train(**(BUCKETS | {"optimizer": optax.adam(0.1)}), state=state)
     with pytest.raises(ValueError, match="state must be of the same network and optimizer"):
-        sweep(**BUCKETS, depth=2, state=state)
+        train(**BUCKETS, depth=2, state=state)
     with pytest.raises(ValueError, match=r"x must be points \[n, 4\]"):
-        sweep(**BUCKETS).predict(np.ones((2, 3)))
+        train(**BUCKETS).predict(np.ones((2, 3)))
