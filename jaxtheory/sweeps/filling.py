@@ -143,6 +143,7 @@ def _commit(found: Found, part: Part, writer: Writer) -> None:
 
     def write() -> Part:
         store.commit(found.store, chunk, values, environment)
+        part.program.committed()  # here, so that it is done for every chunk that is written, however the run ends
         return part
 
     writer.submit(write)
@@ -214,7 +215,6 @@ class _Told:
 
     def __call__(self, part: Part) -> None:
         """A chunk is committed."""
-        part.program.committed()
         count = int(part.piece.mask.sum())
         self._points += count
         self._done += count

@@ -4,13 +4,14 @@ import hashlib
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from jaxtheory.checks import boundary, require
 from jaxtheory.sweeps.axes import Zipped
 
 Law = Callable[[float], float]
 
 
-@boundary
 def random(count: int, seed: int = 0, /, **laws: Law) -> Zipped:
     """Axes that vary together, at `count` independent places drawn from a law each; more places begin with the same.
 
@@ -23,7 +24,7 @@ def random(count: int, seed: int = 0, /, **laws: Law) -> Zipped:
             `log_uniform(1e-4, 1e-1)`, or any function, as `lambda u: 2 ** int(4 + 6 * u)`.
 
     Raises:
-        ValueError: no law, or count < 1.
+        ValueError: no law, count < 1, or what is no integer.
 
     Source: Bergstra and Bengio (2012), Random search for hyper-parameter optimization.
 
@@ -31,7 +32,9 @@ def random(count: int, seed: int = 0, /, **laws: Law) -> Zipped:
     >>> [f"{rate:.1e}" for rate in made.axes["rate"]], random(2, rate=log_uniform(1e-4, 1e-1)).axes["rate"][1]
     (['1.5e-03', '1.1e-03', '1.7e-02'], 0.001121...)
     """
-    require(count >= 1, "count", count, "be >= 1", "draw at least one place")
+    for name, number, least in (("count", count, 1), ("seed", seed, 0)):
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= least)
+        require(whole, name, repr(number), f"be an integer >= {least}", "write random(20, rate=uniform(0.0, 1.0))")
     require(len(laws) > 0, "laws", laws, "name at least one axis", "write random(20, rate=log_uniform(1e-4, 1e-1))")
     for name, law in laws.items():
         require(callable(law), name, law, "be a law, a function of u in (0, 1)", "use uniform or log_uniform")

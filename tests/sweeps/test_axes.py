@@ -236,7 +236,9 @@ def test_random_axes_begin_alike_whatever_their_length_and_follow_their_laws():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sweeps.random(0, a=sweeps.uniform(0.0, 1.0)), "count must be >= 1"),
+        (lambda: sweeps.random(0, a=sweeps.uniform(0.0, 1.0)), "count must be an integer >= 1"),
+        (lambda: sweeps.random(2.5, a=sweeps.uniform(0.0, 1.0)), "count must be an integer"),
+        (lambda: sweeps.random(2, -1, a=sweeps.uniform(0.0, 1.0)), "seed must be an integer >= 0"),
         (lambda: sweeps.random(3), "laws must name at least one axis"),
         (lambda: sweeps.random(3, a=[1, 2]), "a must be a law"),
         (lambda: sweeps.uniform(1.0, 1.0), "low must be below high"),
