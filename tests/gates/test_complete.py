@@ -13,7 +13,7 @@ import jaxtheory
 WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement", "cli", "__main__"}
 PENDING = {
     "activations", "double_descent", "empirical", "expressivity", "generalization", "infinite", "kernels",
-    "meanfield", "optimization", "smoothness", "sweeps",
+    "meanfield", "optimization", "smoothness",
 }  # fmt: skip
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS | PENDING]
 
