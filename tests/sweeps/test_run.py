@@ -101,7 +101,7 @@ def made(drawn):
     return sweeps.grid(*zips, **rest), options | {"mesh": devices(count)}
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(any_sweep())
 def test_random_sweeps_are_loops(drawn):
     grid, options = made(drawn)
