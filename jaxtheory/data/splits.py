@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 
 
 class Split(NamedTuple):
@@ -41,20 +41,21 @@ def floating(dtype: DTypeLike) -> np.dtype:
     return wanted
 
 
-def split(x: ArrayLike, y: ArrayLike, train: int, key: PRNGKeyArray) -> Split:
+@boundary
+def split(x: Float[Array, "n ..."], y: ArrayLike, train: int, key: Key[Array, ""]) -> Split:
     """A uniformly random training set of `train` points; the rest, in random order too, is the test set.
 
     The cut is not stratified: the number of training points of a class is hypergeometric around its share.
     The set for fewer training points is a prefix of the set for more, at the same key.
 
     Args:
-        x: [n, features] points, floating.
+        x: [n, ...] points; integers become floats.
         y: [n, ...] labels or targets; row i belongs to row i of `x`.
         train: number of training points, 1..n; at n the test set is empty.
         key: the only source of the choice.
 
     Returns:
-        `Split`, dtypes as given.
+        `Split`, y with its dtype.
 
     Raises:
         ValueError: lengths that differ, or `train` outside 1..n.
@@ -66,11 +67,23 @@ def split(x: ArrayLike, y: ArrayLike, train: int, key: PRNGKeyArray) -> Split:
     >>> parts.x.shape, parts.x_test.shape, sorted([*parts.y.tolist(), *parts.y_test.tolist()])
     ((3, 5), (2, 5), [0, 1, 2, 3, 4])
     """
-    points, targets = jnp.asarray(x), jnp.asarray(y)
-    count = len(points)
-    require(
-        len(targets) == count, "y", f"{len(targets)} rows", f"have one row for each of the {count} of x", "pair them"
-    )
+    require(x.ndim >= 1, "x", f"shape {x.shape}", "be points [n, ...]", "pass one point a row")
+    return cut(x, y, train, key)
+
+
+def cut(x: ArrayLike, y: ArrayLike, train: int, key: Key[Array, ""]) -> Split:
+    """`split` of points of any dtype."""
+    points, targets = jnp.asarray(x), _targets(y)
+    count, rows = len(points), len(targets) if targets.ndim else 1
+    require(rows == count, "y", f"{rows} rows", f"have one row for each of the {count} of x", "pair them")
     require(1 <= train <= count, "train", train, f"be within 1..{count}, the number of points", "ask for fewer")
     order = jax.random.permutation(key, count)
     return Split(points[order[:train]], targets[order[:train]], points[order[train:]], targets[order[train:]])
+
+
+def _targets(y: ArrayLike) -> Array:
+    try:
+        return jnp.asarray(y)
+    except (TypeError, ValueError):
+        require(False, "y", repr(y), "be numbers, one row a point", "pass labels 0..K−1 or real targets")
+        raise

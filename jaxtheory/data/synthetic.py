@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
+from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, nonnegative, positive, require
 from jaxtheory.data.splits import floating
 
 
@@ -30,13 +29,14 @@ class Regression(NamedTuple):
     signal: Float[Array, " samples"]
 
 
+@boundary
 def gaussian_linear(
     samples: int,
     coefficients: Float[Array, " features"],
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     *,
     spectrum: Float[Array, " features"] | None = None,
-    noise: ScalarLike = 0.0,
+    noise: float | Float[Array, ""] = 0.0,
 ) -> Regression:
     r"""The Gaussian linear model: y_i = ⟨x_i, β⟩ + ε_i with x_i ~ N(0, diag(λ)) and ε_i ~ N(0, σ²).
 
@@ -65,26 +65,28 @@ def gaussian_linear(
     require(samples >= 1, "samples", samples, "be >= 1", "draw at least one point")
     wish = f"have one variance for each of the {coefficients.size} coefficients"
     require(variances.shape == coefficients.shape, "spectrum", f"shape {variances.shape}", wish, "pair them")
-    _require_variance("spectrum", variances)
-    _require_variance("noise", noise)
-    dtype = coefficients.dtype
-    return _gaussian_linear(samples, coefficients, key, variances.astype(dtype), jnp.asarray(noise, dtype))
+    variances, dtype = _variance("spectrum", variances), coefficients.dtype
+    noise = jnp.asarray(_variance("noise", noise), dtype)
+    return _gaussian_linear(samples, coefficients, key, variances.astype(dtype), noise)
 
 
 @partial(jax.jit, static_argnames="samples")
-def _gaussian_linear(samples: int, coefficients: Array, key: PRNGKeyArray, spectrum: Array, noise: Array) -> Regression:
+def _gaussian_linear(
+    samples: int, coefficients: Array, key: Key[Array, ""], spectrum: Array, noise: Array
+) -> Regression:
     inputs, errors = jax.random.split(key)
     x = jax.random.normal(inputs, (samples, len(coefficients)), coefficients.dtype) * jnp.sqrt(spectrum)[None]
     signal = jnp.matmul(x, coefficients, precision="highest")
     return Regression(x, signal + jnp.sqrt(noise) * jax.random.normal(errors, (samples,), x.dtype), signal)
 
 
+@boundary
 def sphere(
     samples: int,
     features: int,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     *,
-    radius: ScalarLike | None = None,
+    radius: float | Float[Array, ""] | None = None,
     dtype: DTypeLike = "float32",
 ) -> Inputs:
     """Points uniform on the sphere of radius √d in d dimensions: mean 0, covariance exactly the identity.
@@ -111,26 +113,24 @@ def sphere(
     """
     require(samples >= 1, "samples", samples, "be >= 1", "draw at least one point")
     require(features >= 1, "features", features, "be >= 1", "a sphere needs a dimension")
-    length = math.sqrt(features) if radius is None else radius
-    positive = holds(lambda r: (r > 0) & np.isfinite(r), length)
-    require(positive, "radius", length, "be positive and finite", "leave it out for √d")
-    wanted = floating(dtype)
-    return _sphere(samples, features, key, jnp.asarray(length, wanted))
+    length = math.sqrt(features) if radius is None else positive("radius", radius, "leave it out for √d")
+    return _sphere(samples, features, key, jnp.asarray(length, floating(dtype)))
 
 
 @partial(jax.jit, static_argnames=("samples", "features"))
-def _sphere(samples: int, features: int, key: PRNGKeyArray, radius: Array) -> Inputs:
+def _sphere(samples: int, features: int, key: Key[Array, ""], radius: Array) -> Inputs:
     gaussian = jax.random.normal(key, (samples, features), radius.dtype)
     return Inputs(radius * gaussian / jnp.linalg.norm(gaussian, axis=1, keepdims=True), radius)
 
 
+@boundary
 def random_teacher(
-    x: Float[Array, "samples features"],
+    x: Float[Array, "n d"],
     width: int,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     *,
     activation: Callable[[Array], Array],
-    noise: ScalarLike = 0.0,
+    noise: float | Float[Array, ""] = 0.0,
 ) -> Regression:
     r"""Targets from a random two-layer network: y_i = m^(−1/2) Σ_j a_j φ(⟨w_j, x_i⟩ / √d) + ε_i.
 
@@ -140,7 +140,7 @@ def random_teacher(
     for a second call with the same key repeats the noise.
 
     Args:
-        x: [n, d] inputs; their dtype is the result's.
+        x: [n, d] inputs, or [n] for [n, 1]; their dtype is the result's.
         width: m ≥ 1, static under jit.
         key: of the teacher and of the noise.
         activation: φ, any elementwise function of an array; each new function object is compiled anew.
@@ -158,15 +158,14 @@ def random_teacher(
     >>> random_teacher(x, 20, jax.random.key(1), activation=jnp.tanh).signal.shape
     (5,)
     """
-    require(x.ndim == 2, "x", f"shape {x.shape}", "be two-dimensional", "pass one point a row")
+    require(x.shape[1] >= 1, "x", f"shape {x.shape}", "have at least one feature", "pass one point a row")
     require(width >= 1, "width", width, "be >= 1", "a teacher needs a neuron")
-    _require_variance("noise", noise)
-    return _random_teacher(x, width, key, activation, jnp.asarray(noise, x.dtype))
+    return _random_teacher(x, width, key, activation, jnp.asarray(_variance("noise", noise), x.dtype))
 
 
 @partial(jax.jit, static_argnames=("width", "activation"))
 def _random_teacher(
-    x: Array, width: int, key: PRNGKeyArray, activation: Callable[[Array], Array], noise: Array
+    x: Array, width: int, key: Key[Array, ""], activation: Callable[[Array], Array], noise: Array
 ) -> Regression:
     inner_key, outer_key, noise_key = jax.random.split(key, 3)
     inner = jax.random.normal(inner_key, (x.shape[1], width), x.dtype)
@@ -176,6 +175,5 @@ def _random_teacher(
     return Regression(x, signal + jnp.sqrt(noise) * jax.random.normal(noise_key, signal.shape, x.dtype), signal)
 
 
-def _require_variance(name: str, values: ScalarLike | Float[Array, "..."]) -> None:
-    valid = holds(lambda v: (v >= 0) & np.isfinite(v), values)
-    require(valid, name, values, "be finite and >= 0 to be a variance", "pass σ², not −σ")
+def _variance(name: str, values: Any) -> Any:
+    return nonnegative(name, values, "pass a variance, σ²")

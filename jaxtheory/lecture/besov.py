@@ -5,7 +5,7 @@ n^(−2s/(2s+1)); no linear method does better than n^(−2s'/(2s'+1)), s' = s �
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -36,9 +36,9 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/besov")
+    out: Path = field(default=Path("runs/besov"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = None
+    shard: str | None = field(default=None, compare=False)
     """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""

@@ -5,7 +5,7 @@ again below its first minimum; the right ridge removes the peak. On the sphere t
 the three descents of tanh features, and what more samples and more features do to a fit of few Gaussian features.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,9 +38,9 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: minutes on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/double_descent")
+    out: Path = field(default=Path("runs/double_descent"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = None
+    shard: str | None = field(default=None, compare=False)
     """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""

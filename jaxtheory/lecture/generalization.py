@@ -5,7 +5,7 @@ ranked against the true gap along one knob at a time, with intervals over seeds.
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +39,7 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: more networks, data and steps"""
-    out: Path = Path("runs/generalization")
+    out: Path = field(default=Path("runs/generalization"), compare=False)
     """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
     seed: int = 0
     """of every random draw"""

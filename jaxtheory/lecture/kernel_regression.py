@@ -7,7 +7,7 @@ k^(−2s), the best ridge makes the error fall as n^(−2s/(2s+1)).
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,9 +39,9 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/kernel_regression")
+    out: Path = field(default=Path("runs/kernel_regression"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = None
+    shard: str | None = field(default=None, compare=False)
     """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""

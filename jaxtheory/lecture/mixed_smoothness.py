@@ -5,7 +5,7 @@ have N^(−s/d); and its regression has the same two exponents, 2s/(2s+1) and 2s
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -38,9 +38,9 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/mixed_smoothness")
+    out: Path = field(default=Path("runs/mixed_smoothness"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = None
+    shard: str | None = field(default=None, compare=False)
     """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""

@@ -10,7 +10,7 @@ against fixed ones on digits beside pixels of pure noise (on plain digits the be
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -39,9 +39,9 @@ class Config:
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: about a minute on two cores; paper: wider networks, more draws, for an accelerator"""
-    out: Path = Path("runs/ntk")
+    out: Path = field(default=Path("runs/ntk"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = None
+    shard: str | None = field(default=None, compare=False)
     """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     seed: int = 0
     """of every random draw"""

@@ -9,8 +9,10 @@
 from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, mup_adam, ntk, shifted, standard
 from jaxtheory.networks.architectures import Architecture, attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer, nested_normal
+from jaxtheory.networks.runs import Bucket
+from jaxtheory.networks.stopping import stopped_early
 from jaxtheory.networks.training import Training, TrainingState, minibatch, train
-from jaxtheory.networks.widths import Bucket, WidthTraining, train_family, train_widths
+from jaxtheory.networks.widths import WidthTraining, train_family, train_widths
 
 __all__ = [
     "ABC",
@@ -37,6 +39,7 @@ __all__ = [
     "resnet_mlp",
     "shifted",
     "standard",
+    "stopped_early",
     "train",
     "train_family",
     "train_widths",

@@ -11,7 +11,7 @@ Source: Yang and Hu (2021), definition 3.1, theorem 3.3 and section 5.
 
 from typing import NamedTuple
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 
 
 class ABC(NamedTuple):
@@ -22,6 +22,7 @@ class ABC(NamedTuple):
     c: float
 
 
+@boundary
 def standard(layers: int) -> ABC:
     """Fan-in variance, no multiplier, and the largest stable rate, n^(−1): the kernel regime.
 
@@ -32,6 +33,7 @@ def standard(layers: int) -> ABC:
     return ABC((0.0,) * layers, (0.0, *[0.5] * (layers - 1)), 1.0)
 
 
+@boundary
 def ntk(layers: int) -> ABC:
     """Unit-variance weights with multipliers n^(−1/2): the kernel regime at a rate that does not depend on width.
 
@@ -42,6 +44,7 @@ def ntk(layers: int) -> ABC:
     return ABC((0.0, *[0.5] * (layers - 1)), (0.0,) * layers, 0.0)
 
 
+@boundary
 def mean_field(layers: int) -> ABC:
     """The readout divided by n and the rate multiplied by n: feature learning with one hidden layer.
 
@@ -54,6 +57,7 @@ def mean_field(layers: int) -> ABC:
     return ABC((0.0, 1.0), (0.0, 0.0), -1.0)
 
 
+@boundary
 def mup(layers: int) -> ABC:
     """Maximal update: every layer learns features at a rate that does not depend on width.
 
@@ -64,6 +68,7 @@ def mup(layers: int) -> ABC:
     return ABC((-0.5, *[0.0] * (layers - 2), 0.5), (0.5,) * layers, 0.0)
 
 
+@boundary
 def mup_adam(layers: int) -> ABC:
     """Maximal update for Adam and others whose steps are of size one an entry, in the gauge where the rate is one.
 
@@ -77,6 +82,7 @@ def mup_adam(layers: int) -> ABC:
     return ABC((0.0, *[1.0] * (layers - 1)), (0.0, *[-0.5] * (layers - 2), 0.0), 0.0)
 
 
+@boundary
 def shifted(abc: ABC, theta: float, *, adam: bool = False) -> ABC:
     """The same training in another gauge: (a + θ, b − θ, c − 2θ), or c − θ for Adam.
 
@@ -87,12 +93,15 @@ def shifted(abc: ABC, theta: float, *, adam: bool = False) -> ABC:
     return ABC(tuple(a + theta for a in abc.a), tuple(b - theta for b in abc.b), rate)
 
 
+@boundary
 def feature_exponent(abc: ABC) -> float:
     r"""r = min(a_{L+1} + b_{L+1}, 2 a_{L+1} + c) + c − 1 + min_l (2 a_l + [l = 1]): features move by n^(−r).
 
     >>> feature_exponent(mup(4)), feature_exponent(ntk(4)), feature_exponent(standard(4))
     (0.0, 0.5, 0.5)
     """
+    fits = len(abc.a) == len(abc.b) >= 2
+    require(fits, "abc", abc, "have one exponent a and b for each of two or more layers", "make it by mup(layers)")
     last, hidden = len(abc.a) - 1, abc.a[:-1]
     readout = min(abc.a[last] + abc.b[last], 2 * abc.a[last] + abc.c)
     return readout + abc.c - 1 + min(2 * a + (1 if l == 0 else 0) for l, a in enumerate(hidden))  # noqa: E741

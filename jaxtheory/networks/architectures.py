@@ -16,13 +16,15 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxtheory.activations import resolve
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, nonnegative, require
+from jaxtheory.networks.multilayer import Activation as Activation
+from jaxtheory.networks.multilayer import examples
 
-Activation = str | Callable[[Array], Array]
 Shape = tuple[int, ...]
 
 
@@ -38,6 +40,7 @@ class Architecture(NamedTuple):
     shapes: Callable[[Shape, int, int], Any]
     matrix: Callable[[str, Shape], Shape]
 
+    @boundary
     def init(
         self,
         key: Key[Array, ""],
@@ -49,8 +52,16 @@ class Architecture(NamedTuple):
         bias_variance: float | Float[Array, ""] = 0.0,
         dtype: Any = jnp.float32,
     ) -> PyTree[Float[Array, "..."]]:
-        """Weights N(0, weight_variance/fan_in) and biases N(0, bias_variance), for examples of a shape."""
-        shapes = self.shapes(example, width, outputs)
+        """Weights N(0, weight_variance/fan_in) and biases N(0, bias_variance), for examples of a shape.
+
+        Raises:
+            ValueError: sizes < 1, a shape that the network does not take, negative variances (NaN inside jit).
+        """
+        weight_variance = nonnegative("weight_variance", weight_variance, "pass σ², not −σ")
+        bias_variance = nonnegative("bias_variance", bias_variance, "pass σ², not −σ")
+        for name, size in (("width", width), ("outputs", outputs)):
+            require(size >= 1, name, size, "be >= 1", "use a positive size")
+        shapes = self.shapes(_shape(example), width, outputs)
         leaves, structure = jax.tree_util.tree_flatten_with_path(shapes, is_leaf=_is_shape)
         keys = jax.random.split(key, len(leaves))
         drawn = []
@@ -61,6 +72,7 @@ class Architecture(NamedTuple):
         return jax.tree.unflatten(structure, drawn)
 
 
+@boundary
 def mlp(depth: int = 3, activation: Activation = "relu") -> Architecture:
     r"""Fully connected network with `depth` hidden layers, all but the first in one scan.
 
@@ -87,6 +99,7 @@ def mlp(depth: int = 3, activation: Activation = "relu") -> Architecture:
     return _deep(layer, depth - 1, phi)
 
 
+@boundary
 def resnet_mlp(blocks: int = 3, activation: Activation = "relu") -> Architecture:
     r"""Residual network h ← h + (W φ(h) + b)/√blocks, `blocks` times in one scan, with a last activation and readout.
 
@@ -108,11 +121,14 @@ def resnet_mlp(blocks: int = 3, activation: Activation = "relu") -> Architecture
 def _deep(layer: Callable[[Array, Any], Array], turns: int, phi: Callable[[Array], Array]) -> Architecture:
     """A layer of weights, `turns` equal ones in a scan, and a readout of φ."""
 
-    def apply(p: Any, x: Array) -> Array:
+    @boundary
+    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
+        x = examples(x, p["in"]["kernel"].shape[0])
         h = lax.scan(lambda h, weights: (layer(h, weights), None), _dense(p["in"], x), p["hidden"])[0]
         return _dense(p["out"], phi(h))
 
     def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        _require_axes("example", example, ("d",))
         return {
             "in": {"kernel": (example[-1], width), "bias": (width,)},
             "hidden": {"kernel": (turns, width, width), "bias": (turns, width)},
@@ -122,6 +138,7 @@ def _deep(layer: Callable[[Array, Any], Array], turns: int, phi: Callable[[Array
     return Architecture(apply, shapes, _without_turns)
 
 
+@boundary
 def cnn(
     depth: int = 3, activation: Activation = "relu", *, head: Literal["gap", "flatten", "vec"] = "gap"
 ) -> Architecture:
@@ -137,10 +154,12 @@ def cnn(
     (2, 1)
     """
     require(depth >= 1, "depth", depth, "be >= 1", "count convolutions")
-    require(head in _HEADS, "head", repr(head), "be 'gap', 'flatten' or 'vec'", "pool and read out by hand otherwise")
     phi = resolve(activation)
 
-    def apply(p: Any, x: Array) -> Array:
+    @boundary
+    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+        _require_axes("x", x.shape, ("n", "h", "w", "c"))
+
         def step(h: Array, layer: Any) -> tuple[Array, None]:
             return _conv(layer, phi(h)), None
 
@@ -148,7 +167,10 @@ def cnn(
         return _dense(p["out"], _HEADS[head](h))
 
     def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        _require_axes("example", example, ("h", "w", "c"))
         height, breadth, channels = example
+        large = head != "vec" or min(height, breadth) >= 2
+        require(large, "example", example, "be images of 2 × 2 pixels or more for head='vec'", "use head='flatten'")
         pixels = {"gap": 1, "flatten": height * breadth, "vec": (height // 2) * (breadth // 2)}[head]
         return {
             "in": {"kernel": (3, 3, channels, width), "bias": (width,)},
@@ -159,6 +181,7 @@ def cnn(
     return Architecture(apply, shapes, _without_turns)
 
 
+@boundary
 def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Architecture:
     """The Myrtle network of 5, 7 or 10 layers: 3 × 3 convolutions, three 2 × 2 average poolings, and a global one.
 
@@ -167,10 +190,12 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
     >>> len(myrtle(7).shapes((8, 8, 1), 4, 1)["convolutions"])
     6
     """
-    require(depth in _MYRTLE, "depth", depth, "be 5, 7 or 10", "those are the published networks")
     phi, stages = resolve(activation), _MYRTLE[depth]
 
-    def apply(p: Any, x: Array) -> Array:
+    @boundary
+    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+        _require_axes("x", x.shape, ("n", "h", "w", "c"))
+        _require_eighths("x", x.shape[1:])
         layers = iter(p["convolutions"])
         for count in stages:
             for _ in range(count):
@@ -179,6 +204,8 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
         return _dense(p["out"], _mean(x))
 
     def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        _require_axes("example", example, ("h", "w", "c"))
+        _require_eighths("example", example)
         inputs = [example[-1], *[width] * (depth - 2)]
         convolutions = [{"kernel": (3, 3, m, width), "bias": (width,)} for m in inputs]
         return {"convolutions": convolutions, "out": {"kernel": (width, outputs), "bias": (outputs,)}}
@@ -186,6 +213,7 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
     return Architecture(apply, shapes, lambda path, shape: shape)
 
 
+@boundary
 def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
     r"""One block of softmax attention with tied queries and keys, scores divided by d, over tokens [n t c].
 
@@ -199,7 +227,9 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
     require(heads >= 1, "heads", heads, "be >= 1", "use resnet_mlp for a network without attention")
     phi = resolve(activation)
 
-    def apply(p: Any, x: Array) -> Array:
+    @boundary
+    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+        _require_axes("x", x.shape, ("n", "t", "c"))
         h = _dense(p["in"], x)
         q, v = (_product("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
         scores = _product("bthd,bshd->bhts", q, q) / jnp.asarray(q.shape[-1], q.dtype)
@@ -209,6 +239,7 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
         return _dense(p["out"], phi(h).mean(1))
 
     def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+        _require_axes("example", example, ("t", "c"))
         split = {"kernel": (width, heads, width)}
         return {
             "in": {"kernel": (example[-1], width), "bias": (width,)},
@@ -229,6 +260,24 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
 def _without_turns(path: str, shape: Shape) -> Shape:
     """Parameters of a scan have its turns in front."""
     return shape[1:] if path.startswith("hidden") else shape
+
+
+def _shape(example: Any) -> Shape:
+    """The shape of one example as integers."""
+    sizes = tuple(example) if isinstance(example, (tuple, list)) else ()
+    sound = len(sizes) > 0 and all(isinstance(size, (int, np.integer)) and size >= 1 for size in sizes)
+    require(sound, "example", example, "be the shape of one example", "pass x.shape[1:]")
+    return tuple(int(size) for size in sizes)
+
+
+def _require_axes(name: str, shape: Shape, axes: tuple[str, ...]) -> None:
+    hint = "pass a batch, x[None] for one example" if axes[0] == "n" else "pass x.shape[1:]"
+    require(len(shape) == len(axes), name, f"shape {tuple(shape)}", f"have the axes [{' '.join(axes)}]", hint)
+
+
+def _require_eighths(name: str, shape: Shape) -> None:
+    divisible = shape[0] % 8 == 0 and shape[1] % 8 == 0
+    require(divisible, name, f"shape {tuple(shape)}", "have height and width divisible by 8", "pad the images")
 
 
 def _is_shape(tree: Any) -> bool:

@@ -1,4 +1,9 @@
-"""What a sweep of networks trains on and records: data, labels with noise, losses, and the one compiled program."""
+"""What a sweep of networks trains on and records: data, labels with noise, losses, and its three compiled programs.
+
+For all seeds at once: draws that start the widest network, noisy labels, keys of minibatches (`seed_draws`). For a
+bucket of widths: parameters and optimizer states at the start (`begin_models`), and training up to the next record
+(`train_models`), the one that costs.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import holds, known, require, within
 from jaxtheory.data import flip_labels, one_hot
 from jaxtheory.networks.multilayer import Multilayer
 from jaxtheory.networks.training import Training, TrainingState, begin, minibatch, train
@@ -27,7 +32,7 @@ class Task(NamedTuple):
     y: Shaped[Array, "n *outputs"]
     x_test: Float[Array, "m *shape"]
     y_test: Shaped[Array, "m *outputs"]
-    noise: Float[Array, ""]
+    noise: float
 
 
 class Recipe(NamedTuple):
@@ -41,6 +46,14 @@ class Recipe(NamedTuple):
     outputs: int
 
 
+class Models(NamedTuple):
+    """Networks of one program, on a leading axis: true width, minibatches' key, and place of the seed in the draws."""
+
+    width: Int[Array, " models"]
+    batches: Key[Array, " models"]
+    seed: Int[Array, " models"]
+
+
 class Curves(NamedTuple):
     """Mean loss and fraction of errors, on the training targets (label noise included) and on the test targets."""
 
@@ -50,39 +63,78 @@ class Curves(NamedTuple):
     test_error: Array
 
 
-def task(x: Array, y: Array, x_test: Array, y_test: Array, label_noise: float, loss: str) -> tuple[Task, int]:
+def task(x: Array, y: Any, x_test: Array, y_test: Any, label_noise: float, loss: str) -> tuple[Task, int]:
     """The data once checked, and the number of outputs that a network needs.
 
     Raises:
         ValueError: shapes or dtypes that do not match, values NaN or infinite, fewer samples than classes, label noise
-            outside [0, 1] or on targets that are not labels, cross-entropy on them, an unknown loss.
+            outside [0, 1] or on targets that are not labels, cross-entropy on them.
     """
-    require(loss in ("mse", "xent"), "loss", repr(loss), 'be "mse" or "xent"', "choose one")
+    y, y_test = (_targets(name, value, x.dtype) for name, value in (("y", y), ("y_test", y_test)))
     for name, value, like in (("x_test", x_test, x), ("y_test", y_test, y)):
         same = value.shape[1:] == like.shape[1:] and value.dtype == like.dtype
         found, wish = f"{value.dtype}{list(value.shape)}", f"be like the training data, {like.dtype}{list(like.shape)}"
         require(same, name, found, wish, "prepare both alike")
     for name, value, points in (("y", y, x), ("y_test", y_test, x_test)):
         require(len(value) == len(points) > 0, name, len(value), f"have {len(points)} rows", "pass one row a point")
-    require(jnp.issubdtype(x.dtype, jnp.floating), "x", x.dtype, "be floating", "pass x.astype('float32')")
     for name, value in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
         require(holds(np.isfinite, value), name, "values NaN or infinite", "be finite", "drop or fill what is missing")
-    share = holds(lambda value: (value >= 0) & (value <= 1), label_noise)
-    require(share, "label_noise", label_noise, "be within [0, 1]", "pass a fraction of labels")
-    return Task(x, y, x_test, y_test, jnp.asarray(label_noise, x.dtype)), _outputs(x, y, y_test, label_noise, loss)
+    noise = within("label_noise", known_number("label_noise", label_noise), 0.0, 1.0, "pass a fraction of labels")
+    return Task(x, y, x_test, y_test, noise), _outputs(y, y_test, noise, loss)
 
 
-def _outputs(x: Array, y: Array, y_test: Array, label_noise: float, loss: str) -> int:
+def known_number(name: str, value: Any) -> float:
+    """A number as Python's, for programs are made for it.
+
+    >>> known_number("label_noise", np.float32(0.5))
+    0.5
+    """
+    require(known(value), name, "a traced number", "be known", "call train_widths outside jit, once for each value")
+    return float(value)
+
+
+def _targets(name: str, value: Any, dtype: Any) -> Array:
+    """Labels as int32, or targets in the dtype of the points."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        array = jnp.zeros(())
+    real = jnp.issubdtype(array.dtype, jnp.floating)
+    whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_
+    require((real or whole) and array.ndim >= 1, name, value, "be labels or real targets", "pass one row a point")
+    return array.astype(dtype if real else jnp.int32)
+
+
+def _outputs(y: Array, y_test: Array, label_noise: float, loss: str) -> int:
     """The number of classes, or of target columns."""
     if jnp.issubdtype(y.dtype, jnp.floating):
         require(loss == "mse", "loss", repr(loss), 'be "mse" for floating targets', "pass integer labels")
         require(label_noise == 0, "label_noise", label_noise, "be 0 for floating targets", "add noise to y yourself")
-        require(y.dtype == x.dtype, "y", y.dtype, f"have the dtype of x, {x.dtype}", "cast it")
+        require(y.ndim <= 2, "y", f"shape {y.shape}", "be [n] or [n, outputs]", "flatten each target")
         return 1 if y.ndim == 1 else y.shape[1]
-    low, classes = int(min(y.min(), y_test.min())), 1 + int(max(y.max(), y_test.max()))
+    labels = np.concatenate([np.asarray(y).ravel(), np.asarray(y_test).ravel()])
+    low, classes = int(labels.min()), 1 + int(labels.max())
     require(y.ndim == 1 and low >= 0 and classes >= 2, "y", f"{low}..{classes - 1}", "be labels 0..K−1", "number them")
     require(len(y) >= classes, "y", f"{len(y)} samples", f"have at least one for each of {classes} classes", "add data")
     return classes
+
+
+def whole_numbers(name: str, values: Any, least: int, hint: str) -> list[int]:
+    """Distinct integers in least..2³¹−1.
+
+    >>> whole_numbers("widths", [4.0, 2], 1, "round them")
+    [4, 2]
+    """
+    given = np.asarray(values).tolist() if hasattr(values, "dtype") else values
+    sequence = isinstance(given, (list, tuple, range, set, frozenset)) and len(given) > 0
+    require(sequence, name, values, "be a sequence of integers", hint)
+    real = all(isinstance(value, (int, float, np.integer, np.floating)) for value in given)
+    numbers = [int(value) if real and abs(value) < 2**31 else None for value in given]
+    require(numbers == list(given), name, list(given), "be whole numbers", "round them")
+    kept = [number for number in numbers if number is not None]
+    distinct = len(set(kept)) == len(kept) and min(kept) >= least
+    require(distinct, name, kept, f"be distinct and >= {least}", "name each once")
+    return kept
 
 
 def seed_list(seeds: Any) -> list[int]:
@@ -91,37 +143,82 @@ def seed_list(seeds: Any) -> list[int]:
     >>> seed_list(3), seed_list([7])
     ([0, 1, 2], [7])
     """
-    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    distinct = len(numbers) >= 1 and len(set(numbers)) == len(numbers) and min(numbers) >= 0
-    require(distinct, "seeds", seeds, "be a positive count, or distinct numbers >= 0", "use seeds=3, say")
-    return numbers
+    counted = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
+    if counted:
+        require(seeds >= 1, "seeds", seeds, "be a positive count, or distinct numbers >= 0", "use seeds=3, say")
+    return list(range(int(seeds))) if counted else whole_numbers("seeds", seeds, 0, "use seeds=3, say")
 
 
-def widths_list(widths: Any) -> list[int]:
-    """Widths as distinct positive numbers."""
-    given = list(widths)
-    numbers = [int(width) for width in given]
-    require(numbers == given, "widths", given, "be whole numbers", "round them")
-    positive = len(numbers) >= 1 and min(numbers) >= 1 and len(set(numbers)) == len(numbers)
-    require(positive, "widths", numbers, "be distinct and >= 1", "drop width 0, and name each once")
-    return numbers
-
-
-def keys_of(seed: Any) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
+def keys_of(seed: Any) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, ""]]:
     """Of initialization, of label noise, of minibatches."""
     start, labels, batches = jax.random.split(jax.random.key(seed), 3)
     return start, labels, batches
 
 
-def fit(
-    network: Multilayer, recipe: Recipe, data: Task, seed: Int[Array, ""], fresh: Array, memory: Memory
-) -> Training:
-    """Train one network up to its next record, its `Curves`, from its seed if `fresh`, or from where it was."""
-    _, labels, batches = keys_of(seed)
-    targets, tests = targets_of(data.y, recipe, data, labels), targets_of(data.y_test, recipe, data, None)
-    pointwise, optimizer = losses[recipe.loss], optimizer_of(network, recipe)
+@partial(jax.jit, static_argnames=("draws", "classes"))
+def seed_draws(
+    draws: Callable[[Array], Any], seeds: Int[Array, " seeds"], y: Int[Array, " n"] | None, noise: Array, classes: int
+) -> tuple[Any, Int[Array, "seeds n"] | None, Key[Array, " seeds"]]:
+    """For each seed: what its networks start from, its labels where there is noise, the key of its minibatches."""
 
-    def loss(params: PyTree, key: PRNGKeyArray | None = None) -> Array:
+    def one(seed: Array) -> tuple[Any, Any, Any]:
+        start, flips, batches = keys_of(seed)
+        return draws(start), None if y is None else flip_labels(y, noise, flips, classes=classes), batches
+
+    return jax.lax.map(one, seeds)  # generators compile in half the time where they are not batched
+
+
+@partial(jax.jit, static_argnames=("build", "recipe", "mesh"))
+def begin_models(build: Any, recipe: Recipe, mesh: Mesh, models: Models, draws: Any) -> Memory:
+    """Parameters and optimizer states before the first step, each device its share of them."""
+
+    def one(models: Models, draws: Any) -> Memory:
+        return first_memory(build(models.width), recipe, jax.tree.map(lambda leaf: leaf[models.seed], draws))
+
+    return _shared(mesh, jax.vmap(one, in_axes=(0, None)), "sw")(models, draws)
+
+
+def first_memory(network: Multilayer, recipe: Recipe, draws: Any) -> Memory:
+    """Parameters from their draws, and the optimizer's state before the first step."""
+    assert network.start is not None
+    params = network.start(draws)
+    return params, begin(optimizer_of(network, recipe), params)
+
+
+@partial(jax.jit, static_argnames=("build", "recipe", "mesh"), donate_argnames=("memory",))
+def train_models(
+    build: Callable[[Array], Multilayer],
+    recipe: Recipe,
+    mesh: Mesh,
+    data: Task,
+    labels: Int[Array, "seeds n"] | None,
+    models: Models,
+    memory: Memory,
+) -> Training:
+    """Each network to its next record, each device its share of them; `memory` is donated to the result."""
+
+    def one(data: Task, labels: Any, models: Models, memory: Memory) -> Training:
+        noisy = data if labels is None else data._replace(y=labels[models.seed])
+        return fit(build(models.width), recipe, noisy, models.batches, memory)
+
+    return _shared(mesh, jax.vmap(one, in_axes=(None, None, 0, 0)), "wwss")(data, labels, models, memory)
+
+
+def _shared(mesh: Mesh, function: Callable[..., Any], arguments: str) -> Callable[..., Any]:
+    """`function` on every device's share of the arguments marked s; those marked w are whole on each."""
+    specs = {"s": PartitionSpec(mesh.axis_names[0]), "w": PartitionSpec()}
+    # check_vma=False: an optimizer's first state is made of constants, which vary over no axis and would be refused.
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=tuple(specs[a] for a in arguments), out_specs=specs["s"], check_vma=False
+    )
+
+
+def fit(network: Multilayer, recipe: Recipe, data: Task, batches: Key[Array, ""], memory: Memory) -> Training:
+    """Train one network from where it was up to its next record, its `Curves`."""
+    targets, tests = (columns(y, recipe, data.x.dtype) for y in (data.y, data.y_test))
+    pointwise = losses[recipe.loss]
+
+    def loss(params: PyTree, key: Key[Array, ""] | None = None) -> Array:
         rows = None if key is None else minibatch(key, len(data.x), recipe.batch_size or len(data.x))
         x, y = (data.x, targets) if rows is None else (data.x[rows], targets[rows])
         return pointwise(network.apply(params, x), y).mean()
@@ -131,17 +228,11 @@ def fit(
         measured = (pointwise(ours, targets), errors(ours, targets), pointwise(theirs, tests), errors(theirs, tests))
         return Curves(*(values.mean(dtype=data.x.dtype) for values in measured))
 
-    params, state = jax.lax.cond(fresh, lambda: start(network, recipe, seed), lambda: memory)
+    params, state = memory
     return train(
-        loss, params, optimizer=optimizer, steps=recipe.record_every, key=batches if recipe.batch_size else None,
-        record=record, record_every=recipe.record_every, state=state, mask=network.mask,
+        loss, params, optimizer=optimizer_of(network, recipe), steps=recipe.record_every, record=record,
+        key=batches if recipe.batch_size else None, record_every=recipe.record_every, state=state, mask=network.mask,
     )  # fmt: skip
-
-
-def start(network: Multilayer, recipe: Recipe, seed: Int[Array, ""]) -> Memory:
-    """Parameters and optimizer state before the first step."""
-    params = network.init(keys_of(seed)[0])
-    return params, begin(optimizer_of(network, recipe), params)
 
 
 def optimizer_of(network: Multilayer, recipe: Recipe) -> optax.GradientTransformation:
@@ -149,12 +240,10 @@ def optimizer_of(network: Multilayer, recipe: Recipe) -> optax.GradientTransform
     return optax.chain(recipe.optimizer, optax.scale(network.rate))
 
 
-def targets_of(y: Array, recipe: Recipe, data: Task, key: PRNGKeyArray | None) -> Float[Array, "n outputs"]:
-    """Targets as columns; labels one-hot, flipped first where there is a key."""
-    if jnp.issubdtype(y.dtype, jnp.floating):
-        return y.reshape(len(y), -1)
-    noisy = y if key is None else flip_labels(y, data.noise, key, classes=recipe.outputs)
-    return one_hot(noisy, recipe.outputs, data.x.dtype)
+def columns(y: Array, recipe: Recipe, dtype: Any) -> Float[Array, "n outputs"]:
+    """Targets as columns, labels one-hot."""
+    real = jnp.issubdtype(y.dtype, jnp.floating)
+    return y.reshape(len(y), -1) if real else one_hot(y, recipe.outputs, dtype)
 
 
 def squared(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Float[Array, " n"]:
@@ -175,64 +264,3 @@ def errors(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Array:
     if outputs.shape[1] == 1:
         return (jnp.sign(outputs) != jnp.sign(targets))[:, 0]
     return outputs.argmax(axis=1) != targets.argmax(axis=1)
-
-
-@partial(jax.jit, static_argnames=("build", "recipe", "mesh"))
-def train_models(
-    build: Callable[[Array], Multilayer],
-    recipe: Recipe,
-    mesh: Mesh,
-    data: Task,
-    fresh: Array,
-    widths: Int[Array, " models"],
-    seeds: Int[Array, " models"],
-    memory: Memory,
-) -> Training:
-    """The one compiled program: `build(width)` from each seed to its next record, each device its share of them."""
-
-    def one(data: Task, fresh: Array, width: Array, seed: Array, past: Memory) -> Training:
-        return fit(build(width), recipe, data, seed, fresh, past)
-
-    split, whole = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
-    mapped = jax.vmap(one, in_axes=(None, None, 0, 0, 0))
-    specs = (whole, whole, split, split, split)
-    # check_vma=False: an optimizer's first state is made of constants, which vary over no axis and would be refused.
-    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(
-        data, fresh, widths, seeds, memory
-    )
-
-
-def run_models(
-    build: Callable[[Array], Multilayer],
-    recipe: Recipe,
-    data: Task,
-    models: list[tuple[int, int]],
-    memory: Memory | None,
-    mesh: Mesh,
-) -> Training:
-    """Train the (width, seed) pairs, sharded over the mesh; pairs are repeated until they divide.
-
-    Each record is one call of the same program, whatever came before, so that a continued run has the bits of a whole.
-    """
-    order = np.arange(len(models) - len(models) % -mesh.size) % len(models)
-    widths, seeds = np.array(models, np.int32)[order].T
-    split, whole = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])), NamedSharding(mesh, PartitionSpec())
-    fresh = memory is None
-    memory = _blank(build, recipe, len(order)) if memory is None else jax.tree.map(lambda leaf: leaf[order], memory)
-    widths, seeds, memory = jax.device_put((widths, seeds, memory), split)
-    data, records, statuses = jax.device_put(data, whole), [], []
-    for _ in range(recipe.steps // recipe.record_every):
-        run = train_models(build, recipe, mesh, data, np.array(fresh), widths, seeds, memory)
-        memory, fresh = (run.params, run.state), False
-        records.append(jax.device_get((run.losses, run.records)))
-        statuses.append(np.asarray(run.status))
-    losses, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *records)
-    params, state = memory
-    run = Training(params, state, losses, curves, np.max(statuses, axis=0))
-    return jax.tree.map(lambda leaf: leaf[: len(models)], run)
-
-
-def _blank(build: Callable[[Any], Multilayer], recipe: Recipe, count: int) -> Memory:
-    """Zeros like the memory of `count` networks, which the program replaces when it starts afresh."""
-    shapes = jax.eval_shape(lambda n: start(build(n), recipe, n), jax.ShapeDtypeStruct((), np.int32))
-    return jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype), shapes)

@@ -20,7 +20,13 @@ class Family(NamedTuple):
 
     def __call__(self, _: Any) -> Multilayer:
         graph = nnx.graphdef(nnx.eval_shape(lambda: self.make_model(self.width, nnx.Rngs(0))))
-        return Multilayer(self._init, lambda params, x: nnx.merge(graph, params)(x), 1.0)
+        apply = lambda params, x: nnx.merge(graph, params)(x)  # noqa: E731
+        return Multilayer(self._init, apply, 1.0, draws=self.draws, start=self._init)
+
+    @property
+    def draws(self) -> Callable[[Array], Array]:
+        """Modules draw for themselves, from their seed's key."""
+        return _key_itself
 
     def parameters(self, x: Array, outputs: int) -> int:
         """How many there are, once it is known that there is nothing else and that outputs have the right shape."""
@@ -32,9 +38,18 @@ class Family(NamedTuple):
 
     def _init(self, key: Array) -> Any:
         """The parameters that the module draws from a key."""
-        parts: Any = nnx.split(self.make_model(self.width, nnx.Rngs(key)), nnx.Param, ...)
+        model = self.make_model(self.width, nnx.Rngs(key))
+        hint = "return a flax.nnx.Module"
+        require(
+            isinstance(model, nnx.Module), "make_model", f"a {type(model).__name__}", "make a Flax NNX module", hint
+        )
+        parts: Any = nnx.split(model, nnx.Param, ...)
         _, params, rest = parts
         held = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)]
         hint = "normalize by layer or group, and draw nothing in the forward pass"
         require(not held, "make_model", held, "hold parameters alone", hint)
         return params
+
+
+def _key_itself(key: Array) -> Array:
+    return key

@@ -10,18 +10,20 @@ under one `vmap`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import holds, require
+from jaxtheory.activations import resolve
+from jaxtheory.checks import boundary, holds, nonnegative, require
 from jaxtheory.networks.abc import ABC, ntk
 
-Activation = Callable[[Array], Array]
+Activation = str | Callable[[Array], Array]
 
 
 class Layer(NamedTuple):
@@ -34,25 +36,30 @@ class Layer(NamedTuple):
 class Multilayer(NamedTuple):
     """A network as two functions, `init(key) -> params` and `apply(params, x) -> outputs`, and its rate's factor.
 
-    `mask` is None, or, for a padded network, a tree like `params` that is False where there is only padding.
+    `mask` is None, or, for a padded network, a tree like `params` that is False where there is only padding. `init` is
+    `start` of the network's standard Gaussian `draws(key)`; those of a wider network do as well, so that networks of
+    many widths may share one draw.
     """
 
     init: Callable[[Any], PyTree]
     apply: Callable[[Any, Any], Any]
     rate: Any
     mask: PyTree | None = None
+    draws: Callable[[Any], Any] | None = None
+    start: Callable[[Any], PyTree] | None = None
 
 
+@boundary
 def multilayer(
     inputs: int,
-    width: int | Int[Array, ""],
+    width: int | Int[Array, ""] | Sequence[int],
     outputs: int,
     *,
     hidden_layers: int = 1,
-    activation: Activation = jax.nn.relu,
+    activation: Activation = "relu",
     abc: ABC | None = None,
-    weight_variance: float = 1.0,
-    bias_variance: float = 0.0,
+    weight_variance: float | Float[Array, ""] = 1.0,
+    bias_variance: float | Float[Array, ""] = 0.0,
     bias_start: float = 1.0,
     output_scale: float | Float[Array, ""] = 1.0,
     dtype: Any = jnp.float32,
@@ -61,12 +68,12 @@ def multilayer(
     r"""A fully connected network of equal hidden widths n.
 
     Args:
-        inputs, width, outputs: d_in, n and o. With `padded`, n may be traced.
-        hidden_layers: L; there are L + 1 weight matrices.
-        activation: φ, entrywise.
+        inputs, width, outputs: d_in, n and o, one n for all hidden layers. With `padded`, n may be traced.
+        hidden_layers: L ≥ 1; there are L + 1 weight matrices.
+        activation: φ, a name or an elementwise function.
         abc: exponents for L + 1 layers; by default `ntk(L + 1)`.
         weight_variance: σ_w², 2 to keep the size of ReLU layers.
-        bias_variance: σ_b² ; 0 leaves biases out. Biases are N(0, 1) times σ_b, in every parameterization.
+        bias_variance: σ_b²; the number 0 leaves biases out. Biases are N(0, 1) times σ_b, in every parameterization.
         bias_start: standard deviation of v_l at the start in place of 1; 0 for biases that are trained from zero.
         output_scale: α, large for lazy and small for rich training (Chizat, Oyallon, Bach 2019).
         padded: array size of the hidden layers, ≥ n. Units beyond n start at zero, pass nothing on and get gradients
@@ -74,8 +81,14 @@ def multilayer(
             under any optimizer.
 
     Returns:
-        `Multilayer`; train `params` at the rate η · `rate`, which is η n^(−c).
+        `Multilayer`; train `params` at the rate η · `rate`, which is η n^(−c). `apply(params, x)` takes points
+        [n d_in], [n] for [n, 1], or one point [d_in].
 
+    Raises:
+        ValueError: sizes < 1, several widths, negative variances (NaN inside jit), exponents of another depth, and in
+            `apply` points of another dimension.
+
+    Cost: of `apply`, 2 (d_in n + (L − 1) n² + n o) flops a point.
     Source: Yang and Hu (2021), section 3; Jacot, Gabriel, Hongler (2018) for the default.
 
     >>> net = multilayer(3, 16, 2, hidden_layers=2)
@@ -85,33 +98,57 @@ def multilayer(
     >>> bool((wide[1].weight[:16, :16] == net.init(jax.random.key(0))[1].weight).all())
     True
     """
-    layers = hidden_layers + 1
+    width = _one_width(width)
+    require(hidden_layers >= 1, "hidden_layers", hidden_layers, "be >= 1", "count the layers between input and readout")
+    layers, phi = hidden_layers + 1, resolve(activation)
     exponents = ntk(layers) if abc is None else abc
     size: Any = width if padded is None else padded
     _check(inputs, width, outputs, size, layers, exponents)
-    _check_variances(weight_variance, bias_variance)
+    weight_variance = nonnegative("weight_variance", weight_variance, "pass σ², not −σ")
+    bias_variance = nonnegative("bias_variance", bias_variance, "pass σ², not −σ")
+    biased = not isinstance(bias_variance, float) or bias_variance > 0
     shapes = (inputs, *[size] * hidden_layers, outputs)
     spread = [(weight_variance / (inputs if l == 0 else 1)) ** 0.5 for l in range(layers)]  # noqa: E741
     power = partial(_power, width, dtype)
     multipliers = [power(-a) for a in exponents.a]
     deviations = [power(-b) * s for b, s in zip(exponents.b, spread, strict=True)]
-    mask = None if padded is None else _mask(shapes, width, bias_variance > 0)
+    mask = None if padded is None else _mask(shapes, width, biased)
 
-    def init(key: Key[Array, ""]) -> list[Layer]:
-        start = bias_start if bias_variance > 0 else None
-        keys = jax.random.split(key, layers)
-        drawn = [_layer(k, shapes[i : i + 2], deviations[i], start, dtype) for i, k in enumerate(keys)]
-        return drawn if mask is None else jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros_like(w)), mask, drawn)
+    begin = bias_start if biased else None
 
-    def apply(params: list[Layer], x: Float[Array, "n d_in"]) -> Float[Array, "n outputs"]:
-        h = _affine(params[0], x, multipliers[0], bias_variance**0.5)
+    def start(drawn: list[Layer]) -> list[Layer]:
+        scales = zip(drawn, itertools.pairwise(shapes), deviations, strict=True)
+        made = [_scaled(layer, shape, deviation, begin, dtype) for layer, shape, deviation in scales]
+        return made if mask is None else jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros_like(w)), mask, made)
+
+    @boundary
+    def apply(params: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
+        h = _affine(params[0], examples(x, inputs), multipliers[0], bias_variance**0.5)
         for layer, multiplier in zip(params[1:], multipliers[1:], strict=True):
-            h = _affine(layer, _live(activation(h), width, padded), multiplier, bias_variance**0.5)
+            h = _affine(layer, _live(phi(h), width, padded), multiplier, bias_variance**0.5)
         return output_scale * h
 
-    return Multilayer(init, apply, power(-exponents.c), mask)
+    draws: Any = Draws(shapes, bool(begin), jnp.dtype(dtype))
+    return Multilayer(lambda key: start(draws(key)), apply, power(-exponents.c), mask, draws, start)
 
 
+def examples(x: Float[Array, "..."], inputs: int) -> Float[Array, "... inputs"]:
+    """Points whose last axis holds `inputs` numbers; [n] stands for [n, 1].
+
+    Raises:
+        ValueError: another number of features.
+
+    >>> examples(jnp.ones(5), 1).shape
+    (5, 1)
+    """
+    if inputs == 1 and x.ndim == 1:
+        return x[:, None]
+    fits = x.ndim >= 1 and x.shape[-1] == inputs
+    require(fits, "x", f"shape {x.shape}", f"be points [n, {inputs}]", "pass one point a row, of as many numbers")
+    return x
+
+
+@boundary
 def nested_normal(
     key: Key[Array, ""], shape: tuple[int, int], dtype: Any = jnp.float32
 ) -> Float[Array, "rows columns"]:
@@ -124,10 +161,29 @@ def nested_normal(
     >>> bool((large[:2, :3] == small).all())
     True
     """
+    sizes = len(shape) == 2 and all(size >= 1 for size in shape)
+    require(sizes, "shape", shape, "be two sizes >= 1", "pass (rows, columns)")
+    rows, columns = shape
+    # Short rows compile slowly, at five times the cost of long ones that are cut; and small networks share one program.
+    return _nested_normal(key, (max(rows, 32), max(columns, 32)), jnp.dtype(dtype))[:rows, :columns]
+
+
+@partial(jax.jit, static_argnames=("shape", "dtype"))
+def _nested_normal(key: Key[Array, ""], shape: tuple[int, int], dtype: Any) -> Float[Array, "rows columns"]:
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(shape[0]))
-    # LLVM unrolls the generator over short rows, at five times the compile time of long ones that are cut.
-    columns = max(shape[1], 32)
-    return jax.vmap(lambda row: jax.random.normal(row, (columns,), dtype))(keys)[:, : shape[1]]
+    return jax.vmap(lambda row: jax.random.normal(row, shape[1:], dtype))(keys)
+
+
+def _one_width(width: Any) -> Any:
+    """An integer, known or traced; a list of widths, as other libraries take it, is told how to write it here."""
+    if isinstance(width, (list, tuple)):
+        hint = f"pass width={width[0] if width else 16}, hidden_layers={max(1, len(width))}"
+        require(False, "width", width, "be one number for all hidden layers", hint)
+    integer = isinstance(width, (int, np.integer)) and not isinstance(width, bool)
+    if not integer:
+        array = isinstance(width, jax.Array) and width.ndim == 0 and jnp.issubdtype(width.dtype, jnp.integer)
+        require(array, "width", width, "be an integer", "round or convert it by int(width)")
+    return int(width) if integer else width
 
 
 def _check(inputs: int, width: Any, outputs: int, size: Any, layers: int, exponents: ABC) -> None:
@@ -139,35 +195,47 @@ def _check(inputs: int, width: Any, outputs: int, size: Any, layers: int, expone
     require(fits, "padded", size, f"be a number >= width, {width}", "pad to the largest width of the bucket")
 
 
-def _check_variances(weight: float, bias: float) -> None:
-    for name, variance in (("weight_variance", weight), ("bias_variance", bias)):
-        require(holds(lambda v: v >= 0, variance), name, variance, "be >= 0", "pass σ², not −σ")
-
-
-def _power(width: int | Array, dtype: Any, exponent: float) -> float | Array:
+def _power(width: Any, dtype: Any, exponent: float) -> float | Array:
     """n^exponent: a number where n is one, for it then rounds as Python does."""
     return jnp.asarray(width, dtype) ** exponent if isinstance(width, jax.Array) else float(width) ** exponent
 
 
-def _mask(shapes: tuple[int, ...], width: int | Array, biased: bool) -> list[Layer]:
+def _mask(shapes: tuple[int, ...], width: Any, biased: bool) -> list[Layer]:
     """True on the units of every layer that are not padding."""
     live = [_units(size, width if 0 < i < len(shapes) - 1 else size) for i, size in enumerate(shapes)]
     return [Layer(a[:, None] & b[None, :], b if biased else None) for a, b in itertools.pairwise(live)]
 
 
-def _layer(key: Array, shape: tuple[int, ...], deviation: Any, bias_start: float | None, dtype: Any) -> Layer:
-    weight_key, bias_key = jax.random.split(key)
-    weight = deviation * nested_normal(weight_key, (shape[0], shape[1]), dtype)
+class Draws(NamedTuple):
+    """Standard Gaussians for every layer of a network of these sizes; none for biases left out or started at zero."""
+
+    sizes: tuple[int, ...]
+    biases: bool
+    dtype: Any
+
+    def __call__(self, key: Key[Array, ""]) -> list[Layer]:
+        """One draw."""
+        layers = list(itertools.pairwise(self.sizes))
+        return [self._layer(own, shape) for own, shape in zip(jax.random.split(key, len(layers)), layers, strict=True)]
+
+    def _layer(self, key: Array, shape: tuple[int, int]) -> Layer:
+        weight_key, bias_key = jax.random.split(key)
+        weight = nested_normal(weight_key, shape, self.dtype)
+        return Layer(weight, nested_normal(bias_key, (1, shape[1]), self.dtype)[0] if self.biases else None)
+
+
+def _scaled(layer: Layer, shape: tuple[int, int], deviation: Any, bias_start: float | None, dtype: Any) -> Layer:
+    """The corner of a draw as the parameters of one layer."""
+    weight = deviation * layer.weight[: shape[0], : shape[1]]
     if bias_start is None:
         return Layer(weight, None)
-    if bias_start == 0:
-        return Layer(weight, jnp.zeros(shape[1:], dtype))
-    return Layer(weight, bias_start * nested_normal(bias_key, (1, shape[1]), dtype)[0])
+    drawn = jnp.zeros(shape[1], dtype) if layer.bias is None else bias_start * layer.bias[: shape[1]]
+    return Layer(weight, drawn)
 
 
-def _live(h: Array, width: int | Array, padded: int | None) -> Array:
+def _live(h: Array, width: Any, padded: int | None) -> Array:
     """Activations with nothing in the padding, where φ(0) may be something."""
-    return h if padded is None else jnp.where(_units(padded, width)[None, :], h, jnp.zeros_like(h))
+    return h if padded is None else jnp.where(_row(_units(padded, width), h.ndim), h, jnp.zeros_like(h))
 
 
 def _units(size: int, width: int | Array) -> Array:
@@ -175,6 +243,11 @@ def _units(size: int, width: int | Array) -> Array:
     return jnp.arange(size, dtype=jnp.result_type(width)) < width
 
 
-def _affine(layer: Layer, x: Array, multiplier: Any, bias_scale: float) -> Array:
+def _affine(layer: Layer, x: Array, multiplier: Any, bias_scale: Any) -> Array:
     h = multiplier * jnp.matmul(x, layer.weight, precision="highest")
-    return h if layer.bias is None else h + bias_scale * layer.bias[None, :]
+    return h if layer.bias is None else h + bias_scale * _row(layer.bias, h.ndim)
+
+
+def _row(vector: Array, axes: int) -> Array:
+    """A vector along the last of so many axes."""
+    return vector.reshape((1,) * (axes - 1) + (-1,))

@@ -5,15 +5,17 @@ the caller's; a run that is cut in two and continued is the whole run.
 """
 
 import contextlib
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, known, quantity, require
 from jaxtheory.results import finite_status
 
 
@@ -34,13 +36,14 @@ class Training(NamedTuple):
     status: Int[Array, ""]
 
 
+@boundary
 def train(
     loss: Callable[..., Float[Array, ""]],
     params: PyTree,
     *,
     optimizer: optax.GradientTransformation,
     steps: int,
-    key: PRNGKeyArray | None = None,
+    key: Key[Array, ""] | None = None,
     batches: PyTree | None = None,
     record: Callable[[Any], PyTree] | None = None,
     record_every: int = 1,
@@ -53,7 +56,7 @@ def train(
         loss: L(params) → scalar; with `key`, L_t(params, key_t), key_t = fold_in(key, t), for minibatches
             (`minibatch`), dropout or noise; with `batches`, L_t(params, batches[t]), or with both
             L_t(params, key_t, batches[t]).
-        params: θ_0, any pytree of floating arrays; the result has their dtypes.
+        params: θ_0, any pytree of real numbers. Integers, float16 and bfloat16 are trained, and returned, in float32.
         optimizer: any optax transformation; those that ask for the value or the loss (L-BFGS, Polyak) get them.
         steps: ≥ 1, static, a multiple of `record_every`.
         key: of the stochastic loss; give the same one again to continue.
@@ -66,29 +69,32 @@ def train(
 
     Returns:
         `Training`, with records on a leading axis of length steps / record_every. `status` is `NOT_FINITE` when a
-        loss or a parameter is, that is when training diverged.
+        loss, a record or a parameter is, that is when training diverged; the optimizer's memory is not judged.
 
     Raises:
-        ValueError: steps < 1, or not a multiple of `record_every`; a mask of another structure; batches of another
-            number of steps.
+        ValueError: steps < 1, or not a multiple of `record_every`; a loss that is no single real number; an optimizer
+            that is not optax's; a mask or a state of another structure; batches of another number of steps.
 
-    Cost: `steps` gradients, one compilation of one step and one record; memory that of one step, parameters, optimizer
-    state and records. Without `jit` around it, each call compiles anew.
+    Cost: `steps` gradients, one compilation of one step and one record; memory that of one step, twice the parameters
+    and the optimizer state, and records. Without `jit` around it, each call compiles anew; a caller's
+    `jax.jit(..., donate_argnames=("params", "state"))` holds parameters and state once.
 
     >>> fit = train(lambda x: (x - 3.0) ** 2, jnp.array(0.0), optimizer=optax.sgd(0.25), steps=3, record=jnp.sqrt)
     >>> [f"{x:.4f}" for x in fit.records**2], int(fit.state.step), int(fit.status)
     (['1.5000', '2.2500', '2.6250'], 3, 0)
     """
-    require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
-    divides = record_every >= 1 and steps % record_every == 0
-    require(divides, "record_every", record_every, f"divide steps, {steps}", "choose a divisor, or round steps up")
-    held: Any = jax.tree.structure(mask)
-    whole: Any = jax.tree.structure(params)
-    require(mask is None or held == whole, "mask", held, f"be a tree like params, {whole}", "map over params")
+    _require_steps(steps, record_every)
+    params = jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params)
+    check_optimizer(optimizer)
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
     require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")
     transform = optax.with_extra_args_support(optimizer)
-    state = begin(optimizer, params) if state is None else state
+    _require_like("mask", mask, params, "params", "map over params")
+    if state is None:
+        state = begin(optimizer, params)
+    else:
+        fresh = jax.eval_shape(lambda p: begin(optimizer, p), params)
+        _require_like("state", state, fresh, "that of this optimizer", "pass the state that the same optimizer left")
 
     def step(carry: tuple[PyTree, TrainingState], batch: PyTree) -> tuple[tuple[PyTree, TrainingState], Array]:
         params, (memory, count) = carry
@@ -96,7 +102,7 @@ def train(
         given = given if batches is None else (*given, batch)
 
         def now(params: PyTree) -> Array:
-            return loss(params, *given)
+            return _scalar(loss(params, *given))
 
         value, gradient = jax.value_and_grad(now)(params)
         gradient = _held(mask, gradient)
@@ -111,7 +117,7 @@ def train(
 
     parts = jax.tree.map(lambda leaf: leaf.reshape(-1, record_every, *leaf.shape[1:]), batches)
     (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), parts, length=steps // record_every)
-    return Training(last, state, losses, records, finite_status((last, losses)))
+    return Training(last, state, losses, records, finite_status((last, losses, records)))
 
 
 def begin(optimizer: optax.GradientTransformation, params: PyTree) -> TrainingState:
@@ -124,7 +130,8 @@ def begin(optimizer: optax.GradientTransformation, params: PyTree) -> TrainingSt
         return TrainingState(optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-def minibatch(key: PRNGKeyArray, samples: int, size: int) -> Int[Array, " {size}"]:
+@boundary
+def minibatch(key: Key[Array, ""], samples: int, size: int) -> Int[Array, " {size}"]:
     """Indices of `size` distinct samples of 0..samples−1, uniformly: one batch of a stochastic loss.
 
     Raises:
@@ -137,6 +144,44 @@ def minibatch(key: PRNGKeyArray, samples: int, size: int) -> Int[Array, " {size}
     """
     require(1 <= size <= samples, "size", size, f"lie in 1..{samples}", "use the number of samples for a full batch")
     return jax.random.permutation(key, samples)[:size]
+
+
+def _require_steps(steps: int, every: int) -> None:
+    for name, count in (("steps", steps), ("record_every", every)):
+        require(known(count), name, "a traced number", "be known", f"name {name} in static_argnames of jit")
+    require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
+    divides = every >= 1 and steps % every == 0
+    require(divides, "record_every", every, f"divide steps, {steps}", "choose a divisor, or round steps up")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """An optax transformation: not a rate, nor a function that makes one."""
+    made = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+    require(made, "optimizer", optimizer, "be an optax transformation", "pass e.g. optax.adam(1e-3)")
+
+
+def _require_like(name: str, tree: Any, like: Any, kind: str, hint: str) -> None:
+    """The structure and the shapes of `like`, a boolean for each array of a mask."""
+    if tree is None:
+        return
+    found: Any = jax.tree.structure(tree)
+    wanted: Any = jax.tree.structure(like)
+    require(found == wanted, name, found, f"be a tree like {kind}, {wanted}", hint)
+    for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
+        shape, broad = jnp.shape(mine), name == "mask" and jnp.ndim(mine) == 0
+        require(
+            broad or shape == theirs.shape, name, f"shape {shape}", f"have the shapes of {kind}, {theirs.shape}", hint
+        )
+
+
+def _scalar(value: Any) -> Array:
+    number = isinstance(value, (int, float, jax.Array, np.ndarray, np.generic))
+    found = jnp.asarray(value) if number else None
+    single = found is not None and found.shape == () and jnp.issubdtype(found.dtype, jnp.floating)
+    told = type(value).__name__ if found is None else f"{found.dtype}{list(found.shape)}"
+    hint = "take its mean, and return nothing beside it"
+    require(single, "loss", told, "return a single real number", hint)
+    return typing.cast(Array, found)
 
 
 def _held(mask: PyTree | None, tree: PyTree) -> PyTree:

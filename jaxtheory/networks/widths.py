@@ -5,6 +5,7 @@ the devices; a padded network is its unpadded twin, to round-off. Flax modules g
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,26 +14,20 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from jaxtheory import activations
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, nonnegative, quantity, require
 from jaxtheory.networks import abc as families
 from jaxtheory.networks.buckets import buckets, waste
-from jaxtheory.networks.fitting import Loss, Recipe, Task, run_models, seed_list, task, widths_list
+from jaxtheory.networks.fitting import Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
 from jaxtheory.networks.multilayer import Activation, Multilayer, multilayer
-from jaxtheory.networks.training import Training, TrainingState
+from jaxtheory.networks.runs import Bucket, require_state, run_buckets, setting
+from jaxtheory.networks.training import Training, check_optimizer
+from jaxtheory.sweeps import Checkpoint
 from jaxtheory.sweeps.blocks import points_mesh
 
 Parameterization = Literal["standard", "ntk", "mup"]
-
-
-class Bucket(NamedTuple):
-    """Networks that trained in one program, width by width and seed by seed on a leading axis."""
-
-    widths: tuple[int, ...]
-    params: PyTree
-    training: TrainingState
 
 
 class WidthTraining(NamedTuple):
@@ -67,7 +62,13 @@ class Architecture(NamedTuple):
             padded=self.padded,
         )  # fmt: skip
 
+    @property
+    def draws(self) -> Callable[[Array], Any] | None:
+        """Standard Gaussians that start this network and all narrower ones."""
+        return self(self.padded).draws
 
+
+@boundary
 def train_widths(
     x: Float[Array, "n d"],
     y: Shaped[Array, "n *outputs"],
@@ -88,6 +89,7 @@ def train_widths(
     record_every: int | None = None,
     mesh: Mesh | None = None,
     state: tuple[Bucket, ...] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> WidthTraining:
     r"""Train fully connected networks of every width from every seed, a bucket of widths in each compiled program.
 
@@ -97,7 +99,7 @@ def train_widths(
     third draws minibatches. Seeds agree across widths: they share labels and batches, and narrow begins inside wide.
 
     Args:
-        x, x_test: points, floating; their dtype is that of the networks.
+        x, x_test: points; their dtype is that of the networks (float32 for integers and narrower floats).
         y, y_test: labels 0..K−1, or floating targets [·] or [·, outputs].
         widths: of the hidden layers, distinct, ≥ 1.
         seeds: a count, or the numbers themselves.
@@ -115,6 +117,8 @@ def train_widths(
         record_every: steps between records, a divisor of `steps`; None for the end alone.
         mesh: whose devices to use; None for all of this process.
         state: of an earlier call with the same arguments but `steps`: training goes on, bit for bit.
+        checkpoint: where progress is kept between records, so that the same call, made again after it was killed, goes
+            on from there; that of a point of a sweep, `sweeps.run(point, ..., vmap=False)`.
 
     Returns:
         `WidthTraining`. A network that diverged has the status NOT_FINITE and NaN losses.
@@ -123,10 +127,11 @@ def train_widths(
         ValueError: a width 0, fewer samples than classes, NaN data, label noise outside [0, 1], a mesh that is not
             one, the state of other widths, and whatever else does not fit, by name.
 
-    Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations, under 30% of work on padding (`buckets`; the attribute
-    `waste` of the dataset says how much). Memory of a bucket, over all devices: networks times parameters times
-    (2 + what the optimizer keeps, 2 for Adam) for the state, and networks times about 4 depth (n + m) width numbers of
-    activations. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
+    Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations of the training program, each while the bucket before it
+    trains, under 30% of work on padding (`buckets`; the attribute `waste` of the dataset says how much). Memory of a
+    bucket, over all devices: networks times parameters times (2 + what the optimizer keeps, 2 for Adam) for the state,
+    which is held once, and networks times about 4 depth (n + m) width numbers of activations; and the draws of the
+    widest network, once for each seed. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
 
     >>> x = jax.random.normal(jax.random.key(0), (8, 3))
     >>> y = (x[:, 0] > 0).astype(jnp.int32)
@@ -135,30 +140,31 @@ def train_widths(
     ({'width': 2, 'seed': 2, 'step': 2}, [14, 32])
     """
     data, outputs = task(x, y, x_test, y_test, label_noise, loss)
-    sizes, numbers = widths_list(widths), seed_list(seeds)
-    require(x.ndim == 2, "x", f"shape {x.shape}", "be [n, d]", "flatten each point, or use train_family")
+    sizes, numbers = whole_numbers("widths", widths, 1, "list the widths, as [8, 16, 32]"), seed_list(seeds)
     require(depth >= 1, "depth", depth, "be >= 1", "count the hidden layers")
     _require_batch(x, batch_size)
     exponents = _exponents(parameterization, depth + 1)
     recipe = _recipe(optimizer, steps, record_every, loss, batch_size, outputs)
-    function = activations.resolve(activation)
+    function, variance = activations.resolve(activation), known_number("weight_variance", weight_variance)
+    nonnegative("weight_variance", variance, "pass σ², not −σ")
 
     def build(padded: int) -> Architecture:
-        return Architecture(x.shape[1], outputs, padded, depth, function, exponents, weight_variance, x.dtype)
+        return Architecture(x.shape[1], outputs, padded, depth, function, exponents, variance, x.dtype)
 
     def parameters(width: int) -> int:
         return (x.shape[1] + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
-    groups = buckets(sizes, parameters)
-    return _sweep({group: build(group[-1]) for group in groups}, recipe, data, numbers, parameters, state, mesh)
+    builds = {group: build(group[-1]) for group in buckets(sizes, parameters)}
+    return _sweep(builds, recipe, data, numbers, parameters, state, mesh, checkpoint)
 
 
+@boundary
 def train_family(
     make_model: Callable[..., Any],
     widths: Sequence[int],
-    x: Float[Array, "n *shape"],
+    x: Float[Array, "n ..."],
     y: Shaped[Array, "n *outputs"],
-    x_test: Float[Array, "m *shape"],
+    x_test: Float[Array, "m ..."],
     y_test: Shaped[Array, "m *outputs"],
     *,
     seeds: int | Sequence[int],
@@ -170,6 +176,7 @@ def train_family(
     record_every: int | None = None,
     mesh: Mesh | None = None,
     state: tuple[Bucket, ...] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> WidthTraining:
     """Train any family of Flax networks over widths and seeds: as `train_widths`, with one compiled program a width.
 
@@ -177,8 +184,9 @@ def train_family(
         make_model: `make_model(width, rngs)` is a Flax NNX module that maps [n, *shape] to [n, outputs], its variables
             all `nnx.Param` (normalize by layer or group, not by batch); the same object again reuses programs.
         widths: whatever `make_model` takes for one, distinct, ≥ 1: channels, the k of a residual network.
-        x, y, x_test, y_test, seeds, optimizer, steps, loss, label_noise, batch_size, record_every, mesh, state: as in
-            `train_widths`; x may have any shape behind its first axis. Seed s starts from the key that it has there.
+        x, y, x_test, y_test, seeds, optimizer, steps, loss, label_noise, batch_size, record_every, mesh, state,
+            checkpoint: as in `train_widths`; x may have any shape behind its first axis. Seed s starts from the key
+            that it has there.
 
     Returns:
         `WidthTraining`, without padding.
@@ -200,12 +208,12 @@ def train_family(
     from jaxtheory.networks.flax_family import Family  # Flax is imported by those who use it
 
     data, outputs = task(x, y, x_test, y_test, label_noise, loss)
-    sizes, numbers = sorted(widths_list(widths)), seed_list(seeds)
+    sizes, numbers = sorted(whole_numbers("widths", widths, 1, "list the widths, as [8, 16, 32]")), seed_list(seeds)
     _require_batch(x, batch_size)
     recipe = _recipe(optimizer, steps, record_every, loss, batch_size, outputs)
     builds: dict[tuple[int, ...], Any] = {(width,): Family(make_model, width) for width in sizes}
     counts = {width: builds[(width,)].parameters(x[:1], outputs) for width in sizes}
-    return _sweep(builds, recipe, data, numbers, counts.__getitem__, state, mesh)
+    return _sweep(builds, recipe, data, numbers, counts.__getitem__, state, mesh, checkpoint)
 
 
 def _sweep(
@@ -216,31 +224,33 @@ def _sweep(
     parameters: Callable[[int], int],
     state: tuple[Bucket, ...] | None,
     mesh: Mesh | None,
+    checkpoint: Checkpoint | None,
 ) -> WidthTraining:
     """Bucket after bucket; then the whole as one dataset."""
-    devices = points_mesh(mesh)
-    _require_state(state, list(builds), len(seeds))
-    runs = []
-    for index, (group, build) in enumerate(builds.items()):
-        models = [(width, seed) for width in group for seed in seeds]
-        memory = None if state is None else (state[index].params, state[index].training)
-        # Bucket after bucket, each waited for: two programs at once would need the memory of both.
-        runs.append(jax.block_until_ready(run_models(build, recipe, data, models, memory, devices)))
+    *_, widest = builds.values()
+    shared = setting(recipe, data, widest, seeds, points_mesh(mesh))
+    require_state(state, builds, shared)
+    runs = run_buckets(builds, shared, state, checkpoint)
     after = tuple(Bucket(group, run.params, run.state) for group, run in zip(builds, runs, strict=True))
     dataset = _dataset(list(builds), runs, recipe, seeds, parameters)
 
     def predict(points: Array) -> np.ndarray:
-        outputs = [_outputs(build, bucket, seeds, points) for build, bucket in zip(builds.values(), after, strict=True)]
-        return np.concatenate(outputs)
+        points = jnp.asarray(quantity("points", points, data.x.dtype)).astype(data.x.dtype)
+        outputs = [_outputs(build, bucket, points) for build, bucket in zip(builds.values(), after, strict=True)]
+        return np.concatenate([found.reshape(-1, len(seeds), *found.shape[1:]) for found in jax.device_get(outputs)])
 
     return WidthTraining(dataset, after, predict)
 
 
-def _outputs(build: Any, bucket: Bucket, seeds: list[int], points: Array) -> np.ndarray:
-    """[width, seed, points, outputs] of one bucket."""
-    widths = jnp.repeat(jnp.array(bucket.widths, jnp.int32), len(seeds))
-    outputs = jax.jit(jax.vmap(lambda params, width: build(width).apply(params, points)))(bucket.params, widths)
-    return np.asarray(outputs).reshape(len(bucket.widths), len(seeds), *outputs.shape[1:])
+def _outputs(build: Any, bucket: Bucket, points: Array) -> Array:
+    """[network, points, outputs] of one bucket."""
+    count = len(bucket.training.step) // len(bucket.widths)
+    return _predicted(build, bucket.params, jnp.repeat(jnp.array(bucket.widths, jnp.int32), count), points)
+
+
+@partial(jax.jit, static_argnames="build")
+def _predicted(build: Any, params: Any, widths: Array, points: Array) -> Array:
+    return jax.vmap(lambda params, width: build(width).apply(params, points))(params, widths)
 
 
 def _dataset(
@@ -283,6 +293,7 @@ def _exponents(parameterization: Any, layers: int) -> families.ABC:
 
 
 def _recipe(optimizer: Any, steps: int, every: int | None, loss: Loss, batch_size: int | None, outputs: int) -> Recipe:
+    check_optimizer(optimizer)
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
     divides = every is None or (every >= 1 and steps % every == 0)
     require(divides, "record_every", every, f"divide steps, {steps}", "choose a divisor, or None for the end alone")
@@ -292,10 +303,3 @@ def _recipe(optimizer: Any, steps: int, every: int | None, loss: Loss, batch_siz
 def _require_batch(x: Array, batch_size: int | None) -> None:
     fits = batch_size is None or 1 <= batch_size <= len(x)
     require(fits, "batch_size", batch_size, f"lie in 1..{len(x)}", "use None for full batches")
-
-
-def _require_state(state: tuple[Bucket, ...] | None, groups: list[tuple[int, ...]], seeds: int) -> None:
-    if state is not None:
-        found = [(bucket.widths, len(bucket.training.step)) for bucket in state]
-        wish = [(group, len(group) * seeds) for group in groups]
-        require(found == wish, "state", found, f"be of the widths and seeds {wish}", "pass the arguments of that sweep")

@@ -2,9 +2,15 @@
 
 A point is a pure function `point(ridge, noise, seed, key) -> dict of arrays`; `run` vmaps it over a grid of named
 axes, shards each block over the devices of a mesh, and keeps what is done in a Zarr v3 store that a second call
-continues. A point's randomness depends on the key and on its place in the grid, never on blocks or devices. The
-store is a folder or a URL; the processes of `jax.distributed`, or the runs of a job array with `shard="i/n"`, fill it
-together.
+continues, and a call with more values extends. A point's randomness depends on the key and on the values of its axes,
+never on the rest of the grid, blocks or devices. The store is a folder or a URL; the processes of `jax.distributed`, or
+the runs of a job array with `shard="i/n"`, fill it together.
+
+- the grid: `grid`, of axes that vary freely, together (`zipped`), or at random (`random`, of laws such as `uniform` and
+  `log_uniform`)
+- running: `run`, whose points return arrays, `named` along their dimensions; `Progress`, what a callback is given;
+  `Checkpoint`, where a long point keeps its progress
+- stores: `merge` several into one; `status` of one that may be running, also `jaxtheory sweep status PATH`
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxtheory import sweeps
@@ -15,8 +21,29 @@ together.
 ({'ridge': 2, 'seed': 4, 'time': 3}, '2.0', 0)
 """
 
-from jaxtheory.sweeps.axes import Grid, grid
+from jaxtheory.sweeps.axes import Grid, Zipped, grid, zipped
+from jaxtheory.sweeps.checkpoint import Checkpoint
 from jaxtheory.sweeps.driver import run
+from jaxtheory.sweeps.filling import Progress
+from jaxtheory.sweeps.laws import log_uniform, random, uniform
+from jaxtheory.sweeps.merging import merge
 from jaxtheory.sweeps.outputs import Named, named
+from jaxtheory.sweeps.watching import Report, status
 
-__all__ = ["Grid", "Named", "grid", "named", "run"]
+__all__ = [
+    "Checkpoint",
+    "Grid",
+    "Named",
+    "Progress",
+    "Report",
+    "Zipped",
+    "grid",
+    "log_uniform",
+    "merge",
+    "named",
+    "random",
+    "run",
+    "status",
+    "uniform",
+    "zipped",
+]

@@ -1,28 +1,42 @@
-"""The grid of a sweep: named axes, the chunks they are cut into, and the index each point draws its randomness by."""
+"""The grid of a sweep: named axes, some of which vary together, and what identifies each of their values."""
 
-import itertools
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.checks import require
+from jaxtheory.sweeps.content import NoContentError, digest
 
-RESERVED = ("key", "status", "provenance")
-_LARGEST = 2**32  # `fold_in` takes 32 bits
+RESERVED = ("key", "status", "provenance", "checkpoint")
+_LARGEST = 2**32  # points: more are not enumerated
 
 
 class Grid(NamedTuple):
-    """Named axes, the first the slowest; a point is one value from each."""
+    """Named axes, the first the slowest; a point is one value from each.
+
+    `zips` are the axes that vary together, along one dimension that has the name of the first of them; `names` are
+    labels that the user gave to the values of an axis.
+    """
 
     axes: dict[str, np.ndarray]
+    zips: tuple[tuple[str, ...], ...] = ()
+    names: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Each dimension, with the axes that vary along it."""
+        together = {name: names for names in self.zips for name in names}
+        return {name: together.get(name, (name,)) for name in self.axes if together.get(name, (name,))[0] == name}
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of values along each axis."""
-        return tuple(len(values) for values in self.axes.values())
+        """Number of values along each dimension."""
+        return tuple(len(self.axes[name]) for name in self.dims)
 
     @property
     def size(self) -> int:
@@ -30,22 +44,30 @@ class Grid(NamedTuple):
         return math.prod(self.shape)
 
 
-class Layout(NamedTuple):
-    """A grid cut into hyper-rectangles of `chunk` points an axis, the last of an axis possibly shorter."""
+class Zipped(NamedTuple):
+    """Axes that vary together: their i-th values make one place along a dimension."""
 
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    chunk: tuple[int, ...]
-    static: tuple[str, ...]
-    paired: tuple[str, ...]
+    axes: dict[str, Any]
 
 
-def grid(**axes: Any) -> Grid:
-    """The product of named axes.
+class Column(NamedTuple):
+    """The values of one axis as they are stored: labels, identities (SHA-256), and whether these are of their content.
+
+    A draw depends on the identities of a point's values, and a store finds its points by them.
+    """
+
+    labels: np.ndarray
+    identities: tuple[bytes, ...]
+    by_content: bool
+
+
+def grid(*zips: Zipped, **axes: Any) -> Grid:
+    """The product of named axes, and of axes that vary together.
 
     Args:
+        zips: made by `sweeps.zipped` or `sweeps.random`; each is one dimension, with the name of its first axis.
         axes: one-dimensional sequences of distinct values: JAX or NumPy arrays, lists, ranges. Strings and other
-            objects (functions with a name) are for axes that `run` is told are static.
+            objects are for axes that `run` is told are static; a dict gives each of its values its key as label.
 
     Raises:
         ValueError: no axis, an axis that is empty, not one-dimensional, or holds a value twice or a NaN, or more
@@ -53,125 +75,150 @@ def grid(**axes: Any) -> Grid:
 
     >>> grid(ridge=[0.1, 1.0], seed=range(20)).shape
     (2, 20)
+    >>> grid(zipped(width=[8, 16], rate=[0.1, 0.05]), seed=range(3)).shape
+    (2, 3)
     """
-    require(len(axes) > 0, "axes", axes, "name at least one axis", "write grid(seed=range(10))")
-    made = Grid({name: _axis(name, values) for name, values in axes.items()})
+    for part in zips:
+        hint = "write grid(sweeps.zipped(width=[8, 16], rate=[0.1, 0.05]), seed=range(3))"
+        require(isinstance(part, Zipped), "axes", part, "be named, or made by sweeps.zipped", hint)
+    named = [*(pair for part in zips for pair in part.axes.items()), *axes.items()]
+    require(len(named) > 0, "axes", axes, "name at least one axis", "write grid(seed=range(10))")
+    names = [name for name, _ in named]
+    require(len(set(names)) == len(names), "axes", names, "have one name each", "rename the repeated one")
+    labels = {name: tuple(map(str, values)) for name, values in named if isinstance(values, Mapping)}
+    made = Grid({name: _axis(name, values) for name, values in named}, tuple(tuple(part.axes) for part in zips), labels)
     require(made.size <= _LARGEST, "axes", made.shape, "span at most 2**32 points", "run several sweeps")
     return made
 
 
+def zipped(**axes: Any) -> Zipped:
+    """Axes that vary together, as `zip` does, for `grid`.
+
+    Args:
+        axes: as in `grid`, all of one length; places must be distinct, values of one axis need not be.
+
+    Raises:
+        ValueError: no axes, or other lengths.
+
+    >>> made = grid(zipped(width=[8, 16, 16], rate=[0.1, 0.05, 0.01]))
+    >>> made.dims, made.size
+    ({'width': ('width', 'rate')}, 3)
+    """
+    require(len(axes) > 0, "axes", axes, "name at least one axis", "write zipped(width=[8, 16], rate=[0.1, 0.05])")
+    lengths = {name: len(_axis(name, values)) for name, values in axes.items()}
+    require(len(set(lengths.values())) == 1, "axes", lengths, "have one length", "give a value of each for every place")
+    return Zipped(dict(axes))
+
+
 def _axis(name: str, values: Any) -> np.ndarray:
     require(name not in RESERVED, "axis", name, f"not be one of {RESERVED}, which `run` uses", "rename the axis")
+    values = list(values.values()) if isinstance(values, Mapping) else values
     array = np.asarray(values) if hasattr(values, "shape") else _sequence(name, values)
     require(array.ndim == 1, name, array.shape, "be a one-dimensional sequence", "list the axis' values")
     require(len(array) > 0, name, values, "hold at least one value", "drop the axis or fill it")
-    require(array.dtype.kind != "f" or not np.isnan(array).any(), name, values, "hold no NaN", "drop that value")
+    require(array.dtype.kind not in "fc" or not np.isnan(array).any(), name, values, "hold no NaN", "drop that value")
     return array
 
 
 def _sequence(name: str, values: Any) -> np.ndarray:
-    listed = values if isinstance(values, str) or not hasattr(values, "__iter__") else list(values)
+    listed = values if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") else list(values)
     require(isinstance(listed, list), name, values, "be a sequence", f"write {name}=[{values!r}]")
-    if all(isinstance(value, bool | int | float | complex | np.generic | jax.Array) for value in listed):
+    if all(isinstance(value, bool | int | float | complex | np.generic) or _is_scalar(value) for value in listed):
         return np.asarray(listed)
     array = np.empty(len(listed), object)
     array[:] = listed
     return array
 
 
-def coordinates(grid: Grid, static: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The labels of each axis: JAX's default dtypes for Python numbers, names for objects on static axes.
+def _is_scalar(value: Any) -> bool:
+    scalar = isinstance(value, jax.Array) and value.ndim == 0
+    return scalar and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def columns(grid: Grid, static: tuple[str, ...]) -> dict[str, Column]:
+    """Labels and identities of every axis: JAX's default dtypes for numbers, names for objects on static axes.
 
     Raises:
         ValueError: values that are not real numbers on an axis that is not static, that JAX's default dtype cannot
-            hold, or that coincide once they are labels.
+            hold, whose content cannot be read, or that coincide.
     """
-    labels = {
-        name: _labels(name, values) if name in static else _numbers(name, values) for name, values in grid.axes.items()
+    given = grid.names or {}
+    made = {
+        name: _static(name, values, given.get(name)) if name in static else _numbers(name, values)
+        for name, values in grid.axes.items()
     }
-    for name, label in labels.items():
-        distinct = len(set(label.tolist())) == len(label)
-        require(distinct, name, label, f"hold distinct values (as {label.dtype})", "drop the repeated ones")
-    return labels
+    for dim, names in grid.dims.items():
+        places = list(zip(*(made[name].identities for name in names), strict=True))
+        distinct = len(set(places)) == len(places)
+        label = made[dim].labels
+        require(distinct, dim, label, f"hold distinct values (as {label.dtype})", "drop the repeated ones")
+    return made
 
 
-def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+def _numbers(name: str, values: np.ndarray) -> Column:
     hint = f'name it in static=("{name}",) to pass its values as they are'
     require(values.dtype.kind in "biuf", name, values, "hold real numbers", hint)
-    half = values.dtype == np.float16
-    require(not half, name, values, "not be float16, which cannot label an axis", "cast to it inside the point")
-    converted = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
-    exact = values.dtype.kind == "f" or np.array_equal(converted, values)
-    require(exact, name, values, f"fit in {converted.dtype}", "use smaller values or enable 64-bit types")
-    return converted
+    half = values.dtype == np.float16 or values.dtype.itemsize > 8
+    require(not half, name, values.dtype, "be of 32 or 64 bits, to label an axis", "cast to it inside the point")
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+    usual = _representable(values, dtype)
+    wish = f"fit in {dtype}"
+    require(bool(usual.all()), name, values[~usual], wish, "use other values, or enable 64-bit types")
+    return Column(*identified(name, values.astype(dtype)), False)
 
 
-def _labels(name: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "biuf":
-        return values
-    names = [value if isinstance(value, str) else getattr(value, "__name__", repr(value)) for value in values.tolist()]
-    for label in names:
-        named = " at 0x" not in label
-        require(named, name, label, "hold values with a lasting name", "pass strings, numbers or named functions")
-    return np.array(names, np.dtypes.StringDType())
+def _representable(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Which values a dtype holds: integers exactly, real numbers rounded, but not to infinity or below normal size."""
+    if values.dtype.kind != "f":
+        return values.astype(dtype) == values
+    limits, sizes = np.finfo(dtype), np.abs(values)
+    return ((sizes <= limits.max) & (sizes >= limits.tiny)) | (values == 0) | np.isinf(values)
 
 
-def layout(grid: Grid, static: tuple[str, ...], paired: tuple[str, ...], block: int | None) -> Layout:
-    """Chunks of about √(points), or of `block` points where that is more: the last axes whole, static axes one by one.
+def identified(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[bytes, ...]]:
+    """Numbers without a negative zero, and SHA-256 of the axis' name, dtype and each little-endian value."""
+    values = values + np.zeros((), values.dtype) if values.dtype.kind == "f" else values
+    raw, size = values.astype(values.dtype.newbyteorder("<")).tobytes(), values.dtype.itemsize
+    head = f"{name}\0{values.dtype.name}\0".encode()
+    return values, tuple(hashlib.sha256(head + raw[i : i + size]).digest() for i in range(0, len(raw), size))
 
-    Devices and memory have no say, so that a store looks the same wherever it was made.
 
-    >>> layout(grid(activation=["relu", "erf"], ridge=range(7), seed=range(20)), ("activation",), (), None).chunk
-    (1, 1, 20)
+def _static(name: str, values: np.ndarray, given: tuple[str, ...] | None) -> Column:
+    """Numbers and strings as they are; other objects by their content, labelled by their names."""
+    if values.dtype.kind in "biuf" and given is None:
+        usual = values.dtype != np.float16 and values.dtype.itemsize <= 8
+        require(usual, name, values.dtype, "be of 32 or 64 bits, to label an axis", "cast to it inside the point")
+        return Column(*identified(name, values), False)
+    listed = values.tolist()
+    try:
+        contents = [digest(value) for value in listed]
+    except NoContentError as error:
+        hint = "pass numbers, strings, functions, or objects made of them"
+        require(False, name, f"{error}", "hold values that can be compared between runs", hint)
+        raise
+    head = f"{name}\0object\0".encode()
+    identities = tuple(hashlib.sha256(head + content).digest() for content in contents)
+    labels = given or [_name(value) for value in listed]
+    unique = list(labels)
+    for i, label in enumerate(labels):
+        if given is None and (label in unique[:i] or "<" in label):
+            unique[i] = f"{label} {contents[i].hex()[:8]}"
+    return Column(np.array(unique, np.dtypes.StringDType()), identities, True)
+
+
+def _name(value: Any) -> str:
+    """A short label that holds in the next run too: the value's own name or text where it has one, else its type's."""
+    if isinstance(value, (str, bool, int, float, complex, type(None))):
+        return str(value)
+    own = getattr(value, "__name__", None) or getattr(getattr(value, "func", None), "__name__", None)
+    return own if isinstance(own, str) else f"<{type(value).__name__}>"
+
+
+def words(identities: tuple[bytes, ...]) -> np.ndarray:
+    """The first 64 bits of each identity as two words of 32, which a point's key is folded with.
+
+    >>> words((bytes(range(32)),))
+    array([[ 50462976, 117835012]], dtype=uint32)
     """
-    wanted = max(math.isqrt(grid.size - 1) + 1, block or 1)
-    chunk: list[int] = []
-    for name, size in zip(reversed(grid.axes), reversed(grid.shape), strict=True):
-        length = 1 if name in static else -(-size // max(1, size // wanted))
-        chunk.insert(0, length)
-        wanted = -(-wanted // length)
-    return Layout(tuple(grid.axes), grid.shape, tuple(chunk), static, paired)
-
-
-def counts(layout: Layout) -> tuple[int, ...]:
-    """Number of chunks along each axis."""
-    return tuple(-(-size // length) for size, length in zip(layout.shape, layout.chunk, strict=True))
-
-
-def chunks(layout: Layout) -> list[tuple[int, ...]]:
-    """Every chunk's place, those of one combination of static values together."""
-    return sorted(np.ndindex(counts(layout)), key=lambda chunk: combination(layout, chunk))
-
-
-def combination(layout: Layout, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    """Positions of a chunk along the static axes, whose chunks hold one value."""
-    return tuple(place for name, place in zip(layout.names, chunk, strict=True) if name in layout.static)
-
-
-def extent(layout: Layout, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    """Points of a chunk along each axis."""
-    return tuple(len(span) for span in _spans(layout, chunk))
-
-
-def positions(layout: Layout, chunk: tuple[int, ...]) -> np.ndarray:
-    """(points, axes) positions in the grid of a chunk's points, in the chunk's order."""
-    return np.array(list(itertools.product(*_spans(layout, chunk))), np.int64)
-
-
-def _spans(layout: Layout, chunk: tuple[int, ...]) -> Iterator[range]:
-    for size, length, place in zip(layout.shape, layout.chunk, chunk, strict=True):
-        yield range(place * length, min(size, (place + 1) * length))
-
-
-def stream(layout: Layout, positions: np.ndarray) -> np.ndarray:
-    """What `fold_in` is given: each point's flat index over the axes that are not paired, the last axis fastest.
-
-    >>> made = layout(grid(ridge=[0.1, 1.0], seed=range(3)), (), ("ridge",), None)
-    >>> stream(made, np.array([[0, 2], [1, 2]]))
-    array([2, 2], dtype=uint32)
-    """
-    index = np.zeros(len(positions), np.int64)
-    for column, (name, size) in enumerate(zip(layout.names, layout.shape, strict=True)):
-        if name not in layout.paired:
-            index = index * size + positions[:, column]
-    return index.astype(np.uint32)
+    raw = b"".join(identity[:8] for identity in identities)
+    return np.frombuffer(raw, "<u4").reshape(-1, 2).astype(np.uint32)

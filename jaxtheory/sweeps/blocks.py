@@ -3,10 +3,8 @@
 import functools
 import math
 import os
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +12,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxtheory.checks import require
-from jaxtheory.results import Status
 
 # The rest is for what the analysis does not see: constants of the program, other arrays, the host's own work.
 MEMORY_FRACTION = 0.5
@@ -33,6 +30,7 @@ class Work(NamedTuple):
 
     evaluate: Callable[..., Any]
     dtypes: dict[str, np.dtype]
+    words: int
     key: jax.Array
     mesh: Mesh
 
@@ -48,14 +46,14 @@ def points_mesh(mesh: Mesh | None) -> Mesh:
 def shapes(work: Work) -> Any:
     """What one point returns, without running it."""
     values = {name: jax.ShapeDtypeStruct((), dtype) for name, dtype in work.dtypes.items()}
-    return jax.eval_shape(work.evaluate, values, jax.ShapeDtypeStruct((), np.uint32), work.key)
+    return jax.eval_shape(work.evaluate, values, jax.ShapeDtypeStruct((work.words,), np.uint32), work.key)
 
 
 def fitting(work: Work, points: int) -> Block:
     """The largest of `points`, its half, its quarter, ... whose compiled program fits in the devices' memory.
 
-    Temporaries, arguments and outputs of the compiled program must fit in half of each device's memory limit, or
-    of its share of the host's physical memory where the device states none.
+    Temporaries of the compiled program, and arguments and outputs of the two blocks that are on their way at once,
+    must fit in half of each device's memory limit, or of its share of the host's physical memory where it states none.
     """
     block = compiled(work, points)
     budget = MEMORY_FRACTION * _memory(work.mesh)
@@ -75,7 +73,7 @@ def compiled(work: Work, points: int) -> Block:
 
 def halved(work: Work, block: Block, error: jax.errors.JaxRuntimeError) -> Block:
     """The program of half a block, after an error that says that memory ran out; any other error is raised."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if not out_of_memory(error):
         raise error
     if block.rows == work.mesh.size:
         raise MemoryError(
@@ -87,68 +85,26 @@ def halved(work: Work, block: Block, error: jax.errors.JaxRuntimeError) -> Block
     return compiled(work, smaller)
 
 
-def evaluate(
-    block: Block, work: Work, values: dict[str, np.ndarray], index: np.ndarray, limit: float | None = None
-) -> dict[str, np.ndarray]:
-    """The outputs of a run of points, block after block; the last is padded with repeated points, which are dropped.
-
-    A block that takes longer than `limit` seconds is left to itself, its points marked TIMED_OUT.
-    """
-    parts = []
-    for rows, count in _padded(len(index), block):
-        arguments = {name: column[rows] for name, column in values.items()}
-        placed = _placed(work, arguments, index[rows])
-        try:
-            parts.append(_first(_within(limit, functools.partial(_outputs, block, placed)), count))
-        except TimeoutError:
-            parts.append(_void(work, count))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the host or on a device."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _outputs(block: Block, placed: tuple[Any, ...]) -> Any:
-    return jax.device_get(block.compiled(*placed))
+def dispatch(block: Block, work: Work, values: dict[str, np.ndarray], words: np.ndarray) -> Callable[[], Any]:
+    """The call that starts a block of at most `block.points` points, padded with repeated ones, on placed arrays."""
+    rows = np.minimum(np.arange(block.rows), len(words) - 1)
+    placed = _placed(work, {name: column[rows] for name, column in values.items()}, words[rows])
+    return functools.partial(block.compiled, *placed)
 
 
-def _within(limit: float | None, call: Callable[[], Any]) -> Any:
-    """What the call returns; TimeoutError after `limit` seconds, with a thread left waiting for the device."""
-    if limit is None:
-        return call()
-    found: Future[Any] = Future()
-
-    def wait() -> None:
-        try:
-            found.set_result(call())
-        except BaseException as error:  # whatever it is, the caller's thread raises it
-            found.set_exception(error)
-
-    threading.Thread(target=wait, daemon=True).start()
-    return found.result(limit)
+def fetch(outputs: Any, count: int) -> dict[str, np.ndarray]:
+    """Wait for a block, the only time that the host does, and take its first `count` points."""
+    return {name: np.asarray(output.array)[:count] for name, output in jax.device_get(outputs).items()}
 
 
-def _void(work: Work, count: int) -> dict[str, np.ndarray]:
-    """Outputs of points that were not waited for: NaN, or 0 where there is none."""
-    outputs = {name: output.array for name, output in shapes(work).items()}
-    inexact = {name: np.issubdtype(output.dtype, np.inexact) for name, output in outputs.items()}
-    void = {
-        name: np.full((count, *output.shape), np.nan if inexact[name] else 0, output.dtype)
-        for name, output in outputs.items()
-    }
-    return void | {"status": np.full(count, Status.TIMED_OUT, np.int32)}
-
-
-def _padded(total: int, block: Block) -> Iterator[tuple[np.ndarray, int]]:
-    for start in range(0, total, block.points):
-        stop = min(total, start + block.points)
-        yield np.minimum(np.arange(start, start + block.rows), stop - 1), stop - start
-
-
-def _first(outputs: Any, count: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(output.array)[:count] for name, output in outputs.items()}
-
-
-def _placed(work: Work, values: dict[str, np.ndarray], index: np.ndarray) -> tuple[Any, ...]:
+def _placed(work: Work, values: dict[str, np.ndarray], words: np.ndarray) -> tuple[Any, ...]:
     rows, whole = NamedSharding(work.mesh, PartitionSpec("points")), NamedSharding(work.mesh, PartitionSpec())
-    return (*jax.device_put((values, index), rows), jax.device_put(work.key, whole))
+    return (*jax.device_put((values, words), rows), jax.device_put(work.key, whole))
 
 
 def _compile(work: Work, rows: int) -> Any:
@@ -162,7 +118,7 @@ def _compile(work: Work, rows: int) -> Any:
         check_vma=False,
     )
     values = {name: np.zeros(rows, dtype) for name, dtype in work.dtypes.items()}
-    return jax.jit(mapped).lower(*_placed(work, values, np.zeros(rows, np.uint32))).compile()
+    return jax.jit(mapped).lower(*_placed(work, values, np.zeros((rows, work.words), np.uint32))).compile()
 
 
 def _half(block: Block, mesh: Mesh) -> int:
@@ -174,7 +130,7 @@ def _needed(block: Block) -> int:
     analysis = block.compiled.memory_analysis()
     if analysis is None:
         return 0
-    return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+    return analysis.temp_size_in_bytes + 2 * (analysis.argument_size_in_bytes + analysis.output_size_in_bytes)
 
 
 def _memory(mesh: Mesh) -> float:

@@ -16,6 +16,9 @@ except ModuleNotFoundError:  # Windows has no advisory locks of this kind
     fcntl = None  # type: ignore[assignment]
 
 
+_PATH = "write out='runs/a.zarr', or install the filesystem's package"
+
+
 class Place(NamedTuple):
     """A path `root` on a filesystem, and how the user wrote it."""
 
@@ -33,13 +36,26 @@ class Place(NamedTuple):
 
 
 def located(out: str | os.PathLike[str]) -> Place:
-    """A path, or a URL such as `s3://bucket/a.zarr`, whose filesystem fsspec must know.
+    """A path, links resolved, or a URL such as `s3://bucket/a.zarr`, whose filesystem fsspec must know.
+
+    Raises:
+        ValueError: neither a path nor a URL that fsspec can read.
 
     >>> located("memory://runs/a.zarr").root
     '/runs/a.zarr'
     """
-    files, root = fsspec.core.url_to_fs(os.fspath(out))
-    return Place(files, root, os.fspath(out))
+    name = os.fspath(out) if isinstance(out, (str, os.PathLike)) else ""
+    named = isinstance(name, str) and name != "" and "\0" not in name
+    require(named, "out", repr(out), "be a path or a URL", _PATH)
+    if isinstance(out, os.PathLike) or "://" not in name:  # also a::b, which fsspec would take for a chain of URLs
+        return Place(LocalFileSystem(), os.path.realpath(os.path.expanduser(name)), name)
+    try:
+        files, root = fsspec.core.url_to_fs(name)
+    except (ValueError, ImportError, OSError) as error:
+        raise ValueError(
+            f"out must be a path or a URL that fsspec knows, got out={name} ({error}); {_PATH}."
+        ) from error
+    return Place(files, os.path.realpath(root) if isinstance(files, LocalFileSystem) else root, name)
 
 
 def occupied(place: Place) -> bool:

@@ -1,84 +1,110 @@
-"""A sweep's Zarr v3 store: made at once, committed chunk by chunk, verified by checksum before it is continued.
+"""A sweep's Zarr v3 store: made at once, committed chunk by chunk, extended in place, verified before it is continued.
 
-Every array keeps one crc32c a chunk. A chunk of the sweep is one chunk of each variable; that of `status` is written
-last, and is the commit. `provenance/environment` holds, for each chunk, which entry of the attribute `environments`
-(versions, device, block) computed it, where that is not the first. Nothing is compressed or dated, so that equal
-runs leave equal bytes.
+The attribute `grid` says which values each axis has, in the order of their positions; new values come behind. A chunk
+of the sweep is one chunk of each variable; that of `status` is written last, and is the commit. Beside them
+`provenance/environment` holds for each point which entry of the attribute `environments` (versions, device, block,
+code) computed it, -1 where none has, and `provenance/checksum` a hash of each chunk's values, its place and the sweep's
+key, so that a chunk is sound in its own place alone. Every file ends in its crc32c. Nothing is compressed or dated, so
+that equal runs leave equal bytes.
 """
 
+import hashlib
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
-from zarr.storage import FsspecStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from jaxtheory.checks import require
-from jaxtheory.results import Status
-from jaxtheory.sweeps import axes, places
-from jaxtheory.sweeps.outputs import Variable
+from jaxtheory.sweeps import places
+from jaxtheory.sweeps.building import Content, build, consolidate
+from jaxtheory.sweeps.layout import Chunk
 from jaxtheory.sweeps.places import Place
 
 # A chunk of fill values is a result too; arrays take this setting when they are opened.
 _WRITE_ALL = {"array.write_empty_chunks": True}
-_STATUS = {"flag_values": [int(code) for code in Status], "flag_meanings": " ".join(c.name.lower() for c in Status)}
 
 
 class Store(NamedTuple):
-    """An open store: where it is (None: in memory), its root group and its variables, status last."""
+    """An open store: where it is (None: in memory), its root group, its axes by name, and its variables, status last.
+
+    An axis is its dtype and values, for objects also the identities of their contents, for a zipped one its dimension.
+    """
 
     place: Place | None
     group: zarr.Group
+    grid: dict[str, dict[str, Any]]
     variables: dict[str, zarr.Array]
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the grid, in the order of the store."""
+        return tuple(dict.fromkeys(axis.get("dim", name) for name, axis in self.grid.items()))
 
-def create(
-    place: Place | None,
-    layout: axes.Layout,
-    coordinates: dict[str, np.ndarray],
-    schema: dict[str, Variable],
-    attributes: dict[str, Any],
-) -> tuple[Store, bool]:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of values along each dimension."""
+        return tuple(len(self.grid[dim]["values"]) for dim in self.dims)
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Points of a chunk along each dimension, fixed when the store was made."""
+        return self.variables["status"].chunks
+
+    @property
+    def first_shape(self) -> tuple[int, ...]:
+        """Number of values along each dimension when the store was made."""
+        sizes: Any = self.group.attrs["shape"]
+        return tuple(sizes)
+
+    @property
+    def identity(self) -> bytes:
+        """What chunks are tied to beside their place: key, version, and which axes are static or paired."""
+        return repr([self.group.attrs[name] for name in ("key", "point_version", "static", "paired")]).encode()
+
+    def variable_dims(self, name: str) -> tuple[str, ...]:
+        """Dimensions of a variable, those of the grid first."""
+        return tuple(str(dim) for dim in _dims(self.variables[name]))
+
+
+def create(place: Place | None, content: Content) -> tuple[Store, bool]:
     """An empty store, whole or not at all; False beside it says that another run was first and this is the other's.
 
     A folder is completed beside `place` and moved there. At a URL the root's metadata, without which there is no
     store, is written last.
     """
-    described = (layout, coordinates, schema, attributes)
     if place is None:
         memory = MemoryStore()
-        _build(memory, *described)
+        build(memory, content)
         return _opened(None, memory), True
     with writing(place):
-        first = _create_folder(place, described) if place.local else _upload(place, described)
+        first = _create_folder(place, content) if place.local else _upload(place, content)
     return _opened(place, _where(place)), first
 
 
-def _create_folder(place: Place, described: tuple[Any, ...]) -> bool:
+def _create_folder(place: Place, content: Content) -> bool:
+    if existing(place) is not None:
+        return False
     parent, name = os.path.split(place.root)
     os.makedirs(parent, exist_ok=True)
-    with places.turn(place, parent):
-        if existing(place) is not None:
-            return False
-        beside = os.path.join(parent, f".{name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
-        _build(beside, *described)
-        os.rename(beside, place.root)
+    beside = os.path.join(parent, f".{name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    build(LocalStore(beside), content)
+    os.rename(beside, place.root)
     return True
 
 
-def _upload(place: Place, described: tuple[Any, ...]) -> bool:
+def _upload(place: Place, content: Content) -> bool:
     if existing(place) is not None:
         return False
     made: dict[str, Any] = {}
-    _build(MemoryStore(made), *described)
+    build(MemoryStore(made), content)
     for key in sorted(made, key=lambda key: (key == "zarr.json", key)):
         path = f"{place.root}/{key}"
         place.files.makedirs(os.path.dirname(path), exist_ok=True)
@@ -90,67 +116,40 @@ def existing(place: Place | None) -> Store | None:
     """The store at `place`, or None where there is none yet.
 
     Raises:
-        ValueError: something else is there.
+        ValueError: something else is there, or metadata that cannot be read.
     """
     if place is None or not places.occupied(place):
         return None
     if not place.local and not place.files.exists(f"{place.root}/zarr.json"):
         return None  # an upload that was cut short
+    store, damage = None, "it has no `environments`"
     try:
         store = _opened(place, _where(place))
-        sweep = "environments" in store.group.attrs
-    except (OSError, KeyError, ValueError):
-        sweep = False
-    require(sweep, "out", str(place), "be a sweep's store with sound metadata", "use another path or delete it")
+        environments(store)
+    except Exception as error:  # whatever Zarr and JSON make of a file that is not theirs
+        store, damage = None, f"{type(error).__name__}: {error}"
+    wish = f"be a sweep's store with sound metadata ({damage})"
+    require(store is not None, "out", str(place), wish, "use another path or delete it")
     return store
 
 
 def _where(place: Place) -> Any:
-    return place.root if place.local else FsspecStore.from_url(place.name)
+    return LocalStore(place.root) if place.local else FsspecStore.from_url(place.name)
 
 
 def _opened(place: Place | None, where: Any) -> Store:
     with zarr.config.set(_WRITE_ALL):
         group = zarr.open_group(where, mode="r+", zarr_format=3)
-        variables = dict(sorted(group.arrays(), key=lambda item: (item[0] == "status", item[0])))
-    labels = json.loads(str(group.attrs["grid"]))
-    return Store(place, group, {name: array for name, array in variables.items() if name not in labels})
+        arrays = sorted(group.arrays(), key=lambda item: (item[0] == "status", item[0]))
+    found = Store(place, group, json.loads(str(group.attrs["grid"])), {})
+    dims = found.dims
+    found.variables.update({n: a for n, a in arrays if _dims(a)[: len(dims)] == dims and n not in found.grid})
+    return found
 
 
-def _build(where: Any, layout: axes.Layout, coordinates: Any, schema: Any, attributes: dict[str, Any]) -> None:
-    group = zarr.create_group(where, zarr_format=3, attributes=attributes)
-    for name, variable in schema.items():
-        shape, chunk = layout.shape + variable.shape, layout.chunk + variable.shape
-        attrs = _STATUS if name == "status" else {}
-        _array(group, name, shape, chunk, variable.dtype, layout.names + variable.dims, attrs)
-    for name, values in coordinates.items():
-        _array(group, name, values.shape, values.shape, values.dtype, (name,))[:] = values
-    made, names = axes.counts(layout), tuple(f"chunk_{name}" for name in layout.names)
-    _array(group.create_group("provenance"), "environment", made, (1,) * len(made), "int32", names)
-    with warnings.catch_warnings():  # Zarr's own: consolidated metadata is not yet in the specification
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(where, zarr_format=3)
-
-
-def _array(
-    group: zarr.Group, name: str, shape: Any, chunk: Any, dtype: Any, dims: tuple[str, ...], attributes: Any = None
-) -> zarr.Array:
-    kind = np.dtype(dtype).kind
-    fill = {"f": np.nan, "c": complex(np.nan, np.nan), "T": "", "b": False}.get(kind, -1 if name == "status" else 0)
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=chunk,
-        dtype=dtype,
-        fill_value=fill,
-        filters=None,
-        serializer="auto" if kind == "T" else BytesCodec(endian="little" if np.dtype(dtype).itemsize > 1 else None),
-        compressors=[Crc32cCodec()],
-        dimension_names=dims,
-        attributes=attributes or {},
-        chunk_key_encoding={"name": "default", "separator": "/"},
-        config={"write_empty_chunks": True},
-    )
+def _dims(array: zarr.Array) -> tuple[str | None, ...]:
+    names: Any = getattr(array.metadata, "dimension_names", None)
+    return tuple(names or ())
 
 
 @contextmanager
@@ -163,41 +162,100 @@ def writing(place: Place | None) -> Iterator[None]:
         raise OSError(error.errno or 0, said, str(place)) from error
 
 
-def missing(store: Store, chunks: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Those of the chunks that are not wholly there and sound. Reads them once, to check their checksums."""
-    return [chunk for chunk in chunks if not _committed(store, chunk)]
+def extended(store: Store, axes: dict[str, np.ndarray], grid: str) -> Store:
+    """The store with longer axes: arrays grow first, and the attribute `grid` that counts their values is written last.
+
+    A run that was killed in between left arrays longer than the grid says; they are cut, or grow, again.
+    """
+    along = {name: axis.get("dim", name) for name, axis in json.loads(grid).items()}
+    sizes = {along[name]: len(values) for name, values in axes.items()}
+    shape = tuple(sizes[dim] for dim in store.dims)
+    with writing(store.place), zarr.config.set(_WRITE_ALL):
+        where = store.group.store
+        group = zarr.open_group(where, mode="r+", zarr_format=3, use_consolidated=False)
+        for name, array in store.variables.items():
+            _resize(group, name, shape + array.shape[len(shape) :])
+        _resize(group, "provenance/environment", shape)
+        _resize(group, "provenance/checksum", tuple(-(-n // c) for n, c in zip(shape, store.chunk, strict=True)))
+        for name, values in axes.items():
+            _resize(group, name, values.shape)
+            _member(group, name)[:] = values
+        group.update_attributes({"grid": grid})
+        consolidate(where)
+        return _opened(store.place, where)
 
 
-def _committed(store: Store, chunk: tuple[int, ...]) -> bool:
-    assert store.place is not None
-    files = _files(store, chunk)
-    variables = reversed(store.variables.items())
-    if not all(store.place.files.isfile(files[name]) and _sound(array, chunk) for name, array in variables):
-        return False
-    return not store.place.files.exists(files["provenance"]) or _sound(_provenance(store), chunk)
+def _resize(group: zarr.Group, name: str, shape: tuple[int, ...]) -> None:
+    array = _member(group, name)
+    if array.shape != shape:
+        array.resize(shape)
 
 
-def _sound(array: zarr.Array, chunk: tuple[int, ...]) -> bool:
+def _member(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def grown(store: Store) -> bool:
+    """Whether the arrays are as long as the grid says, which a kill while they grew may have left undone."""
+    whole = all(array.shape[: len(store.shape)] == store.shape for array in store.variables.values())
+    return whole and store.group.metadata.consolidated_metadata is not None
+
+
+class Committed(NamedTuple):
+    """A chunk that is sound: the environment of each of its points, -1 where it is not done, and their values."""
+
+    environment: np.ndarray
+    values: dict[str, np.ndarray]
+
+
+def sound(store: Store, chunk: Chunk) -> Committed | None:
+    """A committed chunk; None where it is not whole, or not in its place."""
+    if store.place is not None and not all(map(store.place.files.isfile, files(store, chunk).values())):
+        return None
     try:
-        array.blocks[chunk]
-    except ValueError:  # the checksum or the length is wrong
-        return False
-    return True
+        values = {name: np.asarray(array.blocks[chunk]) for name, array in store.variables.items()}
+        environment = np.asarray(_provenance(store).blocks[chunk])
+        kept = int(np.asarray(_checksum(store).blocks[chunk]).item())
+    except (ValueError, OSError):  # a crc32c or a length is wrong
+        return None
+    hashed = _hashed(store, chunk, values | {"provenance": environment})
+    return Committed(environment, values) if hashed == kept else None
 
 
-def _files(store: Store, chunk: tuple[int, ...]) -> dict[str, str]:
-    """Where Zarr keeps this chunk of each variable, status last; the specification's default chunk keys."""
+def _hashed(store: Store, chunk: Chunk, values: Mapping[str, np.ndarray]) -> int:
+    """64 bits of a chunk's values, filled up to a whole chunk as in the file, of its place and its sweep."""
+    made = hashlib.sha256(store.identity + str(chunk).encode())
+    for name in sorted(values):
+        array = values[name]
+        whole = store.chunk + array.shape[len(store.chunk) :]
+        if array.shape != whole:
+            full = np.full(whole, _fill(store, name), array.dtype)
+            full[tuple(slice(size) for size in array.shape)] = array
+            array = full
+        made.update(name.encode())
+        made.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
+    return int.from_bytes(made.digest()[:8], "little")
+
+
+def _fill(store: Store, name: str) -> Any:
+    return -1 if name == "provenance" else store.variables[name].fill_value
+
+
+def files(store: Store, chunk: Chunk) -> dict[str, str]:
+    """Where Zarr keeps this chunk of each array, status last; the specification's default chunk keys."""
     assert store.place is not None
     root, place = store.place.root, "/".join(map(str, chunk))
-    files = {
+    beside = {name: f"{root}/provenance/{name}/c/{place}" for name in ("environment", "checksum")}
+    return beside | {
         name: "/".join((root, name, "c", place, *("0" for _ in range(array.ndim - len(chunk)))))
         for name, array in store.variables.items()
     }
-    return {"provenance": f"{root}/provenance/environment/c/{place}"} | files
 
 
-def repair(store: Store, coordinates: dict[str, np.ndarray], chunks: list[tuple[int, ...]], alone: bool) -> Store:
-    """The store without what a kill left: the parts of these chunks, status first, and temporary files.
+def repair(store: Store, axes: dict[str, np.ndarray], damaged: list[Chunk], alone: bool) -> None:
+    """Remove what a kill left: the parts of these chunks, status first, and temporary files; restore the labels.
 
     `alone` says that nobody else writes, so that every temporary file is a dead one; else only those of these chunks.
     """
@@ -206,32 +264,33 @@ def repair(store: Store, coordinates: dict[str, np.ndarray], chunks: list[tuple[
     with writing(place), zarr.config.set(_WRITE_ALL):
         for stale in place.files.glob(f"{place.root}/**/*.partial") if alone and place.local else ():
             places.remove(place, stale)
-        for chunk in chunks:
-            for file in reversed(_files(store, chunk).values()):
+        for chunk in damaged:
+            for file in reversed(files(store, chunk).values()):
                 places.remove(place, file)
                 for stale in () if alone or not place.local else place.files.glob(f"{file}.*.partial"):
                     places.remove(place, stale)
-        for name, values in coordinates.items():
-            array = store.group[name]
-            assert isinstance(array, zarr.Array)
-            if not place.files.isfile(f"{place.root}/{name}/c/0") or not _sound(array, (0,)):
+        for name, values in axes.items():
+            array = _member(store.group, name)
+            if not _holds(array, values):
                 array[:] = values
-    return store
 
 
-def commit(store: Store, chunk: tuple[int, ...], values: dict[str, np.ndarray], environment: int) -> int:
-    """Write a chunk, its status last; returns how many points that is. Not flushed: a power cut may undo it."""
+def _holds(array: zarr.Array, values: np.ndarray) -> bool:
+    try:
+        return bool(np.array_equal(np.asarray(array[:]), values))
+    except (ValueError, OSError):  # a crc32c or a length is wrong
+        return False
+
+
+def commit(store: Store, chunk: Chunk, values: Mapping[str, np.ndarray], environment: np.ndarray) -> None:
+    """Write a chunk, its status last. Not flushed: a power cut may undo it."""
+    hashed = _hashed(store, chunk, {**values, "provenance": environment})
     with writing(store.place):
-        if environment != 0:
-            _provenance(store).blocks[chunk] = environment
         for name, array in store.variables.items():
+            if name == "status":
+                _provenance(store).blocks[chunk] = environment
+                _checksum(store).blocks[chunk] = np.uint64(hashed)
             array.blocks[chunk] = values[name]
-    return values["status"].size
-
-
-def chunk_shape(store: Store) -> tuple[int, ...]:
-    """Points of a chunk along each axis, fixed when the store was made."""
-    return store.variables["status"].chunks
 
 
 def environments(store: Store) -> list[dict[str, Any]]:
@@ -240,40 +299,55 @@ def environments(store: Store) -> list[dict[str, Any]]:
 
 
 def environment_code(store: Store, environment: dict[str, Any]) -> int:
-    """Place of `environment` in the store's list, to which it is added if it is new.
-
-    Other runs of a job array may add theirs, so the list is read again while they wait; at a URL nobody waits.
-    """
+    """Place of `environment` in the store's list, to which it is added if it is new."""
     known = environments(store)
     if environment in known:
         return known.index(environment)
+
+    def added(text: str) -> str:
+        now = json.loads(text)
+        return json.dumps(now if environment in now else [*now, environment])
+
+    return json.loads(update(store, "environments", added)).index(environment)
+
+
+def update(store: Store, name: str, change: Callable[[str], str]) -> str:
+    """Change an attribute, as it is now: other runs of a job array may change it too, one after another.
+
+    At a URL nobody waits.
+    """
     if store.place is None:
-        return _added(store, known, environment)
+        return _changed(store.group, name, change)
     with writing(store.place), places.turn(store.place, f"{store.place.root}/provenance"):
-        now = zarr.open_group(_where(store.place), mode="r", zarr_format=3, use_consolidated=False)
-        return _added(store, json.loads(str(now.attrs["environments"])), environment)
+        text = _changed(zarr.open_group(store.group.store, mode="r+", zarr_format=3), name, change)
+    store.group.metadata.attributes[name] = text
+    return text
 
 
-def _added(store: Store, known: list[dict[str, Any]], environment: dict[str, Any]) -> int:
-    if environment not in known:
-        known.append(environment)
-    store.group.update_attributes({"environments": json.dumps(known)})
-    return known.index(environment)
+def _changed(group: zarr.Group, name: str, change: Callable[[str], str]) -> str:
+    before = str(group.attrs.get(name, "{}"))
+    text = change(before)
+    if text != before:
+        group.update_attributes({name: text})
+    return text
 
 
 def provenance(store: Store) -> np.ndarray:
-    """Code of the environment that computed each chunk; 0 also where none has yet."""
+    """Place in the list of environments of the one that computed each point; -1 where none has yet."""
     return np.asarray(_provenance(store)[...])
 
 
 def _provenance(store: Store) -> zarr.Array:
-    array = store.group["provenance/environment"]
-    assert isinstance(array, zarr.Array)
-    return array
+    return _member(store.group, "provenance/environment")
+
+
+def _checksum(store: Store) -> zarr.Array:
+    return _member(store.group, "provenance/checksum")
 
 
 def dataset(store: Store) -> xarray.Dataset:
     """The store as labelled arrays: read when they are used where the store is a path, loaded where it is memory."""
-    if store.place is None:
-        return xarray.open_zarr(store.group.store, chunks=None).load()
-    return xarray.open_zarr(store.place.root if store.place.local else store.group.store, chunks=None)
+    path = store.place is not None and store.place.local and "::" not in store.place.root
+    where = store.place.root if store.place is not None and path else store.group.store
+    found = xarray.open_zarr(where, chunks=None)
+    return found.load() if store.place is None else found

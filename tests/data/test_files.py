@@ -1,7 +1,9 @@
 """Files of the user's own, whole and damaged; the IDX writer here follows the published format by hand."""
 
+import contextlib
 import gzip
 import struct
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,18 @@ def write_folder(folder, *, dotted=False, packed=False):
             raw = idx(array)
             (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(raw) if packed else raw)
     return folder
+
+
+@contextlib.contextmanager
+def peak_memory():
+    """The most bytes that Python and NumPy hold at once within the block."""
+    tracemalloc.start()
+    peaks = []
+    try:
+        yield lambda: peaks[0]
+    finally:
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("dotted", "packed"), [(False, False), (False, True), (True, False)])
@@ -84,7 +98,7 @@ def test_a_damaged_idx_file_says_what_was_found(tmp_path, raw, found):
 
 def test_unpaired_idx_files_are_refused(tmp_path):
     (write_folder(tmp_path) / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[:5]))
-    with pytest.raises(ValueError, match="y must have one row for each of the 7 points, got y=5 rows"):
+    with pytest.raises(ValueError, match=r"y in .* must have one row for each of the 7 points, got .*=5 rows"):
         data.load_arrays(tmp_path)
 
 
@@ -116,15 +130,18 @@ PAIR = {"x": np.ones((2, 2)), "y": np.arange(2)}
         (PAIR | {"x": NAN}, "x in .*mine.npz must be finite, got .*2 of 4 values NaN or infinite"),
         (PAIR | {"y": NAN}, "y in .* must be finite"),
         (PAIR | {"x": np.full((2, 2), 1e300)}, "or choose a wider dtype"),
-        (PAIR | {"y": np.arange(3)}, "y must have one row for each of the 2 points"),
+        (PAIR | {"y": np.arange(3)}, "y in .*mine.npz must have one row for each of the 2 points"),
         (PAIR | {"y": np.array([-1, 1])}, r"must be class labels 0..K−1, got .*=-1..1; number the classes from 0"),
         (PAIR | {"y": np.array([0, 2**31])}, "must be class labels"),
         (PAIR | {"y": np.array(["cat", "dog"])}, "y in .* must be real"),
         (PAIR | {"x": np.ones(2)}, r"x in .* must be real of shape \[n, features\], got .* of shape \(2,\)"),
         (PAIR | {"x": np.ones((2, 2), complex)}, "x in .* must be real"),
         (PAIR | {"x": np.ones((0, 2)), "y": np.arange(0)}, "x in .* must be real of shape"),
-        (PAIR | {"x_test": np.ones((2, 3)), "y_test": np.arange(2)}, "x_test must have rows of shape .2,."),
-        (PAIR | {"x_test": np.ones((2, 2)), "y_test": np.ones((2, 2))}, "y_test must have rows of shape"),
+        (
+            PAIR | {"x_test": np.ones((2, 3)), "y_test": np.arange(2)},
+            "x_test in .*mine.npz must have rows of shape .2,.",
+        ),
+        (PAIR | {"x_test": np.ones((2, 2)), "y_test": np.ones((2, 2))}, "y_test in .*mine.npz must have rows of shape"),
         (PAIR | {"x_test": np.ones((2, 2))}, r"must hold the arrays x and y .*got .*'x_test'"),
         ({"images": np.ones((2, 2))}, r"must hold the arrays x and y .*=\['images'\]"),
         (PAIR | {"x": np.array([[{}, {}]])}, "must be an npz file of plain arrays"),
@@ -145,6 +162,65 @@ def test_a_file_that_is_no_npz_says_so(tmp_path, damage):
         path = tmp_path / "mine.npy"
     with pytest.raises(ValueError, match=r"mine.np[yz] must "):
         data.load_arrays(path)
+
+
+def test_only_what_is_wanted_is_inflated(tmp_path):
+    """64 MB of zeros beside x and y are 64 KB on disk and are never unpacked."""
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, x=np.ones((5, 3)), y=np.arange(5), weights=np.zeros(2**23))
+    with peak_memory() as peak:
+        assert data.load_arrays(path).x.shape == (5, 3)
+    assert peak() < 2**23
+
+
+def test_an_archive_whose_headers_do_not_fit_is_refused_before_its_values_are_read(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, x=np.zeros((2**13, 2**10)), y=np.arange(5))
+    with (
+        peak_memory() as peak,
+        pytest.raises(ValueError, match=r"y in .*mine.npz must have one row for each of the 8192"),
+    ):
+        data.load_arrays(path)
+    assert peak() < 2**23
+
+
+def test_a_gzip_file_is_unpacked_no_further_than_its_header_announces(tmp_path):
+    """An image file in front of 64 MB of zeros."""
+    path = write_folder(tmp_path) / "train-images-idx3-ubyte"
+    with gzip.open(path, "wb") as file:
+        file.write(idx(IMAGES))
+        for _ in range(2**6):
+            file.write(bytes(2**20))
+    with peak_memory() as peak, pytest.raises(ValueError, match=r"84 that its header announces .*=85 or more"):
+        data.load_arrays(tmp_path)
+    assert peak() < 2**23
+
+
+def test_a_header_that_announces_more_than_there_is_costs_no_memory(tmp_path):
+    write_folder(tmp_path)
+    for part, rows in (("train", 7), ("t10k", 2)):
+        raw = struct.pack(">HBB3I", 0, 8, 3, rows, 2**31, 2**31) + bytes(100)
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(gzip.compress(raw))
+    with peak_memory() as peak, pytest.raises(ValueError, match=r"its header announces for shape .*=100"):
+        data.load_arrays(tmp_path)
+    assert peak() < 2**23
+
+
+def test_names_that_mean_the_same_are_refused_together(tmp_path):
+    with pytest.raises(ValueError, match=r"mine\.npz must hold x once"):
+        data.load_arrays(store(tmp_path, x=np.ones((2, 2)), x_train=np.ones((2, 2)), y=np.arange(2)))
+
+
+def test_arrays_in_columns_and_of_other_byte_orders_keep_their_values(tmp_path):
+    x, y = np.asfortranarray(RNG.standard_normal((5, 3))), np.arange(5, dtype=">i8")
+    parts = data.load_arrays(store(tmp_path, x=x.astype(">f4"), y=y))
+    np.testing.assert_array_equal(parts.x, x.astype(np.float32))
+    np.testing.assert_array_equal(parts.y, y)
+
+
+def test_a_path_is_a_path(unchecked):
+    with pytest.raises(ValueError, match="path must be a path, got path=None"):
+        data.load_arrays(None)
 
 
 def test_a_flipped_bit_in_an_npz_is_noticed(tmp_path):

@@ -7,20 +7,29 @@ import pytest
 from tolerances import assert_close
 
 from jaxtheory import data
-from jaxtheory.results import standard_error
 
 BETA, SPECTRUM = jnp.array([1.0, -2.0, 0.5]), jnp.array([4.0, 1.0, 0.0])
 
 
+def assert_mean(samples, expected):
+    """The mean of independent samples is as expected, within 5 of its standard errors."""
+    samples = np.asarray(samples, np.float64)
+    error = samples.std(0, ddof=1) / np.sqrt(len(samples))
+    assert (np.abs(samples.mean(0) - expected) <= 5 * error).all()
+
+
+def products(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows[:, :, None] * rows[:, None, :]
+
+
 def test_linear_model_has_the_covariance_and_noise_it_states(key):
     draw = data.gaussian_linear(20_000, BETA, key, spectrum=SPECTRUM, noise=0.25)
-    products = draw.x[:, :, None] * draw.x[:, None, :]
-    error = jnp.abs(products.mean(0) - jnp.diag(SPECTRUM))
-    assert bool((error <= 5 * standard_error(products)).all())
-    noise = draw.y - draw.signal
-    assert abs(float((noise**2).mean()) - 0.25) < 5 * float(standard_error(noise**2))
-    assert abs(float((noise * draw.signal).mean())) < 5 * float(standard_error(noise * draw.signal))
-    assert abs(float((draw.y**2).mean()) - (4 * 1 + 1 * 4 + 0.25)) < 5 * float(standard_error(draw.y**2))
+    assert_mean(products(draw.x), np.diag(SPECTRUM))
+    y, signal = (np.asarray(v, np.float64) for v in (draw.y, draw.signal))
+    assert_mean((y - signal) ** 2, 0.25)
+    assert_mean((y - signal) * signal, 0.0)
+    assert_mean(y**2, 4 * 1 + 1 * 4 + 0.25)
 
 
 def test_signal_is_linear_in_the_inputs(dtype, key):
@@ -38,32 +47,35 @@ def test_sphere_has_its_radius_and_an_isotropic_covariance(dtype, key, radius):
     assert draw.x.dtype == dtype
     assert_close(draw.radius, np.asarray(r, dtype))
     assert_close(jnp.linalg.norm(draw.x, axis=1), np.full(4000, r, dtype))
-    products = draw.x[:, :, None] * draw.x[:, None, :]
-    assert bool((jnp.abs(products.mean(0) - jnp.eye(5, dtype=dtype) * r**2 / 5) <= 5 * standard_error(products)).all())
+    assert_mean(products(draw.x), np.eye(5) * r**2 / 5)
 
 
 def test_sphere_has_the_fourth_moment_of_the_uniform_law(key):
     """E x₁⁴ = 3 d / (d + 2) on the sphere of radius √d, against 3 for a Gaussian."""
-    fourth = data.sphere(50_000, 4, key).x ** 4
-    assert bool((jnp.abs(fourth.mean(0) - 2.0) < 5 * standard_error(fourth)).all())
+    assert_mean(np.asarray(data.sphere(50_000, 4, key).x) ** 4, 2.0)
 
 
-def test_teacher_is_the_network_it_states_to_be(key):
+@pytest.fixture(scope="module")
+def teachers():
+    """Signals of 8000 linear teachers and of as many with ReLU, of one key each, on the same three points."""
+    x, keys = data.sphere(3, 4, jax.random.key(5)).x, jax.random.split(jax.random.key(20), 8000)
+    activations = {"linear": lambda u: u, "relu": jax.nn.relu}
+    draws = {
+        name: jax.vmap(lambda k, phi=phi: data.random_teacher(x, 6, k, activation=phi).signal)
+        for name, phi in activations.items()
+    }
+    return np.asarray(x), {name: np.asarray(jax.jit(draw)(keys)) for name, draw in draws.items()}
+
+
+def test_teacher_is_the_network_it_states_to_be(teachers):
     """For a linear φ, the signal over many teachers has covariance ⟨x, x'⟩ / d: within 5 standard errors."""
-    x = jax.random.normal(jax.random.key(5), (3, 4))
-    draw = jax.vmap(lambda k: data.random_teacher(x, 6, k, activation=lambda u: u).signal)
-    signals = draw(jax.random.split(key, 8000))
-    products = signals[:, :, None] * signals[:, None, :]
-    expected = np.asarray(x) @ np.asarray(x).T / 4
-    assert bool((jnp.abs(products.mean(0) - expected) <= 5 * standard_error(products)).all())
+    x, signals = teachers
+    assert_mean(products(signals["linear"]), x @ x.T / 4)
 
 
-def test_teacher_signal_has_the_variance_of_its_activation(key):
+def test_teacher_signal_has_the_variance_of_its_activation(teachers):
     """E relu(g)² = 1/2 on inputs of norm √d, within 5 standard errors over teachers."""
-    x = data.sphere(1, 9, jax.random.key(6)).x
-    draw = jax.vmap(lambda k: data.random_teacher(x, 5, k, activation=jax.nn.relu).signal[0])
-    squares = draw(jax.random.split(key, 8000)) ** 2
-    assert abs(float(squares.mean()) - 0.5) < 5 * float(standard_error(squares))
+    assert_mean(teachers[1]["relu"] ** 2, 0.5)
 
 
 def test_one_key_is_one_teacher_whatever_the_inputs(key):
@@ -76,8 +88,7 @@ def test_teacher_noise_has_its_variance(dtype, key):
     x = jnp.ones((20_000, 1), dtype)
     draw = data.random_teacher(x, 2, key, activation=jnp.tanh, noise=0.09)
     assert draw.y.dtype == dtype
-    squares = (draw.y - draw.signal) ** 2
-    assert abs(float(squares.mean()) - 0.09) < 5 * float(standard_error(squares))
+    assert_mean((np.asarray(draw.y) - np.asarray(draw.signal)) ** 2, 0.09)
 
 
 def test_draws_can_be_traced_over_keys_and_noise(key):
@@ -90,9 +101,9 @@ def test_draws_can_be_traced_over_keys_and_noise(key):
 
 def test_bad_arguments_are_named(key, unchecked):
     x = jnp.ones((3, 2))
-    with pytest.raises(ValueError, match="noise must be finite and >= 0"):
+    with pytest.raises(ValueError, match="noise must be >= 0 and finite"):
         data.gaussian_linear(3, BETA, key, noise=-0.1)
-    with pytest.raises(ValueError, match="spectrum must be finite and >= 0"):
+    with pytest.raises(ValueError, match="spectrum must be >= 0 and finite"):
         data.gaussian_linear(3, BETA, key, spectrum=jnp.array([1.0, jnp.nan, 1.0]))
     with pytest.raises(ValueError, match="spectrum must have one variance for each of the 3 coefficients"):
         data.gaussian_linear(3, BETA, key, spectrum=jnp.ones(2))
@@ -107,7 +118,9 @@ def test_bad_arguments_are_named(key, unchecked):
         data.sphere(3, 2, key, dtype="float64")
     with pytest.raises(ValueError, match="width must be >= 1"):
         data.random_teacher(x, 0, key, activation=jnp.tanh)
-    with pytest.raises(ValueError, match="x must be two-dimensional"):
-        data.random_teacher(x[0], 3, key, activation=jnp.tanh)
-    with pytest.raises(ValueError, match="noise must be finite"):
+    with pytest.raises(ValueError, match="x must have at least one feature"):
+        data.random_teacher(jnp.ones((3, 0)), 3, key, activation=jnp.tanh)
+    with pytest.raises(ValueError, match=r"key must be a random key, got key=0; pass jax.random.key\(0\)"):
+        data.sphere(3, 2, 0)
+    with pytest.raises(ValueError, match="noise must be >= 0 and finite"):
         data.random_teacher(x, 3, key, activation=jnp.tanh, noise=float("nan"))

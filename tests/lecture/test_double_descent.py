@@ -45,6 +45,7 @@ def test_ridges_share_their_draws(dataset):
     assert (gap.isel(width=-1, ridge=0) < gap.isel(width=-1, ridge=1)).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(outcome, dataset):
     """Without one sweep's last chunk and the figure, the run gives the same again."""
     folder = outcome.dataset.parent

@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtheory import lecture, sweeps
 from jaxtheory.lecture import mixed_smoothness
 from jaxtheory.lecture.topic import settings
+from jaxtheory.sweeps.content import digest
 
 SWEEPING = {name: topic for name, topic in lecture.TOPICS.items() if topic.sweep is not None}
 
@@ -29,6 +30,13 @@ def test_every_sweep_of_a_topic_does_the_share_that_is_asked_for(name, monkeypat
 
 def test_five_topics_sweep():
     assert set(SWEEPING) == {"besov", "mixed-smoothness", "kernel-regression", "double-descent", "ntk"}
+
+
+@pytest.mark.parametrize("name", SWEEPING)
+def test_where_and_in_which_share_a_topic_runs_is_no_part_of_its_points(name, tmp_path):
+    """Else every share would warn that the code of the points is not what filled the store."""
+    config = SWEEPING[name].Config()
+    assert digest(config) == digest(replace(config, out=tmp_path, shard="0/2")) != digest(replace(config, seed=7))
 
 
 def test_a_share_is_not_judged_and_is_no_other_configuration(tmp_path):

@@ -67,13 +67,13 @@ def test_parameter_displacement_is_inverse_to_the_output_scale(float64, key):
     x, y = data(float64)
     scales = np.array([2.0, 4.0, 8.0, 16.0])
 
+    @jax.jit
     def displacement(scale):
-        net = networks.multilayer(4, 128, 1, activation=jnp.tanh, output_scale=float(scale), dtype=float64)
+        net = networks.multilayer(4, 128, 1, activation=jnp.tanh, output_scale=scale, dtype=float64)
         start = net.init(key)
         centered = net._replace(apply=lambda p, x: net.apply(p, x) - net.apply(start, x))
         _, first, last = outputs_during_training(centered, key, x, y, optax.sgd(0.5 / scale**2), steps=300)
-        moved = jax.tree.map(jnp.subtract, last, first)
-        return float(optax.tree.norm(moved))
+        return optax.tree.norm(jax.tree.map(jnp.subtract, last, first))
 
     fit = fit_slope(jnp.asarray(scales), jnp.asarray([displacement(s) for s in scales]))
     # corrections to the power law are of relative order 1 / (alpha sqrt(h)), at most 1/22 here

@@ -103,13 +103,14 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_are_those_of_loops(name, float64, key):
+def test_outputs_are_those_of_loops(name, float64):
     network, example = NETWORKS[name]
-    params = network.init(key, example, WIDTH, OUTPUTS, weight_variance=1.7, bias_variance=0.3, dtype=float64)
-    x = jax.random.normal(jax.random.key(1), (3, *example), float64)
-    plain = jax.tree.map(np.asarray, params)
-    expected = np.stack([ORACLES[name](plain, np.asarray(one)) for one in x])
-    assert_close(network.apply(params, x), expected, condition=100)
+    rng = np.random.default_rng(len(name))
+    shapes = network.shapes(example, WIDTH, OUTPUTS)
+    params = jax.tree.map(lambda s: rng.standard_normal(s) / 2, shapes, is_leaf=lambda s: isinstance(s, tuple))
+    x = rng.standard_normal((3, *example))
+    expected = np.stack([ORACLES[name](params, one) for one in x])
+    assert_close(jax.jit(network.apply)(jax.tree.map(jnp.asarray, params), x), expected, condition=100)
 
 
 READY = {
@@ -121,12 +122,14 @@ READY = {
 }
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize(
+    "name", [n if n in ("cnn", "attention") else pytest.param(n, marks=pytest.mark.slow) for n in READY]
+)
 def test_draws_follow_the_prior(name, key):
     """Of wide layers, by their sample moments; fan-in counted here from the equations."""
     network, example = READY[name]
-    prior.validate(network.prior, network.init(key, example, 64, 8))
     params = network.init(key, example, 64, 8)
+    prior.validate(network.prior, params)
     first = {"myrtle": lambda p: p["convolutions"][1], "attention": lambda p: p["query"]}
     kernel = np.asarray(first.get(name, lambda p: p["hidden"])(params)["kernel"], np.float64)
     fan_in = 64 * (9 if name in ("cnn", "myrtle") else 1)
@@ -146,12 +149,51 @@ def test_sizes_that_make_no_network_are_refused(unchecked):
             make()
 
 
+SHAPES = {
+    "example": (lambda: networks.mlp(2).init(jax.random.key(0), 4, 8), r"example must be the shape of one example.*=4"),
+    "images": (lambda: networks.cnn(2).init(jax.random.key(0), (4, 4), 8), r"example must have the axes \[h w c\]"),
+    "tokens": (lambda: networks.attention().init(jax.random.key(0), (4,), 8), r"example must have the axes \[t c\]"),
+    "eighths": (lambda: networks.myrtle(5).init(jax.random.key(0), (12, 4, 1), 8), "divisible by 8"),
+    "windows": (lambda: networks.cnn(2, head="vec").init(jax.random.key(0), (1, 4, 1), 8), "of 2 × 2 pixels or more"),
+    "width": (lambda: networks.mlp(2).init(jax.random.key(0), (4,), 0), "width must be >= 1"),
+    "variance": (
+        lambda: networks.mlp(2).init(jax.random.key(0), (4,), 8, weight_variance=-1),
+        "weight_variance must be",
+    ),
+    "key": (lambda: networks.mlp(2).init(0, (4,), 8), "key must be a random key, got key=0"),
+    "features": (lambda: networks.mlp(1).apply(zeros(networks.mlp(1), (4,)), jnp.ones((2, 3))), r"be points \[n, 4\]"),
+    "batch": (lambda: networks.cnn(2).apply({}, jnp.ones((4, 4, 1))), r"the axes \[n h w c\].*x\[None\]"),
+    "pooled": (lambda: networks.myrtle(5).apply({}, jnp.ones((1, 4, 4, 1))), "x must have height and width divisible"),
+}
+
+
+def zeros(network, example):
+    return jax.tree.map(jnp.zeros, network.shapes(example, 5, 1), is_leaf=lambda s: isinstance(s, tuple))
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_examples_of_another_shape_are_named(what, unchecked):
+    call, message = SHAPES[what]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_negative_variance_is_nan_inside_jit(key):
+    network = networks.mlp(1)
+    drawn = jax.jit(lambda v: network.init(key, (2,), 3, weight_variance=v))(-1.0)
+    assert jnp.isnan(drawn["out"]["kernel"]).all()
+
+
 def test_a_network_trains_like_any_other(key):
     """Small steps of the training loop that all rooms share lower the loss, each of them."""
     network = networks.cnn(1)
     x = jax.random.normal(key, (8, 4, 4, 1))
     y = jnp.sign(jax.random.normal(jax.random.key(2), (8, 1)))
-    params = network.init(key, (4, 4, 1), 32, weight_variance=2.0)
+    rng = np.random.default_rng(0)  # the He draw, by NumPy
+    params = zeros(network, (4, 4, 1))
+    for part, fan_in in (("in", 9), ("out", 5)):
+        shape = params[part]["kernel"].shape
+        params[part]["kernel"] = jnp.asarray(rng.standard_normal(shape) * np.sqrt(2 / fan_in), jnp.float32)
     loss = lambda p: ((network.apply(p, x) - y) ** 2).mean()  # noqa: E731
     run = networks.train(loss, params, optimizer=optax.sgd(0.02), steps=50)
     losses = np.asarray(run.losses)

@@ -64,11 +64,16 @@ def test_steps_are_those_of_optax(make, float64):
     full = lambda p: loss(p, jnp.arange(n))  # noqa: E731
     run = networks.train(full, params, optimizer=make(), steps=12)
     optimizer = make()
-    with relaxed_promotion():
-        memory = optimizer.init(params)
-        for _ in range(12):
+
+    @jax.jit
+    def step(params, memory):
+        with relaxed_promotion():
             updates, memory = optimizer.update(jax.grad(full)(params), memory, params)
-            params = optax.apply_updates(params, updates)
+            return optax.apply_updates(params, updates), memory
+
+    memory = optimizer.init(params)
+    for _ in range(12):
+        params, memory = step(params, memory)
     for ours, theirs in zip(jax.tree.leaves(run.params), jax.tree.leaves(params), strict=True):
         assert_close(ours, theirs, condition=10)
 
@@ -77,15 +82,45 @@ def test_steps_are_those_of_optax(make, float64):
 def test_a_run_cut_in_two_has_the_same_bits():
     """Minibatches, Adam's moments, schedule and weight decay go on where they were."""
     params, _, _ = problem()
+    begun = networks.training.begin(scheduled(), params)
     go = jax.jit(partial(networks.train, noisy_loss, optimizer=scheduled(), record_every=5), static_argnames="steps")
     key = jax.random.key(3)
-    whole = go(params, steps=40, key=key)
-    first = go(params, steps=15, key=key)
-    second = go(first.params, steps=25, key=key, state=first.state)
+    whole = go(params, steps=20, key=key, state=begun)
+    first = go(params, steps=10, key=key, state=begun)
+    second = go(first.params, steps=10, key=key, state=first.state)
     assert_same_bits((second.params, second.state), (whole.params, whole.state))
-    assert_same_bits(jnp.concatenate([first.losses, second.losses]), whole.losses)
-    other = go(params, steps=40, key=jax.random.key(4))
-    assert (other.losses != whole.losses).any()
+    assert_same_bits(np.concatenate([first.losses, second.losses]), whole.losses)
+    other = go(params, steps=20, key=jax.random.key(4), state=begun)
+    assert (np.asarray(other.losses) != np.asarray(whole.losses)).any()
+
+
+def test_donated_states_are_held_once():
+    """A caller's jit may give parameters and state away: the result lies where they were."""
+    start, adam = jnp.ones(1000), optax.adam(0.01)
+    state = networks.training.begin(adam, start)
+
+    def go(params, state):
+        run = networks.train(lambda x: (x**2).sum(), params, optimizer=adam, steps=2, state=state)
+        return run.params, run.state
+
+    memory = jax.jit(go, donate_argnums=(0, 1)).lower(start, state).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= 3 * start.nbytes
+    assert memory.alias_size_in_bytes == memory.argument_size_in_bytes
+
+
+def test_numbers_of_any_kind_are_trained_as_floats(unchecked):
+    """Integers, lists and half precision in float32; a record that is not finite is a status."""
+    expected = networks.train(bowl, jnp.array([1.0, 2.0, 0.0]), optimizer=optax.sgd(0.3), steps=3).params
+    for start in (np.array([1, 2, 0]), jnp.array([1, 2, 0], jnp.bfloat16)):
+        run = networks.train(bowl, start, optimizer=optax.sgd(0.3), steps=3)
+        assert run.params.dtype == jnp.float32
+        np.testing.assert_array_equal(run.params, expected)
+    pair = networks.train(
+        lambda p: p["a"] ** 2 + p["b"][0] ** 2, {"a": 1, "b": [2.0]}, optimizer=optax.sgd(0.5), steps=1
+    )
+    assert jax.tree.leaves(pair.params) == [0.0, 0.0]
+    broken = networks.train(bowl, jnp.ones(3), optimizer=optax.sgd(0.3), steps=2, record=lambda x: jnp.log(x - 0.9))
+    assert int(broken.status) == Status.NOT_FINITE
 
 
 def test_vmap_over_parameters_keys_and_rates_is_the_loop(float64):
@@ -170,10 +205,35 @@ def test_minibatches_are_distinct_and_uniform():
         ({"record_every": 0}, "record_every must divide"),
         ({"mask": {"x": True}}, "mask must be a tree like params"),
         ({"batches": jnp.zeros((9, 2))}, "batches must have a leading axis of 10 steps"),
+        ({"mask": jnp.ones(2, bool)}, r"mask must have the shapes of params, \(3,\), got mask=shape \(2,\)"),
+        ({"optimizer": 0.1}, r"optimizer must be an optax transformation, got optimizer=0.1; pass e.g. optax.adam"),
+        ({"optimizer": optax.sgd}, "optimizer must be an optax transformation"),
+        ({"loss": lambda x: x}, r"loss must return a single real number, got loss=float32\[3\]"),
+        ({"loss": lambda x: (x.sum(), x)}, "loss must return a single real number, got loss=tuple"),
+        ({"loss": 3.0}, "loss must be a function"),
+        ({"steps": 2.5}, "steps must be an integer"),
+        ({"key": 0}, "key must be a random key, got key=0"),
+        ({"params": {"a": "text"}}, "params must be numbers"),
+        ({"params": jnp.ones(3, complex)}, "params must be numbers"),
+        ({"state": networks.training.begin(optax.adam(0.1), jnp.ones(3))}, "state must be a tree like that of this"),
     ],
 )
 def test_bad_arguments_are_named(unchecked, change, message):
     with pytest.raises(ValueError, match=message):
-        networks.train(bowl, jnp.ones(3), **({"optimizer": optax.sgd(0.1), "steps": 10} | change))
+        networks.train(**({"loss": bowl, "params": jnp.ones(3), "optimizer": optax.sgd(0.1), "steps": 10} | change))
+
+
+def test_a_state_of_other_shapes_is_named(unchecked):
+    momentum = optax.sgd(0.1, momentum=0.9)
+    state = networks.training.begin(momentum, jnp.ones(2))
+    with pytest.raises(ValueError, match=r"state must have the shapes of that of this optimizer, \(3,\)"):
+        networks.train(bowl, jnp.ones(3), optimizer=momentum, steps=1, state=state)
+
+
+def test_sizes_are_known(unchecked):
+    with pytest.raises(
+        ValueError, match="steps must be known, got steps=a traced number; name steps in static_argnames"
+    ):
+        jax.jit(lambda n: networks.train(bowl, jnp.ones(3), optimizer=optax.sgd(0.1), steps=n))(3)
     with pytest.raises(ValueError, match="size must lie in"):
         networks.minibatch(jax.random.key(0), 3, 4)

@@ -1,10 +1,8 @@
-"""Child of test_store: a sweep whose disk fills up, then the same sweep with room."""
+"""Child of test_limits: a sweep whose disk fills up, then the same sweep with room."""
 
-import json
 import pathlib
 import resource
-import sys
-import warnings
+from typing import Any
 
 import jax
 
@@ -19,7 +17,7 @@ def point(ridge, seed, key):
 GRID = sweeps.grid(ridge=[0.1, 1.0, 10.0, 100.0, 1e3, 1e4], seed=range(6))
 
 
-def main(full: str, roomy: str) -> None:
+def main(full: str, roomy: str) -> dict[str, Any]:
     """Fill the disk once `status` has been written twice, resume, and compare with an uninterrupted run."""
     replace, commit, limits = pathlib.Path.replace, store.commit, resource.getrlimit(resource.RLIMIT_FSIZE)
     commits = []
@@ -47,9 +45,4 @@ def main(full: str, roomy: str) -> None:
     recomputed = len(commits)
     sweeps.run(point, GRID, out=roomy, progress=False)
     chunks = len(commits) - recomputed
-    print(json.dumps({"error": error, "committed": committed, "recomputed": recomputed, "chunks": chunks}))
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    main(*sys.argv[1:])
+    return {"error": error, "committed": committed, "recomputed": recomputed, "chunks": chunks}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sweeps.common import content
 
 HERE = Path(__file__).parent
 CHUNKS = 12
@@ -34,10 +35,6 @@ def ran(where, plans):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=290, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
-
-
-def content(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 @pytest.mark.smoke

@@ -1,0 +1,49 @@
+"""The package before any of its rooms: what importing it costs, shows and knows."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import jaxtheory
+
+ROOT = Path(jaxtheory.__file__).parent
+
+
+def fresh(code, path, *options):
+    """What a program prints in a process of its own that finds the package under `path`."""
+    environment = {**os.environ, "PYTHONPATH": str(path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_source_tree_that_is_not_installed_knows_its_version(tmp_path):
+    """A copy of the package alone, in a Python without site-packages."""
+    shutil.copytree(ROOT, tmp_path / "jaxtheory", ignore=shutil.ignore_patterns("__pycache__"))
+    found = fresh("import jaxtheory; print(jaxtheory.__version__, jaxtheory.__file__)", tmp_path, "-S")
+    assert found == f"{jaxtheory.__version__} {tmp_path / 'jaxtheory' / '__init__.py'}"
+
+
+def test_the_version_is_that_of_the_distribution():
+    try:
+        assert metadata.version("jaxtheory") == jaxtheory.__version__
+    except metadata.PackageNotFoundError:
+        assert not (ROOT.parent / "jaxtheory.egg-info").exists()
+
+
+def test_importing_the_package_imports_nothing_else():
+    heavy = "('jax', 'numpy', 'xarray', 'zarr', 'flax')"
+    assert fresh(f"import sys, jaxtheory; print([n for n in {heavy} if n in sys.modules])", ROOT.parent) == "[]"
+
+
+def test_rooms_are_attributes():
+    assert fresh("import jaxtheory; print(jaxtheory.results.Status.OK.name)", ROOT.parent) == "OK"
+    assert {"kernels", "sweeps", "double_descent", "__version__"} <= set(dir(jaxtheory))
+    with pytest.raises(AttributeError, match=r"no attribute 'kernel'; its rooms are .*kernels"):
+        _ = jaxtheory.kernel
