@@ -7,11 +7,13 @@
 >>> find(lambda p, x: jnp.tanh(x @ p).reshape(len(x), -1), jnp.ones((3, 2)), jnp.ones((5, 3)))
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import PyTree
 
 from jaxtheory.empirical.mixing.walk import Site, Verdict, differs, examine, verdict
@@ -19,6 +21,7 @@ from jaxtheory.empirical.mixing.walk import Site, Verdict, differs, examine, ver
 __all__ = ["Site", "Verdict", "find"]
 
 _COUNTS = (3, 2)
+_SEEN: weakref.WeakKeyDictionary[Any, Verdict | None] = weakref.WeakKeyDictionary()
 
 
 def find(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Verdict | None:
@@ -35,11 +38,23 @@ def find(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Verdict | N
 
     Cost: two traces of f and a look at each equation; no arithmetic of f.
     """
+    programs = [_program(f, params, x, count) for count in _COUNTS]
+    # a function that is the same has the same program, which JAX keeps
+    first = programs[0].jaxpr
+    if first not in _SEEN:
+        leaves = len(jax.tree.leaves(params))
+        _SEEN[first] = _examined(programs, [i >= leaves for i in range(len(first.invars))])
+    return _SEEN[first]
+
+
+def _program(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree, count: int) -> ClosedJaxpr:
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *jnp.shape(a)[1:]), jnp.result_type(a)), x)
+    return jax.make_jaxpr(f)(params, batch)
+
+
+def _examined(programs: list[ClosedJaxpr], batched: list[bool]) -> Verdict | None:
     marks = []
-    for count in _COUNTS:
-        batch = jax.tree.map(lambda a, n=count: jax.ShapeDtypeStruct((n, *jnp.shape(a)[1:]), jnp.result_type(a)), x)
-        program = jax.make_jaxpr(f)(params, batch)
-        batched = [False] * len(jax.tree.leaves(params)) + [True] * len(jax.tree.leaves(batch))
+    for program, count in zip(programs, _COUNTS, strict=True):
         found, seen = examine(program, batched, count)
         bad = verdict(found, count)
         if bad is not None:

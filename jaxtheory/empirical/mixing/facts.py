@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Axis = Any  # an integer of Python or of NumPy, as JAX names axes by both
 SHARED, MIXED = -1, -2  # owners of what depends on no example, or on several
 LARGEST = 2**16  # entries of numbers that are kept, and of axes that are told apart without need
 
@@ -46,7 +47,7 @@ class Fact(NamedTuple):
     known: np.ma.MaskedArray | None = None
     blame: Blame = Blame()
 
-    def explicit(self, axis: int) -> bool:
+    def explicit(self, axis: Axis) -> bool:
         """Whether entries along an axis are told apart."""
         return self.owner.shape[axis] > 1
 
@@ -63,7 +64,7 @@ def text_token(text: str) -> np.uint64:
 
 def mix(*tokens: Any) -> np.ndarray:
     """A token of several in order."""
-    found = np.asarray(0x51AFD7ED558CCD6D, np.uint64)
+    found: Any = np.asarray(0x51AFD7ED558CCD6D, np.uint64)
     with np.errstate(over="ignore"):
         for token in tokens:
             found = (found ^ np.asarray(token, np.uint64)) * _ODD
@@ -71,14 +72,14 @@ def mix(*tokens: Any) -> np.ndarray:
     return np.asarray(found)
 
 
-def shared(shape: Sequence[int], token: Any, uniform: bool = False) -> Fact:
+def shared(shape: Sequence[Axis], token: Any, uniform: bool = False) -> Fact:
     """What depends on no example: parameters (unrelated entries) or a repeated number (`uniform`)."""
     ones = (1,) * len(shape)
     grid = np.full(ones, SHARED), np.full(ones, token, np.uint64)
     return Fact(tuple(shape), *grid, tuple(uniform or extent <= 1 for extent in shape))
 
 
-def examples(shape: Sequence[int], token: Any) -> Fact:
+def examples(shape: Sequence[Axis], token: Any) -> Fact:
     """Inputs: entry i along the first axis belongs to example i."""
     grid = (shape[0], *(1,) * (len(shape) - 1))
     owner, tokens = np.arange(shape[0]).reshape(grid), np.full(grid, token, np.uint64)
@@ -95,7 +96,7 @@ def numbers(values: Any) -> Fact:
 
 
 def _equal_along(values: np.ndarray, axis: int) -> bool:
-    return bool((_bits(values) == _bits(values.take([0], axis))).all())
+    return bool((_bits(values) == _bits(np.asarray(values.take([0], axis)))).all())
 
 
 def forget(fact: Fact) -> Fact:
@@ -111,7 +112,8 @@ def complete(fact: Fact) -> bool:
 def _tokens_of_numbers(fact: Fact, axes: tuple[int, ...]) -> np.ndarray:
     """Tokens of the slices along `axes`, one for each place in them; of one entry along axes of equal ones."""
     assert fact.known is not None
-    values = np.asarray(fact.known.data)[tuple(slice(None, 1) if same else slice(None) for same in fact.uniform)]
+    part = tuple(slice(None, 1) if same else slice(None) for same in fact.uniform)
+    values = np.asarray(np.asarray(fact.known.data)[part])
     rest = [axis for axis in range(values.ndim) if axis not in axes]
     rows = _bits(values).transpose(*axes, *rest).reshape(*(values.shape[axis] for axis in axes), -1)
     with np.errstate(over="ignore"):
@@ -122,16 +124,14 @@ def _tokens_of_numbers(fact: Fact, axes: tuple[int, ...]) -> np.ndarray:
 
 def _bits(values: np.ndarray) -> np.ndarray:
     """One integer for each number."""
-    if values.dtype == bool:
+    if values.dtype.kind in "biu":
         return values.astype(np.uint64)
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64).view(np.uint64)
     with np.errstate(all="ignore"):
-        parts = np.real(values).astype(np.float64), np.imag(values).astype(np.float64)
-    return parts[0].view(np.uint64) ^ mix(parts[1].view(np.uint64))
+        whole = np.asarray(values.astype(np.complex128))
+    return np.asarray(mix(whole.real.view(np.uint64), whole.imag.view(np.uint64)))
 
 
-def expand(fact: Fact, axis: int) -> Fact:
+def expand(fact: Fact, axis: Axis) -> Fact:
     """Told apart along an axis."""
     extent = fact.shape[axis]
     if fact.explicit(axis) or extent == 1:
@@ -153,7 +153,7 @@ def aligned(facts: Iterable[Fact]) -> list[Fact]:
     return [functools.reduce(expand, sorted(axes), fact) for fact in facts]
 
 
-def fold(owner: np.ndarray, axis: int) -> np.ndarray:
+def fold(owner: np.ndarray, axis: Axis) -> np.ndarray:
     """The owner of what depends on all entries along an axis."""
     high = owner.max(axis, keepdims=True)
     low = np.where(owner == SHARED, np.iinfo(owner.dtype).max, owner).min(axis, keepdims=True)
@@ -175,7 +175,7 @@ def blamed(facts: Iterable[Fact]) -> Blame:
     return functools.reduce(Blame.after, (fact.blame for fact in facts), Blame())
 
 
-def collapse(fact: Fact, axes: Iterable[int]) -> Fact:
+def collapse(fact: Fact, axes: Iterable[Axis]) -> Fact:
     """What depends on all entries along these axes; they stay, and nothing is told apart along them."""
     owner, token = fact.owner, fact.token
     for axis in axes:
@@ -188,7 +188,7 @@ def collapse(fact: Fact, axes: Iterable[int]) -> Fact:
     return Fact(fact.shape, owner, token, uniform, None, fact.blame)
 
 
-def drop(fact: Fact, axes: Iterable[int]) -> Fact:
+def drop(fact: Fact, axes: Iterable[Axis]) -> Fact:
     """Without axes along which nothing is told apart."""
     gone = tuple(axes)
     kept = [axis for axis in range(len(fact.shape)) if axis not in gone]
@@ -197,7 +197,7 @@ def drop(fact: Fact, axes: Iterable[int]) -> Fact:
     return Fact(shape, fact.owner.reshape(grid), fact.token.reshape(grid), uniform, None, fact.blame)
 
 
-def spread(fact: Fact, shape: Sequence[int], dims: Sequence[int], uniform: bool = True) -> Fact:
+def spread(fact: Fact, shape: Sequence[Axis], dims: Sequence[Axis], uniform: bool = True) -> Fact:
     """As `lax.broadcast_in_dim`: axis i becomes axis dims[i]; new axes repeat (or, not `uniform`, hold anything)."""
     grid, flags = [1] * len(shape), [uniform or extent <= 1 for extent in shape]
     for axis, dim in enumerate(dims):
@@ -208,7 +208,7 @@ def spread(fact: Fact, shape: Sequence[int], dims: Sequence[int], uniform: bool 
     return Fact(tuple(shape), owner, token, tuple(flags), None, fact.blame)
 
 
-def reshaped(fact: Fact, shape: Sequence[int]) -> Fact:
+def reshaped(fact: Fact, shape: Sequence[Axis]) -> Fact:
     """In another shape, entries in the same order."""
     grid, flags = [1] * len(shape), [True] * len(shape)
     for old, new in _groups(fact.shape, shape):
@@ -228,7 +228,7 @@ def reshaped(fact: Fact, shape: Sequence[int]) -> Fact:
     return Fact(tuple(shape), owner, token, tuple(flags), known, fact.blame)
 
 
-def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+def _groups(old: Sequence[Axis], new: Sequence[Axis]) -> list[tuple[list[int], list[int]]]:
     """The smallest runs of axes, of extent above 1, that a reshape maps to one another."""
     first = [axis for axis, extent in enumerate(old) if extent > 1]
     second = [axis for axis, extent in enumerate(new) if extent > 1]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxtheory.empirical.mixing.facts import (
+    Axis,
     Fact,
     aligned,
     blamed,
@@ -48,7 +49,7 @@ def _component(indices: Fact, k: int) -> Fact:
     return drop(one, [last])._replace(known=known)
 
 
-def _vector(components: Sequence[Fact], shape: Sequence[int]) -> Fact:
+def _vector(components: Sequence[Fact], shape: Sequence[Axis]) -> Fact:
     """One record of several components: what an entry depends on through all of them."""
     return join("index", components) if components else shared(shape, text_token("index"), uniform=True)
 
@@ -77,8 +78,8 @@ def dynamic_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
 
 
 def _gathered(
-    facts: list[Fact], shape: tuple[int, ...], sizes: Sequence[int], offset: Sequence[int], collapsed: Sequence[int],
-    indexed: Sequence[int], paired: dict[int, int], starts: list[Fact] | None = None,
+    facts: list[Fact], shape: tuple[int, ...], sizes: Sequence[Axis], offset: Sequence[Axis], collapsed: Sequence[Axis],
+    indexed: Sequence[Axis], paired: dict[Any, Any], starts: list[Fact] | None = None,
 ) -> Fact:  # fmt: skip
     operand = facts[0]
     if starts is None:
@@ -120,7 +121,7 @@ def _gathered(
     return join("gather", [taken, spread(vector, shape, batch)])
 
 
-def _range(extent: int, axis: int, rank: int) -> np.ndarray:
+def _range(extent: int, axis: Axis, rank: int) -> np.ndarray:
     return np.arange(extent).reshape([-1 if dim == axis else 1 for dim in range(rank)])
 
 
@@ -144,8 +145,8 @@ def dynamic_update_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
 
 
 def _scattered(
-    operand: Fact, updates: Fact, starts: list[Fact], indexed: Sequence[int], target: dict[int, int],
-    paired: dict[int, int],
+    operand: Fact, updates: Fact, starts: list[Fact], indexed: Sequence[Axis], target: dict[Any, Any],
+    paired: dict[Any, Any],
 ) -> Fact:  # fmt: skip
     batch = [axis for axis in range(len(updates.shape)) if axis not in target.values()]
     rest, places = [], {}
@@ -183,7 +184,7 @@ def _scattered(
 
 
 def _everywhere(
-    operand: Fact, change: Fact, loose: list[int], target: dict[int, int], paired: dict[int, int], batch: list[int]
+    operand: Fact, change: Fact, loose: list[Any], target: dict[Any, Any], paired: dict[int, int], batch: list[int]
 ) -> Fact:
     """Any entry may have been changed by any update of its own slice."""
     narrow = [axis for axis, dim in target.items() if change.shape[dim] != operand.shape[axis]]
@@ -198,8 +199,8 @@ def _everywhere(
 
 
 def _aim(
-    change: Fact, shape: tuple[int, ...], loose: list[int], target: dict[int, int], paired: dict[int, int],
-    batch: list[int],
+    change: Fact, shape: tuple[int, ...], loose: list[Any], target: dict[Any, Any], paired: dict[int, int],
+    batch: list[Any],
 ) -> Fact:  # fmt: skip
     """The updates in the operand's axes; those of its own that the operand does not have are gone."""
     place = {dim: axis for axis, dim in target.items()} | {batch[i]: axis for axis, i in paired.items()}
@@ -208,8 +209,8 @@ def _aim(
 
 
 def _one_place(
-    operand: Fact, change: Fact, at: dict[int, int], places: dict[int, np.ndarray], target: dict[int, int],
-    paired: dict[int, int], batch: list[int],
+    operand: Fact, change: Fact, at: dict[Any, Any], places: dict[Any, np.ndarray], target: dict[int, int],
+    paired: dict[Any, Any], batch: list[Any],
 ) -> Fact:  # fmt: skip
     """One update written where its indices say."""
     where, window = {}, list(change.shape)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtheory.empirical.mixing.facts import (
     LARGEST,
     MIXED,
+    Axis,
     Fact,
     collapse,
     complete,
@@ -110,7 +111,7 @@ def reduction(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [drop(collapse(found, axes), axes)] * len(equation.outvars)
 
 
-def along(axes: Callable[[Any], Sequence[int]]) -> Rule:
+def along(axes: Callable[[Any], Sequence[Axis]]) -> Rule:
     """A rule for what works along some axes that stay: sorts, cumulative sums, Fourier transforms."""
 
     def rule(equation: Any, facts: list[Fact]) -> list[Fact]:
@@ -135,7 +136,7 @@ def leading(core: int) -> Rule:
     return rule
 
 
-def _after(count: int, fact: Fact) -> range:
+def _after(count: int, fact: Any) -> range:
     return range(count, len(fact.shape))
 
 
@@ -212,7 +213,7 @@ def windows(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [found._replace(token=mix(found.token, np.uint64(k))) for k in range(len(shapes))]
 
 
-def _sized(fact: Fact, shape: Sequence[int], covered: Sequence[int]) -> Fact:
+def _sized(fact: Fact, shape: Sequence[Axis], covered: Sequence[Axis]) -> Fact:
     return collapse(fact, covered)._replace(shape=tuple(shape))
 
 

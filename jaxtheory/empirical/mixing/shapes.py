@@ -10,6 +10,7 @@ import numpy as np
 from jaxtheory.empirical.mixing.facts import (
     LARGEST,
     MIXED,
+    Axis,
     Fact,
     aligned,
     blamed,
@@ -58,7 +59,7 @@ def transpose(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [transposed(facts[0], equation.params["permutation"])]
 
 
-def transposed(fact: Fact, order: Sequence[int]) -> Fact:
+def transposed(fact: Fact, order: Sequence[Axis]) -> Fact:
     """NumPy's transpose."""
     known = None if fact.known is None else fact.known.transpose(order)
     shape, uniform = tuple(fact.shape[axis] for axis in order), tuple(fact.uniform[axis] for axis in order)
@@ -133,7 +134,7 @@ def concatenate(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [joined(equation.params["dimension"], facts)]
 
 
-def joined(axis: int, facts: list[Fact]) -> Fact:
+def joined(axis: Axis, facts: list[Fact]) -> Fact:
     """As `jnp.concatenate`."""
     extent = sum(fact.shape[axis] for fact in facts)
     shape = tuple(extent if dim == axis else n for dim, n in enumerate(facts[0].shape))
@@ -158,7 +159,7 @@ def joined(axis: int, facts: list[Fact]) -> Fact:
     return found
 
 
-def _without(fact: Fact, axis: int) -> Fact:
+def _without(fact: Fact, axis: Axis) -> Fact:
     """Nothing told apart along an axis, of extent 1."""
     shape = tuple(1 if dim == axis else extent for dim, extent in enumerate(fact.shape))
     return collapse(fact, [axis])._replace(shape=shape)
