@@ -131,7 +131,7 @@ def compressed(
 
     Returns:
         `Compressed`, by increasing k. The bound is of the compressed network, and vacuous (> 1) unless bkL ≪ n. NaN
-        where a margin is.
+        where a margin is not finite.
 
     Raises:
         ValueError: δ outside (0, 1), no budget or one < 1, no examples, labels out of range or of another number.

@@ -54,9 +54,9 @@ def labels(y: Array, count: int, classes: int) -> Array:
 
 
 def share_wrong(margins: Float[Array, " n"]) -> Float[Array, ""]:
-    """The share of examples without a positive margin; NaN where a margin is."""
+    """The share of examples without a positive margin; NaN where a margin is not finite."""
     share = (margins <= 0).astype(margins.dtype).mean()
-    return jnp.where(jnp.isnan(margins).any(), jnp.full_like(share, jnp.nan), share)
+    return jnp.where(jnp.isfinite(margins).all(), share, jnp.full_like(share, jnp.nan))
 
 
 @boundary

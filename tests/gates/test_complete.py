@@ -12,7 +12,7 @@ import jaxtheory
 # lecture and figures are tested by what they draw; scripts and interop by what they wrap
 WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement"}
 PENDING = {
-    "activations", "data", "double_descent", "empirical", "expressivity", "generalization", "infinite", "kernels",
+    "activations", "data", "double_descent", "expressivity", "infinite", "kernels",
     "meanfield", "networks", "optimization", "smoothness", "sweeps",
 }  # fmt: skip
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS | PENDING]
