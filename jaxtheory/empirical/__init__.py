@@ -11,22 +11,19 @@ initializations. Flax modules come in through `from_nnx` and `from_linen`.
 (3, 3)
 """
 
+from jaxtheory.empirical.alignment import alignment, centered_alignment, effective_rank, target_alignment
 from jaxtheory.empirical.explanation import Explanation, explain
 from jaxtheory.empirical.kernel import kernel_fn, ntk
 from jaxtheory.empirical.linearize import Drift, linearize, ntk_drift, taylor
 from jaxtheory.empirical.models import Frozen, filter_params, from_linen, from_nnx
 from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
-from jaxtheory.empirical.operator import (
+from jaxtheory.empirical.operator import ntk_operator
+from jaxtheory.empirical.spectrum import (
     Density,
     Eigenpairs,
     Estimate,
-    alignment,
-    centered_alignment,
     diagonal,
-    effective_rank,
-    ntk_operator,
     spectral_density,
-    target_alignment,
     top_eigenpairs,
     trace,
 )

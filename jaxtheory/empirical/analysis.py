@@ -2,8 +2,7 @@
 
 The pass follows each parameter leaf as a `View` through rearrangements and scalar factors, into jit, remat, custom
 rules, cond and scan, up to the equations that use it. It leaves a `Plan`: what to do at each equation when the program
-is
-run again with probes on the outputs of those uses. Everything else is left as JAX has it.
+is run again with probes on the outputs of those uses. Everything else is left as JAX has it.
 """
 
 import math
@@ -58,7 +57,6 @@ class Findings(NamedTuple):
     biases: dict[Path, int]
     largest: int
     total: int
-    unrolled: bool
 
 
 class _Context(NamedTuple):
@@ -80,19 +78,7 @@ def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
     plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, (), (), context)
     context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
     largest, total = max(context.sizes), sum(context.sizes)
-    unrolled = _loops_unknown(closed, leaves)
-    return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total, unrolled)
-
-
-def _loops_unknown(closed: ClosedJaxpr, leaves: int) -> bool:
-    """Whether floats that depend on parameters pass through a while loop, which has no reverse mode."""
-    touched = set(closed.jaxpr.invars[:leaves])
-    for equation in closed.jaxpr.eqns:
-        if any(v in touched for v in equation.invars if not isinstance(v, Literal)):
-            touched.update(equation.outvars)
-            if equation.primitive.name == "while" and any(v.aval.dtype.kind == "f" for v in equation.outvars):
-                return True
-    return False
+    return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total)
 
 
 def opened(jaxpr: Any) -> tuple[Jaxpr, tuple[Any, ...]]:

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from jaxtheory.checks import boundary
 from jaxtheory.empirical import cost
 from jaxtheory.empirical.kernel import Block, pick, plan
-from jaxtheory.empirical.outputs import Output, directions
+from jaxtheory.empirical.outputs import Output, directions, read_output
 from jaxtheory.empirical.structured import Leaf
-from jaxtheory.empirical.validation import check_function
+from jaxtheory.empirical.validation import check_options, prepared
 
 
 class Row(NamedTuple):
@@ -55,6 +56,7 @@ class Explanation(NamedTuple):
         return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
 
 
+@boundary
 def explain(
     f: Callable[[Any, Any], Any],
     params: PyTree,
@@ -80,7 +82,8 @@ def explain(
     >>> table.chosen, [row.rule for row in table.rows], len(table.fallbacks)
     ('structured', ['structured', 'structured'], 0)
     """
-    check_function(f, params, x1, x2)
+    block, output = check_options(method, "each", block, memory, None), read_output(output)
+    f, params, x1, x2 = prepared(f, params, x1, x2, "each")
     found, problem, forward = plan(f, params, x1, x2, output)
     limit = cost.working_bound(found, problem, memory)
     methods = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxtheory.empirical.outputs import Spec, cotangents
+from jaxtheory.empirical.outputs import Spec, cotangents, widened
 
 
 def prepare(f: Callable[..., Any], params: PyTree, spec: Spec, x: Any) -> list[Array]:
@@ -19,7 +19,7 @@ def prepare(f: Callable[..., Any], params: PyTree, spec: Spec, x: Any) -> list[A
     def example(one: Any) -> list[Array]:
         out, pull = jax.vjp(lambda p: f(p, jax.tree.map(lambda a: a[None], one))[0], params)
         rows = jax.vmap(pull)(cotangents(spec, out.dtype))[0]
-        return [row.reshape(spec.traced, spec.kept, -1) for row in jax.tree.leaves(rows)]
+        return [widened(row).reshape(spec.traced, spec.kept, -1) for row in jax.tree.leaves(rows)]
 
     return jax.vmap(example)(x)
 

@@ -6,20 +6,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
 from jaxtheory.empirical.blocks import Tiles
-from jaxtheory.empirical.outputs import Output, finish, output_spec
-from jaxtheory.empirical.validation import check_function, check_method, check_while
+from jaxtheory.empirical.outputs import Output, directions, finish, output_spec, read_output
+from jaxtheory.empirical.validation import Batch, check_options, parameters, prepared, require_function
 
 Function = Callable[[Any, Any], Any]
 Block = int | tuple[int, int] | None
+_WHOLE_MEMORY = 2.0**30  # of gradients held at once, unless asked
 
 
+@boundary
 @jax.default_matmul_precision("highest")
 def ntk(
     f: Function,
@@ -28,6 +30,7 @@ def ntk(
     x2: PyTree | None = None,
     *,
     output: Output = "full",
+    batch: Batch = "each",
     method: str = "auto",
     block: Block = None,
     memory: float | None = None,
@@ -38,27 +41,35 @@ def ntk(
         Θ(x, x')_kl = Σ_p ∂f_k(x)/∂θ_p ∂f_l(x')/∂θ_p
 
     Args:
-        f: `f(params, x) -> outputs`, outputs of any shape with the examples first, each of its own example alone.
+        f: `f(params, x) -> outputs`, outputs of any shape with the examples first.
         params: any pytree of floating-point arrays.
         x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work.
         output: "full" keeps both outputs, [n1, n2, *out, *out]; "trace" is the mean of Θ_kk over outputs, [n1, n2];
             "diagonal" is Θ_kk, [n1, n2, *out]; "sum-of-logits" is the kernel of o^(−1/2) Σ_k f_k, [n1, n2]; a tuple of
             output axes means the mean of the diagonal over these axes, the others kept twice.
-        method: "jacobian", "products", "structured", or "auto", the one with fewest flops by the cost model.
+        batch: "each" requires that every output depends on its own example alone. "whole" is the kernel of the function
+            of the batch, J(x1) J(x2)ᵀ with J(x) = ∂f(params, x)/∂θ, for functions whose examples depend on one another
+            (batch statistics, noise drawn for the batch). "unchecked" is the kernel of x ↦ f(params, x[None])[0], for
+            operations that the test of "each" does not see through.
+        method: "jacobian", "products", "structured", or "auto", the one with fewest flops by the cost model. The whole
+            batch is taken by "products".
         block: examples a block, or (rows, columns); by default so that temporaries stay under `memory`.
         memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps; by
             default a quarter of the Jacobians, n·o·P·itemsize/4, but no less than 48 MB and no more than 1 GiB.
-        mesh: rows of the kernel are spread over all devices of this mesh, be they of several processes that make the
-            same call. With x2=None its p devices send one another the mirrored blocks, n1²·o²/p numbers each in one
-            all-to-all, and otherwise nothing. An n1 that p does not divide brings the whole kernel to every device.
+        mesh: rows of the kernel are spread over all devices of this mesh, which may belong to several processes that
+            make the same call. With x2=None its p devices send one another the mirrored blocks, n1²·o²/p numbers each
+            in one all-to-all, and otherwise nothing. An n1 that p does not divide brings the whole kernel to every
+            device.
 
-    Products of f that name no precision are taken at the highest.
+    Products of f that name no precision are taken at the highest. Parameters and examples of half precision are
+    converted to float32; integers stay integers, as f may read them as tokens.
 
     Raises:
-        ValueError: f has no batch axis, or is not differentiable in params; integer params; a block or a memory
-            that does not fit.
+        ValueError: f has no batch axis, mixes the examples of a batch (with the operation and its line), or is not
+            differentiable in params; params that are not floating-point; a block or a memory that does not fit.
 
-    Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP.
+    Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP; the whole batch
+    n1·o passes of n1 + n2 examples. f is traced on batches of one, two and three.
     Memory: the result and, without `block`, temporaries of at most `memory`, as far as the model of `explain` goes.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
@@ -68,25 +79,32 @@ def ntk(
     >>> print(ntk(f, jnp.ones((2, 1)), x, output="trace"))
     [[ 5. 11.]
      [11. 25.]]
+    >>> print(ntk(lambda w, x: f(w, x) - f(w, x).mean(0), jnp.ones((2, 1)), x, output="trace", batch="whole"))
+    [[ 2. -2.]
+     [-2.  2.]]
     """
-    check_method(method, mesh)
-    check_function(f, params, x1, x2)
-    require(memory is None or memory > 0, "memory", memory, "be positive", "pass bytes, for example 2**30")
+    block, output = check_options(method, batch, block, memory, mesh), read_output(output)
+    f, params, x1, x2 = prepared(f, params, x1, x2, batch)
     if mesh is not None:
         mesh = placement.line(mesh, "rows")
         params, x1, x2 = placement.whole((params, x1, x2), mesh)
+    if batch == "whole":
+        return _whole(f, params, x1, x2, output, memory, mesh)
     return _ntk(f, params, x1, x2, output, method, block, memory, mesh)
 
 
+@boundary
 def kernel_fn(
     f: Function, params: PyTree, output: Output = "trace", **options: Any
 ) -> Callable[..., Float[Array, "n1 n2 *outputs"]]:
-    """The kernel function `kernel(x1, x2=None)` of f at params; `options` as in `ntk`.
+    """The kernel function `kernel(x1, x2=None)` of f at params; `output` and `options` as in `ntk`.
 
     >>> kernel = kernel_fn(lambda w, x: x @ w, jnp.ones((2, 1)))
     >>> print(kernel(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]])))
     [[11.]]
     """
+    require_function(f)
+    params = parameters(params)
 
     def kernel(x1: PyTree, x2: PyTree | None = None) -> Array:
         return ntk(f, params, x1, x2, output=output, **options)
@@ -99,7 +117,6 @@ def plan(
 ) -> tuple[structured.Structure, cost.Problem, float]:
     """How each parameter enters f, the sizes of the call, and the flops of one forward pass."""
     found = structured.structure(f, params, x1)
-    check_while(found.findings)
     spec = output_spec(output, found.out_shape)
     n1 = blocks.length(x1)
     itemsize = max(jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params))
@@ -157,6 +174,30 @@ def _ntk(
         sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found)
         total = _added(total, sweep, portion.sweeps)
     return finish(problem.spec, total)
+
+
+@partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
+def _whole(
+    f: Function, params: PyTree, x1: Any, x2: Any, output: Output, memory: float | None, mesh: Mesh | None
+) -> Array:
+    """The kernel of the function of the batch."""
+    out = jax.eval_shape(f, params, x1)
+    spec, n1 = output_spec(output, out.shape[1:]), blocks.length(x1)
+    gradient = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    held = (_WHOLE_MEMORY if memory is None else memory) / gradient
+    size = int(min(max(held, 1), directions(spec)))
+    x2 = x1 if x2 is None else x2
+    if mesh is None:
+        return finish(spec, products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size))
+    split = PartitionSpec(mesh.axis_names)
+
+    def rows_of(rows: Array, params: PyTree, x1: Any, x2: Any) -> Array:
+        return products.whole_rows(f, params, spec, x1, x2, rows, size)
+
+    run = jax.shard_map(rows_of, mesh=mesh, in_specs=(split, *[PartitionSpec()] * 3), out_specs=split, check_vma=False)
+    # padded indices repeat the last example and are cut off
+    rows = jnp.minimum(jnp.arange(-(-n1 // mesh.size) * mesh.size), n1 - 1)
+    return finish(spec, run(rows, params, x1, x2)[:n1])
 
 
 def _added(total: Array | None, sweep: Callable[[Any], Array], sweeps: int) -> Array:

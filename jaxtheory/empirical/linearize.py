@@ -11,8 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
+from jaxtheory.empirical.outputs import Output
+from jaxtheory.empirical.validation import Batch, parameters, prepared, require_function
+from jaxtheory.guarded import norm, power_of_two
 
 Function = Callable[[Any, Any], Any]
 
@@ -25,10 +28,11 @@ class Drift(NamedTuple):
     speed: Float[Array, ""]
 
 
+@boundary
 def linearize(f: Function, params: PyTree) -> Function:
     """f_lin(θ, x) = f(θ₀, x) + ∂f(θ₀, x)/∂θ · (θ − θ₀), with θ₀ = `params`.
 
-    Cost: one forward-mode pass. Source: Lee et al. (2019), equation 7.
+    Args, Raises: as `taylor`. Cost: one forward-mode pass. Source: Lee et al. (2019), equation 7.
 
     >>> flat = linearize(lambda w, x: x * w**2, jnp.float32(1.0))
     >>> print(flat(jnp.float32(3.0), jnp.float32(2.0)))
@@ -37,50 +41,97 @@ def linearize(f: Function, params: PyTree) -> Function:
     return taylor(f, params, 1)
 
 
+@boundary(static=("degree",))
 def taylor(f: Function, params: PyTree, degree: int) -> Function:
     """The Taylor polynomial of f in its parameters around `params`: Σ_{k≤degree} ∂ᵏf(θ₀)[θ − θ₀, …] / k!.
 
-    Cost: degree + 1 nested forward-mode derivatives, up to 2^degree passes.
+    Args:
+        f: f(params, x), any differentiable function; outputs may be a pytree.
+        params: θ₀, a pytree of floating-point arrays.
+        degree: ≥ 0.
 
-    >>> cubic = taylor(lambda w, x: x * w**2, jnp.float32(1.0), 2)
-    >>> print(cubic(jnp.float32(3.0), jnp.float32(2.0)))
+    Returns:
+        A function of (θ, x), a polynomial in θ; θ and θ₀ are taken in the wider of their types.
+
+    Raises:
+        ValueError: a negative degree; params that are not floating-point; θ of another structure or other shapes.
+
+    Cost: degree + 1 nested forward-mode derivatives, up to 2^degree passes.
+    Source: Bai and Lee (2020), section 3 (degree 2).
+
+    >>> parabola = taylor(lambda w, x: x * w**2, jnp.float32(1.0), 2)
+    >>> print(parabola(jnp.float32(3.0), jnp.float32(2.0)))
     18.0
     """
+    require_function(f)
     require(degree >= 0, "degree", degree, "be >= 0", "use 1 for the linearization")
+    center = parameters(params)
 
     @jax.default_matmul_precision("highest")
     def polynomial(moved: PyTree, x: PyTree) -> Any:
-        step = jax.tree.map(jnp.subtract, moved, params)
+        start, step = _step(center, moved)
         term: Callable[[PyTree], Any] = lambda p: f(p, x)  # noqa: E731
-        total, factorial = term(params), 1.0
+        total, factorial = term(start), 1.0
         for k in range(1, degree + 1):
             term = _along(term, step)
             factorial *= k
-            total = jax.tree.map(lambda a, b, c=factorial: a + b / c, total, term(params))
+            total = jax.tree.map(lambda a, b, c=factorial: a + b / c, total, term(start))
         return total
 
     return polynomial
+
+
+def _step(center: PyTree, moved: PyTree) -> tuple[PyTree, PyTree]:
+    """θ₀ and θ − θ₀ in one type."""
+    moved = parameters(moved)
+    told, wanted = (str(jax.tree.map(jnp.shape, tree)) for tree in (moved, center))
+    same = str(jax.tree.structure(moved)) == str(jax.tree.structure(center)) and told == wanted
+    require(same, "params", told, f"have the shapes of the expansion's, {wanted}", "pass a tree like that one")
+    start = jax.tree.map(lambda a, b: a.astype(jnp.result_type(a, b)), center, moved)
+    return start, jax.tree.map(lambda a, b: b.astype(a.dtype) - a, start, moved)
 
 
 def _along(function: Callable[[PyTree], Any], step: PyTree) -> Callable[[PyTree], Any]:
     return lambda p: jax.jvp(function, (p,), (step,))[1]
 
 
+@boundary
 @jax.default_matmul_precision("highest")
 def ntk_drift(
-    f: Function, params: PyTree, x: PyTree, residual: Float[Array, "n ..."], *, output: Any = "full"
+    f: Function,
+    params: PyTree,
+    x: PyTree,
+    residual: Float[Array, "n ..."],
+    *,
+    output: Output = "full",
+    batch: Batch = "each",
 ) -> Drift:
     r"""How fast the kernel itself moves under gradient flow: the first correction of the neural tangent hierarchy.
 
     With θ̇ = −Jᵀ r (the flow of ½ Σ (f − y)², no 1/n), Θ̇ = ∂Θ/∂θ · θ̇ = −Σ_k K⁽³⁾(·, ·, x_k) r_k.
 
     Args:
-        residual: f(params, x) − y at the training inputs x.
-        output: as in `ntk`.
+        f, params, x, output, batch: as in `ntk`.
+        residual: f(params, x) − y at the training inputs x, of the shape of the outputs.
+
+    Returns:
+        `Drift`; the speed is NaN where the kernel is 0.
+
+    Raises:
+        ValueError: as `ntk`; a residual of another shape.
 
     Cost: one forward-mode derivative of `ntk`. Source: Huang and Yau (2020), equation 1.5.
+
+    >>> drift = ntk_drift(lambda w, x: x * w**2, jnp.array(1.0), jnp.array([1.0]), jnp.array([0.5]))
+    >>> print(drift.kernel, drift.velocity, drift.speed)
+    [[4.]] [[-8.]] 2.0
     """
-    _, pull = jax.vjp(lambda p: f(p, x), params)
-    velocity = jax.tree.map(jnp.negative, pull(residual)[0])
-    kernel, moved = jax.jvp(lambda p: ntk(f, p, x, output=output), (params,), (velocity,))
-    return Drift(kernel, moved, jnp.linalg.norm(moved.ravel()) / jnp.linalg.norm(kernel.ravel()))
+    f, params, x, _ = prepared(f, params, x, None, batch, name="x")
+    out, pull = jax.vjp(lambda p: f(p, x), params)
+    wish = f"have the shape of the outputs, {out.shape}"
+    require(residual.shape == out.shape, "residual", residual.shape, wish, "pass f(params, x) - y")
+    velocity = jax.tree.map(jnp.negative, pull(residual.astype(out.dtype))[0])
+    how: Batch = "whole" if batch == "whole" else "each"
+    kernel, moved = jax.jvp(lambda p: ntk(f, p, x, output=output, batch=how), (params,), (velocity,))
+    unit = power_of_two(kernel)
+    return Drift(kernel, moved, norm(moved / unit) / norm(kernel / unit))

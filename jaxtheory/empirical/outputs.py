@@ -1,7 +1,7 @@
 """Which entries of the o-by-o block of each pair of examples a kernel keeps."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,8 +46,11 @@ def output_spec(output: Output, shape: tuple[int, ...]) -> Spec:
         ValueError: an unknown name, or an axis the output does not have.
     """
     names = ("full", "trace", "diagonal", "sum-of-logits")
-    known = output in names if isinstance(output, str) else all(-len(shape) <= axis < len(shape) for axis in output)
-    require(known, "output", output, f"be one of {names} or axes of an output of shape {shape}", "choose one of these")
+    rank = len(shape)
+    known = output in names if isinstance(output, str) else len({axis % rank for axis in output if rank}) == len(output)
+    known = known and (isinstance(output, str) or all(-rank <= axis < rank for axis in output))
+    wish = f"be one of {names} or different axes of an output of shape {shape}"
+    require(known, "output", output, wish, "choose one of these")
     everything = tuple(range(len(shape)))
     traced = {"trace": everything}.get(output, ()) if isinstance(output, str) else output
     traced = tuple(sorted(axis % len(shape) for axis in traced)) if traced else ()
@@ -57,6 +60,26 @@ def output_spec(output: Output, shape: tuple[int, ...]) -> Spec:
         return Spec(shape, 1, 1, (), everything, False, True)
     kept_shape = tuple(shape[axis] for axis in kept)
     return Spec(shape, counts[0], counts[1], kept_shape, (*traced, *kept), output == "diagonal", False)
+
+
+def read_output(output: Any) -> Output:
+    """A name, or axes as a tuple of integers.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(output, str):
+        return output
+    axes = tuple(output) if isinstance(output, (tuple, list)) else (output,)
+    whole = all(isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) for axis in axes)
+    require(whole, "output", output, "be a name or a tuple of output axes", 'pass "trace", for example')
+    return tuple(int(axis) for axis in axes)
+
+
+def widened(values: Array) -> Array:
+    """Half precision as float32, in which products are summed."""
+    half = jnp.issubdtype(values.dtype, jnp.floating) and jnp.finfo(values.dtype).bits < 32
+    return values.astype(jnp.float32) if half else values
 
 
 def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions ..."]:

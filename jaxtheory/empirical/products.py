@@ -1,4 +1,4 @@
-"""NTK-vector products: each column of the kernel from one vector-Jacobian and one Jacobian-vector product."""
+"""NTK-vector products: each row of the kernel from one vector-Jacobian and one Jacobian-vector product."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxtheory.empirical.outputs import Spec, cotangents
+from jaxtheory.empirical.outputs import Spec, cotangents, widened
+
+Pull = Callable[[Array], PyTree]
+Push = Callable[[PyTree], Array]
 
 
 def tile(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: Any) -> Array:
@@ -17,16 +20,50 @@ def tile(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: Any) ->
     """
     out, push = jax.linearize(lambda p: f(p, x1), params)
     basis = cotangents(spec, out.dtype)
-    shape = (spec.traced, spec.kept)
 
     def column(one: Any) -> Array:
         _, pull = jax.vjp(lambda p: f(p, jax.tree.map(lambda a: a[None], one))[0], params)
-        moved = jax.vmap(lambda cotangent: push(pull(cotangent)[0]))(basis)
-        blocks = jnp.einsum(
-            "dio,eo->die", moved.reshape(*moved.shape[:2], -1), basis.reshape(len(basis), -1), precision="highest"
-        )
-        blocks = blocks.reshape(*shape, len(out), *shape)
-        return jnp.einsum("tkitk->ik" if spec.paired else "tlitk->ikl", blocks)
+        return _contracted(spec, jax.vmap(lambda cotangent: push(pull(cotangent)[0]))(basis), basis)
 
     columns = jax.lax.map(column, x2)
     return columns.transpose(1, 2, 0) if spec.paired else columns.transpose(1, 2, 0, 3)
+
+
+def whole_rows(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: Any, rows: Array, size: int) -> Array:
+    """Rows [rows, k, n2, l] (or [rows, k, n2]) of the kernel of the function of the batch, J(x1) J(x2)ᵀ.
+
+    Args:
+        f, params: the function of a batch, whose examples may depend on one another.
+        spec: the output directions.
+        x1, x2: two batches.
+        rows: indices of examples of x1.
+        size: directions whose gradients are held at once.
+
+    Cost: rows·o backward passes of x1 and forward-mode passes of x2; memory `size`·P and a forward pass of both.
+    """
+    first, pull = jax.vjp(lambda p: f(p, x1), params)
+    _, push = jax.linearize(lambda p: f(p, x2), params)
+    basis = cotangents(spec, first.dtype)
+
+    def row(number: Array) -> Array:
+        def one(cotangent: Array) -> Array:
+            return push(pull(jnp.zeros_like(first).at[number].set(cotangent))[0])
+
+        # the direction of the pulled side stands last
+        found = _contracted(spec, jax.lax.map(one, basis, batch_size=size), basis)
+        return found.T if spec.paired else found.transpose(2, 0, 1)
+
+    return jax.lax.map(row, rows)
+
+
+def _contracted(spec: Spec, moved: Array, basis: Array) -> Array:
+    """From outputs [t l, n, *out] moved along gradients of directions: [n, k, l], or [n, k] where they are paired."""
+    blocks = jnp.einsum(
+        "dio,eo->die",
+        widened(moved).reshape(*moved.shape[:2], -1),
+        widened(basis).reshape(len(basis), -1),
+        precision="highest",
+    )
+    shape = (spec.traced, spec.kept)
+    blocks = blocks.reshape(*shape, moved.shape[1], *shape)
+    return jnp.einsum("tkitk->ik" if spec.paired else "tlitk->ikl", blocks)

@@ -21,7 +21,7 @@ from jaxtyping import Array, PyTree
 from jaxtheory.empirical import views
 from jaxtheory.empirical.analysis import Event, Findings, Path, analyse
 from jaxtheory.empirical.interpreter import BIAS, run
-from jaxtheory.empirical.outputs import Spec, cotangents
+from jaxtheory.empirical.outputs import Spec, cotangents, widened
 from jaxtheory.empirical.rules import Sizes, bias_factor, factors, sizes
 
 Function = Callable[..., Any]
@@ -178,7 +178,7 @@ def _example(
     out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
     g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype))
     # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
-    factored, reduced = [], [j.reshape(len(j), -1) for j in jacobians]
+    factored, reduced = [], [widened(j).reshape(len(j), -1) for j in jacobians]
     for group in portion.groups:
         a, b, h = _factors(group, uses, kept, g)
         if portion.width:
@@ -193,7 +193,7 @@ def _example(
 def _factors(group: Group, uses: Any, kept: Any, cotangents: Any) -> tuple[Array, Array | None, Array]:
     """All uses' factors row after row: a [rows, batch, inputs], a bias's input [rows, batch] (None: ones), and g."""
     pairs = [factors(uses[p], kept[p], cotangents[p]) for p in group.paths]
-    a, g = jnp.concatenate([a for a, _ in pairs]), jnp.concatenate([g for _, g in pairs], axis=1)
+    a, g = (widened(jnp.concatenate([pair[i] for pair in pairs], axis=i)) for i in (0, 1))
     if not any((*p, BIAS) in kept for p in group.paths):
         return a, None, g
     scales = [kept.get((*p, BIAS), jnp.ones(uses[p].loops, g.dtype)) for p in group.paths]

@@ -1,61 +1,274 @@
-"""What a function must be to have a tangent kernel, said before anything is computed."""
+"""What a function, its parameters and its examples must be to have a tangent kernel; checked before computing."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Literal as Constant
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
-from jaxtheory.empirical.analysis import Findings
+from jaxtheory.empirical import mixing
+from jaxtheory.empirical.analysis import scan_sections
 
 METHODS = ("auto", "jacobian", "products", "structured")
+BATCHES = ("each", "whole", "unchecked")
+
+Batch = Literal["each", "whole", "unchecked"]
 
 
-def check_method(method: str, mesh: Mesh | None) -> None:
-    """The method has a name, the mesh is one."""
+def check_options(method: str, batch: str, block: Any, memory: Any, mesh: Mesh | None) -> Any:
+    """The options of `ntk` are what they may be; `block` as a pair of integers or None."""
     require(method in METHODS, "method", method, f"be one of {METHODS}", "choose one of these")
     require(mesh is None or isinstance(mesh, Mesh), "mesh", mesh, "be a jax.sharding.Mesh", "make it by jax.make_mesh")
+    number = memory is None or (isinstance(memory, (int, float)) and 0 < memory < float("inf"))
+    require(number, "memory", memory, "be positive", "pass bytes, for example 2**30")
+    check_batch(batch)
+    if batch == "whole":
+        fits = method in ("auto", "products")
+        require(fits, "method", method, "be 'auto' or 'products' for the whole batch", "leave it out")
+        require(block is None, "block", block, "be None for the whole batch", "bound memory by `memory`")
+    if block is None:
+        return None
+    pair = tuple(block) if isinstance(block, (tuple, list)) else (block, block)
+    whole = len(pair) == 2 and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair)
+    require(whole, "block", block, "be an integer or two", "pass examples a block, for example 64")
+    return tuple(int(n) for n in pair)
 
 
-def check_params(params: PyTree) -> None:
-    """Every leaf is a floating-point array."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    require(bool(leaves), "params", params, "hold at least one array", "pass the parameters to differentiate in")
-    for path, leaf in leaves:
-        name = "params" + jax.tree_util.keystr(path)
-        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        hint = "keep other leaves out by empirical.filter_params"
-        require(floating, name, jnp.result_type(leaf).name, "be of a floating-point type", hint)
+def check_batch(batch: str) -> None:
+    """One of the ways to read a function of a batch."""
+    require(batch in BATCHES, "batch", batch, f"be one of {BATCHES}", "choose one of these")
 
 
-def check_function(f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None) -> None:
-    """f maps a batch of examples to one array of floats with the batch first."""
-    check_params(params)
-    inputs = [("x1", x1)] if x2 is None else [("x1", x1), ("x2", x2)]
-    for name, x in inputs:
-        counts = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(x)}
-        require(
-            len(counts) == 1 and 0 not in counts, name, counts, "hold one number of examples >= 1", "put them first"
+def require_function(f: Any) -> None:
+    """f can be called with parameters and examples; models are told what to pass instead."""
+    bases = {(base.__module__.split(".")[0], base.__name__) for base in type(f).__mro__}
+    wrapped = type(f).__module__.startswith("equinox._")  # filter_jit and the like, which are functions
+    if ("flax", "Module") in bases:
+        hint = "pass what empirical.from_linen or empirical.from_nnx returns"
+    elif ("equinox", "Module") in bases and not wrapped:
+        hint = "split it by eqx.partition, and pass lambda p, x: jax.vmap(eqx.combine(p, rest))(x)"
+    elif callable(f):
+        return _require_two(f)
+    else:
+        hint = "pass net.apply" if callable(getattr(f, "apply", None)) else "pass the function itself, e.g. net.apply"
+    require(False, "f", type(f).__name__, "be a function f(params, x)", hint)
+
+
+def _require_two(f: Any) -> None:
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):
+        return  # a function that does not say
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        hint = "bind its other arguments, e.g. by functools.partial, or by hk.without_apply_rng"
+        require(False, "f", f"a function of {signature}", "be a function f(params, x)", hint)
+
+
+def parameters(params: PyTree) -> PyTree:
+    """The parameters as arrays, those of half precision in float32.
+
+    Raises:
+        ValueError: no leaves, or a leaf that is not floating-point, with its path.
+    """
+    require(bool(jax.tree.leaves(params)), "params", params, "hold at least one array", "pass what to differentiate in")
+
+    def read(path: Any, leaf: Any) -> Any:
+        kind = _dtype(leaf)
+        told = type(leaf).__name__ if kind is None else kind.name
+        hint = "keep other leaves out by empirical.filter_params, or by eqx.partition(model, eqx.is_inexact_array)"
+        floating = kind is not None and jnp.issubdtype(kind, jnp.floating)
+        require(floating, "params" + jax.tree_util.keystr(path), told, "be a floating-point array", hint)
+        return _single(leaf)
+
+    return jax.tree_util.tree_map_with_path(read, params)
+
+
+def examples(name: str, x: PyTree) -> PyTree:
+    """Arrays with examples first; nested lists of numbers are one array, and half precision is read in float32."""
+    leaves = jax.tree.leaves(x)
+    kinds = [_dtype(leaf) for leaf in leaves]
+    hint = "pass an array, or a pytree of arrays, with examples first"
+    require(bool(leaves) and all(kind is not None for kind in kinds), name, _told(x), "hold arrays of numbers", hint)
+    if isinstance(x, (list, tuple)) and all(not np.ndim(leaf) for leaf in leaves):
+        array = _stacked(x)
+        require(array is not None, name, _told(x), "be one array if it is a list of numbers", hint)
+        return _single(array)
+    counts = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves}
+    told = [np.shape(leaf) for leaf in leaves]
+    wish = "hold one number of examples >= 1 along the first axis of each array"
+    require(len(counts) == 1 and 0 not in counts, name, f"shapes {told}", wish, "pass x[None] for one example")
+    return jax.tree.map(_single, x)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """f of one example at a time, whatever f does with several."""
+
+    f: Callable[[Any, Any], Any]
+
+    def __call__(self, params: PyTree, x: PyTree) -> Any:
+        """Outputs of every example, from batches of one."""
+        return jax.vmap(lambda one: self.f(params, jax.tree.map(lambda a: a[None], one))[0])(x)
+
+
+def prepared(
+    f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1"
+) -> tuple[Callable[..., Any], PyTree, PyTree, PyTree | None]:
+    """f, parameters and examples as they are computed with.
+
+    Raises:
+        ValueError: f is no function of parameters and a batch, mixes the examples of a batch (with `batch` "each"), or
+            is not differentiable in reverse mode; and as `parameters` and `examples`.
+    """
+    require_function(f)
+    check_batch(batch)
+    params, x1 = parameters(params), examples(name, x1)
+    x2 = None if x2 is None else examples("x2", x2)
+    check_output(f, params, x1, name)
+    if x2 is not None:
+        check_output(f, params, x2, "x2")
+    if batch == "whole":
+        _check_loops(jax.make_jaxpr(f)(params, x1), params)
+        return f, params, x1, x2
+    if batch == "unchecked":
+        f = Alone(f)
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x1)
+    _check_size(lambda: _check_loops(jax.make_jaxpr(f)(params, one), params), 1)
+    if batch == "each":
+        _check_alone(f, params, x1)
+    return f, params, x1, x2
+
+
+def check_output(f: Callable[..., Any], params: PyTree, x: PyTree, name: str) -> None:
+    """f(params, x) is one array of floats with the examples first."""
+    count, shapes = len(jax.tree.leaves(x)[0]), [leaf.shape for leaf in jax.tree.leaves(x)]
+    try:
+        out = jax.eval_shape(f, params, x)
+    except Exception as error:
+        told = f"{type(error).__name__} ({str(error).strip().splitlines()[0] if str(error).strip() else ''})"
+        wish = f"be accepted by f(params, {name})"
+        hint = f"pass {name}[None] if it is one example, or another shape; if params or f is wrong, correct it"
+        raise ValueError(f"{name} must {wish}, got {told} for arrays of shapes {shapes}; {hint}.") from error
+    require(isinstance(out, jax.ShapeDtypeStruct), "f", jax.tree.structure(out), "return one array", "select an output")
+    hint = f"return f(params, x)[None] of a single output, or pass {name}[None] if it is one example"
+    require(out.shape[:1] == (count,), "f", f"{out.shape} for {count} examples", "have a batch axis first", hint)
+    floating = jnp.issubdtype(out.dtype, jnp.floating)
+    require(floating, "f", out.dtype.name, "be differentiable in params", "return floating-point outputs")
+    require(out.size > 0, "f", f"shape {out.shape}", "return at least one number an example", "select an output")
+
+
+def _check_size(trace: Callable[[], Any], count: int | str) -> Any:
+    """What `trace` returns; a function that takes no other number of examples is refused by name."""
+    try:
+        return trace()
+    except ValueError as error:
+        if " must " in str(error) and "; " in str(error):
+            raise
+        failed: Exception = error
+    except Exception as error:
+        failed = error
+    told = f"{type(failed).__name__} for a batch of {count}"
+    hint = "pass x1[None] if x1 is one example, or batch='whole' if f needs the batch as it is"
+    raise ValueError(f"f must take any number of examples, got {told}; {hint}.") from failed
+
+
+def _check_alone(f: Callable[..., Any], params: PyTree, x: PyTree) -> None:
+    found = _check_size(lambda: mixing.find(f, params, x), "2 or 3")
+    if found is not None:
+        told = f"{found.site.operation} at {found.site.line}, which {found.reason}"
+        hint = (
+            "pass batch='whole' for the kernel of the function of the batch, batch='unchecked' for that of batches of "
+            "one, or a function without it, as a model in inference"
         )
-    for batch in (1, 2):
-        out = jax.eval_shape(f, params, _examples(x1, batch))
-        hint = "return one array with examples first, for example f(params, x)[None] of a single output"
-        single = isinstance(out, jax.ShapeDtypeStruct)
-        require(single, "f", jax.tree.structure(out), "return one array", "select or concatenate its outputs")
-        require(out.shape[:1] == (batch,), "f", f"{out.shape} for {batch} examples", "have a batch axis first", hint)
-        floating = jnp.issubdtype(out.dtype, jnp.floating)
-        require(floating, "f", out.dtype.name, "be differentiable in params", "return floating-point outputs")
+        require(False, "f", told, "map each example on its own", hint)
 
 
-def check_while(findings: Findings) -> None:
+def _check_loops(program: ClosedJaxpr, params: PyTree) -> None:
     """No loop of unknown length stands between parameters and outputs."""
+    count, inputs = len(jax.tree.leaves(params)), len(program.jaxpr.invars)
     hint = "use lax.scan or lax.fori_loop with static bounds"
-    bad = any(event.primitive == "while" for event in findings.events) or findings.unrolled
+    bad = _through_while(program, [i < count for i in range(inputs)])[1]
     require(not bad, "f", "a while loop", "be differentiable in params in reverse mode", hint)
 
 
-def _examples(x: PyTree, batch: int) -> PyTree:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *jnp.shape(a)[1:]), jnp.result_type(a)), x)
+def _through_while(program: Any, moved: list[bool]) -> tuple[list[bool], bool]:
+    """Which outputs depend on the inputs that are `moved`, and whether a float among them comes from a while loop."""
+    body = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    touched = {var for var, move in zip(body.invars, moved, strict=True) if move}
+    bad = False
+    for equation in body.eqns:
+        given = [not isinstance(v, Constant) and v in touched for v in equation.invars]
+        if not any(given):
+            continue
+        if equation.primitive.name == "while":
+            bad |= any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars)
+        outs = [True] * len(equation.outvars)
+        for inner in _programs(equation):
+            count = len((inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner).invars)
+            start = given[-count:] if count <= len(given) else [True] * count
+            found, inside = _through_while(inner, start)
+            if equation.primitive.name == "scan":  # what one turn leaves the next one starts from
+                found, inside = _through_while(
+                    inner, [a or b for a, b in zip(start, _carried(equation, found), strict=True)]
+                )
+            bad |= inside
+            # what a loop or a branch returns may depend on everything that it is given
+            outs = found if equation.primitive.name not in ("scan", "cond") and len(found) == len(outs) else outs
+        touched.update(var for var, move in zip(equation.outvars, outs, strict=True) if move)
+    return [not isinstance(v, Constant) and v in touched for v in body.outvars], bad
+
+
+def _carried(equation: Any, outs: list[bool]) -> list[bool]:
+    """The inputs of a turn of a scan that an earlier turn may have moved."""
+    consts, carry = scan_sections(equation.params)
+    return [False] * consts + outs[:carry] + [False] * (len(equation.invars) - consts - carry)
+
+
+def _programs(equation: Any) -> list[Any]:
+    if equation.primitive.name == "while" or equation.primitive.name.startswith("custom_"):
+        # a custom derivative replaces what it is the derivative of
+        return []
+    values = (value if isinstance(value, (tuple, list)) else (value,) for value in equation.params.values())
+    return [value for group in values for value in group if isinstance(value, (ClosedJaxpr, Jaxpr))]
+
+
+def _dtype(leaf: Any) -> Any:
+    """The dtype of an array or a number; None for anything else."""
+    if isinstance(leaf, (bool, int, float)):
+        return jnp.result_type(leaf)
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "OSUMm"):
+        return None
+    return dtype
+
+
+def _single(leaf: Any) -> Any:
+    """An array, read in float32 where it is of half precision."""
+    if jnp.issubdtype(_dtype(leaf), jax.dtypes.extended):
+        return leaf
+    array = jnp.asarray(leaf)
+    half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits < 32
+    return array.astype(jnp.float32) if half else array
+
+
+def _stacked(x: Any) -> Any:
+    """A nested list of numbers as an array; None if it is ragged."""
+    try:
+        return jnp.asarray(x) if any(isinstance(v, jax.Array) for v in jax.tree.leaves(x)) else np.asarray(x)
+    except (TypeError, ValueError):
+        return None
+
+
+def _told(x: Any) -> str:
+    text = repr(x)
+    return text if len(text) <= 60 else type(x).__name__

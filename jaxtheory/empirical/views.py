@@ -2,8 +2,7 @@
 
 A `View` is a linear, one-to-one rearrangement of a part of one parameter leaf, up to a scalar factor. Transposes only
 relabel axes; whatever else rearranges entries (reshape, slice, reverse) starts a new base, so that two uses of a leaf
-either
-share a base, and their Jacobians add in factored form, or must be shown to touch disjoint entries.
+either share a base, and their Jacobians add in factored form, or must be shown to touch disjoint entries.
 """
 
 import math

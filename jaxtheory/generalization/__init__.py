@@ -7,7 +7,7 @@ complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau
 >>> import jax.numpy as jnp
 >>> table = measures([jnp.eye(2), jnp.eye(2)], (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
 >>> {m.name: float(m.measure) for m in table.measures}["parameters"]
-12.0
+8.0
 """
 
 from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_complexity, rademacher, vc_dimension

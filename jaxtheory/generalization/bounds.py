@@ -59,7 +59,7 @@ def margin_bound(
 
 def _over_margins(sample: Sample) -> tuple[Array, Array, Array]:
     """γ, the share of the sample with a margin no larger, and ln(1/weight) of each; 80 of them below the largest."""
-    top = sample.margins.max()
+    top = sample.margins.max(initial=-jnp.inf)
     exponents = jnp.floor(jnp.log(jnp.where(top > 0, top, 1)) / np.log(_FINE)) - jnp.arange(80, dtype=top.dtype)
     gammas = _FINE**exponents
     empirical = (sample.margins[None, :] <= gammas[:, None]).astype(top.dtype).mean(1)
@@ -67,7 +67,8 @@ def _over_margins(sample: Sample) -> tuple[Array, Array, Array]:
 
 
 def _least(sample: Sample, bounds: Array) -> Array:
-    return jnp.where(sample.margins.max() > 0, bounds.min(), jnp.inf)
+    top = sample.margins.max(initial=-jnp.inf)
+    return jnp.where(jnp.isnan(top), jnp.nan, jnp.where(top > 0, bounds.min(), jnp.inf))
 
 
 def spectral(
@@ -140,22 +141,33 @@ def kernel_ball(
 
 
 def pac_bayes_spectral(
-    sample: Sample, weight_ratio: Float[Array, ""], width: int, depth: int, delta: float
-) -> Float[Array, ""]:
-    r"""Neyshabur-Bhojanapalli-Srebro: share with margin ≤ γ, plus 4√((KL + ln(6n/δ'))/(n − 1)) with
+    sample: Sample, spectral_norms: Float[Array, " layers"], distances: Float[Array, " layers"], width: int,
+    delta: float,
+) -> Float[Array, ""]:  # fmt: skip
+    r"""PAC-Bayes with margins, from any reference M: share with margin ≤ γ, plus 4√((KL + ln(6n/δ'))/(n − 1)) with
 
-        KL ≤ (42 e L B)² h ln(4hL) · Π‖A_l‖_σ² Σ ‖A_l‖_F²/‖A_l‖_σ² / (2γ²),  δ' = δ / (L n^{1/2L})
+        KL = (4 e L B)² h ln(4hL) · Π s̄_l² Σ ‖A_l − M_l‖_F²/s_l² / γ²,   s_l ≤ ‖A_l‖_σ ≤ s̄_l = 2^{1/L} s_l
 
-    from Gaussian noise of the size that moves outputs by γ/4, with their grid of L n^{1/2L} sizes.
+    B is an assumption: no input of the distribution is longer. h is the largest width.
 
-    Source: Neyshabur, Bhojanapalli, Srebro (2018), proof of Theorem 1.
+    Neyshabur, Bhojanapalli and Srebro (2018) first scale all layers to one norm, which M = 0 allows and another M does
+    not. Instead each layer has noise of its own size. Proof. Let U_l have independent entries N(0, s_l² τ²). With
+    probability ≥ 1/2 all ‖U_l‖_σ ≤ s_l τ √(2h ln(4hL)) (their section 3), and by their Lemma 2 outputs then move by at
+    most e B Π‖A_l‖_σ Σ ‖U_l‖_σ/‖A_l‖_σ ≤ e L B Π s̄_l · τ √(2h ln(4hL)), which is γ/4 for one τ. The lemma asks for
+    ‖U_l‖_σ ≤ ‖A_l‖_σ/L, which holds for γ ≤ 4 e B Π s̄_l, and no margin is larger. So their Lemma 1 applies to A + U
+    with the prior N(M_l, s_l² τ²), KL = Σ ‖A_l − M_l‖_F² / (2 s_l² τ²): it depends on A through the grid cells of
+    ‖A_l‖_σ (ratio 2^{1/L}) and of γ alone, over which δ is shared: δ' = δ times their weights.
+
+    Source: Neyshabur, Bhojanapalli, Srebro (2018), Lemmas 1 and 2.
     """
-    n = len(sample.margins)
+    n, depth = len(sample.margins), len(spectral_norms)
     gammas, empirical, price = _over_margins(sample)
-    noise = (42 * np.e * depth * sample.radius) ** 2 * (width * np.log(4 * width * depth))
-    divergence = noise * weight_ratio / (2 * gammas**2)
-    cells = np.log(depth * n ** (1 / (2 * depth))) + price
-    return _least(sample, empirical + 4 * jnp.sqrt((divergence + np.log(6 * n / delta) + cells) / (n - 1)))
+    upper, cells = _scaled(spectral_norms, 2 ** (1 / depth))
+    noise = (4 * np.e * depth * sample.radius) ** 2 * (width * np.log(4 * width * depth))
+    shares = (2 ** (1 / depth) * distances / upper) ** 2
+    divergence = noise * (upper.prod() / gammas) ** 2 * shares.sum()
+    spread = divergence + np.log(6 * n / delta) + cells.sum() + price
+    return _least(sample, empirical + 4 * jnp.sqrt(spread / max(n - 1, 1)) + (jnp.inf if n < 2 else 0))
 
 
 def uniform(empirical: Float[Array, ""], log_growth: float, samples: int, delta: float) -> Float[Array, ""]:
@@ -172,7 +184,7 @@ def uniform(empirical: Float[Array, ""], log_growth: float, samples: int, delta:
     >>> f"{uniform(jnp.array(0.1), 10.0, 10_000, 0.05):.3f}"
     '0.207'
     """
-    require(0 < delta < 1, "delta", delta, "be within (0, 1)", "0.05 for 95% confidence")
+    require(0 < delta < 1, "delta", delta, "lie within (0, 1)", "pass e.g. delta=0.05")
     return empirical + float(np.sqrt(8 * (log_growth + np.log(4 / delta)) / samples))
 
 
@@ -182,7 +194,7 @@ def _rounded(norms: Array, layers: int) -> tuple[Array, Array]:
     return cells / layers, jnp.log(cells * (cells + 1)).sum()
 
 
-def _scaled(value: Array) -> tuple[Array, Array]:
-    """A positive scale up to a power of 2^{1/4}, and the price of its cell: weights 1/(2(|j|+1)(|j|+2))."""
-    cell = jnp.ceil(jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny)) / np.log(_FINE))
-    return _FINE**cell, jnp.log(2 * (jnp.abs(cell) + 1) * (jnp.abs(cell) + 2))
+def _scaled(value: Array, ratio: float = _FINE) -> tuple[Array, Array]:
+    """A positive scale up to a power of `ratio`, and the price of its cell: weights 1/(2(|j|+1)(|j|+2))."""
+    cell = jnp.ceil(jnp.log(jnp.maximum(value, jnp.finfo(value.dtype).tiny)) / np.log(ratio))
+    return ratio**cell, jnp.log(2 * (jnp.abs(cell) + 1) * (jnp.abs(cell) + 2))

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, constrain, holds, known, nonnegative, require
+from jaxtheory.guarded import power_of_two, root
 from jaxtheory.results import standard_error
 
 _ENUMERABLE = 16  # points whose 2^15 sign vectors are all tried
@@ -31,6 +32,7 @@ class Rademacher(NamedTuple):
     upper: Float[Array, ""]
 
 
+@boundary
 def vc_dimension(layer_sizes: Sequence[int]) -> float:
     r"""Upper bound on the VC dimension of fully connected ReLU networks with biases and one sign output.
 
@@ -39,23 +41,22 @@ def vc_dimension(layer_sizes: Sequence[int]) -> float:
     with W_i the number of parameters up to layer i, layers counted from 1 to L.
 
     Args:
-        layer_sizes: d_0 (inputs), d_1, …, d_L.
+        layer_sizes: d_0 (inputs), d_1, …, d_L, integers.
 
     Raises:
-        ValueError: fewer than two sizes, or a size < 1.
+        ValueError: fewer than two sizes, or a size that is no integer >= 1.
 
-    Source: Bartlett, Harvey, Liaw, Mehrabian (2019), Theorem 7, with one breakpoint.
+    Cost: O(L). Source: Bartlett, Harvey, Liaw, Mehrabian (2019), Theorem 7, with one breakpoint.
 
     >>> f"{vc_dimension([2, 3, 1]):.3f}"
     '178.374'
     """
-    _check_sizes(layer_sizes)
-    cumulative, units = _counts(layer_sizes)
-    depth = len(units)
-    r = sum((i + 1) * k for i, k in enumerate(units))
-    return float(depth + cumulative.sum() * np.log2(4 * np.e * r * np.log2(2 * np.e * r)))
+    cumulative, units = _counts(_sizes(layer_sizes))
+    r = float(sum((i + 1) * k for i, k in enumerate(units)))
+    return float(len(units) + float(sum(cumulative)) * np.log2(4 * np.e * r * np.log2(2 * np.e * r)))
 
 
+@boundary(static=("samples",))
 def log_growth(layer_sizes: Sequence[int], samples: int) -> float:
     r"""ln of how many ways a network of K = d_L classes can be right or wrong on m points: the decisions are signs of
     the K(K−1)/2 differences of its outputs, polynomials of degree i in the W_i parameters up to layer i on each piece.
@@ -63,38 +64,50 @@ def log_growth(layer_sizes: Sequence[int], samples: int) -> float:
         ln Π ≤ Σ_i min{ m k_i ln 2,  ln 2 + W_i ln(2e m k_i i / W_i) },  k_L = K(K − 1)/2
 
     Args:
-        layer_sizes: d_0, …, d_L = K ≥ 2.
-        samples: m.
+        layer_sizes: d_0, …, d_L = K ≥ 2, integers.
+        samples: m ≥ 1.
 
-    Source: Bartlett, Harvey, Liaw, Mehrabian (2019), proof of Theorem 7 (Warren's lemma layer by layer).
+    Raises:
+        ValueError: sizes or a number of samples that are no integers >= 1, or fewer than two classes.
+
+    Cost: O(L). Source: Bartlett, Harvey, Liaw, Mehrabian (2019), proof of Theorem 7 (Warren's lemma layer by layer).
 
     >>> log_growth([2, 3, 2], 10) < 28
     True
     """
-    _check_sizes(layer_sizes)
-    require(layer_sizes[-1] >= 2, "layer_sizes", layer_sizes, "end with at least two classes", "one output a class")
-    cumulative, units = _counts(layer_sizes)
+    sizes = _sizes(layer_sizes)
+    require(sizes[-1] >= 2, "layer_sizes", sizes, "end with at least two classes", "use one output a class")
+    require(samples >= 1, "samples", samples, "be >= 1", "pass the number of points")
+    cumulative, units = _counts(sizes)
     units[-1] = units[-1] * (units[-1] - 1) // 2
     total = 0.0
     for level, (k, w) in enumerate(zip(units, cumulative, strict=True), start=1):
         conditions = samples * k
         # Warren's lemma asks for at least as many polynomials as parameters.
-        warren = np.log(2) + w * np.log(2 * np.e * conditions * level / w) if conditions >= w else np.inf
+        warren = np.log(2) + w * np.log(2 * np.e * level * (conditions / w)) if conditions >= w else np.inf
         total += min(conditions * np.log(2), warren)
     return float(total)
 
 
-def _counts(sizes: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+def _counts(sizes: list[int]) -> tuple[list[int], list[int]]:
+    """Parameters up to each layer, and units, in integers of any size."""
     parameters = [(a + 1) * b for a, b in itertools.pairwise(sizes)]
-    return np.cumsum(parameters), list(sizes[1:])
+    return list(itertools.accumulate(parameters)), sizes[1:]
 
 
-def _check_sizes(sizes: Sequence[int]) -> None:
-    require(len(sizes) >= 2, "layer_sizes", sizes, "hold inputs and at least one layer", "add the output size")
-    require(min(sizes) >= 1, "layer_sizes", sizes, "hold positive sizes", "remove empty layers")
+def _sizes(sizes: Sequence[int]) -> list[int]:
+    hint = "pass integers, the inputs first, e.g. [2, 3, 1]"
+    several = isinstance(sizes, (list, tuple, np.ndarray)) and len(sizes) >= 2
+    require(several, "layer_sizes", sizes, "be a list of inputs and at least one layer", hint)
+    whole = known(*sizes) and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
+    require(whole and min(sizes) >= 1, "layer_sizes", sizes, "hold integers >= 1", hint)
+    return [int(n) for n in sizes]
 
 
-def rademacher(gram: Float[Array, "n n"], radius: float, key: Key[Array, ""], *, draws: int = 4096) -> Rademacher:
+@boundary(static=("draws",))
+def rademacher(
+    gram: Float[Array, "n n"], radius: float | Float[Array, ""], key: Key[Array, ""], *, draws: int = 4096
+) -> Rademacher:
     r"""Empirical Rademacher complexity of a ball of functions ‖f‖ ≤ B in the Hilbert space of a kernel.
 
         R = (B/n) E_σ √(σᵀ K σ),  B √(tr K) / (√2 n) ≤ R ≤ B √(tr K) / n
@@ -102,16 +115,16 @@ def rademacher(gram: Float[Array, "n n"], radius: float, key: Key[Array, ""], *,
     For linear functions K = XXᵀ and √tr K = ‖X‖_F. Up to 16 points all signs are tried, which is exact.
 
     Args:
-        gram: K.
+        gram: K, n ≥ 1 points.
         radius: B ≥ 0.
         key: of the signs.
-        draws: how many sign vectors, where they are not all tried.
+        draws: how many sign vectors (rounded up to blocks of 1,024), where they are not all tried.
 
     Returns:
-        `Rademacher`.
+        `Rademacher`; NaN where the radius or the diagonal is negative (inside jit).
 
     Raises:
-        ValueError: a negative radius or diagonal.
+        ValueError: a matrix that is not square or finite, a negative radius or diagonal, fewer than two draws.
 
     Cost: O(draws · n²), blocks of 1,024 draws. Source: Bartlett and Mendelson (2002), Lemma 22; the lower end, the
     Khintchine-Kahane inequality with its best constant (Latała and Oleszkiewicz 1994).
@@ -120,47 +133,84 @@ def rademacher(gram: Float[Array, "n n"], radius: float, key: Key[Array, ""], *,
     '0.500'
     """
     n = len(gram)
-    require(radius >= 0, "radius", radius, "be >= 0", "a ball has a radius")
-    require(holds(lambda d: d >= 0, jnp.diag(gram)), "gram", "a negative diagonal", "be a kernel matrix", "check it")
+    _require_square(gram)
+    require(draws >= 2, "draws", draws, "be >= 2 for a standard error", "draw more sign vectors")
+    radius = nonnegative("radius", radius, "pass the radius of a ball")
+    gram = constrain("gram", gram, np.isfinite if known(gram) else jnp.isfinite, "be finite", "check the points")
+    valid = constrain("gram", jnp.diag(gram), lambda d: d >= 0, "have a diagonal >= 0", "pass a kernel matrix")
+    gram = jnp.fill_diagonal(gram, valid, inplace=False)
+    # lengths are taken in a unit whose root is a power of two
+    half = power_of_two(jnp.sqrt(power_of_two(gram)))
+    gram, radius = gram / half / half, radius * half
     length = jnp.sqrt(jnp.trace(gram)) * radius / n
     if n <= _ENUMERABLE:
         # σ and −σ give the same: the first sign is +1.
         codes = jnp.arange(2 ** (n - 1), dtype=jnp.int32)[:, None] >> jnp.arange(n - 1, dtype=jnp.int32)[None, :]
         signs = jnp.concatenate([jnp.ones((len(codes), 1), gram.dtype), (1 - 2 * (codes & 1)).astype(gram.dtype)], 1)
         value = _lengths(gram, signs).mean() * radius / n
-        return Rademacher(value, jnp.zeros_like(value), length / jnp.sqrt(2).astype(gram.dtype), length)
+        return Rademacher(value, jnp.zeros_like(value), length / np.sqrt(2), length)
     keys = jax.random.split(key, -(-draws // _BLOCK))
     block = lambda k: _lengths(gram, jax.random.rademacher(k, (_BLOCK, n), gram.dtype))  # noqa: E731
     values = lax.map(block, keys).ravel() * radius / n
-    return Rademacher(values.mean(), standard_error(values), length / jnp.sqrt(2).astype(gram.dtype), length)
+    return Rademacher(values.mean(), standard_error(values), length / np.sqrt(2), length)
 
 
 def _lengths(gram: Array, signs: Array) -> Array:
     products = jnp.matmul(signs, gram, precision="highest")
-    return jnp.sqrt(jnp.maximum((products * signs).sum(1), 0))
+    return root((products * signs).sum(1))
 
 
+def _require_square(gram: Array) -> None:
+    square = gram.shape[0] == gram.shape[1] >= 1
+    require(square, "gram", gram.shape, "be a square matrix of at least one point", "pass kernel(x, x)")
+
+
+@boundary
 def ntk_complexity(gram: Float[Array, "n n"], y: Float[Array, "n *outputs"]) -> Float[Array, ""]:
     r"""√(2 yᵀ H⁻¹ y / n), the label complexity under an NTK: small where labels lie along leading eigenvectors.
 
     Args:
-        gram: H, positive definite.
-        y: labels; several outputs are summed.
+        gram: H, symmetric and positive definite, its condition number times the rounding unit far below 1.
+        y: real labels, or one-hot; several outputs are summed.
 
     Returns:
-        The complexity; NaN where H is not positive definite to round-off.
+        The complexity; NaN where H is not positive definite to round-off, or so nearly singular that rounding may
+        change the complexity by more than one part in a thousand.
 
     Raises:
-        ValueError: a Gram matrix that is not positive definite (outside jit).
+        ValueError: a Gram matrix of that kind (outside jit), shapes that do not pair.
 
-    Cost: one Cholesky, n³/3. Source: Arora, Du, Hu, Li, Wang (2019), Theorem 5.1.
+    Cost: one Cholesky, n³/3, and four products. Source: Arora, Du, Hu, Li, Wang (2019), Theorem 5.1.
 
     >>> f"{ntk_complexity(2 * jnp.eye(2), jnp.ones(2)):.3f}"
     '1.000'
     """
-    columns = y.reshape(len(y), -1)
-    factor = jnp.linalg.cholesky(gram)
-    definite = holds(np.isfinite, factor)
-    require(definite, "gram", "a matrix without Cholesky factor", "be positive definite", "remove repeated points")
-    white = jax.scipy.linalg.solve_triangular(factor, columns, lower=True)
-    return jnp.sqrt(2 * (white**2).sum() / len(y))
+    _require_square(gram)
+    require(len(y) == len(gram), "y", y.shape, f"pair with the {len(gram)} points of gram", "pass one label a point")
+    found = _ntk_complexity(gram, y.reshape(len(y), -1))
+    definite = holds(np.isfinite, found) or not holds(np.isfinite, y)
+    hint = "remove repeated points, add a ridge, or use float64"
+    require(definite, "gram", "a matrix too near a singular one", "be positive definite beyond rounding", hint)
+    return found
+
+
+def _ntk_complexity(gram: Array, y: Array) -> Array:
+    scale, size = power_of_two(gram), power_of_two(y)
+    matrix, columns = gram / scale, y / size
+    factor = jnp.linalg.cholesky(matrix)
+
+    def solve(b: Array) -> Array:
+        return jax.scipy.linalg.cho_solve((factor, True), b)
+
+    product = lambda a, b: jnp.matmul(a, b, precision="highest")  # noqa: E731
+    alpha = solve(columns)
+    alpha = alpha + solve(columns - product(matrix, alpha))
+    residual = columns - product(matrix, alpha)
+    # yᵀH⁻¹y = 2yᵀα − αᵀHα + rᵀH⁻¹r, r = y − Hα
+    value = jnp.vdot(columns, alpha) + jnp.vdot(alpha, residual)
+    rounding = jnp.finfo(y.dtype).eps * jnp.vdot(jnp.abs(alpha), product(jnp.abs(matrix), jnp.abs(alpha)))
+    error = jnp.abs(jnp.vdot(residual, solve(residual))) + rounding
+    right = jnp.isfinite(value) & (value >= 0) & (error <= 1e-3 * value)
+    # the root of the unit is a power of two times 1 or √2
+    found = size * jnp.sqrt(2 * jnp.where(right, value, jnp.nan) / len(y)) / jnp.sqrt(scale)
+    return jnp.where((columns == 0).all() & jnp.isfinite(factor).all(), jnp.zeros_like(found), found)

@@ -12,11 +12,10 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import holds, require
-from jaxtheory.generalization.chain import Chain, forward, preactivations
-from jaxtheory.generalization.norms import margins
-
-_BITS = 32  # of a stored coefficient
+from jaxtheory.checks import boundary, positive, require
+from jaxtheory.generalization.chain import Chain, forward, matrices, preactivations
+from jaxtheory.generalization.norms import labels, margins, share_wrong
+from jaxtheory.guarded import norm
 
 
 class Cushions(NamedTuple):
@@ -36,6 +35,7 @@ class Compressed(NamedTuple):
     bound: Float[Array, ""]
 
 
+@boundary
 def cushions(net: Chain, x: Float[Array, "n ..."], margin: float | Float[Array, ""]) -> Cushions:
     r"""How much a network damps noise compared with its signal, at its worst sample point.
 
@@ -43,7 +43,8 @@ def cushions(net: Chain, x: Float[Array, "n ..."], margin: float | Float[Array, 
         μ_{l→} = min_{m ≥ l} min_x ‖J_x^{l,m} z_l‖ / (‖J_x^{l,m}‖_F ‖z_l‖),  J = A_m D_{m−1} ⋯ A_{l+1} D_l
         c     = max_{l,x} ‖z_l‖ / ‖φ(z_l)‖,   complexity = c² L² max_x ‖f(x)‖² Σ 1/(μ_l² μ_{l→}²) / γ²
 
-    where D are the 0-1 matrices of the active units. For ReLU networks J z_l is z_m itself, exactly.
+    where D are the 0-1 matrices of the active units. For ReLU networks J z_l is z_m itself, exactly. Quotients
+    0/0, which any cushion allows, count as 1.
 
     Args:
         net: A_1, …, A_L.
@@ -51,15 +52,20 @@ def cushions(net: Chain, x: Float[Array, "n ..."], margin: float | Float[Array, 
         margin: γ > 0.
 
     Returns:
-        `Cushions`; J at m = l is the identity with cushion 1/√width.
+        `Cushions`; J at m = l is the identity with cushion 1/√width. NaN where the margin is not positive (inside jit).
 
     Raises:
-        ValueError: γ ≤ 0.
+        ValueError: γ ≤ 0, no examples, or inputs of another size.
 
     Cost: n L² products of matrices. Source: Arora, Ge, Neyshabur, Zhang (2018), definitions 3 to 5, Theorem 4.1.
+
+    >>> found = cushions((jnp.eye(2), jnp.eye(2)), jnp.array([[1.0]]), 1.0)
+    >>> print(found.layer.round(4), found.contraction)
+    [0.7071 0.7071] 1.0
     """
-    require(holds(lambda v: v > 0, margin), "margin", margin, "be > 0", "take a quantile of the positive margins")
-    return _cushions(net, x, margin)
+    require(len(x) >= 1, "x", x.shape, "hold at least one example", "pass the sample")
+    margin = positive("margin", margin, "take a quantile of the positive margins")
+    return _cushions(matrices("net", net), x, margin)
 
 
 @jax.jit
@@ -67,33 +73,40 @@ def _cushions(net: Chain, x: Array, margin: Array | float) -> Cushions:
     z = preactivations(net, x)
     flat = x.reshape(len(x), -1)
     inputs = [jnp.concatenate([flat, jnp.ones_like(flat[:, :1])], 1), *[jax.nn.relu(v) for v in z[:-1]]]
-    lengths = [jnp.linalg.norm(v, axis=1) for v in inputs]
+    lengths = [norm(v, axis=1) for v in inputs]
     layer = jnp.stack([
-        (jnp.linalg.norm(out, axis=1) / (jnp.linalg.norm(matrix) * length)).min()
+        _ratio(norm(out, axis=1), norm(matrix) * length).min()
         for matrix, out, length in zip(net, z, lengths, strict=True)
     ])  # fmt: skip
     interlayer = jnp.stack([_interlayer(net, z, index) for index in range(len(net))])
-    kept = [jnp.linalg.norm(v, axis=1) / jnp.linalg.norm(jax.nn.relu(v), axis=1) for v in z[:-1]]
+    kept = [_ratio(norm(v, axis=1), norm(jax.nn.relu(v), axis=1)) for v in z[:-1]]
     contraction = jnp.stack([ratio.max() for ratio in kept]).max() if kept else jnp.ones_like(layer[0])
-    size = (z[-1] ** 2).sum(1).max() * (contraction * len(net)) ** 2
-    return Cushions(layer, interlayer, contraction, size * (1 / (layer * interlayer) ** 2).sum() / margin**2)
+    size = (norm(z[-1], axis=1).max() / margin * contraction * len(net)) ** 2
+    return Cushions(layer, interlayer, contraction, size * (1 / (layer * interlayer) ** 2).sum())
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """The quotient, and 1 for 0/0."""
+    nothing = (part == 0) & (whole == 0)
+    return jnp.where(nothing, 1, part / jnp.where(nothing, 1, whole))
 
 
 def _interlayer(net: Chain, z: list[Array], start: int) -> Array:
     def one(values: list[Array]) -> Array:
         here = values[start]
-        jacobian, own = jnp.eye(here.shape[0], dtype=here.dtype), jnp.linalg.norm(here)
+        jacobian, own = jnp.eye(here.shape[0], dtype=here.dtype), norm(here)
         cushion = 1 / jnp.sqrt(jnp.asarray(here.shape[0], here.dtype))
         for step in range(start + 1, len(net)):
             active = jnp.where((values[step - 1] > 0)[None, :], net[step], 0)
             jacobian = jnp.matmul(active, jacobian, precision="highest")
-            ratio = jnp.linalg.norm(values[step]) / (jnp.linalg.norm(jacobian) * own)
+            ratio = _ratio(norm(values[step]), norm(jacobian) * own)
             cushion = jnp.minimum(cushion, ratio)
         return cushion
 
     return lax.map(one, z, batch_size=64).min()
 
 
+@boundary(static=("delta",))
 def compressed(
     net: Chain, x: Float[Array, "n ..."], y: Int[Array, " n"], key: Key[Array, ""], *,
     budgets: tuple[int, ...] = (64, 256, 1024, 4096), delta: float = 0.05,
@@ -102,31 +115,45 @@ def compressed(
 
         Â = (1/k) Σ_{j ≤ k} ⟨A, S_j⟩ S_j,  S_j of random signs fixed by the key before the data are seen
 
-    The compressed network is given by kL numbers of 32 bits, so it is one of 2^{32kL}, and with probability 1 − δ
+    The compressed network is given by kL numbers of b bits, so it is one of 2^{bkL}, and with probability 1 − δ
 
-        error ≤ min_k  error on the sample + √((32 k L ln 2 + ln(budgets/δ)) / 2n)
+        error ≤ min_k  error on the sample + √((b k L ln 2 + ln(budgets/δ)) / 2n)
+
+    with b = 32 for weights in float32 and 64 in float64.
 
     Args:
         net: A_1, …, A_L.
         x, y: the sample.
         key: of the signs, the "helper string", which does not count.
-        budgets: the k that are tried; each costs a share of δ, and larger ones begin with the signs of smaller ones.
+        budgets: the different k ≥ 1 that are tried; each costs a share of δ, and larger ones begin with the signs of
+            smaller ones.
         delta: δ.
 
     Returns:
-        `Compressed`, by increasing k. The bound is of the compressed network, and vacuous (> 1) unless 32kL ≪ n.
+        `Compressed`, by increasing k. The bound is of the compressed network, and vacuous (> 1) unless bkL ≪ n. NaN
+        where a margin is not finite.
 
     Raises:
-        ValueError: δ outside (0, 1), or a budget < 1.
+        ValueError: δ outside (0, 1), no budget or one < 1, no examples, labels out of range or of another number.
 
     Cost: max k · Σ d_in d_out, and a pass over the sample for each budget. Source: Arora, Ge, Neyshabur, Zhang
     (2018), algorithm 1 and Theorem 2.1 with its constants: Hoeffding's inequality and a union bound.
+
+    >>> found = compressed((jnp.eye(2)[:1] * 3, jnp.ones((2, 1))), jnp.ones((4, 1)), jnp.zeros(4, int),
+    ...                    jax.random.key(0), budgets=(8,))
+    >>> found.empirical.shape, bool(found.bound > 1)
+    ((1,), True)
     """
-    require(0 < delta < 1, "delta", delta, "be within (0, 1)", "0.05 for 95% confidence")
-    require(min(budgets) >= 1, "budgets", budgets, "be >= 1", "keep a coefficient a layer")
-    n, depth, budgets = len(x), len(net), tuple(sorted(budgets))
-    errors = _errors(net, x, y, key, jnp.array(budgets, jnp.int32))
-    prices = [np.sqrt((_BITS * k * depth * np.log(2) + np.log(len(budgets) / delta)) / (2 * n)) for k in budgets]
+    require(0 < delta < 1, "delta", delta, "lie within (0, 1)", "pass e.g. delta=0.05")
+    whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) and 1 <= k < 2**31 for k in budgets)
+    fine = whole and len(budgets) > 0
+    require(fine, "budgets", budgets, "hold integers >= 1", "keep at least one coefficient a layer")
+    require(len(x) >= 1, "x", x.shape, "hold at least one example", "pass the sample")
+    net = matrices("net", net)
+    y = labels(y, len(x), net[-1].shape[0])
+    n, depth, budgets = len(x), len(net), tuple(sorted({int(k) for k in budgets}))
+    errors, bits = _errors(net, x, y, key, jnp.array(budgets, jnp.int32)), jnp.finfo(net[0].dtype).bits
+    prices = [np.sqrt((bits * k * depth * np.log(2) + np.log(len(budgets) / delta)) / (2 * n)) for k in budgets]
     return Compressed(jnp.array(budgets, jnp.int32), errors, (errors + jnp.asarray(prices, errors.dtype)).min())
 
 
@@ -144,7 +171,7 @@ def _errors(net: Chain, x: Array, y: Array, key: Array, budgets: Array) -> Array
         begun, total = carry
         total = lax.fori_loop(begun, k, add, total)
         small = _with_units(unravel(total / k.astype(flat.dtype)))
-        return (k, total), (margins(forward(small, x), y) <= 0).astype(x.dtype).mean()
+        return (k, total), share_wrong(margins(forward(small, x), y))
 
     return lax.scan(upto, (jnp.zeros_like(budgets[0]), jnp.zeros_like(flat)), budgets)[1]
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, holds, positive, quantity, require
 from jaxtheory.generalization import bounds, norms
 from jaxtheory.generalization.capacity import log_growth, ntk_complexity, vc_dimension
-from jaxtheory.generalization.chain import Chain, chain, forward
+from jaxtheory.generalization.chain import Chain, chain, count_parameters, forward, is_list
 from jaxtheory.generalization.compression import compressed, cushions
 from jaxtheory.generalization.pac_bayes import gaussian_posterior
 from jaxtheory.generalization.sharpness import random_direction, worst_direction
+from jaxtheory.guarded import norm
 
 SOURCES = {
     "spectral": "Bartlett, Foster, Telgarsky (2017)",
@@ -24,7 +25,7 @@ SOURCES = {
     "path (l1)": "Bartlett, Mendelson (2002)",
     "PAC-Bayes spectral": "Neyshabur, Bhojanapalli, Srebro (2018)",
     "inverse margin": "Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020)",
-    "parameters": "count",
+    "parameters": "count of the numbers that are stored and trained",
     "VC dimension": "Bartlett, Harvey, Liaw, Mehrabian (2019)",
     "NTK labels": "Arora, Du, Hu, Li, Wang (2019)",
     "compression": "Arora, Ge, Neyshabur, Zhang (2018)",
@@ -65,6 +66,7 @@ class Table(NamedTuple):
         return head + "\n".join([f"{'measure':<22} {'bare':>12} {'bound':>12}", *rows])
 
 
+@boundary(static=("delta", "quantile"))
 def measures(
     model_or_weights: Any,
     data: tuple[Float[Array, "n ..."], Int[Array, " n"]],
@@ -75,6 +77,7 @@ def measures(
     key: Key[Array, ""] | None = None,
     delta: float = 0.05,
     quantile: float = 0.1,
+    radius: float | Float[Array, ""] | None = None,
 ) -> Table:
     r"""Norm-based, counting, compression, PAC-Bayes, label and sharpness measures of a trained ReLU classifier.
 
@@ -88,13 +91,16 @@ def measures(
             needs `prior`). Without it they are left out.
         delta: each bound holds with probability 1 − δ, on its own.
         quantile: the margin γ of bare measures is this quantile of the sample's margins; bounds choose their own.
+        radius: of the distribution: no input is longer. The PAC-Bayes spectral bound assumes it; by default the
+            longest input of the sample is taken for it.
 
     Returns:
         `Table`; print it. Inside `jit` its numbers are traced, so that networks are measured where they are trained.
+        Bare measures over the margin are NaN where that is not positive.
 
     Raises:
         ValueError: what `chain` raises; labels that do not pair with x or are out of range; δ or quantile outside
-            (0, 1); a Gram matrix that is not positive definite.
+            (0, 1); a Gram matrix that is not positive definite; a radius below the longest input.
 
     Cost: one SVD a layer and some passes over the sample; with `key` some hundreds of passes more, and one
     compilation for each shape. Source: each measure names its own, `SOURCES` lists them.
@@ -104,31 +110,56 @@ def measures(
     >>> [m.name for m in table.measures if not m.vacuous], float(table.empirical)
     ([], 0.0)
     """
-    x, y = data
-    require(len(x) == len(y), "data", (x.shape, y.shape), "pair inputs and labels", "pass (x, y)")
+    x, y = _data(data)
     for name, value in (("delta", delta), ("quantile", quantile)):
-        require(0 < value < 1, name, value, "be within (0, 1)", "a probability")
-    modular = not isinstance(model_or_weights, list)
-    net = chain(model_or_weights, x[:2] if modular else None)
-    start, center = (None if w is None else chain(w, x[:2] if modular else None) for w in (reference, prior))
+        require(0 < value < 1, name, value, "lie within (0, 1)", f"pass e.g. {name}=0.05")
+    shown = None if is_list(model_or_weights) else x[:2]
+    net = chain(model_or_weights, shown)
+    start, center = (None if model is None else chain(model, shown) for model in (reference, prior))
     center = start if center is None else center
-    norms.require_labels(y, net[-1].shape[0])
-    values, margin, wrong = _evaluated(net, start, center, x, y, gram, key, delta, quantile)
+    y = norms.labels(y, len(x), net[-1].shape[0])
+    limit = _radius(radius, x)
+    values, margin, wrong = _evaluated(net, start, center, x, y, gram, key, limit, delta, quantile)
     definite = holds(np.isfinite, values.get("NTK labels", (0.0,))[0])
-    require(definite, "gram", "a matrix without Cholesky factor", "be positive definite", "remove repeated points")
+    hint = "remove repeated points, add a ridge, or use float64"
+    require(definite, "gram", "a matrix too near a singular one", "be positive definite beyond rounding", hint)
+    values["parameters"] = _bare(jnp.asarray(float(count_parameters(model_or_weights)), wrong.dtype))
     found = ((name, *values[name], source) for name, source in SOURCES.items() if name in values)
     return Table(tuple(itertools.starmap(Measure, found)), margin, wrong)
+
+
+def _data(data: Any) -> tuple[Array, Array]:
+    pair = isinstance(data, (tuple, list)) and len(data) == 2
+    require(pair, "data", type(data).__name__, "be a pair of inputs and labels", "pass (x, y)")
+    x, y = jnp.asarray(quantity("data", data[0])), jnp.asarray(data[1])
+    paired = x.ndim >= 1 and y.ndim == 1 and len(x) == len(y) >= 1
+    require(paired, "data", (x.shape, y.shape), "pair at least one input with a label", "pass (x, y)")
+    whole = jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_
+    require(whole, "data", f"labels of type {y.dtype}", "have integer labels", "convert them by astype(int)")
+    return x, y
+
+
+def _radius(radius: Any, x: Array) -> Array:
+    """The assumed length of the longest input."""
+    longest = norm(x.reshape(len(x), -1), axis=1).max()
+    if radius is None:
+        return longest
+    radius = positive("radius", radius, "pass the length of the longest input")
+    least = longest * (1 - 8 * float(jnp.finfo(longest.dtype).eps))  # a length is rounded
+    told, wish = (radius, longest), "be no less than the longest input of the sample"
+    require(holds(lambda r, n: r >= n, radius, least), "radius", told, wish, "pass a larger radius")
+    return jnp.where(radius >= least, jnp.maximum(radius, longest), jnp.nan)
 
 
 @partial(jax.jit, static_argnames=("delta", "quantile"))
 def _evaluated(
     net: Chain, start: Chain | None, center: Chain | None, x: Array, y: Array, gram: Array | None, key: Array | None,
-    delta: float, quantile: float,
+    radius: Array, delta: float, quantile: float,
 ) -> tuple[_Values, Array, Array]:  # fmt: skip
     """Every measure that can be had from what is given, the margin scale, and the error on the sample."""
-    sample = _sample(forward(net, x), x, y)
+    sample = _sample(forward(net, x), x, y, radius)
     gamma = jnp.quantile(sample.margins, quantile)
-    wrong = (sample.margins <= 0).astype(gamma.dtype).mean()
+    wrong = norms.share_wrong(sample.margins)
     values = _norms(net, start, sample, gamma, delta) | _counts(net, sample, wrong, delta)
     if gram is not None:
         values |= _labels(gram, y, sample.classes, delta)
@@ -137,12 +168,12 @@ def _evaluated(
     return values, gamma, wrong
 
 
-def _sample(outputs: Array, x: Array, y: Array) -> bounds.Sample:
+def _sample(outputs: Array, x: Array, y: Array, radius: Array) -> bounds.Sample:
     flat = x.reshape(len(x), -1)
-    lengths = (flat**2).sum(1) + 1  # with the constant unit
+    square = ((flat**2).sum(1) + 1).sum()  # with the constant unit
     largest = jnp.maximum(jnp.abs(flat).max(), 1)
     margins = norms.margins(outputs, y)
-    return bounds.Sample(margins, lengths.sum(), jnp.sqrt(lengths.max()), largest, flat.shape[1] + 1, outputs.shape[1])
+    return bounds.Sample(margins, square, jnp.sqrt(radius**2 + 1), largest, flat.shape[1] + 1, outputs.shape[1])
 
 
 def _norms(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: Array, delta: float) -> _Values:
@@ -151,6 +182,7 @@ def _norms(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: Array,
     width, depth = max(max(matrix.shape) for matrix in net), len(net)
     spectral, frobenius = norms.spectral_norms(net), norms.frobenius_norms(net)
     ratio, path, squared = norms.weight_ratio(net, start), norms.l1_path_norm(net), norms.path_norm(net)
+    distances = norms.frobenius_norms(tuple(norms.differences(net, start)))
     # By Cauchy and Schwarz over the paths to an output, the l1 norm is at most √(paths) times the l2 norm.
     paths = float(np.prod([float(matrix.shape[1]) for matrix in net])) ** 0.5
     return {
@@ -159,7 +191,8 @@ def _norms(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: Array,
         "frobenius": (frobenius.prod() / scale, bounds.frobenius(sample, frobenius, delta)),
         "path (l2)": (squared / scale, bounds.l1_path(sample, squared * paths, depth, delta)),
         "path (l1)": (path / scale, bounds.l1_path(sample, path, depth, delta)),
-        "PAC-Bayes spectral": (ratio / scale**2, bounds.pac_bayes_spectral(sample, ratio, width, depth, delta)),
+        "PAC-Bayes spectral": (ratio / scale / scale,
+                               bounds.pac_bayes_spectral(sample, spectral, distances, width, delta)),
         "inverse margin": _bare(1 / scale**2),
     }  # fmt: skip
 
@@ -168,12 +201,8 @@ def _counts(net: Chain, sample: bounds.Sample, wrong: Array, delta: float) -> _V
     """Of the fully connected network with these layers: a convolution has no more patterns than its matrix."""
     sizes = [net[0].shape[1] - 1, *[matrix.shape[0] - 1 for matrix in net[:-1]], net[-1].shape[0]]
     n = len(sample.margins)
-    parameters = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
     dimension = jnp.asarray(vc_dimension([*sizes[:-1], 1]), wrong.dtype)
-    return {
-        "parameters": _bare(jnp.asarray(float(parameters), wrong.dtype)),
-        "VC dimension": (dimension, bounds.uniform(wrong, log_growth(sizes, 2 * n), n, delta)),
-    }
+    return {"VC dimension": (dimension, bounds.uniform(wrong, log_growth(sizes, 2 * n), n, delta))}
 
 
 def _labels(gram: Array, y: Array, classes: int, delta: float) -> _Values:
@@ -215,4 +244,4 @@ def _surrogate(net: Chain, x: Array, y: Array) -> Array:
 
 
 def _errors(net: Chain, x: Array, y: Array) -> Array:
-    return (norms.margins(forward(net, x), y) <= 0).astype(x.dtype).mean()
+    return norms.share_wrong(norms.margins(forward(net, x), y))

@@ -88,16 +88,20 @@ def test_bounds_are_those_written_out(trained, sample):
         single = 2 ** (depth - 1) * 2 ** (level / 4) * max(np.abs(x).max(), 1) * np.sqrt(2 * np.log(2 * 65) / n)
         expected = best(4 * 10 * single, np.log(2 * (abs(level) + 1) * (abs(level) + 2)))
         assert found[name] == pytest.approx(expected, rel=1e-3), name
-    shares = sum(np.sum((a - m) ** 2) / v**2 for a, m, v in zip(matrices, initial, s, strict=True))
+    cells = [np.ceil(depth * np.log2(v)) for v in s]
+    lower = [2 ** ((c - 1) / depth) for c in cells]
+    assert all(v <= norm <= v * 2 ** (1 / depth) for v, norm in zip(lower, s, strict=True))
     radius = np.sqrt((x**2).sum(1).max() + 1)
     options = []
     for j in range(-400, 80):
         if 2 ** (j / 4) <= margins.max():
-            sigma = 2 ** (j / 4) / (42 * depth * radius * np.e * np.sqrt(width * np.log(4 * width * depth)))
-            divergence = np.prod(s) ** 2 * shares / (2 * sigma**2)
-            union = depth * n ** (1 / (2 * depth)) * 2 * (abs(j) + 1) * (abs(j) + 2)
+            # outputs move by e B Π‖A‖ Σ‖U_l‖/‖A_l‖, with ‖U_l‖ up to its deviation times √(2h ln 4hL)
+            most = np.e * radius * np.prod(lower) * 2 * depth * np.sqrt(2 * width * np.log(4 * width * depth))
+            deviations = [2 ** (j / 4) / 4 / most * v for v in lower]
+            parts = [np.sum((a - m) ** 2) / (2 * v**2) for a, m, v in zip(matrices, initial, deviations, strict=True)]
+            union = np.prod([2 * (abs(c) + 1) * (abs(c) + 2) for c in (*cells, j)])
             empirical = (margins <= 2 ** (j / 4)).mean()
-            options.append(empirical + 4 * np.sqrt((divergence + np.log(6 * n * union / delta)) / (n - 1)))
+            options.append(empirical + 4 * np.sqrt((sum(parts) + np.log(6 * n * union / delta)) / (n - 1)))
     assert found["PAC-Bayes spectral"] == pytest.approx(min(options), rel=1e-3)
 
 

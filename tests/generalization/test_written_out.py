@@ -103,7 +103,8 @@ def test_compression(network):
             errors.append(share_wrong(small, x, y))
     found = gen.compressed(net, jnp.asarray(x), jnp.asarray(y), key, budgets=budgets, delta=0.1)
     np.testing.assert_allclose(found.empirical, errors, rtol=1e-14)
-    price = [math.sqrt((32 * k * depth * math.log(2) + math.log(2 / 0.1)) / (2 * n)) for k in budgets]
+    # weights in double precision have 64 bits
+    price = [math.sqrt((64 * k * depth * math.log(2) + math.log(2 / 0.1)) / (2 * n)) for k in budgets]
     assert float(found.bound) == pytest.approx(min(e + p for e, p in zip(errors, price, strict=True)), rel=1e-14)
 
 
