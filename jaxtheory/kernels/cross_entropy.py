@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxtheory.checks import known, require
 from jaxtheory.kernels.dynamics import Trajectory
-from jaxtheory.kernels.functions import asymmetric
+from jaxtheory.kernels.problems import asymmetric
 from jaxtheory.results import Status, status_where
 
 # Dormand and Prince (1980), table 2: stages, fifth order, and fifth minus fourth.
