@@ -79,7 +79,7 @@ def gradient_flow(
     >>> f"{path.train[1, 0]:.4f} {path.train[2, 0]:.4f}"
     '0.6321 1.0000'
     """
-    arrays = _arrays(ntk_train, y, initial, ntk_test, initial_test)
+    arrays = in_one_dtype(ntk_train, y, initial, ntk_test, initial_test)
     rates = [positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0")]
     if friction is not None:
         rates += [positive("friction", friction, "use None for gradient flow")]
@@ -121,7 +121,7 @@ def gradient_descent(
     >>> f"{path.train[:, 0]}"
     '[0.   0.5  0.75]'
     """
-    arrays = _arrays(ntk_train, y, initial, ntk_test, initial_test)
+    arrays = in_one_dtype(ntk_train, y, initial, ntk_test, initial_test)
     rate = positive("learning_rate", learning_rate, "pass the step size, below 2/λ_max of the kernel")
     momentum = within("momentum", momentum, 0.0, 1.0, "use 0.0 for plain gradient descent")
     steps = jnp.atleast_1d(jnp.asarray(steps))
@@ -176,23 +176,27 @@ def ensemble_flow(
     shapes = {"nngp_train": (nngp_train, (n, n)), "nngp_test": (nngp_test, (m, n))}
     for name, (block, shape) in (shapes | {"nngp_test_test": (nngp_test_test, (m, m))}).items():
         require(block.shape == shape, name, f"shape {block.shape}", f"have the shape {shape}", "check the points")
-    ntk, y = _arrays(ntk_train, y, None, ntk_test, None)[:2]
+    ntk, y = in_one_dtype(ntk_train, y, None, ntk_test, None)[:2]
     dtype = widest(*(each.dtype for each in (y, nngp_train, nngp_test, nngp_test_test)))
     rate = jnp.asarray(positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0"), dtype)
     blocks = (each.astype(dtype) for each in (ntk, ntk_test, nngp_train, nngp_test, nngp_test_test, y))
     return _ensemble(*blocks, rate, _times(times, dtype))
 
 
-def _arrays(
-    ntk: Array, y: Array, initial: Array | None, cross: Array | None, initial_test: Array | None
+def in_one_dtype(
+    ntk: Array, y: Array, initial: Array | None, cross: Array | None, initial_test: Array | None, name: str = "y"
 ) -> tuple[Array, Array, Array, Array | None, Array | None]:
-    """The arrays of a trajectory in one dtype, after checks of their shapes; initial outputs are 0 by default."""
-    require(y.ndim >= 1, "y", f"shape {y.shape}", "hold a target for each point", "pass an array [n]")
+    """The arrays of a trajectory in one dtype, after checks of their shapes; initial outputs are 0 by default.
+
+    >>> [each.dtype for each in in_one_dtype(jnp.eye(1), jnp.ones(1, jnp.bfloat16), None, None, None)[:2]]
+    [dtype('float32'), dtype('float32')]
+    """
+    require(y.ndim >= 1, name, f"shape {y.shape}", "hold a target for each point", "pass an array [n]")
     n = y.shape[0]
-    require(ntk.shape == (n, n), "ntk_train", ntk.shape, f"be {n} by {n}, as y has {n} rows", "check both")
-    require(n >= 1, "y", f"shape {y.shape}", "hold at least one target", "pass data")
+    require(ntk.shape == (n, n), "ntk_train", ntk.shape, f"be {n} by {n}, as {name} has {n} rows", "check both")
+    require(n >= 1, name, f"shape {y.shape}", "hold at least one target", "pass data")
     start = jnp.zeros_like(y) if initial is None else initial
-    require(start.shape == y.shape, "initial", start.shape, f"have the shape of y, {y.shape}", "pass f_0(x)")
+    require(start.shape == y.shape, "initial", start.shape, f"have the shape of {name}, {y.shape}", "pass f_0(x)")
     if cross is not None:
         require(cross.shape[1] == n, "ntk_test", cross.shape, f"have {n} columns", "pass Θ(x_test, x)")
     if initial_test is not None:

@@ -19,7 +19,7 @@ _ROWS = "rows"  # the axis of the meshes made here
 
 @boundary(static=("block",))
 def gram(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x1: Shaped[Array, "n1 ..."],
     x2: Shaped[Array, "n2 ..."] | None = None,
     *,
@@ -62,7 +62,7 @@ def gram(
 
 @boundary(static=("block",))
 def matvec(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."],
     v: Float[Array, "m ..."],
     block: int = 2048,
@@ -118,7 +118,7 @@ def matvec(
 
 
 @boundary
-def diagonal(kernel: Kernel, x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
+def diagonal(kernel: Kernel | Shaped[Array, "p p"], x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
     """K_ii = kernel(x_i, x_i), 256 points at a time: memory O(n).
 
     Raises ValueError for what is no kernel or no points. Cost: n kernel evaluations.

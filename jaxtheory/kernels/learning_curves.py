@@ -62,7 +62,8 @@ def learning_curve(
 
     Returns:
         `LearningCurve`; NOT_FINITE where the error is infinite (n equal to the number of modes without a ridge) or
-        cannot be represented, ILL_CONDITIONED where κ cannot be found to √ε in this dtype.
+        cannot be represented, ILL_CONDITIONED where κ cannot be found to √ε in this dtype, or
+        n exceeds the number of modes because eigenvalues underflowed to 0.
 
     Raises:
         ValueError: negative eigenvalues, multiplicities, ridge, noise, tail or n, or numbers that are not finite (NaN
@@ -188,7 +189,10 @@ def _regularization(eigs: Array, counts: Array, n: Array, ridge: Array) -> _Regu
     excess, slope = _excess(eigs, counts, n, ridge, jnp.where(enough, jnp.ones_like(root), root))
     close = jnp.abs(excess) <= -slope * float(jnp.finfo(eigs.dtype).eps) ** 0.5
     seen = kappa * unit >= float(jnp.finfo(eigs.dtype).tiny)
-    return _Regularization(kappa * unit, held, enough | (close & seen))
+    # eigenvalues next to the smallest number, and zeros beyond: the rest of the spectrum underflowed
+    tiny, eps = float(jnp.finfo(eigs.dtype).tiny), float(jnp.finfo(eigs.dtype).eps)
+    lost = ((eigs <= 0) & (counts > 0)).any() & (jnp.min(jnp.where(live, eigs, jnp.inf)) * unit < tiny / eps)
+    return _Regularization(kappa * unit, held, jnp.where(enough, ~lost, close & seen))
 
 
 def _bisect(eigs: Array, counts: Array, n: Array, ridge: Array, spare: Array) -> Array:

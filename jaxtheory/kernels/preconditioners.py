@@ -17,7 +17,7 @@ from jaxtheory.kernels.problems import as_kernel
 
 @boundary(static=("rank", "pivots"))
 def rpcholesky(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."],
     rank: int,
     key: Key[Array, ""],
@@ -106,7 +106,7 @@ def _inverse_root(lower: Array) -> Array:
 
 @boundary(static=("rank", "block"))
 def nystrom(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."],
     rank: int,
     key: Key[Array, ""],
