@@ -72,7 +72,7 @@ def as_spectrum(eigs: Float[Array, "... modes"]) -> Float[Array, "... modes"]:
 
     def sound(values: Any) -> Any:
         size = abs(values).max(axis=-1, keepdims=True)
-        return (values >= -rounding * size) & (values < jnp.inf)
+        return (values >= -rounding * size) & (abs(values) < jnp.inf)
 
     eigs = constrain("eigs", eigs, sound, "be >= 0 and finite", "pass the eigenvalues of a covariance")
     return jnp.where(eigs < 0, jnp.zeros_like(eigs), eigs)
