@@ -31,7 +31,7 @@ from jaxtheory.kernels.learning_curves import (
     optimal_rate,
 )
 from jaxtheory.kernels.preconditioners import low_rank_inverse, nystrom, rpcholesky
-from jaxtheory.kernels.processes import Posterior, log_marginal_likelihood, posterior
+from jaxtheory.kernels.processes import Evidence, Posterior, log_marginal_likelihood, posterior
 from jaxtheory.kernels.regression import KernelRegressor, fit, predict
 from jaxtheory.kernels.ridge_path import RidgePath, ridge_path
 from jaxtheory.kernels.spectra import (
@@ -47,6 +47,7 @@ from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eige
 __all__ = [
     "Ensemble",
     "Estimate",
+    "Evidence",
     "FeatureWeights",
     "Kernel",
     "KernelRegressor",

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import known, require
-from jaxtheory.kernels.dynamics import Trajectory
-from jaxtheory.kernels.functions import asymmetric
-from jaxtheory.results import Status, status_where
+from jaxtheory.checks import boundary, constrain, positive, require
+from jaxtheory.kernels.dynamics import Trajectory, in_one_dtype
+from jaxtheory.kernels.problems import asymmetric
+from jaxtheory.results import Status, finite_status, status_where
 
 # Dormand and Prince (1980), table 2: stages, fifth order, and fifth minus fourth.
 _STAGES = (
@@ -26,16 +26,17 @@ _STAGES = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
+@boundary(static=("max_steps",))
 def cross_entropy_flow(
     ntk_train: Float[Array, "n n"],
     labels: Float[Array, "n o"],
     *,
-    learning_rate: Any,
-    times: Float[Array, " t"],
+    learning_rate: float | Float[Array, ""],
+    times: float | Float[Array, "..."],
     initial: Float[Array, "n o"] | None = None,
     ntk_test: Float[Array, "m n"] | None = None,
     initial_test: Float[Array, "m o"] | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float | Float[Array, ""] = 1e-5,
     max_steps: int = 20_000,
 ) -> Trajectory:
     r"""Logits under gradient flow of the summed cross-entropy −Σ y log softmax(f), with a constant NTK.
@@ -47,16 +48,19 @@ def cross_entropy_flow(
     Args:
         ntk_train, ntk_test: Θ(x, x), Θ(x_test, x).
         labels: rows of probabilities (one-hot labels). initial, initial_test: logits at time 0, 0 by default.
-        learning_rate: η. times: finite, ≥ 0, ascending.
+        learning_rate: η > 0. times: [t] or one number; finite, ≥ 0, ascending.
         tolerance: relative and absolute local error of a.
         max_steps: between two consecutive times; a step is bounded by stability, about 3/(η λ_max(Θ)).
 
     Returns:
         `Trajectory`; NOT_CONVERGED (with NaN from there on) where `max_steps` did not reach a time, INVALID_INPUT with
-        NaN for an asymmetric Θ or one with a negative diagonal entry.
+        NaN for an asymmetric Θ, one with a negative diagonal entry, or rows of labels that are no probabilities;
+        NOT_FINITE for NaN and infinity, among them those of rates and times that are refused outside jit.
 
     Raises:
-        ValueError: shapes, times that descend or are infinite (separable data have no limit).
+        ValueError: shapes, η ≤ 0, times that descend or are infinite (separable data have no limit).
+
+    Derivatives: in forward mode.
 
     Cost: 6 products 2 n² o a step; memory n² + (8 + t) n o.
     Source: Lee et al. (2019), section 2.2; Dormand and Prince (1980).
@@ -65,49 +69,58 @@ def cross_entropy_flow(
     >>> f"{path.train[1, 0, 0]:.4f}"
     '0.3960'
     """
-    n = labels.shape[0]
-    require(ntk_train.shape == (n, n), "ntk_train", ntk_train.shape, f"be {n} by {n}, as labels has {n} rows", "check")
-    if known(times):
-        at = np.asarray(times)
-        good = bool(np.isfinite(at).all() and (np.diff(at) >= 0).all() and (at >= 0).all())
-        require(good, "times", times, "be finite, ascending and >= 0", "separable data have no limit in time")
-    rate = jnp.asarray(learning_rate, labels.dtype)
-    start = jnp.zeros_like(labels) if initial is None else initial
-    return _flow(ntk_train, labels, rate, times, start, ntk_test, initial_test, tolerance, max_steps)
+    require(labels.ndim == 2, "labels", f"shape {labels.shape}", "hold a row for each point", "use jax.nn.one_hot")
+    arrays = in_one_dtype(ntk_train, labels, initial, ntk_test, initial_test, name="labels")
+    dtype = arrays[1].dtype
+    at = jnp.atleast_1d(jnp.asarray(times, dtype))
+    require(at.ndim == 1, "times", f"shape {at.shape}", "be one number or an array [t]", "use times.ravel()")
+    require(max_steps >= 1, "max_steps", max_steps, "be at least 1", "use 20000")
+    requirement, hint = "be finite, ascending and >= 0", "separable data have no limit in time; sort them"
+    at = constrain("times", at, _ascending, requirement, hint)
+    rate = positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0")
+    tolerance = positive("tolerance", tolerance, "use 1e-5")
+    return _flow(*arrays, jnp.asarray(rate, dtype), at, jnp.asarray(tolerance, dtype), max_steps)
+
+
+def _ascending(times: Any) -> Any:
+    ahead = times[1:] >= times[:-1]
+    return (times >= 0) & (times < np.inf) & ahead.all()
 
 
 @partial(jax.jit, static_argnames="max_steps")
 def _flow(
     ntk: Array,
     labels: Array,
-    rate: Array,
-    times: Array,
     initial: Array,
     cross: Array | None,
     initial_test: Array | None,
-    tolerance: Any,
+    rate: Array,
+    times: Array,
+    tolerance: Array,
     max_steps: int,
 ) -> Trajectory:
     def field(a: Array) -> Array:
         return rate * (labels - jax.nn.softmax(initial + _dot(ntk, a)))
 
     def advance(state: tuple[Array, Array], time: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        (a, now), step_limit = state, max_steps
-        a, reached = _integrate(field, a, now, time, tolerance, step_limit)
+        a, reached = _integrate(field, *state, time, tolerance, max_steps)
         return (a, time), (a, reached)
 
     a, reached = jax.lax.scan(advance, (jnp.zeros_like(labels), jnp.zeros_like(times[0])), times)[1]
-    rough = asymmetric(ntk, ntk.T)
+    rough = asymmetric(ntk, ntk.T) | (jnp.diagonal(ntk) < 0).any()
+    unlikely = (labels < 0).any() | (jnp.abs(jnp.sum(labels, axis=1) - 1) > 1e-3).any()
+    numbers = (ntk, labels, initial, rate, times, tolerance)
     status = status_where(
-        (~jnp.isfinite(ntk).all() | ~jnp.isfinite(labels).all() | ~jnp.isfinite(initial).all(), Status.NOT_FINITE),
-        (rough | (jnp.diagonal(ntk) < 0).any(), Status.INVALID_INPUT),
+        (finite_status(numbers) != Status.OK, Status.NOT_FINITE),
+        (rough | unlikely, Status.INVALID_INPUT),
         (~reached.all(), Status.NOT_CONVERGED),
     )
     a = jnp.where((status == Status.OK) | (status == Status.NOT_CONVERGED), a, jnp.nan)
     test = None if cross is None else jnp.einsum("mn,tno->tmo", cross, a, precision="highest")
     if test is not None and initial_test is not None:
         test = test + initial_test[None]
-    return Trajectory(initial[None] + jnp.einsum("mn,tno->tmo", ntk, a, precision="highest"), test, status)
+    train = initial[None] + jnp.einsum("mn,tno->tmo", ntk, a, precision="highest")
+    return Trajectory(train, test, finite_status((train, test), status))
 
 
 def _integrate(
@@ -116,8 +129,8 @@ def _integrate(
     """Dormand-Prince from `start` to `stop` (autonomous): the state, NaN if not reached, and whether it was."""
 
     def going(state: Any) -> Array:
-        _, now, _, steps = state
-        return (now < stop) & (steps < max_steps)
+        _, now, size, steps = state
+        return (now < stop) & (steps < max_steps) & jnp.isfinite(size)
 
     def step(state: Any) -> Any:
         a, now, size, steps = state

@@ -4,18 +4,20 @@ The loss is L = ½ Σ (f − y)², summed over samples and outputs, so that grad
 a mean over n samples pass η/n; for NTK Grams of several outputs that couple, pass [n o, n o] and y raveled.
 """
 
-from collections.abc import Callable
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import known, require
-from jaxtheory.kernels.ridge_path import eigenpairs
-from jaxtheory.results import Status, status_where
+from jaxtheory.checks import boundary, constrain, holds, positive, require, within
+from jaxtheory.kernels.functions import widest
+from jaxtheory.kernels.matrix_functions import Solution, covariance, evolve
+from jaxtheory.kernels.problems import asymmetric
+from jaxtheory.kernels.solutions import exponential, heavy_ball, powers
+from jaxtheory.results import Status, finite_status
 
 
 class Trajectory(NamedTuple):
@@ -34,13 +36,14 @@ class Ensemble(NamedTuple):
     status: Int[Array, ""]
 
 
+@boundary
 def gradient_flow(
     ntk_train: Float[Array, "n n"],
     y: Float[Array, "n ..."],
     *,
-    learning_rate: Any,
-    times: Float[Array, " t"],
-    friction: Any | None = None,
+    learning_rate: float | Float[Array, ""],
+    times: float | Float[Array, "..."],
+    friction: float | Float[Array, ""] | None = None,
     initial: Float[Array, "n ..."] | None = None,
     ntk_test: Float[Array, "m n"] | None = None,
     initial_test: Float[Array, "m ..."] | None = None,
@@ -51,17 +54,20 @@ def gradient_flow(
         heavy ball:  ü + γ u̇ + η Θ u = 0,   u̇(0) = 0, friction γ > 0
         test points: f*_t = f*_0 + Θ* Θ⁻¹ (I − u_t u_0⁻¹) (y − f_0)
 
-    (I − u_t u_0⁻¹)/λ is evaluated by `expm1`, so that null directions of Θ are as exact as the others.
+    (I − u_t u_0⁻¹)/λ is evaluated without cancellation, so that null directions of Θ are as exact as the others.
+    Derivatives: first, forward and reverse, in every argument, also at repeated eigenvalues of Θ; second ones in Θ need
+    distinct eigenvalues and are NaN otherwise. At infinite times the rank of Θ is held fixed.
 
     Args:
         ntk_train: Θ(x, x). ntk_test: Θ(x_test, x).
         y: targets. initial, initial_test: f_0 at the training and test points, 0 by default.
-        learning_rate: η > 0. times: ≥ 0, `inf` allowed.
+        learning_rate: η > 0. times: [t] or one number, ≥ 0, `inf` allowed.
         friction: γ of heavy-ball flow; None is gradient flow. Heavy-ball SGD with momentum μ and step h is near
             γ = (1 − μ)/√h, η = 1, t = k √h.
 
     Returns:
-        `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ.
+        `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ, NOT_FINITE for NaN or infinite
+        outputs, among them those of rates and times that are refused outside jit.
 
     Raises:
         ValueError: shapes, η ≤ 0, negative times, friction ≤ 0.
@@ -73,24 +79,23 @@ def gradient_flow(
     >>> f"{path.train[1, 0]:.4f} {path.train[2, 0]:.4f}"
     '0.6321 1.0000'
     """
-    _check(ntk_train, y, learning_rate, times, ntk_test)
-    if friction is None:
-        solution, arguments = _exponential, (jnp.asarray(learning_rate, y.dtype),)
-    else:
-        if known(friction):
-            require(float(friction) > 0, "friction", friction, "be > 0 to come to rest", "use None for gradient flow")
-        rates = jnp.asarray(learning_rate, y.dtype), jnp.asarray(friction, y.dtype)
-        solution, arguments = _heavy_ball, rates  # type: ignore[assignment]
-    return _trajectory(solution, ntk_train, y, initial, ntk_test, initial_test, times, arguments)
+    arrays = in_one_dtype(ntk_train, y, initial, ntk_test, initial_test)
+    rates = [positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0")]
+    if friction is not None:
+        rates += [positive("friction", friction, "use None for gradient flow")]
+    dtype = arrays[1].dtype
+    solution: Solution = exponential if friction is None else heavy_ball
+    return _trajectory(solution, *arrays, _times(times, dtype), tuple(jnp.asarray(rate, dtype) for rate in rates))
 
 
+@boundary
 def gradient_descent(
     ntk_train: Float[Array, "n n"],
     y: Float[Array, "n ..."],
     *,
-    learning_rate: Any,
-    steps: Int[Array, " t"],
-    momentum: Any = 0.0,
+    learning_rate: float | Float[Array, ""],
+    steps: int | Int[Array, "..."],
+    momentum: float | Float[Array, ""] = 0.0,
     initial: Float[Array, "n ..."] | None = None,
     ntk_test: Float[Array, "m n"] | None = None,
     initial_test: Float[Array, "m ..."] | None = None,
@@ -102,7 +107,12 @@ def gradient_descent(
     for each eigenvalue λ of Θ, by powers of the recursion's 3×3 matrix (31 squarings, whatever k). It converges for
     ηλ < 2(1 + μ); beyond, the trajectory diverges, and where it overflows the status is NOT_FINITE.
 
-    Args, Returns, Raises: as `gradient_flow`; optax.sgd(η, momentum=μ) is this recursion.
+    Args:
+        steps: [t] integers or one, ≥ 0.
+        momentum: μ in [0, 1].
+        the others: as `gradient_flow`; optax.sgd(η, momentum=μ) is this recursion.
+
+    Returns, Raises, Derivatives: as `gradient_flow`.
 
     Cost: one eigendecomposition, then 31 · 54 n + 2 n (n + m) o flops a step asked for.
     Source: Polyak (1964); Lee et al. (2019), section 2.2.
@@ -111,11 +121,21 @@ def gradient_descent(
     >>> f"{path.train[:, 0]}"
     '[0.   0.5  0.75]'
     """
-    _check(ntk_train, y, learning_rate, steps, ntk_test)
-    rates = jnp.asarray(learning_rate, y.dtype), jnp.asarray(momentum, y.dtype)
-    return _trajectory(_powers, ntk_train, y, initial, ntk_test, initial_test, steps, rates)
+    arrays = in_one_dtype(ntk_train, y, initial, ntk_test, initial_test)
+    rate = positive("learning_rate", learning_rate, "pass the step size, below 2/λ_max of the kernel")
+    momentum = within("momentum", momentum, 0.0, 1.0, "use 0.0 for plain gradient descent")
+    steps = jnp.atleast_1d(jnp.asarray(steps))
+    steps = steps if jnp.issubdtype(steps.dtype, jnp.integer) else steps.astype(int)
+    require(steps.ndim == 1, "steps", f"shape {steps.shape}", "be one number or an array [t]", "use steps.ravel()")
+    sound = holds(lambda k: k >= 0, steps)
+    require(sound, "steps", steps, "be >= 0", "start at 0")
+    dtype = arrays[1].dtype
+    # a negative step inside jit: NaN by its rates
+    rates = tuple(jnp.where((steps >= 0).all(), jnp.asarray(each, dtype), jnp.nan) for each in (rate, momentum))
+    return _trajectory(powers, *arrays, steps, rates)
 
 
+@boundary
 def ensemble_flow(
     ntk_train: Float[Array, "n n"],
     ntk_test: Float[Array, "m n"],
@@ -124,8 +144,8 @@ def ensemble_flow(
     nngp_test_test: Float[Array, "m m"],
     y: Float[Array, "n ..."],
     *,
-    learning_rate: Any,
-    times: Float[Array, " t"],
+    learning_rate: float | Float[Array, ""],
+    times: float | Float[Array, "..."],
 ) -> Ensemble:
     r"""Mean and covariance of infinitely many networks trained by gradient flow from NNGP initial outputs.
 
@@ -138,7 +158,13 @@ def ensemble_flow(
         nngp_train, nngp_test, nngp_test_test: K(x, x), K(x_test, x), K(x_test, x_test).
         y: targets, [n] or [n outputs]. learning_rate, times: as in `gradient_flow`.
 
-    Cost: one eigendecomposition and 2 n m (n + 2 m) flops a time; memory 3 n² + t m².
+    Returns:
+        `Ensemble`; its status and derivatives as in `gradient_flow`. Variances below 0 by rounding are 0.
+
+    Raises:
+        ValueError: shapes, η ≤ 0, negative times.
+
+    Cost: one eigendecomposition and 2 n² (n + m) + 4 n m² flops a time; memory 4 n² + t m².
     Source: Lee et al. (2019), equations 14-16 (Corollary 1).
 
     >>> one = jnp.eye(1)
@@ -146,119 +172,93 @@ def ensemble_flow(
     >>> f"{found.mean[:, 0]} {found.covariance[:, 0, 0]}"
     '[0. 1.] [1. 0.]'
     """
-    _check(ntk_train, y, learning_rate, times, ntk_test)
-    kernels = (ntk_train, ntk_test, nngp_train, nngp_test, nngp_test_test)
-    return _ensemble(*kernels, y, jnp.asarray(learning_rate, y.dtype), times)
+    n, m = y.shape[0], ntk_test.shape[0]
+    shapes = {"nngp_train": (nngp_train, (n, n)), "nngp_test": (nngp_test, (m, n))}
+    for name, (block, shape) in (shapes | {"nngp_test_test": (nngp_test_test, (m, m))}).items():
+        require(block.shape == shape, name, f"shape {block.shape}", f"have the shape {shape}", "check the points")
+    ntk, y = in_one_dtype(ntk_train, y, None, ntk_test, None)[:2]
+    dtype = widest(*(each.dtype for each in (y, nngp_train, nngp_test, nngp_test_test)))
+    rate = jnp.asarray(positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0"), dtype)
+    blocks = (each.astype(dtype) for each in (ntk, ntk_test, nngp_train, nngp_test, nngp_test_test, y))
+    return _ensemble(*blocks, rate, _times(times, dtype))
 
 
-def _check(ntk_train: Array, y: Array, learning_rate: Any, times: Array, ntk_test: Array | None) -> None:
+def in_one_dtype(
+    ntk: Array, y: Array, initial: Array | None, cross: Array | None, initial_test: Array | None, name: str = "y"
+) -> tuple[Array, Array, Array, Array | None, Array | None]:
+    """The arrays of a trajectory in one dtype, after checks of their shapes; initial outputs are 0 by default.
+
+    >>> [each.dtype for each in in_one_dtype(jnp.eye(1), jnp.ones(1, jnp.bfloat16), None, None, None)[:2]]
+    [dtype('float32'), dtype('float32')]
+    """
+    require(y.ndim >= 1, name, f"shape {y.shape}", "hold a target for each point", "pass an array [n]")
     n = y.shape[0]
-    require(ntk_train.shape == (n, n), "ntk_train", ntk_train.shape, f"be {n} by {n}, as y has {n} rows", "check both")
-    if ntk_test is not None:
-        require(ntk_test.shape[1] == n, "ntk_test", ntk_test.shape, f"have {n} columns", "pass Θ(x_test, x)")
-    if known(learning_rate, times):
-        require(float(learning_rate) > 0, "learning_rate", learning_rate, "be > 0", "pass the rate of the flow")
-        require(not (np.asarray(times) < 0).any(), "times", times, "be >= 0", "start at 0")
+    require(ntk.shape == (n, n), "ntk_train", ntk.shape, f"be {n} by {n}, as {name} has {n} rows", "check both")
+    require(n >= 1, name, f"shape {y.shape}", "hold at least one target", "pass data")
+    start = jnp.zeros_like(y) if initial is None else initial
+    require(start.shape == y.shape, "initial", start.shape, f"have the shape of {name}, {y.shape}", "pass f_0(x)")
+    if cross is not None:
+        require(cross.shape[1] == n, "ntk_test", cross.shape, f"have {n} columns", "pass Θ(x_test, x)")
+    if initial_test is not None:
+        require(cross is not None, "ntk_test", None, "be given with initial_test", "pass Θ(x_test, x)")
+        shape = (cross.shape[0], *y.shape[1:])  # type: ignore[union-attr]
+        require(initial_test.shape == shape, "initial_test", initial_test.shape, f"have the shape {shape}", "check it")
+    given = (ntk, y, start, cross, initial_test)
+    dtype = widest(*(each.dtype for each in given if each is not None))
+    return tuple(None if each is None else each.astype(dtype) for each in given)  # type: ignore[return-value]
+
+
+def _times(times: Any, dtype: Any) -> Float[Array, " t"]:
+    times = jnp.atleast_1d(jnp.asarray(times, dtype))
+    require(times.ndim == 1, "times", f"shape {times.shape}", "be one number or an array [t]", "use times.ravel()")
+    return constrain("times", times, lambda t: t >= 0, "be >= 0", "start at 0")
 
 
 @partial(jax.jit, static_argnums=0)
 def _trajectory(
-    solution: Callable[..., tuple[Array, Array]],
+    solution: Solution,
     ntk: Array,
     y: Array,
-    initial: Array | None,
+    initial: Array,
     cross: Array | None,
     initial_test: Array | None,
     times: Array,
     rates: tuple[Array, ...],
 ) -> Trajectory:
-    pairs = eigenpairs(ntk)
-    start = jnp.zeros_like(y) if initial is None else initial
-    projected = _dot(pairs.vectors.T, (start - y).reshape(y.shape[0], -1))
-    lifted = None if cross is None else _dot(cross, pairs.vectors)
+    n, shape = y.shape[0], y.shape[1:]
+    start = (initial - y).reshape(n, math.prod(shape))
+    (train, test), status = evolve(solution, _outputs, ntk, start, cross, times, rates, (y, initial_test))
+    train = train.reshape(times.shape[0], n, *shape)
+    test = None if cross is None else test.reshape(times.shape[0], cross.shape[0], *shape)
+    return Trajectory(train, test, finite_status((train, test), status))
 
-    def at(time: Array) -> tuple[Array, Array | None]:
-        left, gain = solution(pairs.values, pairs.kept, time, *rates)
-        train = y + _dot(pairs.vectors, left[:, None] * projected).reshape(y.shape)
-        if lifted is None:
-            return train, None
-        moved = -_dot(lifted, gain[:, None] * projected).reshape(-1, *y.shape[1:])
-        return train, moved if initial_test is None else initial_test + moved
 
-    train, test = jax.lax.map(at, times)
-    seen = jnp.isfinite(train).all() & (True if test is None else jnp.isfinite(test).all())
-    status = jnp.where(pairs.status == Status.OK, status_where((~seen, Status.NOT_FINITE)), pairs.status)
-    return Trajectory(train, test, status)
+def _outputs(left: Array, gained: Array | None, extras: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
+    """f_t = y + u_t and f*_t = f*_0 − Θ* (I − u_t u_0⁻¹) Θ⁻¹ u_0."""
+    y, initial = extras
+    train = y.reshape(left.shape) + left
+    if gained is None:
+        return train, None
+    return train, -gained if initial is None else initial.reshape(gained.shape) - gained
 
 
 @jax.jit
 def _ensemble(
     ntk: Array, cross: Array, nngp: Array, nngp_cross: Array, nngp_test: Array, y: Array, rate: Array, times: Array
 ) -> Ensemble:
-    pairs = eigenpairs(ntk)
-    lifted = _dot(cross, pairs.vectors)
-
-    def at(time: Array) -> tuple[Array, Array]:
-        gain = _exponential(pairs.values, pairs.kept, time, rate)[1]
-        g = _dot(lifted * gain[None], pairs.vectors.T)
-        mixed = _dot(g, nngp_cross.T)
-        return jnp.tensordot(g, y, 1, precision="highest"), nngp_test + _dot(_dot(g, nngp), g.T) - mixed - mixed.T
-
-    mean, covariance = jax.lax.map(at, times)
-    bad = ~(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all())
-    status = jnp.where(pairs.status == Status.OK, status_where((bad, Status.NOT_FINITE)), pairs.status)
-    return Ensemble(mean, covariance, status)
+    identity, extras = jnp.eye(ntk.shape[0], dtype=ntk.dtype), (nngp, nngp_cross, nngp_test, y)
+    (mean, spread), status = evolve(exponential, _moments, ntk, identity, cross, times, (rate,), extras)
+    rough = asymmetric(nngp, nngp.T) | asymmetric(nngp_test, nngp_test.T)
+    status = jnp.where((status == Status.OK) & rough, jnp.int32(Status.INVALID_INPUT), status)
+    return Ensemble(mean, spread, finite_status((mean, spread), status))
 
 
-def _exponential(values: Array, kept: Array, time: Array, rate: Array) -> tuple[Array, Array]:
-    """(u_t/u_0, (1 − u_t/u_0)/λ) of u̇ = −ηλu; a null direction never moves, and at infinity gains nothing."""
-    exponent = jnp.where(kept, rate * jnp.where(kept, values, 1) * time, 0)
-    finite = jnp.where(jnp.isfinite(time), time, 0)
-    gain = jnp.where(kept, -jnp.expm1(-exponent) / jnp.where(kept, values, 1), rate * finite)
-    return jnp.exp(-exponent), gain
-
-
-def _heavy_ball(values: Array, kept: Array, time: Array, rate: Array, friction: Array) -> tuple[Array, Array]:
-    """The same for ü + γu̇ + ηλu = 0, u̇(0) = 0: ω² = γ²/4 − ηλ, slow root r = −ηλ/(γ/2 + ω), D = (1 − e^(−2ωt))/2ω.
-
-    Overdamped u = e^(rt)(1 − rD), from which 1 − u has no cancellation at small λ; else damped cosines.
-    """
-    stopped = jnp.isinf(time)
-    t = jnp.where(stopped, 0, time)
-    square = friction**2 / 4 - rate * values
-    over = square > 0
-    omega = jnp.sqrt(jnp.where(over, square, 1))
-    pull = rate / (friction / 2 + omega)
-    delay, decay = -jnp.expm1(-2 * omega * t) / (2 * omega), jnp.exp(-pull * values * t)
-    safe = jnp.where(kept, values, 1)
-    idle = pull * (t - delay)
-    over_gain = jnp.where(kept, -jnp.expm1(-pull * values * t) / safe - pull * delay * decay, idle)
-    turning = jnp.sqrt(jnp.where(over, 1, -square))
-    sine = t * jnp.sinc(turning * t / jnp.pi)
-    under_left = jnp.exp(-friction * t / 2) * (jnp.cos(turning * t) + friction / 2 * sine)
-    left = jnp.where(over, decay * (1 + pull * values * delay), under_left)
-    gain = jnp.where(over, over_gain, (1 - under_left) / safe)
-    null = jnp.where(kept, 0, 1).astype(values.dtype)
-    return jnp.where(stopped, null, left), jnp.where(stopped, (1 - null) / safe, gain)
-
-
-def _powers(values: Array, kept: Array, step: Array, rate: Array, momentum: Array) -> tuple[Array, Array]:
-    """The same for discrete steps: g = (1 − u)/λ obeys g' = η + (1 + μ − ηλ) g − μ g₋, exactly also at λ = 0."""
-    one, zero = jnp.ones_like(values), jnp.zeros_like(values)
-    row = [1 + momentum - rate * values, -momentum * one, rate * one]
-    matrix = jnp.stack([jnp.stack(row, -1), jnp.stack([one, zero, zero], -1), jnp.stack([zero, zero, one], -1)], -2)
-
-    def bit(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        vector, power = state
-        applied = jnp.einsum("nij,nj->ni", power, vector, precision="highest")
-        vector = jnp.where((step >> i) & 1 == 1, applied, vector)
-        # no further squaring than the step needs: the powers of a diverging mode overflow
-        square = jnp.einsum("nij,njk->nik", power, power, precision="highest")
-        return vector, jnp.where(step >> (i + 1) > 0, square, power)
-
-    start = jnp.stack([zero, zero, one], -1)
-    gain = jax.lax.fori_loop(0, 31, bit, (start, matrix))[0][:, 0]
-    return 1 - values * gain, gain
+def _moments(left: Array, g: Array, extras: tuple[Array, ...]) -> tuple[Array, Array]:
+    """G y and K** + G K Gᵀ − G K*ᵀ − K* Gᵀ."""
+    nngp, cross, test, y = extras
+    mixed = _dot(g, cross.T)
+    found = test + _dot(_dot(g, nngp), g.T) - mixed - mixed.T
+    return jnp.tensordot(g, y, 1, precision="highest"), covariance(found)
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
+from jaxtyping import Array, Float, Key
 
 from jaxtheory import activations
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, holds, nonnegative, positive, require
 
 Law = Literal["gaussian", "sphere"]
 
@@ -28,14 +28,15 @@ class FeatureWeights(NamedTuple):
     phase: Float[Array, " width"]
 
 
+@boundary(static=("width",))
 def random_features(
-    x: Float[Array, "samples features"],
+    x: Float[Array, "samples d"],
     width: int,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     *,
     activation: str | Callable[[Array], Array],
-    scale: ScalarLike = 1.0,
-    bias: ScalarLike = 0.0,
+    scale: float | Float[Array, ""] = 1.0,
+    bias: float | Float[Array, ""] = 0.0,
     weights: Law = "gaussian",
 ) -> Float[Array, "samples {width}"]:
     r"""Features of each point: Z_ij = σ(s ⟨x_i, θ_j⟩ / √d + b g_j), not divided by √width.
@@ -48,7 +49,7 @@ def random_features(
     cosine pass the function `jnp.cos`.
 
     Args:
-        x: [n, d], floating; the result has its dtype. A float64 draw differs from a float32 one.
+        x: [n, d], or [n] for [n, 1]; the result has its dtype. A float64 draw differs from a float32 one.
         width: P ≥ 1, static under jit.
         key: threefry, JAX's default. The same key gives training and test points the same features; the
             first p columns are those of width p, to round-off.
@@ -62,7 +63,7 @@ def random_features(
         Z [n, P]. Not finite where `x`, `scale` or `bias` is not, inside jit.
 
     Raises:
-        ValueError: inputs that are not [n, d] or not finite, no width, an unknown activation or law of the
+        ValueError: inputs that are not finite, no width, an unknown activation or law of the
             weights, a scale ≤ 0, a bias < 0, another kind of key.
 
     Cost: O(n · d · P) flops; memory n · P + d · P numbers beside the inputs.
@@ -73,15 +74,11 @@ def random_features(
     >>> wide.shape, bool(jnp.allclose(wide[:, :3], narrow))
     ((2, 8), True)
     """
-    require(x.ndim == 2, "x", f"shape {x.shape}", "be two-dimensional", "pass one point a row")
-    _require_drawable(x.shape[1], width, key, weights)
-    require(jnp.issubdtype(x.dtype, jnp.floating), "x", x.dtype, "be floating", "pass x.astype('float32')")
+    _require_drawable(x.shape[1], width, key)
     hint = "clean the data, for one bad number spoils every feature"
     require(holds(np.isfinite, x), "x", "values NaN or infinite", "be finite", hint)
-    scaled = holds(lambda s: (s > 0) & np.isfinite(s), scale)
-    require(scaled, "scale", scale, "be positive and finite", "use 1.0 for inputs of norm √d")
-    biased = holds(lambda b: (b >= 0) & np.isfinite(b), bias)
-    require(biased, "bias", bias, "be finite and >= 0 to be a standard deviation", "use 0.0 for no bias")
+    scale = positive("scale", scale, "use 1.0 for inputs of norm √d")
+    bias = nonnegative("bias", bias, "pass a standard deviation, 0.0 for no bias")
     fourier = isinstance(activation, str) and activation == "cos"
     function = activations.resolve(activation)
     factor, offset = jnp.asarray(scale, x.dtype), jnp.asarray(bias, x.dtype)
@@ -92,7 +89,7 @@ def random_features(
 def _random_features(
     x: Array,
     width: int,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     function: Callable[[Array], Array],
     fourier: bool,
     scale: Array,
@@ -105,8 +102,9 @@ def _random_features(
     return np.sqrt(2).astype(x.dtype) * jnp.cos(inside + drawn.phase[None]) if fourier else function(inside)
 
 
+@boundary(static=("features", "width"))
 def feature_weights(
-    features: int, width: int, key: PRNGKeyArray, *, weights: Law = "gaussian", dtype: DTypeLike = "float32"
+    features: int, width: int, key: Key[Array, ""], *, weights: Law = "gaussian", dtype: DTypeLike = "float32"
 ) -> FeatureWeights:
     """The random numbers inside `random_features`, nested: row j is drawn from the key and j alone.
 
@@ -133,7 +131,7 @@ def feature_weights(
     >>> [f"{norm:.4f}" for norm in jnp.linalg.norm(drawn.directions, axis=1)]
     ['3.0000', '3.0000', '3.0000', '3.0000', '3.0000']
     """
-    _require_drawable(features, width, key, weights)
+    _require_drawable(features, width, key)
     wanted = jnp.dtype(dtype)
     available = jnp.issubdtype(wanted, jnp.floating) and jax.dtypes.canonicalize_dtype(wanted) == wanted
     hint = 'use float32, or call jax.config.update("jax_enable_x64", True) first'
@@ -142,7 +140,7 @@ def feature_weights(
 
 
 @partial(jax.jit, static_argnames=("features", "width", "weights", "dtype"))
-def _draw(features: int, width: int, key: PRNGKeyArray, weights: Law, dtype: np.dtype) -> FeatureWeights:
+def _draw(features: int, width: int, key: Key[Array, ""], weights: Law, dtype: np.dtype) -> FeatureWeights:
     def column(j: Array) -> FeatureWeights:
         along, aside, around = jax.random.split(jax.random.fold_in(key, j), 3)
         theta = jax.random.normal(along, (features,), dtype)
@@ -154,9 +152,8 @@ def _draw(features: int, width: int, key: PRNGKeyArray, weights: Law, dtype: np.
     return jax.vmap(column)(jnp.arange(width, dtype=jnp.uint32))
 
 
-def _require_drawable(features: int, width: int, key: PRNGKeyArray, weights: str) -> None:
+def _require_drawable(features: int, width: int, key: Key[Array, ""]) -> None:
     require(features >= 1, "features", features, "be >= 1", "a point needs a coordinate")
     require(width >= 1, "width", width, "be >= 1", "draw at least one feature")
-    require(weights in ("gaussian", "sphere"), "weights", repr(weights), "be 'gaussian' or 'sphere'", "choose one")
     kind = str(jax.random.key_impl(key))
     require(kind == "threefry2x32", "key", f"a key of {kind}", "be a threefry key", "use jax.random.key(seed)")

@@ -7,17 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from jaxtheory import placement
-from jaxtheory.checks import require
-from jaxtheory.kernels.functions import Kernel, as_kernel
+from jaxtheory.checks import boundary, require
+from jaxtheory.kernels.functions import Kernel, widest
+from jaxtheory.kernels.problems import as_kernel, as_points, in_dtype
 
 _ROWS = "rows"  # the axis of the meshes made here
 
 
+@boundary(static=("block",))
 def gram(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x1: Shaped[Array, "n1 ..."],
     x2: Shaped[Array, "n2 ..."] | None = None,
     *,
@@ -28,30 +30,29 @@ def gram(
 
     Args:
         kernel: kernel(x1, x2) -> [n1 n2], or [n1 n2 ...] for several kernels at once (without `mesh`).
-        x1: points along the first axis.
+        x1: points along the first axis; [n1] is [n1, 1].
         x2: other points, or None for x1, where each off-diagonal pair of blocks is computed once and mirrored.
         block: rows and columns of a block; None asks the kernel for all at once.
-        mesh: the rows of K are split over all its devices, be they of several processes that make the same call; x1's
+        mesh: the rows of K are split over all its devices (of one process, or of several that make the same call); x1's
             length must be a multiple of their number.
 
     Returns:
         K [n1 n2]; sharded by rows over `mesh`.
 
     Raises:
-        ValueError: block < 1, points of two shapes, or rows that do not divide over the mesh.
+        ValueError: no kernel, block < 1, points of two shapes, or rows that do not divide over the mesh.
 
-    Peak memory: n1 n2 for K itself, plus O(block²) and what the kernel needs for one block; with p devices n1 n2 / p
-    for K on each, twice that in flight. Flops: one kernel evaluation an entry; half for x2 = None in blocks.
+    Peak memory: n1 n2 for K itself, plus O(block²) and what the kernel needs for one block, also in reverse mode, where
+    each block is computed again; with p devices n1 n2 / p for K on each, twice that in flight. Flops: one kernel
+    evaluation an entry; half for x2 = None in blocks.
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> gram(laplace(), jnp.arange(6.0)[:, None], block=2).shape
     (6, 6)
     """
-    wrapped, x1 = as_kernel(kernel, x1)
+    wrapped, x1 = as_kernel(kernel, x1, "x1")
     _require_block(block)
-    if x2 is not None:
-        alike = jnp.shape(x2)[1:] == x1.shape[1:]
-        require(alike, "x2", jnp.shape(x2), f"hold points like those of x1, {x1.shape}", "use the same columns")
+    x2 = None if x2 is None else _others(wrapped, x2, x1, "x1")
     if mesh is None:
         return _gram(wrapped, x1, x2, block)
     mesh = placement.line(mesh, _ROWS)
@@ -59,10 +60,11 @@ def gram(
     return _sharded(wrapped, *placement.whole((x1, x2), mesh), block, mesh)
 
 
+@boundary(static=("block",))
 def matvec(
-    kernel: Kernel,
+    kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."],
-    v: Shaped[Array, "m ..."],
+    v: Float[Array, "m ..."],
     block: int = 2048,
     *,
     x2: Shaped[Array, "m ..."] | None = None,
@@ -72,7 +74,7 @@ def matvec(
 
     Args:
         kernel: kernel(x1, x2) -> [n1 n2]; with x2 = None its upper blocks are taken from the lower ones by symmetry.
-        x: n points.
+        x: n points; [n] is [n, 1].
         v: vector [m] or outputs [m o].
         block: rows and columns of a block.
         x2: m other points.
@@ -83,9 +85,11 @@ def matvec(
         K v, of v's trailing shape.
 
     Raises:
-        ValueError: block < 1, v of the wrong length, or rows that do not divide over the mesh.
+        ValueError: no kernel, block < 1, v of the wrong length, points of two shapes, or rows that do not divide over
+            the mesh.
 
-    Peak memory: O(block² + n (d + o)), on each device of a mesh too. Flops: one kernel evaluation for each pair (half,
+    Peak memory: O(block² + n (d + o)), on each device of a mesh and in reverse mode too, where each block is computed
+    again. Flops: one kernel evaluation for each pair (half,
     by symmetry, without x2) and 2 n m o for the products, divided by p. A mesh communicates twice: m o numbers are
     gathered on each device and, without x2, n o numbers are summed and scattered.
 
@@ -95,9 +99,13 @@ def matvec(
     """
     wrapped, x = as_kernel(kernel, x)
     _require_block(block)
+    x2 = None if x2 is None else _others(wrapped, x2, x, "x")
     points = x if x2 is None else x2
-    require(v.shape[0] == points.shape[0], "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
-    columns = v.reshape(v.shape[0], -1)
+    fits = v.ndim >= 1 and v.shape[0] == points.shape[0]
+    require(fits, "v", v.shape, f"have {points.shape[0]} rows, one a point", "check x and v")
+    dtype = widest(jax.eval_shape(wrapped, x[:1], points[:1]).dtype, v.dtype)
+    x, x2 = in_dtype(x, dtype), None if x2 is None else in_dtype(x2, dtype)
+    columns = v.reshape(v.shape[0], math.prod(v.shape[1:])).astype(dtype)
     if mesh is not None:
         mesh = placement.line(mesh, _ROWS)
         placement.require_rows(x.shape[0], "x", mesh)
@@ -105,12 +113,15 @@ def matvec(
         x, x2 = placement.whole((x, x2), mesh)
         product = _shared(wrapped, x, placement.split(columns, mesh), block, x2, mesh)
     else:
-        product = _symmetric(wrapped, x, columns, block) if x2 is None else _product(wrapped, x, columns, block, x2)
+        product = _symmetric(wrapped, x, columns, block) if x2 is None else _rectangular(wrapped, x, columns, block, x2)
     return product.reshape(x.shape[0], *v.shape[1:])
 
 
-def diagonal(kernel: Kernel, x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
-    """K_ii = kernel(x_i, x_i), one point at a time under `lax.map`: memory O(n).
+@boundary
+def diagonal(kernel: Kernel | Shaped[Array, "p p"], x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
+    """K_ii = kernel(x_i, x_i), 256 points at a time: memory O(n).
+
+    Raises ValueError for what is no kernel or no points. Cost: n kernel evaluations.
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> f"{diagonal(laplace(), jnp.zeros((2, 1)))}"
@@ -118,6 +129,14 @@ def diagonal(kernel: Kernel, x: Shaped[Array, "n ..."]) -> Shaped[Array, " n"]:
     """
     wrapped, x = as_kernel(kernel, x)
     return _diagonal(wrapped, x)
+
+
+def _others(kernel: Any, x2: Any, x1: Array, first: str) -> Array:
+    """The second set of points, with the shape of those of the first."""
+    x2 = as_points(kernel, x2, "x2")
+    alike = x2.shape[1:] == x1.shape[1:]
+    require(alike, "x2", x2.shape, f"hold points like those of {first}, {x1.shape}", "use the same columns")
+    return x2
 
 
 @jax.jit
@@ -132,17 +151,22 @@ def _require_block(block: int | None) -> None:
 
 @partial(jax.jit, static_argnames="block")
 def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
-    if block is None or max(x1.shape[0], 0 if x2 is None else x2.shape[0]) <= block:
-        return kernel(x1, x1 if x2 is None else x2)
     columns = x1 if x2 is None else x2
+    sizes = x1.shape[0], columns.shape[0]
+    if block is None or max(sizes) <= block or min(sizes) == 0:
+        return kernel(x1, columns)
     height, width = min(block, x1.shape[0]), min(block, columns.shape[0])
     pairs = _pairs(-(-x1.shape[0] // height), -(-columns.shape[0] // width), x2 is None)
+
+    @_recomputed
+    def evaluate(row: Array, column: Array) -> Array:
+        return kernel(_rows(x1, row, height), _rows(columns, column, width))
 
     def write(matrix: Array, pair: Array) -> tuple[Array, None]:
         # the last blocks start early enough to be whole: entries in the overlap are computed twice, alike
         row = jnp.minimum(pair[0] * height, x1.shape[0] - height)
         column = jnp.minimum(pair[1] * width, columns.shape[0] - width)
-        tile = kernel(_rows(x1, row, height), _rows(columns, column, width)).astype(matrix.dtype)
+        tile = evaluate(row, column).astype(matrix.dtype)
         rest = (0,) * (tile.ndim - 2)
         if x2 is None:
             matrix = jax.lax.dynamic_update_slice(matrix, tile.swapaxes(0, 1), (column, row, *rest))
@@ -160,6 +184,8 @@ def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
 
 def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: int) -> Array:
     """Every `parts`-th pair of blocks, from number `part` on; all parts sum to K v."""
+    if x.shape[0] == 0:
+        return v
     size = -(-x.shape[0] // blocks)
     blocks = -(-x.shape[0] // size)
     pairs = _pairs(blocks, blocks, True)
@@ -169,21 +195,27 @@ def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: in
     length = (blocks + (len(idle) > 0)) * size
     points, padded = _pad(x, length), jnp.pad(v, ((0, length - x.shape[0]), (0, 0)))
 
-    def add(total: Array, pair: Array) -> tuple[Array, None]:
-        row, column = pair[0] * size, pair[1] * size
+    @_recomputed
+    def products(row: Array, column: Array) -> tuple[Array, Array]:
         tile = kernel(_rows(points, row, size), _rows(points, column, size))
         lower = jnp.where(row == column, jnp.tril(tile), tile)
         upper = jnp.where(row == column, jnp.tril(tile, -1), tile)
-        down = _rows(total, row, size) + _dot(lower, _rows(padded, column, size))
-        total = jax.lax.dynamic_update_slice(total, down, (row, 0))
-        across = _rows(total, column, size) + _dot(upper.T, _rows(padded, row, size))
+        return _dot(lower, _rows(padded, column, size)), _dot(upper.T, _rows(padded, row, size))
+
+    def add(total: Array, pair: Array) -> tuple[Array, None]:
+        row, column = pair[0] * size, pair[1] * size
+        down, across = products(row, column)
+        total = jax.lax.dynamic_update_slice(total, _rows(total, row, size) + down, (row, 0))
+        across = _rows(total, column, size) + across
         return jax.lax.dynamic_update_slice(total, across, (column, 0)), None
 
     return jax.lax.scan(add, jnp.zeros_like(padded), pairs)[0][: x.shape[0]]
 
 
 @partial(jax.jit, static_argnames="block")
-def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
+def _rectangular(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
+    if min(x.shape[0], x2.shape[0]) == 0:
+        return jnp.zeros((x.shape[0], v.shape[1]), v.dtype)
     height, width = min(block, x.shape[0]), min(block, x2.shape[0])
     rows, columns = -(-x.shape[0] // height), -(-x2.shape[0] // width)
     points = _pad(x, rows * height).reshape(rows, height, *x.shape[1:])
@@ -191,8 +223,12 @@ def _product(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
     weights = jnp.pad(v, ((0, columns * width - v.shape[0]), (0, 0))).reshape(columns, width, -1)
 
     def row(some: Array) -> Array:
+        @_recomputed
+        def product(others: Array, weights: Array) -> Array:
+            return _dot(kernel(some, others), weights)
+
         def add(total: Array, other: tuple[Array, Array]) -> tuple[Array, None]:
-            return total + _dot(kernel(some, other[0]), other[1]), None
+            return total + product(*other), None
 
         return jax.lax.scan(add, jnp.zeros((height, v.shape[1]), v.dtype), (others, weights))[0]
 
@@ -210,7 +246,7 @@ def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh:
             part = _triangle(kernel, x, everything, blocks, me, mesh.size)
             return jax.lax.psum_scatter(part, _ROWS, tiled=True)
         size = x.shape[0] // mesh.size
-        return _product(kernel, _rows(x, me * size, size), everything, block, x2)
+        return _rectangular(kernel, _rows(x, me * size, size), everything, block, x2)
 
     every, rows = PartitionSpec(), PartitionSpec(_ROWS)
     share = jax.shard_map(local, mesh=mesh, in_specs=(every, every, every, rows), out_specs=rows, check_vma=False)
@@ -250,6 +286,10 @@ def _own_rows(block: int | None, devices: int, kernel: Any, x: Array) -> Array:
         mirrored = jax.lax.ppermute(tile.T, _ROWS, [(i, (i + k) % devices) for i in range(devices)])
         matrix = jax.lax.dynamic_update_slice(matrix, mirrored, (0 * me, (me - k) % devices * size))
     return matrix
+
+
+# inside a loop: its blocks are computed again in reverse mode, not kept
+_recomputed = partial(jax.checkpoint, prevent_cse=False)
 
 
 def _pairs(rows: int, columns: int, symmetric: bool) -> Array:

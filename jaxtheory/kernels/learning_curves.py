@@ -1,17 +1,19 @@
 """Learning curves of kernel ridge regression from a spectrum: deterministic equivalents and their rates."""
 
-from functools import partial
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import known, require
-from jaxtheory.results import Status, status_where
+from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.guarded import over, power_of_two
+from jaxtheory.kernels.functions import widest
+from jaxtheory.kernels.spectra import as_spectrum
+from jaxtheory.results import Status, finite_status, status_where
 
-_HALVINGS = 64  # of an interval of at most 2^11 in log κ: below the rounding of float64
+_HALVINGS = 40  # of an interval of log κ no longer than 2^11, before two Newton steps
 
 
 class LearningCurve(NamedTuple):
@@ -28,90 +30,111 @@ class LearningCurve(NamedTuple):
     status: Int[Array, " sizes"]
 
 
+@boundary
 def learning_curve(
     eigs: Float[Array, " modes"],
     coefficients: Float[Array, " modes"],
-    n: Float[Array, " sizes"],
-    ridge: Any,
-    noise: Any,
+    n: float | Float[Array, "..."],
+    ridge: float | Float[Array, ""],
+    noise: float | Float[Array, ""],
     *,
     multiplicity: Float[Array, " modes"] | None = None,
-    tail: Any = 0.0,
-    unlearnable: Any = 0.0,
+    tail: float | Float[Array, ""] = 0.0,
+    unlearnable: float | Float[Array, ""] = 0.0,
 ) -> LearningCurve:
     r"""Test and train error of kernel ridge regression on n samples, K + ridge I with K unnormalized.
 
     For a kernel Σ λ_i φ_i φ_i with E φ_i² = 1, a target Σ v_i φ_i and label noise σ², κ solves
 
-        Σ m_i λ_i/(λ_i + κ) + δ/κ = n,   δ = ridge + tail,   L_i = λ_i/(λ_i + κ),   E_0 = n / (n − Σ m_i L_i²),
-        test = E_0 [Σ (1 − L_i)² v_i² + u + σ²],   train = (ridge/(n κ))² test
+        Σ m_i λ_i/(λ_i + κ) + δ/κ = n,   δ = ridge + tail,   L_i = λ_i/(λ_i + κ),
+        test = n [Σ (1 − L_i)² v_i² + u + σ²] / (Σ m_i L_i (1 − L_i) + δ/κ),   train = (ridge/(n κ))² test
+
+    whose denominator is the published n − Σ m_i L_i² without its cancellation. First and second derivatives, forward
+    and reverse, are exact, at ridge 0 from above; infinite at ridge 0 and n equal to the number of modes.
 
     Args:
-        eigs: λ ≥ 0. coefficients: v; v_i² is the power of the whole eigenspace of λ_i.
-        n: sample sizes > 0, of the dtype of eigs. ridge: ≥ 0. noise: σ² ≥ 0.
-        multiplicity: m_i, 1 by default.
+        eigs: λ ≥ 0, over any number of decades; below 0 by rounding is 0.
+        coefficients: v; v_i² is the power of the whole eigenspace of λ_i.
+        n: sample sizes > 0, [sizes] or one number. ridge: ≥ 0. noise: σ² ≥ 0.
+        multiplicity: m_i ≥ 0, 1 by default.
         tail: the trace Σ λ_i of the modes that were left out, which act as a ridge.
         unlearnable: u, the target's power in those modes.
 
     Returns:
-        `LearningCurve`; NOT_FINITE where the error is infinite (n equal to the number of modes without a ridge).
+        `LearningCurve`; NOT_FINITE where the error is infinite (n equal to the number of modes without a ridge) or
+        cannot be represented, ILL_CONDITIONED where κ cannot be found to √ε in this dtype, or
+        n exceeds the number of modes because eigenvalues underflowed to 0.
 
     Raises:
-        ValueError: negative eigenvalues, ridge, noise, tail or n.
+        ValueError: negative eigenvalues, multiplicities, ridge, noise, tail or n, or numbers that are not finite (NaN
+            inside jit).
 
-    Cost: 64 passes over the modes for each n; memory sizes · modes.
+    Cost: 45 passes over the modes for each n; memory sizes · modes.
     Source: Simon, Dickens, Karkada, DeWeese (2023), equations 4-8; Bordelon, Canatar, Pehlevan (2020).
 
     >>> curve = learning_curve(jnp.ones(10), jnp.ones(10), jnp.array([5.0]), 0.0, 0.0)
     >>> f"{curve.test[0]:.3f} {curve.learnability[0, 0]:.3f}"
     '5.000 0.500'
     """
-    for name, value in (("eigs", eigs), ("ridge", ridge), ("noise", noise), ("tail", tail), ("n", n)):
-        if known(value):
-            require(not (np.asarray(value) < 0).any(), name, value, "be >= 0", "check its sign")
     counts = jnp.ones_like(eigs) if multiplicity is None else multiplicity
-    scalars = [jnp.asarray(value, eigs.dtype) for value in (ridge, noise, tail, unlearnable)]
-    return _curve(eigs, coefficients, counts, n, *scalars)
+    for name, values in (("coefficients", coefficients), ("multiplicity", counts)):
+        require(
+            values.shape == eigs.shape, name, values.shape, f"have the shape of eigs, {eigs.shape}", "pass one each"
+        )
+    dtype = widest(eigs.dtype, coefficients.dtype, counts.dtype)
+    sizes = jnp.atleast_1d(jnp.asarray(positive("n", n, "count the samples"), dtype))
+    require(sizes.ndim == 1, "n", f"shape {sizes.shape}", "be one number or an array [sizes]", "use n.ravel()")
+    counts = nonnegative("multiplicity", counts, "count the modes of each eigenvalue")
+    given = {"ridge": ridge, "noise": noise, "tail": tail, "unlearnable": unlearnable}
+    numbers = [jnp.asarray(nonnegative(name, value, "use 0.0 for none"), dtype) for name, value in given.items()]
+    return _curve(*(array.astype(dtype) for array in (as_spectrum(eigs), coefficients, counts)), sizes, *numbers)
 
 
+@boundary
 def effective_regularization(
-    eigs: Float[Array, " modes"], multiplicity: Float[Array, " modes"], n: Float[Array, ""], ridge: Float[Array, ""]
+    eigs: Float[Array, " modes"],
+    multiplicity: Float[Array, " modes"],
+    n: float | Float[Array, ""],
+    ridge: float | Float[Array, ""],
 ) -> Float[Array, ""]:
-    r"""κ ≥ 0 with Σ m_i λ_i/(λ_i + κ) + ridge/κ = n, by bisection of log κ and a Newton step that carries the gradient.
+    r"""κ ≥ 0 with Σ m_i λ_i/(λ_i + κ) + ridge/κ = n.
 
-    κ lies in [ridge/n, (Σ m λ + ridge)/n]; it is 0 without a ridge for n at least the number of positive modes.
+    κ lies in [ridge/n, (Σ m λ + ridge)/n]; it is 0 without a ridge for n at least the number of positive modes. By
+    bisection of log κ and two Newton steps, which carry first and second derivatives; the one in the ridge at ridge 0
+    is that from above.
 
-    >>> f"{effective_regularization(jnp.ones(10), jnp.ones(10), jnp.float32(5.0), jnp.float32(0.0)):.4f}"
+    Args:
+        eigs: λ ≥ 0. multiplicity: m ≥ 0. n: > 0. ridge: ≥ 0.
+
+    Raises:
+        ValueError: numbers out of these ranges or not finite (NaN inside jit).
+
+    Returns:
+        κ; NaN where it cannot be found to √ε in this dtype. Cost: 45 passes over the modes.
+
+    >>> f"{effective_regularization(jnp.ones(10), jnp.ones(10), 5.0, 0.0):.4f}"
     '1.0000'
     """
-    largest = (jnp.sum(multiplicity * eigs) + ridge) / n
-    least = jnp.maximum(ridge / n, largest * float(jnp.finfo(eigs.dtype).eps) ** 2)
-
-    def excess(log_kappa: Array) -> Array:
-        kappa = jnp.exp(log_kappa)
-        return jnp.sum(multiplicity * eigs / (eigs + kappa)) + ridge / kappa - n
-
-    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = (low + high) / 2
-        above = jax.lax.stop_gradient(excess(middle)) > 0
-        return jnp.where(above, middle, low), jnp.where(above, high, middle)
-
-    bounds = jax.lax.stop_gradient((jnp.log(least), jnp.log(largest)))
-    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, bounds))
-    root = (low + high) / 2
-    slope = jax.lax.stop_gradient(jax.grad(excess)(root))
-    kappa = jnp.exp(root - jnp.where(slope < 0, excess(root) / jnp.where(slope < 0, slope, -1), 0))
-    enough = (ridge == 0) & (jnp.sum(jnp.where(eigs > 0, multiplicity, 0)) <= n)
-    return jnp.where(enough, jnp.zeros_like(kappa), kappa)
+    alike = multiplicity.shape == eigs.shape
+    require(alike, "multiplicity", multiplicity.shape, f"have the shape of eigs, {eigs.shape}", "pass one each")
+    dtype = widest(eigs.dtype, multiplicity.dtype)
+    n = jnp.asarray(positive("n", n, "count the samples"), dtype)
+    ridge = jnp.asarray(nonnegative("ridge", ridge, "use 0.0 for none"), dtype)
+    counts = nonnegative("multiplicity", multiplicity, "count the modes of each eigenvalue").astype(dtype)
+    found = _regularization(as_spectrum(eigs).astype(dtype), counts, n, ridge)
+    return jnp.where(found.reliable, found.kappa, jnp.full_like(found.kappa, jnp.nan))
 
 
+@boundary(static=("capacity", "source"))
 def optimal_rate(capacity: float, source: float) -> tuple[float, float]:
     r"""Exponents (of the excess risk, of λ) in n for noisy ridge regression: n^(−2rb/(2rb+1)) at λ ~ n^(−b/(2rb+1)).
 
     Eigenvalues i^(−b), b = `capacity` > 1; source condition r > 0 (r = 1/2: the target lies in the RKHS), saturating at
     r = 1. The ridge on the unnormalized Gram is n λ. A Sobolev target and kernel of smoothness s on the line: b = 2s,
     r = 1/2, exponent −2s/(2s + 1).
+
+    Raises ValueError for b ≤ 1 or r ≤ 0. Cost: none.
+    Source: Caponnetto and De Vito (2007), Theorem 1; Cui, Loureiro, Krzakala, Zdeborová (2021), section 4.
 
     >>> optimal_rate(2.0, 0.5)[0]
     -0.6666666666666666
@@ -121,10 +144,11 @@ def optimal_rate(capacity: float, source: float) -> tuple[float, float]:
     return -2 * r * capacity / (2 * r * capacity + 1), -capacity / (2 * r * capacity + 1)
 
 
+@boundary(static=("capacity", "source"))
 def noiseless_rate(capacity: float, source: float) -> float:
     r"""Exponent of the test error in n without noise and with a vanishing ridge: n^(−2b min(r, 1)).
 
-    Source: Cui, Loureiro, Krzakala, Zdeborová (2021), section 4; letters as in `optimal_rate`.
+    Letters and errors as in `optimal_rate`. Source: Cui, Loureiro, Krzakala, Zdeborová (2021), section 4.
 
     >>> noiseless_rate(1.5, 0.5)
     -1.5
@@ -134,23 +158,102 @@ def noiseless_rate(capacity: float, source: float) -> float:
 
 
 def _require_exponents(capacity: float, source: float) -> None:
-    require(capacity > 1, "capacity", capacity, "exceed 1 for a finite trace", "use the exponent b of λ_i = i^(-b)")
+    summable = 1 < capacity < math.inf
+    require(summable, "capacity", capacity, "exceed 1 for a finite trace", "use the exponent b of λ_i = i^(-b)")
     require(source > 0, "source", source, "be > 0", "use 0.5 for a target in the RKHS")
+
+
+class _Regularization(NamedTuple):
+    """κ; `held` = δ/κ, or its limit n − Σ m where κ = 0; and whether κ is known to √ε."""
+
+    kappa: Float[Array, ""]
+    held: Float[Array, ""]
+    reliable: Array
+
+
+@jax.jit
+def _regularization(eigs: Array, counts: Array, n: Array, ridge: Array) -> _Regularization:
+    """In units of the largest of λ and δ."""
+    unit = jnp.maximum(power_of_two(eigs), power_of_two(ridge))
+    eigs, ridge = eigs / unit, ridge / unit
+    live = (eigs > 0) & (counts > 0)
+    modes = jnp.sum(jnp.where(live, counts, 0))
+    enough = (ridge == 0) & (modes <= n)
+    root = _newton(eigs, counts, n, ridge, _bisect(eigs, counts, n, ridge, jnp.maximum(modes - n, 0) / n))
+    # κ (n − Σ m + Σ m κ/(λ + κ)) = δ, by two substitutions from δ = 0
+    first = over(ridge, n - modes)
+    held = n - modes + jnp.sum(jnp.where(live, counts * _share(first, eigs), 0))
+    held = n - modes + jnp.sum(jnp.where(live, counts * _share(over(ridge, held), eigs), 0))
+    kappa = jnp.where(enough, over(ridge, held), root)
+    held = jnp.where(enough, held, over(ridge, root))
+    excess, slope = _excess(eigs, counts, n, ridge, jnp.where(enough, jnp.ones_like(root), root))
+    close = jnp.abs(excess) <= -slope * float(jnp.finfo(eigs.dtype).eps) ** 0.5
+    seen = kappa * unit >= float(jnp.finfo(eigs.dtype).tiny)
+    # eigenvalues next to the smallest number, and zeros beyond: the rest of the spectrum underflowed
+    tiny, eps = float(jnp.finfo(eigs.dtype).tiny), float(jnp.finfo(eigs.dtype).eps)
+    lost = ((eigs <= 0) & (counts > 0)).any() & (jnp.min(jnp.where(live, eigs, jnp.inf)) * unit < tiny / eps)
+    return _Regularization(kappa * unit, held, jnp.where(enough, ~lost, close & seen))
+
+
+def _bisect(eigs: Array, counts: Array, n: Array, ridge: Array, spare: Array) -> Array:
+    """κ between bounds, without derivatives."""
+    eigs, counts, n, ridge, spare = jax.lax.stop_gradient((eigs, counts, n, ridge, spare))
+    largest = (jnp.sum(counts * eigs) + ridge) / n
+    smallest = jnp.min(jnp.where((eigs > 0) & (counts > 0), eigs, jnp.inf))
+    least = jnp.maximum(ridge / n, jnp.where(spare > 0, smallest * spare, 0))
+    usual = (least > 0) & jnp.isfinite(largest)
+    ends = (jnp.where(usual, least, jnp.ones_like(least)), jnp.where(usual, largest, jnp.ones_like(least)))
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        above = _excess(eigs, counts, n, ridge, jnp.exp(middle))[0] > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, tuple(map(jnp.log, ends)))
+    return jnp.exp((low + high) / 2)
+
+
+def _newton(eigs: Array, counts: Array, n: Array, ridge: Array, kappa: Array) -> Array:
+    """Two Newton steps in log κ: each doubles the digits, and the order of the derivatives, of its start."""
+    for _ in range(2):
+        excess, slope = _excess(eigs, counts, n, ridge, kappa)
+        kappa = kappa * jnp.exp(-excess / jnp.where(slope == 0, -jnp.ones_like(slope), slope))
+    return kappa
+
+
+def _excess(eigs: Array, counts: Array, n: Array, ridge: Array, kappa: Array) -> tuple[Array, Array]:
+    """Σ m L + δ/κ − n and its derivative in log κ; learned modes are counted and what they miss is subtracted."""
+    learned = eigs > kappa
+    share, rest = _share(eigs, kappa), _share(kappa, eigs)
+    counted = jnp.sum(jnp.where(learned, counts, 0)) - n
+    small = jnp.sum(jnp.where(learned, -counts * rest, counts * share))
+    return counted + (small + ridge / kappa), -(jnp.sum(counts * share * rest) + ridge / kappa)
+
+
+def _share(part: Array, other: Array) -> Array:
+    """part/(part + other), and 0 where both are 0."""
+    return over(part, part + other)
 
 
 @jax.jit
 def _curve(
     eigs: Array, coefficients: Array, counts: Array, n: Array, ridge: Array, noise: Array, tail: Array, rest: Array
 ) -> LearningCurve:
-    kappa = jax.vmap(partial(effective_regularization, eigs, counts, ridge=ridge + tail))(n)
-    positive = eigs[None] > 0
-    share = jnp.where(positive, eigs[None] / jnp.where(positive, eigs[None] + kappa[:, None], 1), 0)
-    left = n - jnp.sum(counts[None] * share**2, axis=1)
-    bias = jnp.sum((1 - share) ** 2 * coefficients[None] ** 2, axis=1)
-    test = jnp.where(left > 0, n / jnp.where(left > 0, left, 1), jnp.inf) * (bias + rest + noise)
-    held = jnp.where(kappa > 0, 1 / jnp.where(kappa > 0, n * kappa, 1), 0)
-    # without a ridge and with more samples than modes, what is fitted is a projection: 1 − p/n of the residual stays
-    train = jnp.where(kappa > 0, (ridge * held) ** 2, (jnp.maximum(left, 0) / n) ** 2) * test
-    conserved = jnp.sum(counts[None] * share, axis=1) + (ridge + tail) * n * held
-    status = status_where((~jnp.isfinite(test), Status.NOT_FINITE))
-    return LearningCurve(test, train, kappa, share, conserved, status)
+    def at(n: Array) -> LearningCurve:
+        found = _regularization(eigs, counts, n, ridge + tail)
+        share = _share(eigs, found.kappa)
+        missed = jnp.where(eigs > 0, _share(found.kappa, eigs), jnp.ones_like(eigs))
+        left = jnp.sum(counts * share * missed) + found.held
+        power = jnp.sum(missed**2 * coefficients**2) + rest + noise
+        test = jnp.where(left > 0, n / jnp.where(left > 0, left, 1), jnp.inf) * power
+        # more samples than modes and no ridge: the fit is a projection that leaves 1 − p/n of the residual
+        held = jnp.where(found.kappa > 0, over(ridge, found.kappa), found.held)
+        train = (held / n) ** 2 * test
+        vanished = (power < float(jnp.finfo(eigs.dtype).tiny)) & ((missed > 0) & (coefficients != 0)).any()
+        conserved = jnp.sum(counts * share) + found.held
+        status = status_where((vanished, Status.NOT_FINITE), (~found.reliable, Status.ILL_CONDITIONED))
+        status = finite_status((test, train, found.kappa, share, conserved), status)
+        return LearningCurve(test, train, found.kappa, share, conserved, status)
+
+    return jax.vmap(at)(n)

@@ -5,17 +5,22 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxtheory import placement
-from jaxtheory.checks import known, require
-from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
+from jaxtheory.checks import boundary, holds, positive, require
+from jaxtheory.guarded import power_of_two
+from jaxtheory.kernels.eigenpro import eigenpro
+from jaxtheory.kernels.falkon import falkon
+from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
-from jaxtheory.kernels.preconditioners import low_rank_inverse, nystrom, rpcholesky
-from jaxtheory.kernels.solvers import Iterates, cholesky_solve, conjugate_gradients, eigenpro, jittered_cholesky
-from jaxtheory.results import Status, relative_residual, status_where
+from jaxtheory.kernels.preconditioners import pivoted, require_rank, sketched, whitened_basis
+from jaxtheory.kernels.problems import as_kernel, as_points, as_problem, asymmetric, in_dtype
+from jaxtheory.kernels.scales import as_columns, lost, worst_residual
+from jaxtheory.kernels.solvers import Iterates, conjugate_gradients, factored, solution_of
+from jaxtheory.results import Status, status_where
 
 _DENSE = 10_000  # points up to which "auto" holds the Gram matrix
 
@@ -23,9 +28,9 @@ _DENSE = 10_000  # points up to which "auto" holds the Gram matrix
 class KernelRegressor(NamedTuple):
     """f(x) = kernel(x, centres) α, and how its α was found.
 
-    `residual` is ‖(K + ridge I) α − y‖ / ‖y‖, recomputed from the kernel, all of it; with centres, the same ratio for
-    the normal equations. `jitter` is what Cholesky had to add to the diagonal. α is NaN where `status` is INVALID_INPUT
-    or NOT_FINITE.
+    `residual` is the largest ‖(K + ridge I) α − y‖ / ‖y‖ over outputs, recomputed from the kernel, all of it; with
+    centres, the same ratio for the normal equations. `jitter` is what Cholesky had to add to the diagonal. α is NaN
+    where `status` is INVALID_INPUT or NOT_FINITE.
     """
 
     kernel: Any
@@ -37,11 +42,12 @@ class KernelRegressor(NamedTuple):
     jitter: Float[Array, ""]
 
 
+@boundary(static=("rank", "max_iterations", "block"))
 def fit(
     kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."] | None,
     y: Float[Array, "n ..."],
-    ridge: Any,
+    ridge: float | Float[Array, "..."],
     *,
     solver: Literal["auto", "cholesky", "cg", "eigenpro"] = "auto",
     centres: Shaped[Array, "m ..."] | None = None,
@@ -50,7 +56,7 @@ def fit(
     tolerance: float | None = None,
     max_iterations: int = 500,
     block: int = 2048,
-    key: PRNGKeyArray | None = None,
+    key: Key[Array, ""] | None = None,
     mesh: Mesh | None = None,
 ) -> KernelRegressor:
     r"""Kernel ridge regression, α = (K + ridge I)⁻¹ y with K = kernel(x, x) unnormalized.
@@ -60,8 +66,9 @@ def fit(
 
     Args:
         kernel: a kernel function, or the Gram matrix [n n] itself (then x is None, or indices into it).
-        x, y: n points and their targets, [n] or [n outputs].
-        ridge: what is added to K's diagonal, ≥ 0.
+        x, y: n points and their targets, [n] or [n outputs]; points [n] are [n, 1].
+        ridge: what is added to K's diagonal, ≥ 0: one number, or [n], the noise of each point. With centres the points'
+            errors are then weighted by its inverse, and it must be positive.
         solver: "cholesky" holds K; "cg" holds n · rank numbers; "eigenpro" holds n · rank; "auto" is Cholesky up to
             10,000 points and conjugate gradients beyond.
         centres: m points; the solver is then Falkon's.
@@ -70,19 +77,23 @@ def fit(
         max_iterations: of conjugate gradients, or epochs of EigenPro.
         block: rows and columns of the blocks in which K is evaluated.
         key: randomness of preconditioner and batches; `jax.random.key(0)` by default.
-        mesh: share conjugate gradients out over all its devices, be they of several processes that make the same call:
-            vectors, preconditioner and α are split over them by rows, the points are whole on each.
+        mesh: share conjugate gradients out over all its devices (of one process, or of several that make the same
+            call): vectors, preconditioner and α are split over them by rows, the points are whole on each.
 
     Returns:
-        `KernelRegressor`, with status OK (residual ≤ tolerance), NOT_FINITE (NaN or infinity came in), INVALID_INPUT
-        (an asymmetric or indefinite Gram, a negative ridge inside jit), ILL_CONDITIONED (Cholesky left a residual above
-        the tolerance: duplicates with different targets and no ridge) or NOT_CONVERGED.
+        `KernelRegressor`, with status OK (residual ≤ tolerance), NOT_FINITE (NaN or infinity came in, or α cannot be
+        represented), INVALID_INPUT (an asymmetric or indefinite Gram, a negative ridge inside jit), ILL_CONDITIONED
+        (the residual is above the tolerance and K + ridge I singular within rounding: duplicates with different targets
+        and no ridge) or NOT_CONVERGED. Scaling y by a power of two scales α by it, to the bit.
 
     Raises:
-        ValueError: mismatched shapes, ridge < 0, an unknown solver, no points; on a mesh another solver than conjugate
-            gradients, or n not a multiple of the devices.
+        ValueError: no kernel, mismatched shapes, ridge < 0, an unknown solver, no points; on a mesh another solver than
+            conjugate gradients, or n not a multiple of the devices.
 
-    Cost: Cholesky n³/3 flops, 3 n² memory. CG: n²/2 kernel evaluations an iteration, 2 n rank + block² memory; on p
+    Derivatives: of every order, forward and reverse, in the kernel's parameters, x, y and ridge, from the equation that
+    α solves: each costs another solution by the same solver to the same tolerance, and is NaN where that fails.
+
+    Cost: Cholesky n³/3 flops, 4 n² memory. CG: n²/2 kernel evaluations an iteration, 2 n rank + block² memory; on p
     devices each does and holds a p-th, and an iteration gathers and scatters n · outputs numbers and sums
     (rank + 3) · outputs.
     Source: Schölkopf and Smola (2002), section 4.1; Díaz, Epperly, Frangella, Tropp, Webber (2023) for CG with
@@ -95,27 +106,32 @@ def fit(
     '0.25 OK'
     """
     wrapped, x = as_kernel(kernel, x)
-    _check(wrapped, x, y, ridge, solver, preconditioner)
-    columns = y.reshape(y.shape[0], -1)
+    x, y = as_problem(wrapped, x, y)
     limit = float(jnp.finfo(y.dtype).eps) ** 0.5 if tolerance is None else tolerance
-    ridge, key = jnp.asarray(ridge, y.dtype), jax.random.key(0) if key is None else key
+    limit = positive("tolerance", limit, "use None for the root of the rounding error")
+    ridge = _check(ridge, y, max_iterations, rank)
+    key = jax.random.key(0) if key is None else key
     if solver == "auto":
         solver = "cholesky" if x.shape[0] <= _DENSE and mesh is None else "cg"
+    columns = as_columns(y)
     if mesh is not None:
         mesh = _check_mesh(mesh, x, solver, centres)
-        x, columns = placement.whole(x, mesh), placement.split(columns, mesh)
+        x, columns, ridge = placement.whole(x, mesh), placement.split(columns, mesh), _placed(ridge, mesh)
+    problem = (wrapped, x, columns, ridge)
     if centres is not None:
-        model = _falkon(wrapped, x, columns, ridge, centres, limit, max_iterations, block)
+        centres = in_dtype(as_points(wrapped, centres, "centres"), y.dtype)
+        alike = centres.shape[1:] == x.shape[1:] and centres.shape[0] >= 1
+        require(alike, "centres", centres.shape, f"hold points like those of x, {x.shape}", "use the same columns")
+        model = _on_centres(*problem, centres, limit, max_iterations, block)
     elif solver == "cholesky":
-        model = _exact(wrapped, x, columns, ridge, limit)
-    elif solver == "cg":
-        factor = _preconditioner(preconditioner, wrapped, x, rank, key, block, mesh)
-        model = _iterative(wrapped, x, columns, ridge, factor, limit, max_iterations, block, mesh)
+        model = _exact(*problem, limit)
     else:
-        model = _stochastic(wrapped, x, columns, ridge, key, rank, limit, max_iterations, block)
+        settings = _Settings(solver, preconditioner, rank, max_iterations, block)
+        model = _iterative(*problem, key, limit, settings, mesh)
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
 
 
+@boundary(static=("block",))
 def predict(
     model: KernelRegressor, x: Shaped[Array, "n ..."], *, block: int | None = None, mesh: Mesh | None = None
 ) -> Float[Array, "n ..."]:
@@ -123,191 +139,212 @@ def predict(
 
     On a `mesh`, all of whose devices must divide points and centres, the work and f are split by rows, as in `matvec`.
 
+    Raises:
+        ValueError: no model, or points of another dimension than those it was fitted on.
+
     Cost: n · centres kernel evaluations; memory n · centres, or block².
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> predict(fit(laplace(), jnp.zeros((1, 1)), jnp.ones(1), 1.0), jnp.zeros((3, 1))).shape
     (3,)
     """
+    x = as_points(model.kernel, x)
+    alike = x.shape[1:] == model.centres.shape[1:] or x.ndim == model.centres.ndim + 1 == 2
+    require(alike, "x", x.shape, f"hold points like those of the fit, {model.centres.shape}", "use the same columns")
+    if block is None and mesh is None:
+        return _predict(model, x)
     size = max(x.shape[0], model.centres.shape[0]) if block is None else block
     return matvec(model.kernel, x, model.alpha, size, x2=model.centres, mesh=mesh)
 
 
-def _check(kernel: Any, x: Array, y: Array, ridge: Any, solver: str, preconditioner: str) -> None:
-    require_problem(kernel, x, y)
-    require(solver in _SOLVERS, "solver", solver, f"be one of {_SOLVERS}", "use 'auto'")
-    require(preconditioner in _FACTORS, "preconditioner", preconditioner, f"be one of {_FACTORS}", "use 'rpcholesky'")
-    require(np.ndim(ridge) == 0, "ridge", ridge, "be one number", "use ridge_path for several")
-    if known(ridge):
-        require(not float(ridge) < 0, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 to interpolate")
+@jax.jit
+def _predict(model: KernelRegressor, x: Array) -> Array:
+    return jnp.tensordot(model.kernel(x, model.centres), model.alpha, 1, precision="highest")
+
+
+class _Settings(NamedTuple):
+    """Of an iterative solver, static."""
+
+    solver: str
+    preconditioner: str
+    rank: int | None
+    max_iterations: int
+    block: int
+
+
+def _check(ridge: Any, y: Array, max_iterations: int, rank: int | None) -> Array:
+    """The ridge as a number, or as a column."""
+    n, shape = y.shape[0], jnp.shape(ridge)
+    hint = f"pass one, or one for each of the {n} points"
+    require(shape in ((), (n,)), "ridge", f"shape {shape}", f"be one number or {n} numbers", hint)
+    nonnegative = holds(lambda r: ~(r < 0), ridge)
+    require(nonnegative, "ridge", ridge, "be >= 0 to define a regression", "use ridge=0.0 for the min-norm solution")
+    require(max_iterations >= 1, "max_iterations", max_iterations, "be at least 1", "use 500")
+    if rank is not None:
+        require_rank(rank, n)
+    return jnp.asarray(ridge, y.dtype).reshape(shape if shape == () else (n, 1))
 
 
 def _check_mesh(mesh: Mesh, x: Array, solver: str, centres: Array | None) -> Mesh:
-    kind = solver if centres is None else "Falkon's"
-    require(kind == "cg", "solver", kind, "be conjugate gradients on a mesh", 'use solver="cg" without centres')
     mesh = placement.line(mesh, "rows")
+    require(solver == "cg" and centres is None, "solver", solver, "be conjugate gradients on a mesh", 'use solver="cg"')
     placement.require_rows(x.shape[0], "x", mesh)
     return mesh
 
 
+def _placed(ridge: Array, mesh: Mesh) -> Array:
+    return placement.split(ridge, mesh) if ridge.ndim else placement.whole(ridge, mesh)
+
+
+class _Seen(NamedTuple):
+    """What the verdict on a solution is made of, in the units of the problem."""
+
+    solution: Array
+    iterations: Array
+    residual: Array
+    invalid: Array
+    singular: Array
+    finite: Array
+
+
 @jax.jit
 def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelRegressor:
-    gram = kernel(x, x).astype(y.dtype)
-    factor = jittered_cholesky(gram + ridge * jnp.eye(y.shape[0], dtype=y.dtype))
-
-    def left(alpha: Array) -> Array:
-        return y - jnp.matmul(gram, alpha, precision="highest") - ridge * alpha
-
-    def miss(alpha: Array) -> Array:
-        return relative_residual(y - left(alpha), y)
-
-    first = cholesky_solve(factor.lower, y)
-    # one refinement where it is needed: it takes away the jitter's error too
-    alpha = jax.lax.cond(miss(first) <= limit, lambda: first, lambda: first + cholesky_solve(factor.lower, left(first)))
-    residual = miss(alpha)
+    gram, units = kernel(x, x).astype(y.dtype), power_of_two(y, axis=0, keepdims=True)
+    unit = jnp.maximum(power_of_two(jnp.diagonal(gram)), power_of_two(ridge))
+    matrix = gram / unit + ridge / unit * jnp.eye(y.shape[0], dtype=y.dtype)
+    solve, jitter = factored(jax.lax.stop_gradient(matrix), limit)
+    alpha, found = solution_of(partial(_dot, matrix), y / units, solve)
     probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
-    rough = asymmetric(jnp.matmul(gram, probe, precision="highest"), jnp.matmul(gram.T, probe, precision="highest"))
-    solved = Iterates(alpha, jnp.int32(1), ~jnp.isfinite(factor.lower).all())
-    verdict = (kernel, x, y, ridge, solved, residual, rough, gram, limit)
-    return _report(*verdict, Status.ILL_CONDITIONED)._replace(jitter=factor.jitter)
+    rough = asymmetric(_dot(matrix, probe), _dot(matrix.T, probe))
+    residual = worst_residual(_dot(matrix, alpha), y / units)
+    finite = jnp.isfinite(gram).all()
+    seen = _Seen(alpha, found.iterations, residual, rough | found.indefinite, jnp.ones((), bool), finite)
+    return _report(kernel, x, y, ridge, seen, units, unit, limit)._replace(jitter=jitter * unit)
 
 
-@partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
+@partial(jax.jit, static_argnames=("settings", "mesh"))
 def _iterative(
-    kernel: Any,
-    x: Array,
-    y: Array,
-    ridge: Array,
-    factor: Array | None,
-    limit: Any,
-    max_iterations: int,
-    block: int,
-    mesh: Mesh | None,
+    kernel: Any, x: Array, y: Array, ridge: Array, key: Array, limit: Any, settings: _Settings, mesh: Mesh | None
 ) -> KernelRegressor:
-    def apply(v: Array) -> Array:
-        return matvec(kernel, x, v, block, mesh=mesh) + ridge * v
+    units, unit, scaled, fixed, points = _in_units(kernel, x, y, ridge)
+    right, shift, block = y / units, ridge / unit, settings.block
 
-    inverse = _inverse(factor, diagonal(kernel, x), ridge)
-    solved = conjugate_gradients(apply, y, inverse, tolerance=limit / 2, max_iterations=max_iterations)
-    return _verify(kernel, x, y, ridge, solved, limit, block, mesh)
+    def apply(v: Array, kernel: Any = scaled, x: Array = x) -> Array:
+        return matvec(kernel, x, v, block, mesh=mesh) + shift * v
 
-
-def _stochastic(
-    kernel: Any, x: Array, y: Array, ridge: Array, key: Array, rank: int | None, limit: Any, epochs: int, block: int
-) -> KernelRegressor:
-    subsample = min(x.shape[0], 2000)
-    modes = min(160 if rank is None else rank, subsample // 2)
-    batch = max(1, min(block, x.shape[0] // 4))
-    sizes = {"subsample": subsample, "modes": modes, "batch": batch, "epochs": epochs}
-    solved = eigenpro(kernel, x, y, ridge, key, tolerance=limit / 2, **sizes)
-    return _verify(kernel, x, y, ridge, solved, limit, block)
-
-
-@partial(jax.jit, static_argnames=("block", "mesh"))
-def _verify(
-    kernel: Any,
-    x: Array,
-    y: Array,
-    ridge: Array,
-    solved: Iterates,
-    limit: Any,
-    block: int,
-    mesh: Mesh | None = None,
-) -> KernelRegressor:
-    """The residual from all of K, and its symmetry seen by a random vector: neither vouched for by the solver."""
-    # one pass over the whole of K serves both
+    if settings.solver == "cg":
+        solve = _conjugate(partial(apply, kernel=fixed, x=points), fixed, points, shift, key, limit, settings, mesh)
+    else:
+        solve = _stochastic(fixed, points, shift, key, limit, settings)
+    alpha, found = solution_of(apply, right, solve)
+    # one pass over the whole of K for the residual and, by a random vector, for its symmetry
     probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
-    both = matvec(kernel, x, jnp.concatenate([solved.solution, probe], axis=1), block, x2=x, mesh=mesh)
-    residual = relative_residual(both[:, :-1] + ridge * solved.solution, y)
-    rough = asymmetric(both[:, -1:], matvec(kernel, x, probe, block, mesh=mesh))
-    return _report(kernel, x, y, ridge, solved, residual, rough, both, limit, Status.NOT_CONVERGED)
+    both = jnp.concatenate([jax.lax.stop_gradient(alpha), probe], axis=1)
+    product = matvec(fixed, points, both, block, x2=points, mesh=mesh)
+    residual = worst_residual(product[:, :-1] + shift * both[:, :-1], right)
+    rough = asymmetric(product[:, -1:], matvec(fixed, points, probe, block, mesh=mesh))
+    finite = jnp.isfinite(product[:, -1]).all()
+    seen = _Seen(alpha, found.iterations, residual, rough | found.indefinite, found.singular, finite)
+    return _report(kernel, x, y, ridge, seen, units, unit, limit)
 
 
-def _report(
-    kernel: Any,
-    x: Array,
-    y: Array,
-    ridge: Array,
-    solved: Iterates,
-    residual: Array,
-    rough: Array,
-    seen: Array,
-    limit: Any,
-    shortfall: Status,
+@partial(jax.jit, static_argnames=("max_iterations", "block"))
+def _on_centres(
+    kernel: Any, x: Array, y: Array, ridge: Array, centres: Array, limit: Any, max_iterations: int, block: int
 ) -> KernelRegressor:
-    finite = jnp.isfinite(seen).all() & jnp.isfinite(y).all() & jnp.isfinite(ridge)
-    status = status_where(
-        (~finite, Status.NOT_FINITE),
-        (rough | (ridge < 0) | solved.indefinite, Status.INVALID_INPUT),
-        (~jnp.isfinite(solved.solution).all(), Status.NOT_FINITE),
-        (~(residual <= limit), shortfall),
-    )
-    void = (status == Status.NOT_FINITE) | (status == Status.INVALID_INPUT)
-    alpha = jnp.where(void, jnp.full_like(solved.solution, jnp.nan), solved.solution)
-    return KernelRegressor(kernel, x, alpha, status, residual, solved.iterations, jnp.zeros_like(residual))
+    units, unit, scaled, _, _ = _in_units(kernel, centres, y, ridge)
+    options = {"tolerance": limit / 4, "max_iterations": max_iterations, "block": block}
+    found = falkon(scaled, x, y / units, ridge / unit, centres, **options)
+    finite = (found.status != Status.NOT_FINITE) & jnp.isfinite(found.residual)
+    invalid = found.status == Status.INVALID_INPUT
+    seen = _Seen(found.alpha, found.iterations, found.residual, invalid, found.singular, finite)
+    return _report(kernel, centres, y, ridge, seen, units, unit, limit)
 
 
-def _preconditioner(
-    name: str, kernel: Any, x: Array, rank: int | None, key: Array, block: int, mesh: Mesh | None
-) -> Float[Array, "n r"] | None:
-    if name == "none":
-        return None
+def _in_units(kernel: Any, x: Array, y: Array, ridge: Array) -> tuple[Array, Array, Any, Any, Array]:
+    """Units of the outputs and of the kernel, the kernel in its unit, and kernel and points without derivatives."""
+    fixed, points = jax.tree.map(jax.lax.stop_gradient, (kernel, x))
+    unit = jnp.maximum(power_of_two(diagonal(fixed, points)), power_of_two(ridge)).astype(y.dtype)
+    units = power_of_two(y, axis=0, keepdims=True)
+    return units, unit, Partial(_divided, kernel, unit), Partial(_constant, Partial(_divided, fixed, unit)), points
+
+
+def _divided(kernel: Any, unit: Array, x1: Array, x2: Array) -> Array:
+    return kernel(x1, x2).astype(unit.dtype) / unit
+
+
+def _constant(kernel: Any, x1: Array, x2: Array) -> Array:
+    return jax.lax.stop_gradient(kernel(x1, x2))
+
+
+def _conjugate(
+    apply: Any, kernel: Any, x: Array, shift: Array, key: Array, limit: Any, settings: _Settings, mesh: Mesh | None
+) -> Any:
+    n, entries, frozen = x.shape[0], diagonal(kernel, x), jax.lax.stop_gradient(shift)
     # its set-up, ~6 n r² flops, is then some seven products with K; 2 √n to 10 √n cost up to twice as much in all
-    columns = min(x.shape[0], int(6 * x.shape[0] ** 0.5)) if rank is None else rank
-    if name == "rpcholesky":
-        return rpcholesky(kernel, x, columns, key, mesh=mesh)
-    return nystrom(kernel, x, columns, key, block=block, mesh=mesh)
+    rank = min(n, int(6 * n**0.5)) if settings.rank is None else settings.rank
+    inverse: Any = lambda r: r  # noqa: E731
+    if settings.preconditioner == "rpcholesky":
+        inverse = _inverse(pivoted(kernel, x, rank, key, min(32, rank), mesh), entries, frozen)
+    elif settings.preconditioner == "nystrom":
+        inverse = _inverse(sketched(kernel, x, rank, key, settings.block, mesh), entries, frozen)
+    level = 10 * n * float(jnp.finfo(entries.dtype).eps) * (jnp.abs(entries).max() + frozen.max())
+    options = {"tolerance": limit / 2, "max_iterations": settings.max_iterations, "level": level}
+    return lambda y: _per_unit(lambda right: conjugate_gradients(apply, right, inverse, **options), y)
 
 
-def _inverse(factor: Array | None, entries: Array, ridge: Array) -> Any:
-    if factor is None:
-        return lambda r: r
+def _stochastic(kernel: Any, x: Array, shift: Array, key: Array, limit: Any, settings: _Settings) -> Any:
+    n = x.shape[0]
+    subsample = min(n, 2000)
+    modes = min(160 if settings.rank is None else settings.rank, subsample // 2)
+    batch = max(1, min(settings.block, n // 4))
+    sizes = {"subsample": subsample, "modes": modes, "batch": batch, "epochs": settings.max_iterations}
+    ridge = jnp.broadcast_to(jax.lax.stop_gradient(shift), (n, 1))
+    run = partial(eigenpro, kernel, x, ridge=ridge, key=key, tolerance=limit / 2, **sizes)
+    return lambda y: _per_unit(run, y)
+
+
+def _per_unit(solve: Any, y: Array) -> Iterates:
+    """Right-hand sides of any size, each solved in its own unit."""
+    units = power_of_two(y, axis=0, keepdims=True)
+    found = solve(y / units)
+    return found._replace(solution=found.solution * units)
+
+
+def _inverse(factor: Array, entries: Array, ridge: Array) -> Any:
     # without a ridge the approximation's mean error stands in for it; its rounding is the least that means anything
     missed = jnp.maximum(entries.sum() - jnp.sum(factor**2), 0) / entries.shape[0]
     floor = 10 * jnp.finfo(factor.dtype).eps * jnp.abs(entries).max()
     shift = jnp.maximum(jnp.where(ridge > 0, ridge, missed), floor)
-    basis = low_rank_inverse(factor, shift)
-    return lambda r: r - jnp.matmul(basis, jnp.matmul(basis.T, r, precision="highest"), precision="highest")
+    basis, root = whitened_basis(factor, shift), jnp.sqrt(shift)
+    # K that is no covariance has no factor; the iteration tells
+    basis = jnp.where(jnp.isfinite(basis).all(), basis, jnp.zeros_like(basis))
+
+    def inverse(r: Array) -> Array:
+        whitened = r / root
+        return (whitened - _dot(basis, _dot(basis.T, whitened))) / root
+
+    return inverse
 
 
-@partial(jax.jit, static_argnames=("max_iterations", "block"))
-def _falkon(
-    kernel: Any, x: Array, y: Array, ridge: Array, centres: Array, limit: Any, max_iterations: int, block: int
+def _report(
+    kernel: Any, x: Array, y: Array, ridge: Array, seen: _Seen, units: Array, unit: Array, limit: Any
 ) -> KernelRegressor:
-    corner, n, m = kernel(centres, centres), x.shape[0], centres.shape[0]
-    # B = T⁻ᵀ A⁻ᵀ with T Tᵀ = K_cc, A Aᵀ = (n/m) Tᵀ T + ridge I whitens the normal equations
-    t = jittered_cholesky(corner)
-    inner = jnp.matmul(t.lower.T, t.lower, precision="highest") * (n / m)
-    a = jittered_cholesky(inner + ridge * jnp.eye(m, dtype=y.dtype))
-
-    def solve(lower: Array, v: Array, transpose: int) -> Array:
-        return jax.scipy.linalg.solve_triangular(lower, v, lower=True, trans=transpose)
-
-    def normal(alpha: Array) -> Array:
-        ahead = matvec(kernel, x, alpha, block, x2=centres)
-        return matvec(kernel, centres, ahead, block, x2=x) + ridge * jnp.matmul(corner, alpha, precision="highest")
-
-    def whiten(v: Array) -> Array:
-        return solve(a.lower, solve(t.lower, v, 0), 0)
-
-    def colour(v: Array) -> Array:
-        return solve(t.lower, solve(a.lower, v, 1), 1)
-
-    target = matvec(kernel, centres, y, block, x2=x)
-    found = conjugate_gradients(
-        lambda v: whiten(normal(colour(v))),
-        whiten(target),
-        lambda r: r,
-        tolerance=limit / 4,
-        max_iterations=max_iterations,
+    finite = seen.finite & jnp.isfinite(y).all() & jnp.isfinite(ridge).all()
+    alpha = seen.solution * (units / unit)
+    missed = ~(seen.residual <= limit)
+    status = status_where(
+        (~finite, Status.NOT_FINITE),
+        (seen.invalid | (ridge < 0).any(), Status.INVALID_INPUT),
+        (~jnp.isfinite(alpha).all() | lost(seen.solution, alpha), Status.NOT_FINITE),
+        (missed & seen.singular, Status.ILL_CONDITIONED),
+        (missed, Status.NOT_CONVERGED),
     )
-    bad = found.indefinite | ~(jnp.isfinite(t.lower).all() & jnp.isfinite(a.lower).all())
-    solved = Iterates(colour(found.solution), found.iterations, bad)
-    residual = relative_residual(normal(solved.solution), target)
-    seen = jnp.concatenate([corner.ravel(), target.ravel()])
-    verdict = (kernel, centres, y, ridge, solved, residual, asymmetric(corner, corner.T), seen, limit)
-    return _report(*verdict, Status.NOT_CONVERGED)._replace(jitter=jnp.maximum(t.jitter, a.jitter))
+    void = (status == Status.NOT_FINITE) | (status == Status.INVALID_INPUT)
+    alpha = jnp.where(void, jnp.full_like(alpha, jnp.nan), alpha)
+    none = jnp.zeros_like(seen.residual)
+    return KernelRegressor(kernel, x, alpha, status, seen.residual, seen.iterations, none)
 
 
-_SOLVERS = ("auto", "cholesky", "cg", "eigenpro")
-_FACTORS = ("rpcholesky", "nystrom", "none")
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")

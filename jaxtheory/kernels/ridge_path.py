@@ -1,14 +1,18 @@
 """All ridges of one Gram matrix from one eigendecomposition, with leave-one-out and GCV at no further cost."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from jaxtheory.checks import known, require
-from jaxtheory.kernels.functions import Kernel, as_kernel, asymmetric, require_problem
+from jaxtheory.checks import boundary, holds, require
+from jaxtheory.guarded import power_of_two
+from jaxtheory.kernels.functions import Kernel
+from jaxtheory.kernels.matrix_functions import Eigenpairs, eigenpairs
+from jaxtheory.kernels.problems import as_kernel, as_problem
+from jaxtheory.kernels.scales import as_columns, lost, mean_square, worst_residual
 from jaxtheory.results import Status, status_where
 
 
@@ -16,7 +20,7 @@ class RidgePath(NamedTuple):
     """Kernel ridge regression at every ridge r of a path.
 
     `leave_one_out` and `gcv` are mean squared errors over points and outputs; `gcv` estimates the test error, noise
-    included, and is also KARE (they are one formula).
+    included, and is also KARE (they are one formula). `residual` is the largest ‖(K + δ I) α − y‖ / ‖y‖ over outputs.
     """
 
     alpha: Float[Array, "r n ..."]
@@ -28,20 +32,12 @@ class RidgePath(NamedTuple):
     status: Int[Array, " r"]
 
 
-class Eigenpairs(NamedTuple):
-    """K = Q diag(values) Qᵀ, ascending; `kept` marks values above the rounding n ε max|λ|; `status` of K itself."""
-
-    values: Float[Array, " n"]
-    vectors: Float[Array, "n n"]
-    kept: Shaped[Array, " n"]
-    status: Int[Array, ""]
-
-
+@boundary
 def ridge_path(
     kernel: Kernel | Shaped[Array, "p p"],
     x: Shaped[Array, "n ..."] | None,
     y: Float[Array, "n ..."],
-    ridges: Float[Array, " r"],
+    ridges: float | Float[Array, "..."],
 ) -> RidgePath:
     r"""α = (K + δ I)⁻¹ y for every δ in `ridges`, with errors estimated from the same data.
 
@@ -52,18 +48,23 @@ def ridge_path(
     At δ = 0 directions with λ at rounding level are left out (the minimum-norm least-squares solution) and, if there
     are any, the status is ILL_CONDITIONED and the two estimates, which are 0/0 there, are NaN.
 
+    Derivatives: first and second, forward and reverse, also at repeated eigenvalues of K; with directions left out they
+    are those within the directions kept.
+
     Args:
         kernel, x: a kernel function and its points, or a Gram matrix and None.
         y: targets, [n] or [n outputs].
-        ridges: each ≥ 0, added to the unnormalized K.
+        ridges: [r] or one number, each ≥ 0, added to the unnormalized K.
 
     Returns:
-        `RidgePath`; status INVALID_INPUT (and NaN) for an asymmetric or indefinite K, NOT_FINITE for NaN.
+        `RidgePath`; status INVALID_INPUT (and NaN) for an asymmetric or indefinite K or a negative ridge inside jit,
+        NOT_FINITE for NaN or infinity, and where an error of y's square cannot be represented.
 
     Raises:
         ValueError: mismatched shapes or a negative ridge.
 
-    Cost: one eigendecomposition, ≈ 9 n³ flops, then 2 n² (outputs + 1) a ridge; memory 3 n² + r n outputs.
+    Cost: one eigendecomposition, ≈ 9 n³ flops, then 2 n² (outputs + 1) a ridge; memory 3 n² + r n outputs. A derivative
+    costs 8 n³ flops a ridge.
     Source: Craven and Wahba (1979) for GCV; Jacot et al. (2020), equation 6, for KARE; Rasmussen and Williams
     (2006), equation 5.12, for leave-one-out.
 
@@ -72,59 +73,101 @@ def ridge_path(
     '[0.5  0.25] [2. 1.]'
     """
     wrapped, x = as_kernel(kernel, x)
-    require_problem(wrapped, x, y)
-    if known(ridges):
-        require(not (np.asarray(ridges) < 0).any(), "ridges", ridges, "be >= 0", "use 0.0 for the min-norm solution")
-    path = _path(wrapped(x, x).astype(y.dtype), y.reshape(y.shape[0], -1), ridges)
+    x, y = as_problem(wrapped, x, y)
+    ridges = jnp.atleast_1d(jnp.asarray(ridges, y.dtype))
+    require(ridges.ndim == 1, "ridges", f"shape {ridges.shape}", "be one number or an array [r]", "use ridges.ravel()")
+    negative = not holds(lambda r: ~(r < 0), ridges)
+    require(not negative, "ridges", ridges, "be >= 0", "use 0.0 for the min-norm solution")
+    path = _solved(wrapped(x, x).astype(y.dtype), as_columns(y), ridges)
     return path._replace(alpha=path.alpha.reshape(ridges.shape[0], *y.shape))
 
 
-def eigenpairs(gram: Float[Array, "n n"]) -> Eigenpairs:
-    """Eigenvalues of a Gram matrix with a verdict: NOT_FINITE, or INVALID_INPUT (asymmetric, indefinite).
-
-    Negative eigenvalues within rounding, n ε max|λ|, are set to 0; whatever is refused is NaN.
-    Cost: ≈ 9 n³ flops, 2 n² memory.
-
-    >>> int(eigenpairs(jnp.diag(jnp.array([1.0, -1.0]))).status)
-    4
-    """
-    eps = float(jnp.finfo(gram.dtype).eps)
-    values, vectors = jnp.linalg.eigh((gram + gram.T) / 2)
-    rounding = gram.shape[0] * eps * jnp.abs(values).max()
-    indefinite = values[0] < -10 * rounding
-    finite = jnp.isfinite(gram).all()
-    status = status_where((~finite, Status.NOT_FINITE), (asymmetric(gram, gram.T) | indefinite, Status.INVALID_INPUT))
-    values = jnp.where(status == Status.OK, jnp.maximum(values, 0), jnp.full_like(values, jnp.nan))
-    vectors = jnp.where(status == Status.OK, vectors, jnp.full_like(vectors, jnp.nan))
-    return Eigenpairs(values, vectors, values > rounding, status)
-
-
 @jax.jit
+def _solved(gram: Array, y: Array, ridges: Array) -> RidgePath:
+    """In units of K and of each output, so that powers of two go through to the bit."""
+    unit, units = power_of_two(gram), power_of_two(y, axis=0, keepdims=True)
+    path = _path(gram / unit, y / units, ridges / unit)
+    alpha = path.alpha * (units / unit)[None]
+    lose = jax.vmap(lost)(path.alpha, alpha)
+    errors = {}
+    for name in ("leave_one_out", "gcv", "train"):
+        errors[name], gone = mean_square(getattr(path, name), units[0])
+        lose = lose | gone
+    status = jnp.where((path.status == Status.OK) & lose, jnp.int32(Status.NOT_FINITE), path.status)
+    freedom, residual = path.degrees_of_freedom, path.residual
+    return RidgePath(alpha, degrees_of_freedom=freedom, residual=residual, status=status, **errors)
+
+
+@jax.custom_jvp
 def _path(gram: Array, y: Array, ridges: Array) -> RidgePath:
+    """The path; its errors are means over points, for each output."""
     pairs = eigenpairs(gram)
     projected = jnp.matmul(pairs.vectors.T, y, precision="highest")
 
     def at(ridge: Array) -> RidgePath:
-        solved = pairs.kept | (ridge > pairs.values.shape[0] * jnp.finfo(y.dtype).eps * pairs.values.max())
-        shifted = pairs.values + ridge
-        inverse = jnp.where(solved, 1 / jnp.where(solved, shifted, jnp.ones_like(shifted)), jnp.zeros_like(shifted))
+        inverse, solved = _inverse(pairs, ridge)
         alpha = jnp.matmul(pairs.vectors, inverse[:, None] * projected, precision="highest")
         diagonal = jnp.matmul(pairs.vectors**2, inverse, precision="highest")
-        void = jnp.where(solved.all(), 1.0, jnp.nan).astype(y.dtype)
-        gcv = y.shape[0] * jnp.mean(jnp.sum(alpha**2, axis=0)) / inverse.sum() ** 2
         product = jnp.matmul(gram, alpha, precision="highest") + ridge * alpha
-        residual = jnp.linalg.norm(product - y) / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(y.dtype).tiny)
-        poor = residual > jnp.finfo(y.dtype).eps ** 0.5
+        residual = worst_residual(product, y)
         status = status_where(
             (~jnp.isfinite(y).all() | ~jnp.isfinite(ridge), Status.NOT_FINITE),
             (ridge < 0, Status.INVALID_INPUT),
-            (~solved.all() | poor, Status.ILL_CONDITIONED),
+            (~solved.all() | ~(residual <= jnp.finfo(y.dtype).eps ** 0.5), Status.ILL_CONDITIONED),
         )
         status = jnp.where(pairs.status == Status.OK, status, pairs.status)
         alpha = jnp.where((status == Status.OK) | (status == Status.ILL_CONDITIONED), alpha, jnp.nan)
-        loo = jnp.mean((alpha / diagonal[:, None]) ** 2) * void
-        freedom = jnp.sum(pairs.values * inverse)
-        train = jnp.mean((y - jnp.matmul(gram, alpha, precision="highest")) ** 2)
-        return RidgePath(alpha, loo, gcv * void, train, freedom, residual, status)
+        # y − K α, from the eigenbasis: a difference would lose what is left at small ridges
+        left = jnp.where(solved, ridge * inverse, jnp.ones_like(inverse))[:, None] * projected
+        errors = _errors(alpha, diagonal, inverse.sum(), left, solved.all())
+        return RidgePath(alpha, *errors, jnp.sum(pairs.values * inverse), residual, status)
 
     return jax.lax.map(at, ridges)
+
+
+@_path.defjvp
+def _path_jvp(primals: Any, tangents: Any) -> tuple[RidgePath, RidgePath]:
+    gram, y, ridges = primals
+    path = _path(gram, y, ridges)
+    pairs = eigenpairs(jax.lax.stop_gradient(gram))
+    q, identity = pairs.vectors, jnp.eye(gram.shape[0], dtype=gram.dtype)
+
+    def inverted(gram: Array, ridge: Array) -> tuple[Array, Array]:
+        """G = (K + δ I)⁻¹ with its first three derivatives: two steps of Newton and Schulz from its value."""
+        inverse, solved = _inverse(pairs, jax.lax.stop_gradient(ridge))
+        g, shifted = _dot(q * inverse[None], q.T), gram + ridge * identity
+        for _ in range(2):
+            g = 2 * g - _dot(_dot(g, shifted), g)
+        return g, solved.all()
+
+    @jax.checkpoint
+    def dense(gram: Array, y: Array, ridge: Array) -> tuple[Array, ...]:
+        gram = (gram + gram.T) / 2
+        g, solved = inverted(gram, ridge)
+        alpha = _dot(g, y)
+        errors = _errors(alpha, jnp.diagonal(g), jnp.trace(g), y - _dot(gram, alpha), solved)
+        return alpha, *errors, jnp.sum(gram * g)
+
+    moved = jax.jvp(lambda g, y, r: jax.lax.map(lambda ridge: dense(g, y, ridge), r), primals, tangents)[1]
+    rest: Any = (jnp.zeros_like(path.residual), np.zeros(path.status.shape, jax.dtypes.float0))
+    return path, RidgePath(*(*moved, *rest))
+
+
+def _errors(alpha: Array, diagonal: Array, trace: Array, left: Array, solved: Array) -> tuple[Array, Array, Array]:
+    """Leave-one-out, GCV and training error of each output, from G's diagonal and trace and from y − K α."""
+    void = jnp.where(solved, jnp.ones_like(trace), jnp.full_like(trace, jnp.nan))
+    leave_one_out = jnp.mean((alpha / diagonal[:, None]) ** 2, axis=0)
+    gcv = alpha.shape[0] * jnp.sum(alpha**2, axis=0) / trace**2
+    return leave_one_out * void, gcv * void, jnp.mean(left**2, axis=0)
+
+
+def _inverse(pairs: Eigenpairs, ridge: Array) -> tuple[Array, Array]:
+    """1/(λ + δ) where it means something, else 0; and where."""
+    eps = float(jnp.finfo(ridge.dtype).eps)
+    solved = pairs.kept | (ridge > pairs.values.shape[0] * eps * pairs.values.max())
+    shifted = jnp.where(solved, pairs.values + ridge, jnp.ones_like(pairs.values))
+    return jnp.where(solved, 1 / shifted, jnp.zeros_like(shifted)), solved
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")

@@ -1,12 +1,14 @@
-"""Solvers of (K + ridge I) α = y that say how they ended: jittered Cholesky, preconditioned CG, EigenPro."""
+"""Solvers of A x = y that say how they ended: jittered Cholesky, preconditioned conjugate gradients."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from jaxtheory.guarded import over
+from jaxtheory.results import relative_residual
 
 Operator = Callable[[Array], Array]
 
@@ -19,11 +21,17 @@ class Factor(NamedTuple):
 
 
 class Iterates(NamedTuple):
-    """Where an iterative solver stopped; `indefinite` tells of a direction with pᵀ A p ≤ 0."""
+    """Where an iterative solver stopped.
+
+    `indefinite`: a direction with pᵀ A p < 0 beyond rounding; `singular`: one where it is 0 within rounding;
+    `converged`: the columns that reached the tolerance.
+    """
 
     solution: Float[Array, "n o"]
     iterations: Int[Array, ""]
     indefinite: Bool[Array, ""]
+    singular: Bool[Array, ""]
+    converged: Bool[Array, " o"]
 
 
 def jittered_cholesky(matrix: Float[Array, "n n"]) -> Factor:
@@ -74,8 +82,36 @@ def cholesky_solve(lower: Float[Array, "n n"], y: Float[Array, "n o"]) -> Float[
     return jax.scipy.linalg.cho_solve((lower, True), y)
 
 
+def factored(matrix: Float[Array, "n n"], tolerance: Any) -> tuple[Callable[[Array], Iterates], Float[Array, ""]]:
+    """Solutions of A x = y by one jittered Cholesky factor, refined where the residual is above `tolerance`.
+
+    `indefinite` is a matrix without a factor; A = 0 is singular, and its solutions are 0. With them, the jitter.
+
+    >>> solve, jitter = factored(2 * jnp.eye(1), 1e-3)
+    >>> f"{solve(jnp.ones((1, 1))).solution[0, 0]:.2f}"
+    '0.50'
+    """
+    factor = jittered_cholesky(matrix)
+    zero = (matrix == 0).all()
+
+    def solve(y: Array) -> Iterates:
+        def missed(x: Array) -> Array:
+            return jax.vmap(relative_residual, in_axes=1)(jnp.matmul(matrix, x, precision="highest"), y)
+
+        def refined() -> Array:
+            left = y - jnp.matmul(matrix, first, precision="highest")
+            return first + cholesky_solve(factor.lower, left)
+
+        first = jnp.where(zero, jnp.zeros_like(y), cholesky_solve(factor.lower, y))
+        x = jax.lax.cond((missed(first) <= tolerance).all(), lambda: first, refined)
+        indefinite = ~jnp.isfinite(factor.lower).all() & ~zero
+        return Iterates(x, jnp.int32(1), indefinite, ~indefinite, missed(x) <= tolerance)
+
+    return solve, factor.jitter
+
+
 def conjugate_gradients(
-    apply: Operator, y: Float[Array, "n o"], inverse: Operator, *, tolerance: Any, max_iterations: int
+    apply: Operator, y: Float[Array, "n o"], inverse: Operator, *, tolerance: Any, max_iterations: int, level: Any = 0.0
 ) -> Iterates:
     r"""Preconditioned conjugate gradients for every column of A X = y at once, one product with A a step.
 
@@ -84,11 +120,12 @@ def conjugate_gradients(
 
     Args:
         apply: V → A V, [n o] → [n o], symmetric positive definite.
-        y: right-hand sides.
+        y: right-hand sides, of order one: squares of their norms are formed.
         inverse: the preconditioner, R → P⁻¹ R.
         tolerance, max_iterations: when to stop.
+        level: what rounding makes of a vanishing pᵀ A p / pᵀ p.
 
-    Cost: a step is one `apply`, one `inverse` and 10 n o flops; memory 4 n o.
+    Cost: a step is one `apply`, one `inverse` and 12 n o flops; memory 4 n o. Differentiable by `solution_of` alone.
     Source: Golub and Van Loan (2013), Algorithm 11.5.2.
 
     >>> done = conjugate_gradients(lambda v: 2 * v, jnp.ones((2, 1)), lambda r: r, tolerance=1e-6, max_iterations=5)
@@ -99,105 +136,61 @@ def conjugate_gradients(
     target = tolerance * size
 
     def going(state: Any) -> Array:
-        _, _, _, _, left, i, bad = state
-        return (left > target).any() & (i < max_iterations) & ~bad
+        _, _, _, _, left, i, ended, _, _ = state
+        return (left > target).any() & (i < max_iterations) & ~ended
 
     def step(state: Any) -> Any:
-        x, r, p, rz, left, i, _ = state
+        x, r, p, rz, left, i, _, indefinite, singular = state
         product = apply(p)
-        curvature = jnp.sum(p * product, axis=0)
+        curvature, rounding = jnp.sum(p * product, axis=0), level * jnp.sum(p**2, axis=0)
         active = left > target
-        bad = (active & ~(curvature > 0)).any()
-        stride = jnp.where(active & ~bad, rz / jnp.where(curvature > 0, curvature, 1), 0)[None]
+        ended = (active & ~(curvature > 0)).any()
+        indefinite = indefinite | (active & ~(curvature >= -rounding)).any()
+        singular = singular | (active & (curvature <= rounding)).any()
+        stride = jnp.where(active & ~ended, over(rz, curvature), 0)[None]
         x, r = x + stride * p, r - stride * product
         z = inverse(r)
         new = jnp.sum(r * z, axis=0)
-        p = z + jnp.where(rz > 0, new / jnp.where(rz > 0, rz, 1), 0)[None] * p
-        return x, r, p, new, jnp.linalg.norm(r, axis=0), i + 1, bad
+        p = z + over(new, rz)[None] * p
+        return x, r, p, new, jnp.linalg.norm(r, axis=0), i + 1, ended, indefinite, singular
 
     z = inverse(y)
-    state = (jnp.zeros_like(y), y, z, jnp.sum(y * z, axis=0), size, jnp.int32(0), ~jnp.isfinite(y).all())
-    x, _, _, _, _, iterations, bad = jax.lax.while_loop(going, step, state)
-    return Iterates(x, iterations, bad)
+    no, bad = jnp.zeros((), bool), ~jnp.isfinite(y).all()
+    state = (jnp.zeros_like(y), y, z, jnp.sum(y * z, axis=0), size, jnp.int32(0), bad, no, no)
+    x, _, _, _, left, iterations, _, indefinite, singular = jax.lax.while_loop(going, step, state)
+    return Iterates(x, iterations, indefinite, singular, left <= target)
 
 
-@partial(jax.jit, static_argnames=("subsample", "modes", "batch", "epochs"))
-def eigenpro(
-    kernel: Any,
-    x: Array,
-    y: Float[Array, "n o"],
-    ridge: Float[Array, ""],
-    key: Array,
-    *,
-    subsample: int,
-    modes: int,
-    batch: int,
-    epochs: int,
-    tolerance: Any,
-) -> Iterates:
-    r"""Stochastic gradient descent in the RKHS, its `modes` largest directions damped to the size of the next.
+def solution_of(
+    apply: Operator, y: Float[Array, "n o"], solve: Callable[[Array], Iterates]
+) -> tuple[Float[Array, "n o"], Iterates]:
+    r"""The solution x of A x = y that `solve` finds, with the derivatives of the equation: dx = A⁻¹ (dy − dA x).
 
-    Interpolates with the kernel K + ridge 1{i = j}, whose solution is (K + ridge I)⁻¹ y. A batch B has the step
+    Forward, reverse and of any order, each by another `solve`, one product with A or its derivative, and no memory of
+    the iteration: x = x₀ + A⁻¹ r, r = y − A x₀ with its value set to 0 and its derivatives kept. A derivative is
+    NaN in the columns where its own solution does not converge.
 
-        α_B ← α_B − (η/m) g,   α_S ← α_S + (η/m) V D Vᵀ K(S, B) g,   g = (K α + ridge α − y)_B,
-        D = (1 − σ_{q+1}/σ_i)/σ_i,   η = m / (β + (m − 1) σ_{q+1}/s)
+    Args:
+        apply: V → A V, symmetric in exact arithmetic; differentiable in what it closes over.
+        solve: Y → `Iterates`, not differentiated; it returns at once for Y = 0.
 
-    with (σ, V) the eigenpairs of K(S, S) + ridge I on a random subsample S of s points, β = max K_ii + ridge. The
-    stop looks at the mean of ‖g‖² over its batches, so that the caller must recompute the residual.
+    Cost: a product with A more than `solve`.
 
-    Cost: an epoch is n² kernel evaluations; memory n · batch + s². Source: Ma and Belkin (2019), Algorithm 1.
-
-    >>> from jaxtheory.kernels.functions import as_kernel, laplace
-    >>> kernel, x = as_kernel(laplace(), jnp.arange(8.0)[:, None])
-    >>> run = eigenpro(kernel, x, jnp.ones((8, 1)), jnp.float32(0.1), jax.random.key(0), subsample=8, modes=2, batch=4,
-    ...     epochs=200, tolerance=1e-5)
-    >>> bool(jnp.abs(kernel(x, x) @ run.solution + 0.1 * run.solution - 1).max() < 1e-3)
-    True
+    >>> def halve(y):
+    ...     no = jnp.zeros((), bool)
+    ...     return Iterates(y / 2, jnp.int32(1), no, no, jnp.ones(y.shape[1], bool))
+    >>> float(jax.grad(lambda s: solution_of(lambda v: s * v, jnp.ones((1, 1)), halve)[0].sum())(2.0))
+    -0.25
     """
-    n = x.shape[0]
-    chosen = jax.random.permutation(key, n)[:subsample]
-    damped = _damped(kernel, x[chosen], ridge, modes, batch)
 
-    def visit(state: tuple[Array, Array], members: Array) -> tuple[tuple[Array, Array], None]:
-        alpha, squares = state
-        rows = kernel(x[members], x)
-        gradient = jnp.matmul(rows, alpha, precision="highest") + ridge * alpha[members] - y[members]
-        cross = rows[:, chosen] + ridge * (members[:, None] == chosen[None]).astype(y.dtype)
-        seen = jnp.linalg.multi_dot([damped.vectors.T, cross.T, gradient], precision="highest")
-        lifted = jnp.matmul(damped.vectors, damped.damping[:, None] * seen, precision="highest")
-        alpha = alpha.at[members].add(-damped.rate * gradient).at[chosen].add(damped.rate * lifted)
-        return (alpha, squares + jnp.sum(gradient**2)), None
+    def attempt(_: Operator, right: Array) -> Array:
+        again = jax.tree.map(jax.lax.stop_gradient, solve(right))
+        return jnp.where(again.converged[None], again.solution, jnp.nan)
 
-    def going(state: tuple[Array, Array, Array]) -> Array:
-        return (state[1] > tolerance**2 * jnp.sum(y**2)) & (state[2] < epochs)
-
-    def epoch(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        alpha, _, i = state
-        shuffled = jax.random.permutation(jax.random.fold_in(key, i), n)[: n // batch * batch].reshape(-1, batch)
-        alpha, squares = jax.lax.scan(visit, (alpha, jnp.zeros_like(state[1])), shuffled)[0]
-        return alpha, squares, i + 1
-
-    start = (jnp.zeros_like(y), jnp.full((), jnp.inf, y.dtype), jnp.int32(0))
-    alpha, _, epochs_done = jax.lax.while_loop(going, epoch, start)
-    return Iterates(alpha, epochs_done, ~(damped.level > 0))
-
-
-class _Damped(NamedTuple):
-    """EigenPro's V, D, η/m and σ_{q+1}."""
-
-    vectors: Float[Array, "s q"]
-    damping: Float[Array, " q"]
-    rate: Float[Array, ""]
-    level: Float[Array, ""]
-
-
-def _damped(kernel: Any, sample: Array, ridge: Array, modes: int, batch: int) -> _Damped:
-    corner = kernel(sample, sample)
-    corner = corner + ridge * jnp.eye(sample.shape[0], dtype=corner.dtype)
-    values, vectors = jnp.linalg.eigh((corner + corner.T) / 2)
-    level, top = values[-modes - 1], values[-modes:]
-    rate = 1 / (jnp.diagonal(corner).max() + (batch - 1) * level / sample.shape[0])
-    return _Damped(vectors[:, -modes:], (1 - level / top) / top, rate, level)
+    found = jax.tree.map(jax.lax.stop_gradient, solve(jax.lax.stop_gradient(y)))
+    left = y - apply(found.solution)
+    change = jax.lax.custom_linear_solve(apply, left - jax.lax.stop_gradient(left), attempt, symmetric=True)
+    return found.solution + change, found
 
 
 def _cholesky(matrix: Array) -> Array:

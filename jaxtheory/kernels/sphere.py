@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Complex, Float
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 
 Profile = Callable[[Array], Array]
 _PANELS, _ORDER = 48, 48  # Gauss-Legendre panels in the angle: 2304 nodes resolve degree 200 in dimension 1000
@@ -24,6 +24,7 @@ class SphereSpectrum(NamedTuple):
     error: Float[Array, " k"]
 
 
+@boundary(static=("dim", "k_max"))
 def multiplicities(dim: int, k_max: int) -> Float[Array, " k"]:
     r"""Dimension of the spherical harmonics of degree k on S^(d−1): N(d, k) = (2k + d − 2)/k · C(k + d − 3, k − 1).
 
@@ -41,6 +42,7 @@ def multiplicities(dim: int, k_max: int) -> Float[Array, " k"]:
     return jnp.concatenate([jnp.ones(1, jnp.float64), jnp.where(counts < 2.0**50, jnp.round(counts), counts)])
 
 
+@boundary(static=("dim", "k_max", "radius"))
 def sphere_eigenvalues(profile: Profile, dim: int, k_max: int, *, radius: float | None = None) -> SphereSpectrum:
     r"""Eigenvalues of κ(⟨x, x'⟩) on the unit sphere S^(d−1) with its uniform probability measure.
 
@@ -85,6 +87,7 @@ def sphere_eigenvalues(profile: Profile, dim: int, k_max: int, *, radius: float 
     return SphereSpectrum(values, counts, error)
 
 
+@boundary(static=("dim", "k_max"))
 def series_eigenvalues(coefficients: Float[Array, " j"], dim: int, k_max: int) -> Float[Array, " k"]:
     r"""Eigenvalues on S^(d−1) of κ(t) = Σ_j a_j t^j, sums of terms of one sign for a ≥ 0: no cancellation.
 
@@ -99,6 +102,7 @@ def series_eigenvalues(coefficients: Float[Array, " j"], dim: int, k_max: int) -
     [0.       0.333333]
     """
     _check(dim, k_max)
+    coefficients = coefficients.astype(jnp.float64)
     j = jnp.arange(coefficients.shape[0], dtype=jnp.float64)
 
     def degree(k: Array) -> Array:

@@ -159,14 +159,14 @@ def test_good_input_is_ok(solver):
     assert wrong_by(solver, answer, kernels.laplace(), points(), targets(), 0.1) < ALLOWED
 
 
-def test_errors_name_the_mend(unchecked):
+def test_errors_name_the_fix(unchecked):
     with pytest.raises(ValueError, match=r"ridge must be >= 0 to define a regression, got ridge=-0.001; use ridge=0.0"):
         kernels.fit(kernels.laplace(), points(), targets(), -0.001)
-    with pytest.raises(ValueError, match=r"solver must be one of .* got solver=lu"):
+    with pytest.raises(ValueError, match=r"solver must be one of .* got solver='lu'"):
         kernels.fit(kernels.laplace(), points(), targets(), 0.1, solver="lu")
     with pytest.raises(ValueError, match=r"x must hold the points of a kernel function"):
         kernels.fit(kernels.laplace(), None, targets(), 0.1)
     with pytest.raises(ValueError, match=r"rank must lie in 1..24"):
         kernels.fit(kernels.laplace(), points(), targets(), 0.1, solver="cg", rank=25)
-    with pytest.raises(ValueError, match=r"noise must be a variance"):
+    with pytest.raises(ValueError, match=r"noise must be >= 0 and finite, got noise=-1.0; pass a variance"):
         kernels.posterior(kernels.laplace(), points(), targets(), -1.0, points())

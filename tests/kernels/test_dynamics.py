@@ -191,11 +191,11 @@ def test_arguments_are_named(unchecked):
         kernels.gradient_flow(jnp.eye(2), jnp.ones(3), **flow)
     with pytest.raises(ValueError, match="ntk_test must have 2 columns"):
         kernels.gradient_flow(jnp.eye(2), jnp.ones(2), ntk_test=jnp.ones((2, 3)), **flow)
-    with pytest.raises(ValueError, match="learning_rate must be > 0"):
+    with pytest.raises(ValueError, match="learning_rate must be positive"):
         kernels.gradient_flow(jnp.eye(2), jnp.ones(2), **flow | {"learning_rate": 0.0})
     with pytest.raises(ValueError, match="times must be >= 0"):
         kernels.gradient_flow(jnp.eye(2), jnp.ones(2), **flow | {"times": jnp.array([-1.0])})
-    with pytest.raises(ValueError, match="friction must be > 0"):
+    with pytest.raises(ValueError, match="friction must be positive"):
         kernels.gradient_flow(jnp.eye(2), jnp.ones(2), friction=0.0, **flow)
     with pytest.raises(ValueError, match="times must be finite, ascending"):
         kernels.cross_entropy_flow(jnp.eye(2), jnp.eye(2), learning_rate=1.0, times=jnp.array([1.0, 0.5]))

@@ -1,0 +1,104 @@
+"""Regression on centres: preconditioned conjugate gradients of the normal equations in the kernel's eigenbasis."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxtheory.guarded import over
+from jaxtheory.kernels.gram import matvec
+from jaxtheory.kernels.matrix_functions import eigenpairs
+from jaxtheory.kernels.scales import worst_residual
+from jaxtheory.kernels.solvers import Iterates, conjugate_gradients, solution_of
+from jaxtheory.results import Status
+
+
+class Fitted(NamedTuple):
+    """α of `falkon`, the relative residual of its normal equations, and what K_cc and the iteration say."""
+
+    alpha: Float[Array, "m o"]
+    residual: Float[Array, ""]
+    iterations: Int[Array, ""]
+    status: Int[Array, ""]
+    singular: Bool[Array, ""]
+
+
+@partial(jax.jit, static_argnames=("max_iterations", "block"))
+def falkon(
+    kernel: Any,
+    x: Array,
+    y: Float[Array, "n o"],
+    ridge: Float[Array, "..."],
+    centres: Array,
+    *,
+    tolerance: Any,
+    max_iterations: int,
+    block: int,
+) -> Fitted:
+    r"""(K_cx W K_xc + s K_cc) α = K_cx W y, with s = min ridge and weights W = s/ridge: 1 for one ridge.
+
+    With K_cc = Q Λ Qᵀ and Q, Λ of the eigenvalues above rounding alone, α = C β, C = Q Λ^(−1/2), turns them into
+
+        (Φᵀ W Φ + s I) β = Φᵀ W y,   Φ = K_xc C
+
+    which is as well posed as the regression itself, however singular K_cc is: directions left out are functions of
+    norm 0. ΦᵀΦ is near (n/m) Λ, which makes the preconditioner (n/m) Λ + s. The residual is that of the first equation.
+
+    Derivatives are those within the span of C, which are all where centres move together or their span stays.
+
+    Cost: ≈ 9 m³ flops for the eigenpairs, then 2 n m kernel evaluations and 4 n m o flops an iteration; 3 m² + block²
+    memory. Source: Rudi, Carratino, Rosasco (2017), with eigenpairs in the place of Cholesky factors.
+
+    >>> from jaxtheory.kernels.functions import laplace
+    >>> x = jnp.arange(4.0)[:, None]
+    >>> found = falkon(laplace(), x, x, jnp.ones((1, 1)), x[:2], tolerance=1e-4, max_iterations=9, block=4)
+    >>> bool(found.residual < 1e-4), found.alpha.shape
+    (True, (2, 1))
+    """
+    n, m = x.shape[0], centres.shape[0]
+    corner = kernel(centres, centres).astype(y.dtype)
+    pairs = eigenpairs(jax.lax.stop_gradient(corner))
+    eps = float(jnp.finfo(y.dtype).eps)
+    scale = jax.lax.rsqrt(jnp.where(pairs.kept, pairs.values, jnp.ones_like(pairs.values)))
+    whitening = jnp.where(pairs.kept, scale, jnp.zeros_like(scale))[:, None]
+    least = jnp.min(ridge)
+    weights = jnp.where(ridge == least, jnp.ones_like(ridge), over(least, ridge))
+
+    def colour(v: Array) -> Array:
+        return _dot(pairs.vectors, whitening * v)
+
+    def whiten(v: Array) -> Array:
+        return whitening * _dot(pairs.vectors.T, v)
+
+    def normal(alpha: Array) -> Array:
+        ahead = weights * matvec(kernel, x, alpha, block, x2=centres)
+        return matvec(kernel, centres, ahead, block, x2=x) + least * _dot(corner, alpha)
+
+    def apply(beta: Array) -> Array:
+        # what is left out acts as the identity, so that the operator stays definite there
+        return whiten(normal(colour(beta))) + jnp.where(pairs.kept, 0, 1).astype(y.dtype)[:, None] * beta
+
+    expected = n / m * pairs.values + jax.lax.stop_gradient(least)
+    inverse = jnp.where(pairs.kept, over(jnp.ones_like(expected), expected), jnp.ones_like(expected))[:, None]
+
+    def solve(right: Array) -> Iterates:
+        size = jnp.linalg.norm(right, axis=0, keepdims=True)
+        unit = right / jnp.where(size > 0, size, jnp.ones_like(size))
+        # the preconditioned equations, of which the largest eigenvalues are near 1
+        found = conjugate_gradients(
+            apply, unit, lambda r: inverse * r, tolerance=tolerance, max_iterations=max_iterations, level=m * eps
+        )
+        return found._replace(solution=found.solution * size)
+
+    target = matvec(kernel, centres, weights * y, block, x2=x)
+    beta, found = solution_of(apply, whiten(target), solve)
+    alpha = colour(beta)
+    residual = worst_residual(normal(jax.lax.stop_gradient(alpha)), target)
+    status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
+    return Fitted(alpha, residual, found.iterations, status, found.singular)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")

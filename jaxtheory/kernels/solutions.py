@@ -1,0 +1,142 @@
+"""Solutions of the linear equations that every eigenmode of a tangent kernel obeys during training.
+
+Each takes an eigenvalue λ, whether it is above rounding (`kept`), a time and its rates, and returns what is left of the
+mode, u_t/u_0, and the gain (1 − u_t/u_0)/λ. Both are smooth in λ at 0 and at critical damping, for derivatives.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def exponential(
+    values: Float[Array, " n"], kept: Array, time: Float[Array, ""], rate: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Of u̇ = −ηλu: e^(−ηλt) and ηt ψ₀(ηλt); a null direction never moves, and at infinity gains nothing.
+
+    >>> [f"{part[0]:.4f}" for part in exponential(jnp.ones(1), jnp.array([True]), jnp.float32(1.0), jnp.float32(1.0))]
+    ['0.3679', '0.6321']
+    """
+    stopped = jnp.isinf(time)
+    t = jnp.where(stopped, jnp.zeros_like(time), time)
+    exponent = rate * values * t
+    safe = jnp.where(kept, values, jnp.ones_like(values))
+    rest, gain = jnp.exp(-exponent), rate * t * decay(0, exponent)
+    null = jnp.where(kept, jnp.zeros_like(values), jnp.ones_like(values))
+    return jnp.where(stopped, null, rest), jnp.where(stopped, (1 - null) / safe, gain)
+
+
+def heavy_ball(
+    values: Float[Array, " n"],
+    kept: Array,
+    time: Float[Array, ""],
+    rate: Float[Array, ""],
+    friction: Float[Array, ""],
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Of ü + γu̇ + ηλu = 0, u̇(0) = 0, with ω² = γ²/4 − ηλ, slow root r = −ηλ/(γ/2 + ω) and D = t ψ₀(2ωt).
+
+    Overdamped u = e^(rt)(1 − rD), from which 1 − u has no cancellation at small λ; next to critical damping Stumpff's
+    functions of z = ω²t², u = e^(−γt/2) (c₀(z) + γt/2 c₁(z)), have no root of ω²; beyond, damped cosines.
+
+    >>> one = jnp.float32(1.0)
+    >>> f"{heavy_ball(jnp.ones(1), jnp.array([True]), one, one, 2 * one)[0][0]:.4f}"
+    '0.7358'
+    """
+    stopped = jnp.isinf(time)
+    t = jnp.where(stopped, jnp.zeros_like(time), time)
+    half = friction / 2
+    square = half**2 - rate * values
+    near = (jnp.abs(square) <= half**2 / 4) & (jnp.abs(square) * t**2 <= 1)
+    over = ~near & (square > 0)
+    one = jnp.ones_like(values)
+    omega = jnp.sqrt(jnp.where(over, square, one))
+    pull, safe = rate / (half + omega), jnp.where(kept, values, one)
+    delay, slow = t * decay(0, 2 * omega * t), pull * values * t
+    over_left = jnp.exp(-slow) * (1 + pull * values * delay)
+    over_gain = pull * (t * decay(0, slow) - delay * jnp.exp(-slow))
+    turning = jnp.sqrt(jnp.where(near | over, one, -square))
+    damped = jnp.exp(-half * t) * (jnp.cos(turning * t) + half * jnp.sin(turning * t) / turning)
+    z = jnp.where(near, square * t**2, jnp.zeros_like(square))
+    critical = jnp.exp(-half * t) * (stumpff(0, z) + half * t * stumpff(1, z))
+    left = jnp.where(over, over_left, jnp.where(near, critical, damped))
+    gain = jnp.where(over, over_gain, (1 - left) / safe)
+    null = jnp.where(kept, jnp.zeros_like(values), one)
+    return jnp.where(stopped, null, left), jnp.where(stopped, (1 - null) / safe, gain)
+
+
+def powers(
+    values: Float[Array, " n"], kept: Array, step: Int[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Of discrete steps: g = (1 − u)/λ obeys g' = η + (1 + μ − ηλ) g − μ g₋, exactly also at λ = 0.
+
+    >>> half = jnp.float32(0.5)
+    >>> f"{powers(jnp.ones(1), jnp.array([True]), jnp.int32(2), half, 0 * half)[0][0]:.4f}"
+    '0.2500'
+    """
+    one, zero = jnp.ones_like(values), jnp.zeros_like(values)
+    row = [1 + momentum - rate * values, -momentum * one, rate * one]
+    matrix = jnp.stack([jnp.stack(row, -1), jnp.stack([one, zero, zero], -1), jnp.stack([zero, zero, one], -1)], -2)
+
+    def bit(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        vector, power = state
+        place = i.astype(step.dtype)
+        applied = jnp.einsum("nij,nj->ni", power, vector, precision="highest")
+        vector = jnp.where((step >> place) & 1 == 1, applied, vector)
+        # no further squaring than the step needs: the powers of a diverging mode overflow
+        square = jnp.einsum("nij,njk->nik", power, power, precision="highest")
+        return vector, jnp.where((step >> place) > 1, square, power)
+
+    start = jnp.stack([zero, zero, one], -1)
+    bits = jnp.iinfo(step.dtype).bits - 1
+    gain = jax.lax.fori_loop(0, bits, bit, (start, matrix))[0][:, 0]
+    return 1 - values * gain, gain
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def decay(k: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """ψ_k(x) = ∫₀¹ s^k e^(−xs) ds for x ≥ 0, so that ψ_k' = −ψ_{k+1}; ψ₀ = (1 − e^(−x))/x.
+
+    A series below 1, the recursion ψ_k = (k ψ_{k−1} − e^(−x))/x above.
+
+    >>> f"{decay(0, jnp.float32(0.0)):.1f} {decay(1, jnp.float32(0.0)):.1f}"
+    '1.0 0.5'
+    """
+    small = x < 1
+    near, far = jnp.where(small, x, jnp.zeros_like(x)), jnp.where(small, jnp.ones_like(x), x)
+    series = _horner([(-1) ** j / (math.factorial(j) * (j + k + 1)) for j in range(20)], near)
+    found = -jnp.expm1(-far) / far
+    for order in range(1, k + 1):
+        found = (order * found - jnp.exp(-far)) / far
+    return jnp.where(small, series, found)
+
+
+@decay.defjvp
+def _decay_jvp(k: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return decay(k, primals[0]), -decay(k + 1, primals[0]) * tangents[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def stumpff(k: int, z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Stumpff's c_k(z) = Σ_j z^j/(k + 2j)! for |z| ≤ 1: c₀ = cosh √z, c₁ = sinh √z/√z, c_k' = (c_{k+1} − k c_{k+2})/2.
+
+    >>> f"{stumpff(0, jnp.float32(1.0)):.4f}"
+    '1.5431'
+    """
+    return _horner([1 / math.factorial(k + 2 * j) for j in range(10)], z)
+
+
+@stumpff.defjvp
+def _stumpff_jvp(k: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (z,) = primals
+    return stumpff(k, z), (stumpff(k + 1, z) - k * stumpff(k + 2, z)) / 2 * tangents[0]
+
+
+def _horner(coefficients: list[float], x: Array) -> Array:
+    """Σ_j coefficients_j x^j."""
+    total = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
