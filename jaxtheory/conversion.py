@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar, Union
+from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _COMPUTED = (jnp.dtype("float32"), jnp.dtype("float64"))
 
 
-def boundary(function: F) -> F:
+@overload
+def boundary(function: F) -> F: ...
+
+
+@overload
+def boundary(*, static: tuple[str, ...]) -> Callable[[F], F]: ...
+
+
+def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
     """Convert the arguments of `function` to the kinds that its annotations state, and refuse the rest by name.
 
     | annotation | accepted | passed on |
@@ -36,6 +44,11 @@ def boundary(function: F) -> F:
     Integers take the dtype of the floating arrays beside them, or the default float. float16 and bfloat16 are computed
     in float32, and so are the results. `None` passes where the annotation or the default says so.
 
+    Args:
+        function: the public function.
+        static: names of numbers that shape the program (counts, degrees, exponents); arrays of one number become Python
+            numbers, and traced ones are refused.
+
     Raises:
         ValueError: an argument of another kind or another number of axes, with its name and what to pass.
 
@@ -48,7 +61,12 @@ def boundary(function: F) -> F:
     >>> norm("abc")
     Traceback (most recent call last):
     ValueError: x must be numbers of shape [n], got x='abc'; pass an array or a list of real numbers.
+    >>> jax.jit(boundary(static=("n",))(lambda n: jnp.ones(n)))(3)
+    Traceback (most recent call last):
+    ValueError: n must be known when the program is compiled, got n=...; pass a Python number, or name it in ...
     """
+    if function is None:
+        return functools.partial(boundary, static=static)
     signature = inspect.signature(function)
     found = {name: _Kind.of(parameter) for name, parameter in signature.parameters.items()}
     kinds = {name: kind for name, kind in found.items() if kind is not None}
@@ -60,9 +78,12 @@ def boundary(function: F) -> F:
         dtype = _common_dtype(value for name, value in given.items() if kinds[name].real is not None)
         for name, value in given.items():
             bound.arguments[name] = kinds[name].convert(name, value, dtype)
+        for name in static:
+            if name in bound.arguments:
+                bound.arguments[name] = _known_number(name, bound.arguments[name])
         return function(*bound.args, **bound.kwargs)
 
-    return typing.cast(F, call)
+    return call
 
 
 def quantity(name: str, value: Any, dtype: Any = None) -> Any:
@@ -219,6 +240,14 @@ def _real(name: str, value: Any, dtype: Any, wanted: str) -> Any:
         return jnp.asarray(array, jnp.result_type(float) if dtype is None else dtype)
     array = jnp.asarray(array)
     return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
+
+
+def _known_number(name: str, value: Any) -> Any:
+    """A number as a Python number; anything else as it is."""
+    if isinstance(value, jax.core.Tracer):
+        action = "pass a Python number, or name it in static_argnames of jax.jit"
+        raise ValueError(f"{name} must be known when the program is compiled, got {name}={value}; {action}.")
+    return value.item() if isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 else value
 
 
 def _as_array(value: Any) -> Any:
