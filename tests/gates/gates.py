@@ -158,7 +158,7 @@ class Gates:
             changed = {name: concrete(entry.arguments[name])[order] for name in names}
             found = fields(call(entry, values(entry, **changed)))
             for field, axis in how.items():
-                same = np.asarray(expected[field]) if axis is None else np.take(expected[field], order, axis)
+                same = np.asarray(expected[field]) if axis is None else np.take(np.asarray(expected[field]), order, axis)
                 allowed = tolerance(np.float32, entry.condition)
                 assert_same(entry, {field: found[field]}, {field: same}, allowed, f"{group} permuted")
 
