@@ -125,8 +125,8 @@ def width_path(
     if known(widths):
         limit = -(-int(widths.max()) // _block_size(len(features))) * _block_size(len(features))
     dtype = jnp.result_type(features, targets, test_features, test_targets)
-    arrays = (features[:, :limit], targets, test_features[:, :limit], test_targets)
-    arrays = tuple(x.astype(dtype).reshape(len(x), -1) for x in arrays)
+    arrays = [features[:, :limit], targets, test_features[:, :limit], test_targets]
+    arrays = [x.astype(dtype).reshape(len(x), -1) for x in arrays]
     min_norm, ridge = isinstance(ridge, float) and ridge == 0, jnp.asarray(ridge, dtype)
     return _report(_path(*arrays, ridge, min_norm=min_norm), widths, ridge, len(features))
 
@@ -207,8 +207,10 @@ def _report(path: _Path, widths: Array, ridge: Array, samples: int) -> WidthPath
     lost, finite = ~(inside & seen), jnp.isfinite(jnp.stack(values)).all(axis=0)
     size = jnp.maximum(widths, samples).astype(condition.dtype)
     ill = _is_ill_conditioned(fit, condition, size, bound, samples, ridge)
+    # `fit` has all batch axes, and a mesh of explicit axes wants the conditions alike
+    invalid = (~inside | ~(ridge >= 0)) & (fit.rank >= 0)
     status = status_where(
-        (~inside | ~(ridge >= 0), Status.INVALID_INPUT),
+        (invalid, Status.INVALID_INPUT),
         (lost | vanished | ~finite, Status.NOT_FINITE),
         (ill, Status.ILL_CONDITIONED),
     )

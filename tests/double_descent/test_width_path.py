@@ -303,8 +303,10 @@ def test_vmap_over_a_sharded_axis_divides_the_seeds(kind):
         text = compiled.as_text()
         assert not any(f"{word}(" in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
         assert found.test_mse.addressable_shards[0].data.shape == (1, 14)
+        # batched products round otherwise: a few dozen roundings times the largest condition number
+        allowed = 50 * np.finfo(np.float32).eps * float(expected.condition.max())
         for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-10)
+            np.testing.assert_allclose(one, other, rtol=allowed, atol=1e-10)
 
 
 @pytest.mark.slow
