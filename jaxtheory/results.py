@@ -50,8 +50,12 @@ def status_where(*conditions: tuple[Array | bool, Status]) -> Int[Array, "..."]:
     Array([1, 0], dtype=int32)
     """
     wheres = jnp.broadcast_arrays(*(jnp.asarray(where) for where, _ in conditions))
-    codes = [jnp.full(wheres[0].shape, int(status), jnp.int32) for _, status in conditions]
-    return jnp.select(wheres, codes, jnp.zeros_like(codes[0])).astype(jnp.int32)
+    codes = [jnp.int32(status) for _, status in conditions]
+    found = wheres[-1].astype(jnp.int32) * codes[-1]
+    # not jnp.select, which fails under vmap over a mesh of explicit axes
+    for where, code in zip(wheres[-2::-1], codes[-2::-1], strict=True):
+        found = jnp.where(where, code, found)
+    return found
 
 
 def finite_status(values: PyTree[Array], status: Int[Array, ""] | None = None) -> Int[Array, ""]:

@@ -29,7 +29,8 @@ def finite_gaussian(
         noise: σ² ≥ 0, the variance of the label noise, a number.
 
     Returns:
-        `Asymptotics`, though nothing is asymptotic here; NOT_FINITE where the risk is infinite.
+        `Asymptotics`, though nothing is asymptotic here; NOT_FINITE where the risk is infinite, and
+        INVALID_INPUT, with NaN, where an argument inside `jit` is out of range.
 
     Raises:
         ValueError: p outside 1..D, n < 1, a negative noise.
@@ -63,4 +64,8 @@ def _finite_gaussian(p: Array, n: Array, beta: Array, noise: Array) -> Asymptoti
     variance = jnp.where(noise > 0, noise * inflation, 0)
     train = (unseen + noise) * (1 - used / samples)
     excess = bias + variance
-    return Asymptotics(bias, variance, excess, train, status_where((~jnp.isfinite(excess), Status.NOT_FINITE)))
+    valid = (p >= 1) & (p <= len(beta)) & (n >= 1) & (noise >= 0) & (noise < jnp.inf)
+    bias, variance, excess, train = (jnp.where(valid, x, jnp.nan) for x in (bias, variance, excess, train))
+    finite = jnp.isfinite(jnp.stack([bias, variance, excess, train])).all(axis=0)
+    status = status_where((~valid, Status.INVALID_INPUT), (~finite, Status.NOT_FINITE))
+    return Asymptotics(bias, variance, excess, train, status)

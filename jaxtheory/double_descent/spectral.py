@@ -3,7 +3,7 @@
 Each is one root of an increasing function, found by bisection, and then a ratio of sums of positive terms.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from jaxtyping import Array, Float, Int
 from jaxtheory.checks import holds, require
 from jaxtheory.double_descent.asymptotics import Number, split
 from jaxtheory.kernels import learning_curve
-from jaxtheory.results import Status, status_where
+from jaxtheory.results import Status, finite_status
 
 _HALVINGS = 64  # of an interval of log γ no longer than 2^12: below the rounding of float64
+_CONSERVED = 1.0  # of roots of eps: by how much, relatively, the degrees of freedom may miss their sum
 
 
 class SpectralRisk(NamedTuple):
@@ -76,6 +77,8 @@ def general_covariance(
 
 @jax.jit
 def _general_covariance(eigs: Array, beta: Array, n: Array, lam: Array, noise: Array) -> SpectralRisk:
+    spectrum = _legal(eigs).all() & jnp.isfinite(beta).all()
+
     def one(n: Array, lam: Array, noise: Array) -> SpectralRisk:
         curve = learning_curve(eigs, jnp.sqrt(eigs) * beta, n[None], n * lam, jnp.zeros_like(noise))
         bias, freedom = curve.test[0], jnp.sum(curve.learnability[0] ** 2)
@@ -85,7 +88,8 @@ def _general_covariance(eigs: Array, beta: Array, n: Array, lam: Array, noise: A
         # train/test is (lam/κ)² with a ridge, and ((n − p)/n)² where least squares leaves p < n modes no freedom
         ratio = jnp.where(curve.kappa[0] > 0, lam * _inverse(curve.kappa[0]), jnp.maximum(left, 0) / n) ** 2
         train = jnp.where(ratio > 0, ratio * (bias + variance + noise), 0)
-        return SpectralRisk(bias, variance, bias + variance, train, curve.kappa[0], curve.status[0])
+        risk = SpectralRisk(bias, variance, bias + variance, train, curve.kappa[0], curve.status[0])
+        return _judged(risk, (n > 0) & _legal(lam) & _legal(noise) & spectrum, curve.status[0])
 
     return jnp.vectorize(one)(n, lam, noise)
 
@@ -134,6 +138,8 @@ def random_feature_spectrum(
 
 @jax.jit
 def _random_feature_spectrum(eigs: Array, beta: Array, n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
+    spectrum = _legal(eigs).all() & jnp.isfinite(beta).all()
+
     def one(n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
         gamma = _resolution(eigs, n, k, ridge)
         learned, rest = eigs / (eigs + gamma), gamma / (eigs + gamma)
@@ -144,8 +150,14 @@ def _random_feature_spectrum(eigs: Array, beta: Array, n: Array, k: Array, ridge
         above = jnp.sum(rest * (rest * p_share + per_feature) * power) + (p_share + per_feature) * noise
         test = jnp.where(below > 0, n * above / jnp.where(below > 0, below, 1), jnp.inf)
         train = jnp.where(r > 0, (r / n) ** 2 * test, 0)
-        status = status_where((~jnp.isfinite(test), Status.NOT_FINITE))
-        return FeatureRisk(test, train, gamma, gamma * p_share, status)
+        risk = FeatureRisk(test, train, gamma, gamma * p_share, jnp.int32(Status.OK))
+        # the learned modes and what is left over make up the fewer of samples and features
+        kept = jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r)
+        fewer = jnp.minimum(n, k)
+        missing = jnp.abs(jnp.sum(learned) + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
+        enough = (ridge == 0) & (jnp.sum(eigs > 0).astype(fewer.dtype) <= fewer)
+        valid = (n > 0) & (n < jnp.inf) & (k > 0) & _legal(ridge) & _legal(noise) & spectrum
+        return _judged(risk, valid, jnp.where(missing & ~enough, jnp.int32(Status.NOT_CONVERGED), risk.status))
 
     return jnp.vectorize(one)(n, k, ridge, noise)
 
@@ -179,6 +191,17 @@ def _resolution(eigs: Array, n: Array, k: Array, ridge: Array) -> Array:
     root = (low + high) / 2
     slope = jax.lax.stop_gradient(jax.grad(excess)(root))
     return jnp.exp(root - jnp.where(slope < 0, excess(root) / jnp.where(slope < 0, slope, -1), 0))
+
+
+def _legal(value: Array) -> Array:
+    return (value >= 0) & (value < jnp.inf)
+
+
+def _judged(risk: Any, valid: Array, status: Array) -> Any:
+    """NaN where an argument is out of range, and a status that is OK only where every number is finite."""
+    values = [jnp.where(valid, value, jnp.nan) for value in risk[:-1]]
+    status = jnp.where(valid, finite_status(values, status), jnp.int32(Status.INVALID_INPUT))
+    return type(risk)(*values, status)
 
 
 def _inverse(value: Array) -> Array:

@@ -111,6 +111,7 @@ def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scal
     Returns:
         `FixedPoint`. `status` is `NOT_CONVERGED`, and the rest NaN, where variances grow beyond scale² (a ReLU's with
         σ_w² ≥ 2 and biases). ξ is infinite on the critical line. Where q* = 0, correlations mean nothing and are 1.
+        Derivatives in both scales are those of the roots, and NaN where dq'/dq = 1.
 
     Cost: 3e2 evaluations of the dual. Source: Schoenholz et al. (2017), equations 3 to 9.
 
@@ -124,8 +125,9 @@ def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scal
     safe = jnp.where(q > 0, q, jnp.ones_like(q))
     chi_one = sigma_w**2 * pair(q, q, q).derivative
     part = lambda c: sigma_w**2 * value(safe, c * safe, safe) + sigma_b**2 - c * safe  # noqa: E731
-    correlation = _bisect(part, -1.0, 1.0, q.dtype)
-    correlation = jnp.where((chi_one > 1) & (q > 0), correlation, jnp.ones_like(q))
+    apart = (chi_one > 1) & (q > 0)
+    correlation = _bisect(lambda c: jnp.where(apart, part(c), -c), -1.0, 1.0, q.dtype)
+    correlation = jnp.where(apart, correlation, jnp.ones_like(q))
     chi = sigma_w**2 * pair(q, correlation * q, q).derivative
     slope = jax.grad(lambda q: step(q, sigma_w, sigma_b))(q)
     status = status_where((~found, Status.NOT_CONVERGED))
@@ -179,7 +181,7 @@ def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0
     at_zero = excess(grid[0]) <= 0  # without biases, φ(0) = 0
     first = jnp.maximum(jnp.argmax(excess(grid[1:]) < 0) + 1, 1)
     found = free | at_zero | (excess(grid[1:]) < 0).any()
-    root = _bisect(excess, grid[first - 1], grid[first], grid.dtype)
+    root = _bisect(lambda q: jnp.where(free | at_zero, -q, excess(q)), grid[first - 1], grid[first], grid.dtype)
     q = jnp.where(free, jnp.ones_like(root), jnp.where(at_zero, jnp.zeros_like(root), root))
     sigma_w = jnp.where(found, 1 / jnp.sqrt(pair(q, q, q).derivative), jnp.nan)
     return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status_where((~found, Status.NOT_CONVERGED)))
@@ -258,7 +260,7 @@ def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: 
     near, far = ((pair(q, q, q).derivative - pair(q, q * (1 - e), q).derivative) for e in (1e-3, 1e-2))
     power = jnp.round(2 * jnp.log(far / near) / jnp.log(10.0)) / 2
     ratio = jnp.where(critical, power / (2 * power + 1), jnp.where(chi_one < 1, 1.0, 0.0))
-    infinite = jnp.full_like(q, jnp.inf)
+    infinite = jnp.inf * jnp.where(critical, chi_one, jnp.ones_like(q))  # which has no derivative
     return DeepNTK(jnp.where(critical, infinite, diagonal), jnp.where(critical, infinite, off), ratio)
 
 
@@ -275,27 +277,41 @@ def _stable(
     values = jnp.where(jnp.abs(values) <= 64 * jnp.finfo(dtype).eps * grid, 0.0, values)  # every q is kept: no root
     falls = (values[:-1] > 0) & (values[1:] <= 0)
     last = len(grid) - 2 - jnp.argmax(falls[::-1])
-    root = _bisect(growth, grid[last], grid[last + 1], dtype)
     none = (values[1:] < 0).all() & (values[0] <= 0)
+    root = _bisect(lambda q: jnp.where(none, -q, growth(q)), grid[last], grid[last + 1], dtype)
     return jnp.where(none, jnp.zeros_like(root), root), none | falls.any()
 
 
 def _bisect(
     function: Callable[[Float[Array, ""]], Float[Array, ""]], low: Scalar, high: Scalar, dtype: jnp.dtype
 ) -> Float[Array, ""]:
-    """Where a function that is positive at `low` turns negative before `high`."""
+    """Where a function that is positive at `low` turns negative before `high`, with its implicit derivatives.
 
-    def halve(bracket: tuple, _: None) -> tuple[tuple, None]:
-        middle = (bracket[0] + bracket[1]) / 2
-        positive = function(middle) > 0
-        return (jnp.where(positive, middle, bracket[0]), jnp.where(positive, bracket[1], middle)), None
+    Derivatives are those of the root by the implicit function theorem, and NaN where the slope of the function is 0.
+    """
 
-    ends = (jnp.asarray(low, dtype), jnp.asarray(high, dtype))
-    low, high = jax.lax.scan(halve, ends, None, length=_BISECTIONS)[0]
-    return (low + high) / 2
+    ends = jax.lax.stop_gradient((jnp.asarray(low, dtype), jnp.asarray(high, dtype)))
+
+    def solve(function: Callable[[Array], Array], start: Array) -> Array:
+        def halve(bracket: tuple, _: None) -> tuple[tuple, None]:
+            middle = (bracket[0] + bracket[1]) / 2
+            positive = function(middle) > 0
+            return (jnp.where(positive, middle, bracket[0]), jnp.where(positive, bracket[1], middle)), None
+
+        bracket = jax.lax.scan(halve, ends, None, length=_BISECTIONS)[0]
+        return (bracket[0] + bracket[1]) / 2 + 0 * start
+
+    def divide(linear: Callable[[Array], Array], y: Array) -> Array:
+        slope = linear(jnp.ones_like(y))
+        flat = jnp.abs(slope) <= jnp.sqrt(jnp.finfo(dtype).eps)
+        return y / jnp.where(flat, jnp.nan, slope)
+
+    return jax.lax.custom_root(function, jnp.zeros((), dtype), solve, divide)
 
 
 def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:
     """−1/log|slope|, and infinite where nothing is forgotten."""
     size = jnp.abs(slope)
-    return jnp.where(size >= 1, jnp.inf, -1 / jnp.log(size))
+    usual = (size > 0) & (size < 1)
+    depth = -1 / jnp.log(jnp.where(usual, size, jnp.full_like(size, 0.5)))
+    return jnp.where(size >= 1, jnp.inf, jnp.where(size == 0, jnp.zeros_like(size), jnp.where(usual, depth, jnp.nan)))

@@ -321,3 +321,25 @@ BAD = [
 def test_bad_arguments_are_named(unchecked, call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones(3), jnp.ones(3))
+
+
+def test_values_out_of_range_inside_jit_are_invalid_and_nan():
+    """NaN, infinite or negative noise, ridges and eigenvalues."""
+    eigs, beta = jnp.arange(1.0, 6.0) ** -2, jnp.ones(5)
+    general = jax.jit(lambda lam, noise, eigs: general_covariance(eigs, beta, 3.0, lam, noise))
+    features = jax.jit(lambda lam, noise, eigs: random_feature_spectrum(eigs, beta, 3.0, 9.0, lam, noise))
+    exact = jax.jit(lambda noise: finite_gaussian(jnp.array([2]), 5, beta, noise))
+    bad = [(0.1, jnp.nan, eigs), (jnp.inf, 0.1, eigs), (0.1, -1.0, eigs), (0.1, 0.1, -eigs)]
+    risks = [law(*values) for law in (general, features) for values in bad] + [exact(x) for x in (jnp.nan, -1.0)]
+    for risk in risks:
+        assert (risk.status == Status.INVALID_INPUT).all()
+        assert all(np.isnan(value).all() for value in risk[:-1])
+    assert general(0.1, 0.1, eigs).status == Status.OK
+    assert features(0.1, 0.1, eigs).status == Status.OK
+
+
+def test_a_spectrum_over_many_decades_is_right_or_says_so():
+    """Eigenvalues 1, 1e-4, ..., 1e-16, n = 1e5, 5 features, ridge 1e-8, noise .1: .1000 in float64."""
+    eigs = 10.0 ** -jnp.arange(0.0, 17.0, 4.0)
+    risk = random_feature_spectrum(eigs, jnp.ones(5), 1e5, 5.0, 1e-8, 0.1)
+    assert risk.status != Status.OK or abs(risk.test - 0.1) < 1e-4

@@ -6,22 +6,45 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtheory.double_descent import WidthPath, width_path
 from jaxtheory.results import Status
 
+SAMPLES, LIMIT = 20, 60  # one shape for most tests, and so one program for each dtype, with a ridge and without
 
-def draw(samples, limit, tests=40, outputs=2, seed=0, dtype=np.float64):
+
+def draw(samples=SAMPLES, limit=LIMIT, tests=40, outputs=2, seed=0, dtype=np.float64):
     """A Gaussian regression problem: features, targets, test features, test targets."""
     rng = np.random.default_rng(seed)
     features, test_features = rng.standard_normal((samples, limit)), rng.standard_normal((tests, limit))
     beta = rng.standard_normal((limit, outputs)) / np.sqrt(limit)
     targets = features @ beta + 0.3 * rng.standard_normal((samples, outputs))
-    return [jnp.asarray(value, dtype) for value in (features, targets, test_features, test_features @ beta)]
+    return [np.asarray(value, dtype) for value in (features, targets, test_features, test_features @ beta)]
+
+
+def degenerate(kind, dtype=np.float64):
+    """`draw` with what lowers the rank: repeated or dependent columns, repeated rows, pixels that are mostly zero."""
+    features, targets, test_features, test_targets = draw(dtype=dtype)
+    rng = np.random.default_rng(3)
+    if kind in ("columns", "both"):
+        for x in (features, test_features):
+            x[:, 5], x[:, 9], x[:, 30], x[:, 13] = x[:, 4], x[:, 0], x[:, 2], 1024 * x[:, 1]
+            x[:, [12, 16, 40]] = 0
+            x[:, 11] = x[:, 0] + x[:, 3]
+    if kind in ("rows", "both"):
+        features[3], features[17] = features[7], features[2]
+    if kind == "pixels":
+        share = np.exp(-5 * rng.random(LIMIT))
+        features, test_features = (
+            (rng.integers(1, 256, x.shape) * (rng.random(x.shape) < share)).astype(dtype)
+            for x in (features, test_features)
+        )
+    return [features, targets, test_features, test_targets]
 
 
 def solve(features, targets, ridge):
-    """The oracle: one float64 LAPACK least squares (SVD) a width, the ridge as appended rows."""
+    """The oracle: one float64 LAPACK least squares (SVD, cut-off max(n, p) eps) a width, the ridge as appended rows."""
     width = features.shape[1]
     design = np.vstack([features, np.sqrt(ridge) * np.eye(width)]) if ridge else features
     right = np.vstack([targets, np.zeros((width, targets.shape[1]))]) if ridge else targets
@@ -29,6 +52,7 @@ def solve(features, targets, ridge):
 
 
 def oracle(problem, width, ridge):
+    """Train error, test error, fraction of wrong labels and norm."""
     features, targets, test_features, test_targets = (np.asarray(value, np.float64) for value in problem)
     beta = solve(features[:, :width], targets, ridge)
     test, train = test_features[:, :width] @ beta, features[:, :width] @ beta
@@ -37,65 +61,176 @@ def oracle(problem, width, ridge):
     return np.array([*squared, wrong, np.linalg.norm(beta)])
 
 
+def left_out(problem, width, ridge):
+    """The mean squared error at each point of the solution without it."""
+    features, targets = np.asarray(problem[0], float)[:, :width], np.asarray(problem[1], float)
+    errors = []
+    for i in range(len(features)):
+        rest = np.delete(np.arange(len(features)), i)
+        errors.append(((features[i] @ solve(features[rest], targets[rest], ridge) - targets[i]) ** 2).sum())
+    return np.mean(errors)
+
+
 def at(path: WidthPath, width):
+    """What `oracle` gives, of one width."""
     index = int(np.flatnonzero(np.asarray(path.width) == width)[0])
     return np.array([path.train_mse[index], path.test_mse[index], path.test_error[index], path.norm[index]], float)
 
 
-ALL_WIDTHS = [pytest.param(ridge, 1, marks=pytest.mark.slow) for ridge in (0.0, 1e-6, 0.1, 30.0, 1e6)]
-
-
-@pytest.mark.parametrize(("ridge", "step"), [(0.0, 13), (0.1, 13), *ALL_WIDTHS])
-def test_every_width_is_the_least_squares_solution(float64, ridge, step):
-    """Every width or every 13th, through n = 150: 1e-9 in test error, norm and, to round-off of y, train error."""
-    problem = draw(150, 400)
-    path = width_path(*problem, ridge=ridge if ridge == 0 else jnp.asarray(ridge))
-    assert not path.status.any()
-    for width in sorted({*range(1, 401, step), 149, 150, 151}):
+def assert_solved(path, problem, ridge, widths, rtol=1e-9):
+    """Test error and norm to `rtol`, the training error to the rounding of y."""
+    for width in widths:
         expected, actual = oracle(problem, width, ridge), at(path, width)
-        np.testing.assert_allclose(actual[1:], expected[1:], rtol=1e-9, err_msg=f"width {width}")
+        np.testing.assert_allclose(actual[1:], expected[1:], rtol=rtol, err_msg=f"width {width}")
         np.testing.assert_allclose(actual[0], expected[0], rtol=1e-9, atol=1e-18, err_msg=f"width {width}")
 
 
-SHAPES = [pytest.param(*shape, marks=pytest.mark.slow) for shape in ((20, 19), (20, 21), (30, 1), (12, 100))]
+@pytest.mark.parametrize("ridge", [0.0, 0.1, 1e-11, 1e-6, 30.0, 1e10])
+def test_every_width_is_the_least_squares_solution(float64, ridge):
+    """Through n = 20: 1e-9 in test error, norm and, to round-off of y, train error."""
+    problem = draw()
+    path = width_path(*problem, ridge=ridge)
+    assert not path.status.any()
+    assert_solved(path, problem, ridge, range(1, LIMIT + 1))
 
 
-@pytest.mark.parametrize(("samples", "limit"), [(20, 7), (20, 20), (20, 41), (2, 9), *SHAPES])
+@pytest.mark.slow
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.1, 30.0, 1e6])
+def test_every_width_of_many_blocks_is_the_least_squares_solution(float64, ridge):
+    problem = draw(150, 400)
+    path = width_path(*problem, ridge=ridge)
+    assert not path.status.any()
+    assert_solved(path, problem, ridge, range(1, 401))
+
+
+SHAPES = [pytest.param(*shape, marks=pytest.mark.slow) for shape in ((20, 20), (20, 41), (20, 19), (30, 1), (12, 100))]
+
+
+@pytest.mark.parametrize(("samples", "limit"), [(20, 7), (2, 9), *SHAPES])
 @pytest.mark.smoke
 def test_any_shape_ends_where_it_should(float64, samples, limit):
     """P below, at and above n, and blocks that do not divide: last width against the oracle."""
     problem = draw(samples, limit, seed=samples)
-    for ridge in (0.0, 0.5):
-        path = width_path(*problem, ridge=ridge)
-        assert path.width.tolist() == list(range(1, limit + 1))
-        for width in {1, min(samples - 1, limit), min(samples, limit), min(samples + 1, limit), limit}:
-            np.testing.assert_allclose(at(path, width), oracle(problem, width, ridge), rtol=1e-9, atol=1e-18)
+    path = width_path(*problem)
+    assert path.width.tolist() == list(range(1, limit + 1))
+    for width in {1, min(samples - 1, limit), min(samples, limit), min(samples + 1, limit), limit}:
+        np.testing.assert_allclose(at(path, width), oracle(problem, width, 0.0), rtol=1e-9, atol=1e-18)
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.3])
-@pytest.mark.parametrize("width", [5, 29, 30, 31, 60])
-def test_leave_one_out_is_leaving_one_out(float64, ridge, width):
-    """Refitting without each point in turn, at widths on both sides of n = 30."""
-    problem = draw(30, 60)
-    features, targets = np.asarray(problem[0])[:, :width], np.asarray(problem[1])
-    errors = []
-    for i in range(30):
-        rest = np.delete(np.arange(30), i)
-        errors.append(((features[i] @ solve(features[rest], targets[rest], ridge) - targets[i]) ** 2).sum())
-    path = width_path(*problem, ridge=ridge, widths=jnp.array([width]))
-    # At n = p + 1 the refit is square: both sides carry its condition number, at most 1e4 here, squared by the error.
-    np.testing.assert_allclose(path.loo_mse[0], np.mean(errors), rtol=1e-8)
-
-
-@pytest.mark.parametrize("ridge", [0.0, 0.3])
-def test_condition_is_the_frobenius_condition_number(float64, ridge):
-    problem = draw(20, 45)
+@pytest.mark.parametrize("kind", ["columns", "rows", "both", "pixels"])
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_where_the_rank_is_deficient_the_answer_is_that_of_the_pseudo_inverse(float64, kind, ridge):
+    """Every width says OK: repeated and dependent columns, repeated rows, pixels that few points have."""
+    problem = degenerate(kind)
     path = width_path(*problem, ridge=ridge)
-    for width in (1, 10, 19, 20, 21, 45):
+    assert not path.status.any()
+    assert_solved(path, problem, ridge, range(1, LIMIT + 1), rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["columns", "rows", "both", "pixels"])
+def test_where_the_rank_is_deficient_float32_is_right_or_says_so(kind):
+    """Wherever it says OK it is within 1% of the pseudo-inverse in float64 of the same numbers."""
+    problem = degenerate(kind, np.float32)
+    path = width_path(*problem)
+    good = np.flatnonzero(np.asarray(path.status) == Status.OK) + 1
+    for width in good:
+        expected = oracle(problem, width, 0.0)
+        np.testing.assert_allclose(at(path, width)[[1, 3]], expected[[1, 3]], rtol=1e-2, err_msg=f"width {width}")
+    assert len(good) > 10
+
+
+@pytest.mark.slow
+def test_raw_pixels_of_digits_have_the_answer_of_the_pseudo_inverse(float64):
+    """The first 200 of MNIST with pixels shuffled: many are zero, or not zero in one image alone."""
+    from jaxtheory import data
+
+    digits = data.mnist5k(train=400, dtype="float64")
+    pixels = np.round(np.asarray(digits.x).reshape(400, -1) * 255)[:, np.random.default_rng(0).permutation(784)]
+    labels = np.eye(10)[np.asarray(digits.y)]
+    problem = [pixels[:200], labels[:200], pixels[200:], labels[200:]]
+    path = width_path(*problem)
+    assert not path.status.any()
+    assert_solved(path, problem, 0.0, (20, 100, 150, 180, 200, 220, 250, 280, 300, 400, 784), rtol=1e-8)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_leave_one_out_is_leaving_one_out(float64, ridge):
+    """Refitting without each point in turn, at widths on both sides of n = 20, also with repeats."""
+    for problem in (draw(), degenerate("both")):
+        path = width_path(*problem, ridge=ridge)
+        for width in (5, 12, 19, 20, 21, 60):
+            # At n = p + 1 the refit is square: both sides carry its condition number, squared by the error.
+            expected = left_out(problem, width, ridge)
+            np.testing.assert_allclose(path.loo_mse[width - 1], expected, rtol=1e-7, err_msg=f"width {width}")
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_condition_is_the_frobenius_condition_number(float64, ridge):
+    problem = draw()
+    path = width_path(*problem, ridge=ridge)
+    for width in (1, 10, 19, 20, 21, 60):
         design = np.asarray(problem[0])[:, :width]
         singular = np.sqrt(np.linalg.svd(design, compute_uv=False) ** 2 + ridge)
         expected = np.sqrt((singular**2).sum() * (singular**-2.0).sum())
         np.testing.assert_allclose(path.condition[width - 1], expected, rtol=1e-9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), width=st.integers(1, LIMIT - 1), spread=st.sampled_from([0, 3, 12, 30]),
+    ridge=st.sampled_from([0.0, 0.1]),
+)  # fmt: skip
+def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
+    """Bit for bit, whatever the scales of the columns: others in the place of those beyond a width."""
+    rng = np.random.default_rng(seed)
+    scale = (10.0 ** rng.uniform(-spread, spread, LIMIT)).astype(np.float32)
+    features, targets, tests, test_targets = draw(seed=seed, dtype=np.float32)
+    others = draw(seed=seed + 1, dtype=np.float32)
+    one = width_path(features * scale, targets, tests * scale, test_targets, ridge=ridge)
+    changed = (rng.permutation(scale) * others[0], rng.permutation(scale) * others[2])
+    for x, y in zip((features, tests), changed, strict=True):
+        y[:, :width] = (x * scale)[:, :width]
+    other = width_path(changed[0], targets, changed[1], test_targets, ridge=ridge)
+    for name, value in one._asdict().items():
+        np.testing.assert_array_equal(value[:width], getattr(other, name)[:width], err_msg=name)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_fewer_columns_give_the_first_widths(ridge, scaled):
+    """path(A[:, :37]) = path(A)[:37], bit for bit, also with columns of scales 1e-8 to 1e8."""
+    features, targets, tests, test_targets = draw(dtype=np.float32)
+    scale = 10.0 ** np.random.default_rng(1).uniform(-8, 8, LIMIT) if scaled else np.ones(LIMIT)
+    features, tests = ((x * scale).astype(np.float32) for x in (features, tests))
+    whole = width_path(features, targets, tests, test_targets, ridge=ridge)
+    part = width_path(features[:, :37], targets, tests[:, :37], test_targets, ridge=ridge)
+    for name, value in part._asdict().items():
+        np.testing.assert_array_equal(value, getattr(whole, name)[:37], err_msg=name)
+
+
+def test_monomials_interpolate_at_the_threshold(float64):
+    """x^k, x in [-10, 10], later columns up to 1e29: at n features nothing is left of the training error."""
+    rng = np.random.default_rng(0)
+    x, tests, powers = rng.uniform(-10, 10, SAMPLES), rng.uniform(-10, 10, 40), np.arange(LIMIT) % 30
+    targets, test_targets = (np.sin(np.stack([v, 2 * v], 1)) for v in (x, tests))
+    path = width_path(x[:, None] ** powers, targets, tests[:, None] ** powers, test_targets)
+    good = np.asarray(path.status) == Status.OK
+    assert good[:8].all()
+    assert (np.asarray(path.train_mse)[SAMPLES - 1 :] < 1e-12)[good[SAMPLES - 1 :]].all()
+    problem = (x[:, None] ** powers, targets, tests[:, None] ** powers, test_targets)
+    assert_solved(path, problem, 0.0, np.flatnonzero(good[:8]) + 1, rtol=1e-6)
+
+
+def test_a_huge_last_column_does_not_reach_width_22():
+    """Standard normal A [20, 30], T [40, 30], y, z of default_rng(0), the last column times 1e8: 7.342 at width 22."""
+    rng = np.random.default_rng(0)
+    a, t = rng.standard_normal((20, 30)), rng.standard_normal((40, 30))
+    y, z = rng.standard_normal(20), rng.standard_normal(40)
+    a[:, -1] *= 1e8
+    t[:, -1] *= 1e8
+    path = width_path(*(np.asarray(x, np.float32) for x in (a, y, t, z)))
+    assert path.status[21] == Status.OK
+    np.testing.assert_allclose(path.test_mse[21], 7.342, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -104,7 +239,7 @@ def test_float32_is_right_or_says_so():
     features, targets, test_features, test_targets = draw(60, 150, dtype=np.float32)
     flagged = 0
     for decay in (0.0, 2.0, 4.0, 8.0):
-        scale = (jnp.arange(1.0, 151.0) ** -decay)[None]
+        scale = (np.arange(1.0, 151.0) ** -decay)[None].astype(np.float32)
         problem = (features * scale, targets, test_features * scale, test_targets)
         path = width_path(*problem)
         for width in np.flatnonzero(np.asarray(path.status) == Status.OK) + 1:
@@ -118,45 +253,22 @@ def test_float32_is_right_or_says_so():
 
 def test_peak_in_float32_is_not_clipped():
     """A cut-off of small singular values would lower the peak at p = n; float32 keeps it to 1%."""
-    problem = draw(100, 101, dtype=np.float32)
-    path = width_path(*problem, widths=jnp.array([99, 100, 101]))
-    for width in (99, 100, 101):
+    problem = draw(dtype=np.float32)
+    path = width_path(*problem)
+    for width in (19, 20, 21):
         np.testing.assert_allclose(at(path, width)[1], oracle(problem, width, 0.0)[1], rtol=1e-2)
 
 
-def test_features_that_are_zero_on_the_training_points_do_not_count(float64):
-    """Dead units shift the threshold: the path is that of the live features, whatever the test points see."""
-    features, targets, test_features, test_targets = draw(12, 40)
-    dead = jnp.zeros(40, bool).at[jnp.array([0, 5, 6, 11, 13, 30])].set(True)
-    path = width_path(jnp.where(dead, 0.0, features), targets, test_features, test_targets)
-    alive = np.flatnonzero(~np.asarray(dead))
-    reference = width_path(features[:, alive], targets, test_features[:, alive], test_targets)
-    for width in range(1, 41):
-        live = int((alive < width).sum())
-        if live:
-            np.testing.assert_allclose(path.test_mse[width - 1], reference.test_mse[live - 1], rtol=1e-9)
+def test_features_that_are_zero_on_the_training_points_get_no_coefficient(float64):
+    """Dead units shift the threshold, whatever the test points see."""
+    features, targets, test_features, test_targets = draw()
+    dead = [0, 5, 6, 11, 13, 30]
+    features[:, dead] = 0
+    path = width_path(features, targets, test_features, test_targets)
+    assert not path.status.any()
+    assert_solved(path, (features, targets, test_features, test_targets), 0.0, range(2, LIMIT + 1))
     assert path.norm[0] == 0
     np.testing.assert_allclose(path.test_mse[0], (test_targets**2).sum(1).mean(), rtol=1e-13)
-
-
-def test_dependent_features_are_flagged_until_the_rank_is_restored(float64):
-    features, targets, test_features, test_targets = draw(12, 40)
-    features, test_features = (value.at[:, 4].set(value[:, 3]) for value in (features, test_features))
-    path = width_path(features, targets, test_features, test_targets)
-    assert (path.status[:4] == Status.OK).all()
-    assert (path.status[4:12] != Status.OK).all()
-    for width in (14, 20, 40):
-        assert path.status[width - 1] == Status.OK
-        expected = oracle((features, targets, test_features, test_targets), width, 0.0)
-        np.testing.assert_allclose(at(path, width), expected, rtol=1e-9, atol=1e-18)
-
-
-def test_repeated_samples_are_flagged_past_the_threshold(float64):
-    features, targets, test_features, test_targets = draw(12, 40)
-    features = features.at[1].set(features[0])
-    path = width_path(features, targets, test_features, test_targets)
-    assert (path.status[12:] != Status.OK).all()
-    assert (width_path(features, targets, test_features, test_targets, ridge=0.1).status == Status.OK).all()
 
 
 @pytest.mark.slow
@@ -174,17 +286,69 @@ def test_vmap_over_seeds_and_ridges_is_the_loop(float64):
                 np.testing.assert_allclose(batched[i, j], alone, rtol=1e-10, atol=1e-18)
 
 
-def test_a_traced_ridge_that_is_no_ridge_is_a_status(float64):
-    problem = draw(10, 20)
-    statuses = jax.vmap(lambda ridge: width_path(*problem, ridge=ridge).status)(jnp.array([-1.0, 0.0, 1.0, jnp.nan]))
-    assert (statuses[jnp.array([0, 1, 3])] == Status.INVALID_INPUT).all()
-    assert (statuses[2] == Status.OK).all()
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_vmap_over_a_sharded_axis_divides_the_seeds(kind):
+    """Each of 8 devices keeps its seed: the compiled program exchanges nothing between them."""
+    problems = [draw(6, 14, tests=5, seed=seed, dtype=np.float32) for seed in range(8)]
+    stacked = [np.stack(values) for values in zip(*problems, strict=True)]
+    for ridge in (0.0, 0.1):
+        paths = jax.vmap(lambda *p, ridge=ridge: width_path(*p, ridge=ridge))
+        expected = paths(*stacked)
+        mesh = jax.make_mesh((8,), ("seeds",), axis_types=(kind,))
+        with jax.set_mesh(mesh):
+            placed = [jax.device_put(x, NamedSharding(mesh, PartitionSpec("seeds"))) for x in stacked]
+            compiled = jax.jit(paths).lower(*placed).compile()
+            found = compiled(*placed)
+        text = compiled.as_text()
+        assert not any(f"{word}(" in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
+        assert found.test_mse.addressable_shards[0].data.shape == (1, 14)
+        # batched products round otherwise: a few dozen roundings times the largest condition number
+        allowed = 50 * np.finfo(np.float32).eps * float(expected.condition.max())
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=allowed, atol=1e-10)
 
 
-def test_nan_inside_jit_is_a_status(float64):
-    features, *rest = draw(10, 20)
-    path = jax.jit(lambda a: width_path(a, *rest))(features.at[3, 7].set(jnp.nan))
-    assert (path.status != Status.OK).all()
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [3, 9])
+def test_reverse_forward_and_second_derivatives_are_those_of_differences(float64, limit):
+    """In all arrays and the ridge, below and above the threshold n = 5, along one line."""
+    problem = [jnp.asarray(x) for x in draw(5, limit, tests=4, seed=1)]
+    moves = [jnp.asarray(x) for x in draw(5, limit, tests=4, seed=2)]
+
+    for ridge in (0.0, 0.3):
+
+        def along(step, ridge=ridge):
+            moved = [x + step * y for x, y in zip(problem, moves, strict=True)]
+            path = width_path(*moved, ridge=ridge * (1 + step) if ridge else 0.0)
+            return path.test_mse[-1] + path.norm[-1] + path.loo_mse[-1]
+
+        def second(step):
+            return jax.grad(jax.grad(along))(step)
+
+        values = {k: float(jax.jit(along)(k * 1e-3)) for k in (-2, -1, 0, 1, 2)}
+        first = (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / 12e-3
+        bend = (16 * (values[1] + values[-1]) - values[2] - values[-2] - 30 * values[0]) / 12e-6
+        np.testing.assert_allclose(jax.jit(jax.grad(along))(0.0), first, rtol=1e-6)
+        np.testing.assert_allclose(jax.jvp(along, (0.0,), (1.0,))[1], first, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(second)(0.0), bend, rtol=1e-4)
+
+
+def test_a_traced_ridge_may_be_zero_and_not_less(float64):
+    problem = draw()
+    paths = jax.vmap(lambda ridge: width_path(*problem, ridge=ridge))(jnp.array([-1.0, 0.0, 0.1, jnp.nan]))
+    assert (paths.status[jnp.array([0, 3])] == Status.INVALID_INPUT).all()
+    assert (paths.status[jnp.array([1, 2])] == Status.OK).all()
+    for row, ridge in ((1, 0.0), (2, 0.1)):
+        expected = [oracle(problem, width, ridge)[1] for width in (5, 20, 60)]
+        np.testing.assert_allclose(paths.test_mse[row][jnp.array([4, 19, 59])], expected, rtol=1e-9)
+
+
+def test_nan_inside_jit_is_a_status_from_its_column_on(float64):
+    features, *rest = draw()
+    path = jax.jit(lambda a: width_path(a, *rest))(jnp.asarray(features).at[3, 7].set(jnp.nan))
+    assert (path.status[:7] == Status.OK).all()
+    assert (path.status[7:] == Status.NOT_FINITE).all()
 
 
 @pytest.mark.slow
@@ -205,17 +369,17 @@ def test_more_features_never_raise_the_training_objective(seed, shape, log_ridge
 
 def test_a_single_output_is_a_sign(float64):
     features, targets, test_features, test_targets = draw(15, 30, outputs=1)
-    path = width_path(features, targets[:, 0], test_features, jnp.sign(test_targets[:, 0]))
+    path = width_path(features, targets[:, 0], test_features, np.sign(test_targets[:, 0]))
     beta = solve(np.asarray(features), np.asarray(targets), 0.0)
     wrong = (np.sign(np.asarray(test_features) @ beta)[:, 0] != np.sign(np.asarray(test_targets))[:, 0]).mean()
     np.testing.assert_allclose(path.test_error[-1], wrong, rtol=1e-15)
 
 
 def test_widths_are_picked_from_the_whole_path(dtype):
-    problem = draw(15, 40, dtype=dtype)
-    whole, some = width_path(*problem), width_path(*problem, widths=jnp.array([40, 3, 15]))
+    problem = draw(dtype=dtype)
+    whole, some = width_path(*problem), width_path(*problem, widths=jnp.array([60, 3, 15]))
     for every, picked in zip(whole, some, strict=True):
-        np.testing.assert_array_equal(every[jnp.array([39, 2, 14])], picked)
+        np.testing.assert_array_equal(every[jnp.array([59, 2, 14])], picked)
     assert some.test_mse.dtype == dtype
 
 
@@ -225,34 +389,6 @@ def test_memory_is_what_the_docstring_states():
 
     n, limit, m, outputs = 100, 500, 300, 3
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, limit), (n, outputs), (m, limit), (m, outputs), ())]
-    compiled = _path.lower(*shapes, jnp.arange(1, limit + 1), min_norm=True).compile()
-    stated = 4 * (6 * (m + n) * n + (m + n) * limit + 12 * n * n)
+    compiled = _path.lower(*shapes, min_norm=True).compile()
+    stated = 4 * (3 * (m + n) * limit + 12 * n * n + 4 * m * n)
     assert compiled.memory_analysis().temp_size_in_bytes <= stated
-
-
-BAD = {
-    "ridge must be >= 0": {"ridge": -0.001},
-    "widths must lie in 1..12": {"widths": jnp.array([0, 3])},
-    "widths must lie": {"widths": jnp.array([13])},
-    "widths must name at least one": {"widths": jnp.array([], jnp.int32)},
-    "ridge must be finite": {"ridge": float("nan")},
-    "features must be finite": {"features": jnp.ones((5, 12)).at[0, 0].set(jnp.nan)},
-    "targets must be finite": {"targets": jnp.full(5, jnp.inf)},
-    "targets must have 5 rows": {"targets": jnp.ones(4)},
-    "test_targets must have 3 rows": {"test_targets": jnp.ones(5)},
-    "test_features must have the columns": {"test_features": jnp.ones((3, 11))},
-    "features must be \\[n, P\\]": {"features": jnp.ones(5)},
-    "features must be \\[n, P\\] with n >= 2 and P >= 1, got features=\\(5, 0\\)": {"features": jnp.ones((5, 0))},
-    "features must be floating, got features=int32": {"features": jnp.ones((5, 12), jnp.int32)},
-    "ridge must be one number": {"ridge": jnp.ones(3)},
-    "widths must be integers": {"widths": jnp.array([3.0])},
-    "targets must have the dtype": {"targets": jnp.ones(5, jnp.int32)},
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_bad_input_is_refused_by_name(unchecked, message):
-    x, t = jnp.eye(5, 12), jnp.ones((3, 12))
-    good = {"features": x, "targets": jnp.ones(5), "test_features": t, "test_targets": jnp.ones(3)}
-    with pytest.raises(ValueError, match=message):
-        width_path(**(good | BAD[message]))

@@ -179,3 +179,42 @@ def test_length_map_of_erf_is_its_arcsine(float64):
     q = jnp.linspace(0.0, 9.0, 7)
     expected = 2.25 * 2 / math.pi * np.arcsin(2 * q / (1 + 2 * q)) + 0.09
     np.testing.assert_allclose(length_map(jax.scipy.special.erf)(q, 1.5, 0.3), expected, rtol=1e-12)
+
+
+def difference(function, at, step=1e-4):
+    """Central difference of fourth order."""
+    f = {k: float(function(at + k * step)) for k in (-2, -1, 1, 2)}
+    return (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * step)
+
+
+ROOTS = {
+    "dq/dσ_b": (lambda s: fixed_point("tanh", 1.5, s).variance, 0.3, 1.04281),
+    "dχ₁/dσ_w": (lambda w: fixed_point("tanh", w, 0.3).chi_one, 1.5, 0.5668),
+    "dσ_w/dσ_b": (lambda s: critical_point("tanh", s).sigma_w, 0.2, 0.98872),
+    "dc*/dσ_w": (lambda w: fixed_point("erf", w, 0.3).correlation, 2.2, None),
+    "dΘ/dσ_w in order": (lambda w: deep_ntk("erf", w, 0.4).diagonal, 0.7, None),
+    "dΘ/dσ_w in chaos": (lambda w: deep_ntk("erf", w, 0.3).off_diagonal, 2.2, None),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_derivatives_of_roots_are_those_of_differences(name, float64):
+    """Implicit derivatives of fixed and critical points, some by hand: dq/dσ_b = 2σ_b/(1 − χ_q)."""
+    function, at, by_hand = ROOTS[name]
+    found = jax.jit(jax.grad(lambda x: function(x)))(at)
+    np.testing.assert_allclose(found, difference(function, at), rtol=1e-6)
+    if by_hand is not None:
+        np.testing.assert_allclose(found, by_hand, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_second_derivatives_of_roots_are_those_of_differences(float64):
+    first = jax.jit(jax.grad(lambda s: fixed_point("erf", 1.5, s).variance))
+    second = jax.jit(jax.hessian(lambda s: fixed_point("erf", 1.5, s).variance))(0.3)
+    np.testing.assert_allclose(second, difference(first, 0.3), rtol=1e-5)
+
+
+def test_roots_without_a_derivative_say_so(float64):
+    """No variance at all: derivative 0, not NaN. On the critical line the kernel of infinite depth has none."""
+    assert jax.grad(lambda w: fixed_point("erf", w, 0.0).variance)(0.5) == 0
+    assert not np.isfinite(jax.grad(lambda w: deep_ntk("relu", w, 0.0).diagonal)(2**0.5))
