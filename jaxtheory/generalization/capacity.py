@@ -7,6 +7,7 @@ True
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -202,14 +203,14 @@ def _ntk_complexity(gram: Array, y: Array) -> Array:
     def solve(b: Array) -> Array:
         return jax.scipy.linalg.cho_solve((factor, True), b)
 
-    product = lambda a, b: jnp.matmul(a, b, precision="highest")  # noqa: E731
+    product, inner = (partial(f, precision="highest") for f in (jnp.matmul, jnp.vdot))
     alpha = solve(columns)
     alpha = alpha + solve(columns - product(matrix, alpha))
     residual = columns - product(matrix, alpha)
     # yᵀH⁻¹y = 2yᵀα − αᵀHα + rᵀH⁻¹r, r = y − Hα
-    value = jnp.vdot(columns, alpha) + jnp.vdot(alpha, residual)
-    rounding = jnp.finfo(y.dtype).eps * jnp.vdot(jnp.abs(alpha), product(jnp.abs(matrix), jnp.abs(alpha)))
-    error = jnp.abs(jnp.vdot(residual, solve(residual))) + rounding
+    value = inner(columns, alpha) + inner(alpha, residual)
+    rounding = jnp.finfo(y.dtype).eps * inner(jnp.abs(alpha), product(jnp.abs(matrix), jnp.abs(alpha)))
+    error = jnp.abs(inner(residual, solve(residual))) + rounding
     right = jnp.isfinite(value) & (value >= 0) & (error <= 1e-3 * value)
     # the root of the unit is a power of two times 1 or √2
     found = size * jnp.sqrt(2 * jnp.where(right, value, jnp.nan) / len(y)) / jnp.sqrt(scale)

@@ -133,7 +133,7 @@ def diagonal(kernel: Kernel | Shaped[Array, "p p"], x: Shaped[Array, "n ..."]) -
 
 def _others(kernel: Any, x2: Any, x1: Array, first: str) -> Array:
     """The second set of points, with the shape of those of the first."""
-    x2 = as_points(kernel, x2, "x2")
+    x2 = as_points(kernel, x2, "x2", x1)
     alike = x2.shape[1:] == x1.shape[1:]
     require(alike, "x2", x2.shape, f"hold points like those of {first}, {x1.shape}", "use the same columns")
     return x2

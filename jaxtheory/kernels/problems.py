@@ -42,11 +42,12 @@ def as_kernel(kernel: Kernel | Any, x: Any, name: str = "x") -> tuple[Any, Array
     return wrapped, as_points(wrapped, x, name)
 
 
-def as_points(kernel: Any, x: Any, name: str = "x") -> Array:
+def as_points(kernel: Any, x: Any, name: str = "x", first: Array | None = None) -> Array:
     """Points as a kernel takes them: indices, or numbers with [n] for [n, 1].
 
     Floating points become at least float32. So do booleans and short or unsigned integers, and all integers where the
-    kernel computes with them as such: its values would wrap. Other integers may be tokens and stay.
+    kernel computes with them as such: its values would wrap. Other integers may be tokens and stay. `first` holds the
+    points of the kernel's first argument, where `x` are those of its second.
 
     >>> as_points(functions.gaussian(), [1.0, 2.0]).shape, as_points(functions.gaussian(), [[True]]).dtype
     ((2, 1), dtype('float32'))
@@ -57,7 +58,7 @@ def as_points(kernel: Any, x: Any, name: str = "x") -> Array:
         return as_indices(name, given, kernel.args[0].shape[0])
     require(given.ndim >= 1, name, f"shape {given.shape}", "hold points along its first axis", "pass an array [n d]")
     if given.dtype in (jnp.int32, jnp.int64):
-        whole = jax.eval_shape(kernel, given[:1], given[:1])
+        whole = jax.eval_shape(kernel, (given if first is None else first)[:1], given[:1])
         if not jnp.issubdtype(jnp.result_type(whole), jnp.integer):
             return given
     return numbers[:, None] if numbers.ndim == 1 else numbers

@@ -131,7 +131,7 @@ def _potentials(costs: Array, a: Array, b: Array, epsilon: Array, tolerance: Arr
     def updated(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         f, g, _, count = state
         rows = -epsilon * logsumexp((g[None] - costs) / epsilon + log_b[None], axis=1)
-        error = jnp.matmul(a, jnp.abs(jnp.expm1((f - rows) / epsilon)))
+        error = jnp.matmul(a, jnp.abs(jnp.expm1((f - rows) / epsilon)), precision="highest")
         if loop.symmetric:
             middle = (f + rows) / 2
             return middle, middle, error, count + 1

@@ -23,7 +23,7 @@ HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 # A sweep compiles programs of its points, which keep whatever they ask for.
 PROGRAMS = {name: (case.function, case.arguments) for name, case in CASES.items() if name != "sweeps: run"}
 # Filters are slices and sums, a transform has no product.
-WITHOUT_PRODUCTS = {"data: standardize", "smoothness: wavelets", "generalization: ntk_complexity"}
+WITHOUT_PRODUCTS = {"data: standardize", "smoothness: wavelets"}
 KEY = jax.random.key(0)
 SIGNS = np.sign(Y[:, 0])
 
