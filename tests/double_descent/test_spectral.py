@@ -345,7 +345,7 @@ def test_a_spectrum_over_many_decades_is_right_or_says_so():
     assert risk.status != Status.OK or abs(risk.test - 0.1) < 1e-4
 
 
-def test_small_integers_count_samples(float64):
+def test_small_integers_count_samples(float64, unchecked):
     """p = 3 features and n = 200 samples as uint8, whose difference is none: ‖unseen‖² (1 + p/(n − p − 1))."""
     risk = finite_gaussian(jnp.array([3], jnp.uint8), jnp.array([200], jnp.uint8), jnp.ones(5), 0.0)
     np.testing.assert_allclose(risk.bias, [2 * (1 + 3 / 196)], rtol=1e-14)
