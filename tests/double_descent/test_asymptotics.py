@@ -179,7 +179,7 @@ penalty = st.one_of(st.just(0.0), st.floats(-10.0, 2.0).map(lambda exponent: 10.
 @settings(max_examples=60, deadline=None)
 def test_risks_are_nonnegative_and_add_up(psi1, psi2, lam, activation, noise, nonlinear):
     predicted = mei_montanari(psi1, psi2, lam, activation=activation, signal=1.0, noise=noise, nonlinear=nonlinear)
-    if psi1 == psi2 and lam == 0:
+    if np.float32(psi1) == np.float32(psi2) and lam == 0:  # as the law sees them
         return
     assert int(predicted.status) == Status.OK
     assert min(predicted.bias, predicted.variance, predicted.train) >= 0
@@ -427,7 +427,8 @@ def test_bad_arguments_are_named(change, message):
     ("name", "value"), [("gamma", 0.0), ("lam", -1.0), ("signal", -1.0), ("noise", float("nan")), ("unseen", -1.0)]
 )
 def test_bad_arguments_of_isotropic_are_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be finite"):
+    allowed = "positive and finite" if name == "gamma" else ">= 0 and finite"
+    with pytest.raises(ValueError, match=f"{name} must be {allowed}"):
         isotropic(
             **({"gamma": 1.0, "signal": 1.0, "noise": 1.0, "lam": 0.1, "unseen": 0.0} | {name: jnp.array([value])})
         )
