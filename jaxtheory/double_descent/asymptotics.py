@@ -11,14 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int
 
 from jaxtheory.activations import gaussian_moments
 from jaxtheory.activations.named import Activation
-from jaxtheory.checks import holds, require
+from jaxtheory.checks import boundary, constrain, holds, nonnegative, positive, require
 from jaxtheory.results import Status, status_where
 
-Number = float | int | Real[Array, "..."] | Real[np.ndarray, "..."]
+Number = float | Float[Array, "..."]
 
 # From its start below the root, Newton was within round-off in 13 steps at all of 4e5 points with psi in 1e-4..1e4,
 # lam in 0..1e8 and zeta² in 1e-6..1e6, a good half of them at or near the threshold.
@@ -43,6 +43,7 @@ class Asymptotics(NamedTuple):
     status: Int[Array, "..."]
 
 
+@boundary
 def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number, unseen: Number = 0.0) -> Asymptotics:
     r"""Risk of ridge regression on isotropic data, p/n → γ, where the model may see only some of the features.
 
@@ -87,9 +88,8 @@ def isotropic(gamma: Number, *, signal: Number, noise: Number, lam: Number, unse
     >>> f"{isotropic(0.5, signal=1.0, noise=0.25, lam=0.0, unseen=0.5).excess:.2f}"  # 0.75 γ/(1 − γ) + 0.5
     '1.25'
     """
-    _check_positive(gamma=gamma)
-    _check_nonnegative(signal=signal, noise=noise, lam=lam, unseen=unseen)
-    return _isotropic(*_common(gamma, signal, noise, lam, unseen))
+    powers = _powers(signal=signal, noise=noise, lam=lam, unseen=unseen)
+    return _isotropic(*_common(positive("gamma", gamma, "pass a ratio of two sizes"), *powers))
 
 
 @jax.jit
@@ -106,10 +106,11 @@ def _isotropic(
     scale = gamma * kappa + shrinkage * (1 + kappa) ** 2
     # At the ridgeless threshold κ and D vanish together, κ²/D → 0.
     bias = signal * jnp.where(scale == 0, 0, kappa**2 / jnp.where(scale == 0, 1, scale))
-    variance = _times(noise + unseen, gamma / scale)
+    variance = times(noise + unseen, gamma / scale)
     return _result(bias, variance, bias + variance + unseen, noise, shrinkage, valid)
 
 
+@boundary
 def mei_montanari(
     psi1: Number,
     psi2: Number,
@@ -171,18 +172,18 @@ def mei_montanari(
     >>> [f"{value:.6f}" for value in risk.bias]
     ['0.895812', '0.530820', '0.188371']
     """
-    for name, value in (("psi1", psi1), ("psi2", psi2)):
-        require(holds(lambda v: v > 0, value), name, value, "be > 0", "pass a ratio of two sizes, or infinity")
+    hint = "pass a ratio of two sizes, or infinity"
+    sizes = [constrain(name, psi, lambda v: v > 0, "be > 0", hint) for name, psi in (("psi1", psi1), ("psi2", psi2))]
     one = holds(lambda a, b: np.isfinite(np.minimum(a, b)), psi1, psi2)
     require(one, "psi2", psi2, "be finite where psi1 is not", "take one limit at a time")
-    _check_nonnegative(lam=lam, signal=signal, noise=noise, nonlinear=nonlinear)
+    powers = _powers(lam=lam, signal=signal, noise=noise, nonlinear=nonlinear)
     moments = gaussian_moments(activation)
     # Rounding leaves a linear function 1e-30 of its power; one with 1e-24 has λ̄ and ζ² too large to mean anything.
     curved = moments.nonlinear > 1e-24 * moments.second
     hint = "use isotropic for linear features"
     require(curved, "activation", activation, "have a nonlinear part, E σ² > (E σ)² + (E Gσ)²", hint)
     zeta2, ridge = moments.linear**2 / moments.nonlinear, 1 / moments.nonlinear
-    return _mei_montanari(*_common(psi1, psi2, lam, signal, noise, nonlinear, zeta2, ridge))
+    return _mei_montanari(*_common(*sizes, *powers, zeta2, ridge))
 
 
 @jax.jit
@@ -205,8 +206,8 @@ def _mei_montanari(
     spread = x + learned * rest  # g − L²
     a, b = 1 / psi1, 1 / psi2  # 0 at infinity; else all is as in the docstring, over ψ1 ψ2
     delta = features * samples + spread * (b * features + a * samples)
-    bias = _times(signal, rest * (rest + a * learned * x) / delta)
-    variance = _times(noise + nonlinear, b * (learned**2 * features + a * used * spread) / delta)
+    bias = times(signal, rest * (rest + a * learned * x) / delta)
+    variance = times(noise + nonlinear, b * (learned**2 * features + a * used * spread) / delta)
     slack = _ROUND_OFF * jnp.finfo(x.dtype).eps * jnp.minimum(psi1, psi2)
     return _result(bias, variance, bias + variance + nonlinear, noise, samples, valid, jnp.abs(residual) <= slack)
 
@@ -268,7 +269,7 @@ def split(difference: Array, product: Array) -> tuple[Array, Array]:
     return jnp.where(positive, larger, smaller), jnp.where(positive, smaller, larger)
 
 
-def _times(power: Array, factor: Array) -> Array:
+def times(power: Array, factor: Array) -> Array:
     """power · factor, and 0 for no power where the factor is infinite."""
     none = power == 0
     return jnp.where(none, power * jnp.where(none & jnp.isinf(factor), 1, factor), power * factor)
@@ -294,19 +295,11 @@ def _result(
 
 
 def _common(*values: Number) -> list[Array]:
-    """The values as arrays of one shape and one float dtype: that of the floats among them that have one."""
-    floats = (v if jnp.issubdtype(jnp.result_type(v), jnp.floating) else 1.0 for v in values)
-    dtype = jnp.result_type(*floats)
+    """The values as arrays of one shape and one float dtype: that of the arrays among them."""
+    dtype = jnp.result_type(*values)
     return list(jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values)))
 
 
-def _check_positive(**values: Number) -> None:
-    for name, value in values.items():
-        ok = holds(lambda v: (v > 0) & np.isfinite(v), value)
-        require(ok, name, value, "be finite and > 0", "pass a ratio of two sizes")
-
-
-def _check_nonnegative(**values: Number) -> None:
+def _powers(**values: Number) -> list[Number]:
     hint = "pass powers and variances, and lam=0 for the min-norm solution"
-    for name, value in values.items():
-        require(holds(lambda v: (v >= 0) & np.isfinite(v), value), name, value, "be finite and >= 0", hint)
+    return [nonnegative(name, value, hint) for name, value in values.items()]

@@ -2,16 +2,19 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import holds, require
-from jaxtheory.double_descent.asymptotics import Asymptotics, Number
+from jaxtheory.checks import boundary, constrain, holds, nonnegative, require
+from jaxtheory.double_descent.asymptotics import Asymptotics
 from jaxtheory.results import Status, status_where
 
 
+@boundary
 def finite_gaussian(
-    p: int | Int[Array, "*widths"], n: int | Int[Array, "*widths"], beta: Float[Array, " features"], noise: Number
+    p: int | Int[Array, "*widths"],
+    n: int | Int[Array, "*widths"],
+    beta: Float[Array, " features"],
+    noise: float | Float[Array, ""],
 ) -> Asymptotics:
     r"""Mean risk of min-norm least squares that sees the first p of D independent standard Gaussian features.
 
@@ -29,11 +32,11 @@ def finite_gaussian(
         noise: σ² ≥ 0, the variance of the label noise, a number.
 
     Returns:
-        `Asymptotics`, though nothing is asymptotic here; NOT_FINITE where the risk is infinite, and
-        INVALID_INPUT, with NaN, where an argument inside `jit` is out of range.
+        `Asymptotics`, though nothing is asymptotic here; NOT_FINITE where the risk is infinite or the squares of β
+        underflow, and INVALID_INPUT, with NaN, where an argument inside `jit` is out of range.
 
     Raises:
-        ValueError: p outside 1..D, n < 1, a negative noise.
+        ValueError: p outside 1..D, n < 1, a negative noise, coefficients that are not finite.
 
     Cost: O(D + widths). Source: Belkin, Hsu, Xu (2020), theorem 1; Breiman and Freedman (1983) for p < n.
 
@@ -44,28 +47,32 @@ def finite_gaussian(
     limit = len(beta)
     require(holds(lambda v: (v >= 1) & (v <= limit), p), "p", p, f"lie in 1..{limit}", "see at least one feature")
     require(holds(lambda v: v >= 1, n), "n", n, "be >= 1", "draw at least one sample")
-    ok = holds(lambda v: (v >= 0) & np.isfinite(v), noise)
-    require(ok, "noise", noise, "be finite and >= 0", "pass a variance")
-    width, samples = jnp.broadcast_arrays(jnp.asarray(p), jnp.asarray(n))
-    return _finite_gaussian(width, samples.astype(width.dtype), beta, jnp.asarray(noise, beta.dtype))
+    beta = constrain("beta", beta, lambda b: abs(b) < jnp.inf, "be finite", "pass the coefficients of the features")
+    noise = nonnegative("noise", noise, "pass a variance")
+    # signed, since they are subtracted
+    width, samples = jnp.broadcast_arrays(jnp.asarray(p, int), jnp.asarray(n, int))
+    return _finite_gaussian(width, samples, beta, jnp.asarray(noise, beta.dtype))
 
 
 @jax.jit
 def _finite_gaussian(p: Array, n: Array, beta: Array, noise: Array) -> Asymptotics:
-    seen = jnp.cumsum(beta**2)[p - 1]
-    unseen = jnp.append(jnp.cumsum(beta[::-1] ** 2)[::-1], jnp.zeros(1, beta.dtype))[p]
+    power = beta**2
+    seen = jnp.cumsum(power)[p - 1]
+    unseen = jnp.append(jnp.cumsum(power[::-1])[::-1], jnp.zeros(1, beta.dtype))[p]
     width, samples = p.astype(beta.dtype), n.astype(beta.dtype)
     spare = (jnp.abs(p - n) - 1).astype(beta.dtype)
     used = jnp.minimum(width, samples)
     finite = spare > 0
     inflation = jnp.where(finite, used / jnp.where(finite, spare, 1), jnp.inf)
-    missed = jnp.where(p > n, seen * (1 - samples / jnp.maximum(width, samples)), 0)
+    missed = jnp.where(p > n, seen * ((p - n).astype(beta.dtype) / width), 0)
     bias = missed + jnp.where(unseen > 0, unseen * (1 + inflation), 0)
     variance = jnp.where(noise > 0, noise * inflation, 0)
-    train = (unseen + noise) * (1 - used / samples)
+    train = (unseen + noise) * (jnp.maximum(n - p, 0).astype(beta.dtype) / samples)
     excess = bias + variance
-    valid = (p >= 1) & (p <= len(beta)) & (n >= 1) & (noise >= 0) & (noise < jnp.inf)
+    valid = (p >= 1) & (p <= len(beta)) & (n >= 1) & (noise >= 0) & jnp.isfinite(beta).all()
     bias, variance, excess, train = (jnp.where(valid, x, jnp.nan) for x in (bias, variance, excess, train))
     finite = jnp.isfinite(jnp.stack([bias, variance, excess, train])).all(axis=0)
-    status = status_where((~valid, Status.INVALID_INPUT), (~finite, Status.NOT_FINITE))
+    numbers = jnp.finfo(beta.dtype)
+    lost = ((beta != 0) & (power < numbers.tiny)).any() & (power.sum() < numbers.tiny / numbers.eps)
+    status = status_where((~valid, Status.INVALID_INPUT), (~finite | lost, Status.NOT_FINITE))
     return Asymptotics(bias, variance, excess, train, status)

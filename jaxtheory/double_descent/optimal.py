@@ -1,5 +1,6 @@
 """The best ridge of any risk curve, with its derivatives."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, require
 from jaxtheory.results import Status, status_where
 
 _GRID, _HALVINGS = 49, 60
@@ -21,6 +22,7 @@ class Optimum(NamedTuple):
     status: Int[Array, ""]
 
 
+@boundary(static=("low", "high"))
 def optimal_ridge(
     risk: Callable[[Float[Array, ""]], Float[Array, ""]], *, low: float = 1e-8, high: float = 1e4
 ) -> Optimum:
@@ -36,11 +38,11 @@ def optimal_ridge(
         low, high: 0 < low < high, the range of λ.
 
     Returns:
-        `Optimum`; NOT_CONVERGED where the risk is lowest at an end of the range (no noise: the best ridge is 0),
-        NOT_FINITE where a risk is.
+        `Optimum`; NOT_CONVERGED where the risk is lowest at an end of the range (no noise: the best ridge is 0) or
+        its derivative does not change sign around the lowest point; NOT_FINITE where a risk is not finite.
 
     Raises:
-        ValueError: a range that is none.
+        ValueError: a range that is none, or a risk that is not one floating number.
 
     Cost: 110 evaluations of the risk and its derivative; jit and vmap around it.
 
@@ -49,12 +51,16 @@ def optimal_ridge(
     '2.0000 4.0000'
     """
     require(0 < low < high, "low", low, f"lie in (0, {high})", "give a range of positive ridges")
+    require(high < math.inf, "high", high, "be finite", "give the largest ridge to try")
     ends = jnp.log(jnp.array([low, high], float))
     grid = jnp.linspace(ends[0], ends[1], _GRID)
 
     def along(log_lam: Array) -> Array:
         return risk(jnp.exp(log_lam))
 
+    shape = jax.eval_shape(along, grid[0])
+    scalar = getattr(shape, "shape", None) == () and jnp.issubdtype(shape.dtype, jnp.floating)
+    require(scalar, "risk", shape, "return one floating number for one λ", "return e.g. isotropic(...).excess")
     values = jax.vmap(along)(grid)
     best = jnp.argmin(values)
     around = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, _GRID - 1)]
@@ -74,4 +80,9 @@ def optimal_ridge(
     lam, inside = jnp.exp(log_lam), (best > 0) & (best < _GRID - 1)
     found = along(log_lam)
     finite = jnp.isfinite(values).all() & jnp.isfinite(found)
-    return Optimum(lam, found, status_where((~finite, Status.NOT_FINITE), (~inside, Status.NOT_CONVERGED)))
+    # without a change of sign, bisection ends at an end of its bracket
+    slack = (around[1] - around[0]) / 2**10
+    turns = inside & (log_lam > around[0] + slack) & (log_lam < around[1] - slack)
+    lowest = values[best] + 4 * float(jnp.finfo(values.dtype).eps) * jnp.abs(values[best])
+    converged = turns & (found <= lowest)
+    return Optimum(lam, found, status_where((~finite, Status.NOT_FINITE), (~converged, Status.NOT_CONVERGED)))

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import holds, require
-from jaxtheory.double_descent.asymptotics import Number, split
+from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
+from jaxtheory.double_descent.asymptotics import Number, split, times
 from jaxtheory.kernels import learning_curve
 from jaxtheory.results import Status, finite_status
 
@@ -40,6 +39,7 @@ class FeatureRisk(NamedTuple):
     status: Int[Array, "..."]
 
 
+@boundary
 def general_covariance(
     eigs: Float[Array, " modes"], beta: Float[Array, " modes"], n: Number, lam: Number, noise: Number
 ) -> SpectralRisk:
@@ -69,31 +69,34 @@ def general_covariance(
     >>> f"{general_covariance(i**-1.5, beta, 100, 0.0, 0.1).variance:.5f}"
     '0.07826'
     """
-    _check(eigs=eigs, lam=lam, noise=noise)
-    require(holds(lambda v: v > 0, n), "n", n, "be > 0", "draw at least one sample")
-    numbers = jnp.broadcast_arrays(*(jnp.asarray(value, eigs.dtype) for value in (n, lam, noise)))
-    return _general_covariance(eigs, beta, *numbers)
+    eigs, beta = _spectrum(eigs, beta)
+    numbers = positive("n", n, "draw at least one sample"), *_powers(lam=lam, noise=noise)
+    return _general_covariance(eigs, beta, *_common(eigs, *numbers))
 
 
 @jax.jit
 def _general_covariance(eigs: Array, beta: Array, n: Array, lam: Array, noise: Array) -> SpectralRisk:
-    spectrum = _legal(eigs).all() & jnp.isfinite(beta).all()
+    power = eigs * beta**2
 
     def one(n: Array, lam: Array, noise: Array) -> SpectralRisk:
-        curve = learning_curve(eigs, jnp.sqrt(eigs) * beta, n[None], n * lam, jnp.zeros_like(noise))
-        bias, freedom = curve.test[0], jnp.sum(curve.learnability[0] ** 2)
-        left = n - freedom
-        factor = jnp.where(left > 0, freedom / jnp.where(left > 0, left, 1), jnp.inf)
-        variance = jnp.where(noise > 0, noise * factor, 0)
-        # train/test is (lam/κ)² with a ridge, and ((n − p)/n)² where least squares leaves p < n modes no freedom
-        ratio = jnp.where(curve.kappa[0] > 0, lam * _inverse(curve.kappa[0]), jnp.maximum(left, 0) / n) ** 2
-        train = jnp.where(ratio > 0, ratio * (bias + variance + noise), 0)
-        risk = SpectralRisk(bias, variance, bias + variance, train, curve.kappa[0], curve.status[0])
-        return _judged(risk, (n > 0) & _legal(lam) & _legal(noise) & spectrum, curve.status[0])
+        # of noise alone, of variance 1: test is 1/(1 − df/n)
+        curve = learning_curve(eigs, jnp.zeros_like(beta), n[None], n * lam, 1.0)
+        kappa, learned, inflation = curve.kappa[0], curve.learnability[0], curve.test[0]
+        missed = kappa / jnp.where(eigs + kappa > 0, eigs + kappa, 1)
+        missed_power = jnp.sum(missed**2 * power)
+        bias = times(missed_power, inflation)
+        variance = times(noise, jnp.sum(learned**2) / n * inflation)
+        held = jnp.where(jnp.isinf(inflation), 0, curve.train[0])
+        risk = SpectralRisk(bias, variance, bias + variance, held * (missed_power + noise), kappa, curve.status[0])
+        tiny = float(jnp.finfo(eigs.dtype).tiny)
+        lost = (missed_power + noise < tiny) & ((missed > 0) & (eigs > 0) & (beta != 0)).any()
+        status = jnp.where((curve.status[0] == Status.OK) & lost, jnp.int32(Status.NOT_FINITE), curve.status[0])
+        return _judged(risk, (n > 0) & (lam >= 0) & (noise >= 0) & _is_legal(eigs, beta), status)
 
     return jnp.vectorize(one)(n, lam, noise)
 
 
+@boundary
 def random_feature_spectrum(
     eigs: Float[Array, " modes"], beta: Float[Array, " modes"], n: Number, k: Number, ridge: Number, noise: Number
 ) -> FeatureRisk:
@@ -128,18 +131,14 @@ def random_feature_spectrum(
     >>> [f"{test:.4f}" for test in risk.test]
     ['0.1815', '0.3151', '0.2854']
     """
-    _check(eigs=eigs, ridge=ridge, noise=noise)
-    for name, value in (("n", n), ("k", k)):
-        require(holds(lambda v: v > 0, value), name, value, "be > 0", "count samples and features")
-    require(holds(np.isfinite, n), "n", n, "be finite", "take the limit in k only")
-    numbers = jnp.broadcast_arrays(*(jnp.asarray(value, eigs.dtype) for value in (n, k, ridge, noise)))
-    return _random_feature_spectrum(eigs, beta, *numbers)
+    eigs, beta = _spectrum(eigs, beta)
+    n = positive("n", n, "count the samples, and take the limit in k only")
+    k = constrain("k", k, lambda v: v > 0, "be > 0", "count the features, or pass infinity for the kernel")
+    return _random_feature_spectrum(eigs, beta, *_common(eigs, n, k, *_powers(ridge=ridge, noise=noise)))
 
 
 @jax.jit
 def _random_feature_spectrum(eigs: Array, beta: Array, n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
-    spectrum = _legal(eigs).all() & jnp.isfinite(beta).all()
-
     def one(n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
         gamma = _resolution(eigs, n, k, ridge)
         learned, rest = eigs / (eigs + gamma), gamma / (eigs + gamma)
@@ -156,7 +155,7 @@ def _random_feature_spectrum(eigs: Array, beta: Array, n: Array, k: Array, ridge
         fewer = jnp.minimum(n, k)
         missing = jnp.abs(jnp.sum(learned) + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
         enough = (ridge == 0) & (jnp.sum(eigs > 0).astype(fewer.dtype) <= fewer)
-        valid = (n > 0) & (n < jnp.inf) & (k > 0) & _legal(ridge) & _legal(noise) & spectrum
+        valid = (n > 0) & (k > 0) & (ridge >= 0) & (noise >= 0) & _is_legal(eigs, beta)
         return _judged(risk, valid, jnp.where(missing & ~enough, jnp.int32(Status.NOT_CONVERGED), risk.status))
 
     return jnp.vectorize(one)(n, k, ridge, noise)
@@ -169,7 +168,7 @@ def _left_over(n: Array, k: Array, ridge: Array, gamma: Array) -> tuple[Array, A
 
 
 def _resolution(eigs: Array, n: Array, k: Array, ridge: Array) -> Array:
-    """γ by bisection of its logarithm, and a Newton step that carries the derivative; 0 where nothing is left out."""
+    """γ by bisection of its logarithm, and two Newton steps that carry derivatives; 0 where nothing is left out."""
     fewer = jnp.minimum(n, k)
 
     def excess(log_gamma: Array) -> Array:
@@ -189,12 +188,31 @@ def _resolution(eigs: Array, n: Array, k: Array, ridge: Array) -> Array:
 
     low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, jax.lax.stop_gradient((least, largest))))
     root = (low + high) / 2
-    slope = jax.lax.stop_gradient(jax.grad(excess)(root))
-    return jnp.exp(root - jnp.where(slope < 0, excess(root) / jnp.where(slope < 0, slope, -1), 0))
+    for _ in range(2):
+        value, slope = jax.jvp(excess, (root,), (jnp.ones_like(root),))
+        root = root - jnp.where(slope < 0, value / jnp.where(slope < 0, slope, -1), 0)
+    return jnp.exp(root)
 
 
-def _legal(value: Array) -> Array:
-    return (value >= 0) & (value < jnp.inf)
+def _spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
+    """Eigenvalues and coefficients of one dtype, NaN inside `jit` where they are not allowed."""
+    require(beta.shape == eigs.shape, "beta", beta.shape, f"have the shape of eigs, {eigs.shape}", "pass one each")
+    dtype = jnp.result_type(eigs, beta)
+    eigs = nonnegative("eigs", eigs, "pass eigenvalues of a covariance")
+    beta = constrain("beta", beta, lambda b: abs(b) < jnp.inf, "be finite", "pass coefficients in the eigenbasis")
+    return eigs.astype(dtype), beta.astype(dtype)
+
+
+def _common(like: Array, *values: Number) -> list[Array]:
+    return list(jnp.broadcast_arrays(*(jnp.asarray(value, like.dtype) for value in values)))
+
+
+def _powers(**values: Number) -> list[Number]:
+    return [nonnegative(name, value, "pass variances and penalties, 0.0 for none") for name, value in values.items()]
+
+
+def _is_legal(eigs: Array, beta: Array) -> Array:
+    return (eigs >= 0).all() & jnp.isfinite(beta).all()
 
 
 def _judged(risk: Any, valid: Array, status: Array) -> Any:
@@ -202,13 +220,3 @@ def _judged(risk: Any, valid: Array, status: Array) -> Any:
     values = [jnp.where(valid, value, jnp.nan) for value in risk[:-1]]
     status = jnp.where(valid, finite_status(values, status), jnp.int32(Status.INVALID_INPUT))
     return type(risk)(*values, status)
-
-
-def _inverse(value: Array) -> Array:
-    return jnp.where(value > 0, 1 / jnp.where(value > 0, value, 1), 0)
-
-
-def _check(**values: Number) -> None:
-    for name, value in values.items():
-        ok = holds(lambda v: (v >= 0) & np.isfinite(v), value)
-        require(ok, name, value, "be finite and >= 0", "pass eigenvalues, variances and penalties")

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import require
+from jaxtheory.checks import boundary, constrain, require
 
 
 class ReluMoments(NamedTuple):
@@ -49,6 +50,7 @@ class _State(NamedTuple):
     h: float
 
 
+@boundary
 def relu_moments(widths: Sequence[int]) -> ReluMoments:
     r"""Fourth moment of features and outputs, and the variance of the NTK, of a ReLU network of given hidden widths.
 
@@ -77,13 +79,20 @@ def relu_moments(widths: Sequence[int]) -> ReluMoments:
     >>> f"{relu_moments((100, 100)).features:.4f}"
     '1.1025'
     """
-    ok = len(widths) > 0 and min(widths) >= 1
-    require(ok, "widths", tuple(widths), "name at least one hidden layer of at least one unit", "pass (64,) for one")
+    widths = _hidden(widths)
     state, below = _State(1.0, 0.0, 0.0, 0.0, 0.0), 1
     for width in widths:
         state, below = _layer(state, width, below), width
     second = state.xx + 2 * state.xt / below + (state.tt + 2 * state.s) / below**2
     return ReluMoments(state.xx, 3 * state.xx, second / (len(widths) + 1) ** 2 - 1)
+
+
+def _hidden(widths: Sequence[int]) -> tuple[int, ...]:
+    """The hidden widths as Python integers."""
+    array = np.asarray(widths)
+    ok = array.ndim == 1 and array.size > 0 and array.dtype.kind in "iu" and bool((array >= 1).all())
+    require(ok, "widths", widths, "name at least one hidden layer of at least one unit", "pass (64,) for one")
+    return tuple(int(width) for width in array)
 
 
 def _layer(state: _State, n: int, m: int) -> _State:
@@ -101,24 +110,35 @@ def _layer(state: _State, n: int, m: int) -> _State:
     )
 
 
-@partial(jax.jit, static_argnames=("widths", "draws"))
-def sample_relu(key: Key[Array, ""], x: Float[Array, " inputs"], widths: tuple[int, ...], *, draws: int) -> Draws:
+@boundary(static=("draws",))
+def sample_relu(key: Key[Array, ""], x: Float[Array, " inputs"], widths: Sequence[int], *, draws: int) -> Draws:
     """Features, output and tangent kernel of independent networks at one input, by one vmapped gradient.
 
     Args:
         key: a random key.
         x: the input; dtype follows it.
-        widths: hidden widths, static.
-        draws: how many networks.
+        widths: hidden widths ≥ 1, static.
+        draws: how many networks, ≥ 1.
 
     Returns:
-        `Draws`, to be set beside `relu_moments`.
+        `Draws`, to be set beside `relu_moments`; NaN for an input inside `jit` that is not finite.
+
+    Raises:
+        ValueError: an empty or non-finite input, no hidden layer, no draw.
 
     Cost: draws times three forward passes; memory draws times the number of parameters.
 
     >>> sample_relu(jax.random.key(0), jnp.ones(3), (8,), draws=4).ntk.shape
     (4,)
     """
+    require(len(x) >= 1, "x", x, "have at least one entry", "pass an input of the network")
+    require(draws >= 1, "draws", draws, "be >= 1", "draw at least one network")
+    x = constrain("x", x, lambda v: abs(v) < jnp.inf, "be finite", "pass an input of the network")
+    return _sample_relu(key, x, _hidden(widths), draws=draws)
+
+
+@partial(jax.jit, static_argnames=("widths", "draws"))
+def _sample_relu(key: Key[Array, ""], x: Float[Array, " inputs"], widths: tuple[int, ...], *, draws: int) -> Draws:
     return jax.vmap(partial(_draw, x=x, widths=widths))(jax.random.split(key, draws))
 
 

@@ -21,11 +21,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.activations import dual, dual_pair
 from jaxtheory.activations.named import Activation
+from jaxtheory.checks import boundary, constrain, nonnegative, positive, require, within
+from jaxtheory.guarded import root
+from jaxtheory.infinite.roots import bisect, largest_stable, search_grid, without_derivative
 from jaxtheory.results import Status, status_where
 
 Scalar = float | Float[Array, ""]
-_GRID, _BISECTIONS = 200, 64
-_LEAST = 1e-6  # variances below are told from 0 by bisection only
+Number = float | Float[Array, "..."]
 _CRITICAL = {"float64": 1e-6, "float32": 1e-3}  # how near 1 is χ₁ = 1
 
 
@@ -69,8 +71,11 @@ class DeepNTK(NamedTuple):
     ratio: Float[Array, ""]
 
 
+@boundary
 def length_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Float[Array, "..."]]:
     """(q, σ_w, σ_b) ↦ σ_w² E[φ(√q G)²] + σ_b², the variance one layer on; q up to scale².
+
+    The function raises a ValueError for negative or non-finite arguments, and gives NaN inside `jit`.
 
     Source: Poole et al. (2016), equation 3.
 
@@ -78,11 +83,21 @@ def length_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Fl
     '1.2500'
     """
     value = dual(phi, scale=scale)
-    return lambda q, sigma_w, sigma_b: sigma_w**2 * value(q, q, q) + sigma_b**2
+
+    @boundary
+    def following(q: Float[Array, "..."], sigma_w: Number, sigma_b: Number) -> Float[Array, "..."]:
+        sigma_w, sigma_b = _checked(sigma_w, sigma_b)
+        return sigma_w**2 * value(q, q, q) + sigma_b**2
+
+    return following
 
 
+@boundary
 def correlation_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Float[Array, "..."]]:
     """(c, q, σ_w, σ_b) ↦ (σ_w² E[φ(u)φ(v)] + σ_b²)/q for two inputs of variance q, a fixed point of the length map.
+
+    The function raises a ValueError for correlations outside [−1, 1], q ≤ 0 and negative or non-finite scales, and
+    gives NaN inside `jit`.
 
     Source: Poole et al. (2016), equation 5.
 
@@ -90,10 +105,20 @@ def correlation_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..
     '0.318310'
     """
     value = dual(phi, scale=scale)
-    return lambda c, q, sigma_w, sigma_b: (sigma_w**2 * value(q, c * q, q) + sigma_b**2) / q
+
+    @boundary
+    def following(
+        c: Float[Array, "..."], q: Float[Array, "..."], sigma_w: Number, sigma_b: Number
+    ) -> Float[Array, "..."]:
+        c = within("c", c, -1.0, 1.0, "pass a correlation")
+        q = positive("q", q, "pass a variance")
+        sigma_w, sigma_b = _checked(sigma_w, sigma_b)
+        return (sigma_w**2 * value(q, c * q, q) + sigma_b**2) / q
+
+    return following
 
 
-@partial(jax.jit, static_argnames=("phi", "scale"))
+@boundary
 def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: float = 3.0) -> FixedPoint:
     r"""Fixed points of the two maps, the slopes there, and the depths over which they are reached.
 
@@ -111,43 +136,62 @@ def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scal
     Returns:
         `FixedPoint`. `status` is `NOT_CONVERGED`, and the rest NaN, where variances grow beyond scale² (a ReLU's with
         σ_w² ≥ 2 and biases). ξ is infinite on the critical line. Where q* = 0, correlations mean nothing and are 1.
-        Derivatives in both scales are those of the roots, and NaN where dq'/dq = 1.
+        Derivatives in both scales are those of the roots, and NaN where there is none: of q* where dq'/dq = 1, and of
+        c* and χ(c*) where χ₁ is 1 to √eps, since c* leaves 1 there with a kink. `INVALID_INPUT`, with NaN, for
+        forbidden scales inside `jit`.
+
+    Raises:
+        ValueError: negative or non-finite scales.
 
     Cost: 3e2 evaluations of the dual. Source: Schoenholz et al. (2017), equations 3 to 9.
 
     >>> f"{fixed_point('tanh', 0.5, 0.3).correlation_depth:.3f}"
     '0.638'
     """
-    sigma_w, sigma_b = jnp.asarray(sigma_w, float), jnp.asarray(sigma_b, float)
-    step, value, pair = length_map(phi, scale=scale), dual(phi, scale=scale), dual_pair(phi, scale=scale)
-    q, found = _stable(lambda q: step(q, sigma_w, sigma_b) - q, scale, sigma_w.dtype)
-    q = jnp.where(found, q, jnp.nan)
+    return _fixed_point(phi, *_deviations(sigma_w, sigma_b), scale=scale)
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def _fixed_point(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale: float) -> FixedPoint:
+    value, pair = dual(phi, scale=scale), dual_pair(phi, scale=scale)
+
+    def step(q: Array) -> Array:
+        return sigma_w**2 * value(q, q, q) + sigma_b**2
+
+    q, found = largest_stable(lambda q: step(q) - q, scale, sigma_w.dtype)
+    slope = jax.grad(step)(q)
+    scales = sigma_w, sigma_b
+    q = without_derivative(jnp.where(found, q, jnp.nan), (q == 0) & _is_one(slope), *scales)
     safe = jnp.where(q > 0, q, jnp.ones_like(q))
     chi_one = sigma_w**2 * pair(q, q, q).derivative
     part = lambda c: sigma_w**2 * value(safe, c * safe, safe) + sigma_b**2 - c * safe  # noqa: E731
     apart = (chi_one > 1) & (q > 0)
-    correlation = _bisect(lambda c: jnp.where(apart, part(c), -c), -1.0, 1.0, q.dtype)
-    correlation = jnp.where(apart, correlation, jnp.ones_like(q))
+    correlation = bisect(lambda c: jnp.where(apart, part(c), -c), -1.0, 1.0, q.dtype)
+    correlation = without_derivative(jnp.where(apart, correlation, jnp.ones_like(q)), _is_one(chi_one), *scales)
+    correlation = jnp.where(found, correlation, jnp.nan)
     chi = sigma_w**2 * pair(q, correlation * q, q).derivative
-    slope = jax.grad(lambda q: step(q, sigma_w, sigma_b))(q)
-    status = status_where((~found, Status.NOT_CONVERGED))
+    slope = jnp.where(found, slope, jnp.nan)
+    status = status_where((~_are_known(*scales), Status.INVALID_INPUT), (~found, Status.NOT_CONVERGED))
     return FixedPoint(q, correlation, slope, chi_one, chi, _depth(slope), _depth(chi), status)
 
 
+@boundary
 def diagram(
     phi: str | Activation, sigma_w: Float[Array, " w"], sigma_b: Float[Array, " b"], *, scale: float = 3.0
 ) -> FixedPoint:
     """`fixed_point` on a grid, fields [w b]: the phase diagram, ordered where `chi_one` < 1.
 
+    Arguments, statuses and what raises: `fixed_point`.
+
     >>> diagram("erf", jnp.array([0.5, 2.0]), jnp.array([0.1])).chi_one.round(1)
     Array([[0.3],
            [1.5]], dtype=float32)
     """
-    point = partial(fixed_point, phi, scale=scale)
-    return jax.vmap(jax.vmap(point, (None, 0)), (0, None))(sigma_w, sigma_b)
+    point = partial(_fixed_point, phi, scale=scale)
+    return jax.vmap(jax.vmap(point, (None, 0)), (0, None))(*_deviations(sigma_w, sigma_b))
 
 
-@partial(jax.jit, static_argnames=("phi", "scale"))
+@boundary
 def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0) -> CriticalPoint:
     r"""The edge of chaos: σ_w at which χ₁ = 1 for this σ_b, an initialization at which depth does not erase inputs.
 
@@ -162,37 +206,47 @@ def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0
 
     Returns:
         `CriticalPoint` with the least such q. Where φ is homogeneous and σ_b = 0 every q is kept, and q is 1. `status`
-        is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases).
+        is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases), and `INVALID_INPUT` for a forbidden
+        σ_b inside `jit`. Where σ_b = 0 is on the line, q has a kink or an end there, and no derivative: NaN.
+
+    Raises:
+        ValueError: a negative or non-finite σ_b.
 
     Cost: 3e2 evaluations of the duals. Source: Schoenholz et al. (2017), section 3; Hayou et al. (2019), Definition 2.
 
     >>> f"{critical_point('tanh', 0.1**0.5).sigma_w ** 2:.4f}"
     '1.9861'
     """
-    sigma_b = jnp.asarray(sigma_b, float)
+    return _critical_point(phi, _deviations(0.0, sigma_b)[1], scale=scale)
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def _critical_point(phi: str | Activation, sigma_b: Array, *, scale: float) -> CriticalPoint:
     pair = dual_pair(phi, scale=scale)
 
     def excess(q: Float[Array, "..."]) -> Float[Array, "..."]:
         value, slope = pair(q, q, q)
         return sigma_b**2 - (q - value / slope)
 
-    grid = _grid(scale, sigma_b.dtype)
+    grid = search_grid(scale, sigma_b.dtype)
     free = (jnp.abs(excess(grid)) <= 64 * jnp.finfo(grid.dtype).eps * grid).all()  # every q is a solution
     at_zero = excess(grid[0]) <= 0  # without biases, φ(0) = 0
     first = jnp.maximum(jnp.argmax(excess(grid[1:]) < 0) + 1, 1)
     found = free | at_zero | (excess(grid[1:]) < 0).any()
-    root = _bisect(lambda q: jnp.where(free | at_zero, -q, excess(q)), grid[first - 1], grid[first], grid.dtype)
-    q = jnp.where(free, jnp.ones_like(root), jnp.where(at_zero, jnp.zeros_like(root), root))
+    crossing = bisect(lambda q: jnp.where(free | at_zero, -q, excess(q)), grid[first - 1], grid[first], grid.dtype)
+    q = jnp.where(free, jnp.ones_like(crossing), jnp.where(at_zero, jnp.zeros_like(crossing), crossing))
+    q = without_derivative(q, free | at_zero, sigma_b)
     sigma_w = jnp.where(found, 1 / jnp.sqrt(pair(q, q, q).derivative), jnp.nan)
-    return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status_where((~found, Status.NOT_CONVERGED)))
+    status = status_where((~_are_known(sigma_b), Status.INVALID_INPUT), (~found, Status.NOT_CONVERGED))
+    return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status)
 
 
-@partial(jax.jit, static_argnames=("phi", "depth", "scale"))
+@boundary(static=("depth",))
 def propagate(
     phi: str | Activation,
     sigma_w: Scalar,
     sigma_b: Scalar,
-    covariance: tuple[Scalar, Scalar, Scalar],
+    covariance: Float[Array, " 3"],
     *,
     depth: int,
     scale: float = 3.0,
@@ -202,11 +256,14 @@ def propagate(
         K ↦ σ_w² E[φ(u)φ(v)] + σ_b²,   Θ ↦ K' + σ_w² E[φ'(u)φ'(v)] Θ,   Θ = K at the first layer
 
     Args:
-        covariance: (q11, q12, q22) of the first pre-activations.
-        depth: number of layers after it.
+        covariance: (q11, q12, q22) of the first pre-activations, q11, q22 ≥ 0 and q12² ≤ q11 q22.
+        depth: number of layers after it, ≥ 0.
 
     Returns:
-        `Layers`, one entry a layer.
+        `Layers`, one entry a layer; NaN where an argument inside `jit` is out of range.
+
+    Raises:
+        ValueError: negative or non-finite scales, three numbers that are no covariance, a negative depth.
 
     Cost: three dual evaluations a layer. Source: Jacot, Gabriel and Hongler (2018), Theorem 1.
 
@@ -214,9 +271,30 @@ def propagate(
     >>> f"{layers.ntk12[-1]:.4f}"
     '1.7378'
     """
+    require(depth >= 0, "depth", depth, "be >= 0", "count the layers")
+    return _propagate(phi, *_deviations(sigma_w, sigma_b), _covariance(covariance), depth=depth, scale=scale)
+
+
+def _covariance(covariance: Array) -> Array:
+    """(q11, q12, q22), where q12² ≤ q11 q22 up to rounding."""
+    three, hint = covariance.shape == (3,), "pass E u², E uv, E v² of a Gaussian pair"
+    require(three, "covariance", covariance.shape, "be the three numbers (q11, q12, q22)", hint)
+    covariance = constrain("covariance", covariance.astype(float), lambda q: abs(q) < jnp.inf, "be finite", hint)
+    variances = nonnegative("variances in covariance", covariance[::2], hint)
+    slack = 1 + float(jnp.finfo(covariance.dtype).eps) ** 0.25
+    limit = slack * jax.lax.stop_gradient(root(variances)).prod()
+    within_limit = constrain(
+        "q12 in covariance", covariance[1], lambda q: abs(q) <= limit, "be at most √(q11 q22) in magnitude", hint
+    )
+    return jnp.stack([variances[0], within_limit, variances[1]])
+
+
+@partial(jax.jit, static_argnames=("phi", "depth", "scale"))
+def _propagate(
+    phi: str | Activation, sigma_w: Array, sigma_b: Array, covariance: Array, *, depth: int, scale: float
+) -> Layers:
     pair = dual_pair(phi, scale=scale)
-    sigma_w, sigma_b = jnp.asarray(sigma_w, float), jnp.asarray(sigma_b, float)
-    q11, q12, q22 = (jnp.asarray(q, float) for q in covariance)
+    q11, q12, q22 = covariance
 
     def layer(state: Layers, _: None) -> tuple[Layers, Layers]:
         own, cross, other = pair(*(state.q11,) * 3), pair(*state[:3]), pair(*(state.q22,) * 3)
@@ -228,7 +306,7 @@ def propagate(
     return jax.lax.scan(layer, Layers(q11, q12, q22, q11, q12), None, length=depth)[1]
 
 
-@partial(jax.jit, static_argnames=("phi", "scale"))
+@boundary
 def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: float = 3.0) -> DeepNTK:
     r"""The tangent kernel at infinite depth, between an input and itself and between two generic inputs.
 
@@ -241,17 +319,26 @@ def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: 
     correlation obeys ε' = −A ε^(1+p)/(1+p), hence χ = 1 − (1 + 1/p)/depth, whose products fall like a power of depth.
 
     Returns:
-        `DeepNTK`; χ₁ counts as 1 within 1e-6 (float64) or 1e-3. NaN where there is no fixed point with q > 0.
+        `DeepNTK`; χ₁ counts as 1 within 1e-6 (float64) or 1e-3. NaN where there is no fixed point with q > 0, and for
+        forbidden scales inside `jit`.
+
+    Raises:
+        ValueError: negative or non-finite scales.
 
     Source: Hayou, Doucet and Rousseau (2022), Theorems 1 and 2; Xiao, Pennington and Schoenholz (2020), Table 1.
 
     >>> f"{deep_ntk('relu', 2**0.5, 0.0).ratio:.2f}"
     '0.25'
     """
-    point = fixed_point(phi, sigma_w, sigma_b, scale=scale)
+    return _deep_ntk(phi, *_deviations(sigma_w, sigma_b), scale=scale)
+
+
+@partial(jax.jit, static_argnames=("phi", "scale"))
+def _deep_ntk(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale: float) -> DeepNTK:
+    point = _fixed_point(phi, sigma_w, sigma_b, scale=scale)
     free = point.status != Status.OK  # where every variance is kept, χ does not depend on it
     q = jnp.where(free, jnp.ones_like(point.variance), point.variance)
-    weight = jnp.asarray(sigma_w, q.dtype) ** 2
+    weight = jnp.where(_are_known(sigma_w, sigma_b), sigma_w, jnp.nan) ** 2
     pair = dual_pair(phi, scale=scale)
     chi_one = weight * pair(q, q, q).derivative
     critical = jnp.abs(chi_one - 1) < _CRITICAL[q.dtype.name]
@@ -260,53 +347,30 @@ def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: 
     near, far = ((pair(q, q, q).derivative - pair(q, q * (1 - e), q).derivative) for e in (1e-3, 1e-2))
     power = jnp.round(2 * jnp.log(far / near) / jnp.log(10.0)) / 2
     ratio = jnp.where(critical, power / (2 * power + 1), jnp.where(chi_one < 1, 1.0, 0.0))
+    exists = (q > 0) & ~jnp.isnan(chi_one)
     infinite = jnp.inf * jnp.where(critical, chi_one, jnp.ones_like(q))  # which has no derivative
-    return DeepNTK(jnp.where(critical, infinite, diagonal), jnp.where(critical, infinite, off), ratio)
+    found = jnp.where(critical, infinite, diagonal), jnp.where(critical, infinite, off), ratio
+    return DeepNTK(*(jnp.where(exists, value, jnp.nan) for value in found))
 
 
-def _grid(scale: float, dtype: jnp.dtype) -> Float[Array, " grid"]:
-    return jnp.concatenate([jnp.zeros(1, dtype), jnp.geomspace(_LEAST, scale**2, _GRID, dtype=dtype)])
+def _deviations(sigma_w: Number, sigma_b: Number) -> tuple[Array, Array]:
+    """Standard deviations in the default precision."""
+    one, two = (jnp.asarray(sigma, float) for sigma in _checked(sigma_w, sigma_b))
+    return one, two
 
 
-def _stable(
-    growth: Callable[[Float[Array, "..."]], Float[Array, "..."]], scale: float, dtype: jnp.dtype
-) -> tuple[Float[Array, ""], Array]:
-    """The largest root at which growth turns negative, or 0 if it is nowhere positive; and whether there is one."""
-    grid = _grid(scale, dtype)
-    values = growth(grid)
-    values = jnp.where(jnp.abs(values) <= 64 * jnp.finfo(dtype).eps * grid, 0.0, values)  # every q is kept: no root
-    falls = (values[:-1] > 0) & (values[1:] <= 0)
-    last = len(grid) - 2 - jnp.argmax(falls[::-1])
-    none = (values[1:] < 0).all() & (values[0] <= 0)
-    root = _bisect(lambda q: jnp.where(none, -q, growth(q)), grid[last], grid[last + 1], dtype)
-    return jnp.where(none, jnp.zeros_like(root), root), none | falls.any()
+def _checked(sigma_w: Number, sigma_b: Number) -> tuple[Number, Number]:
+    hint = "pass a standard deviation"
+    return nonnegative("sigma_w", sigma_w, hint), nonnegative("sigma_b", sigma_b, hint)
 
 
-def _bisect(
-    function: Callable[[Float[Array, ""]], Float[Array, ""]], low: Scalar, high: Scalar, dtype: jnp.dtype
-) -> Float[Array, ""]:
-    """Where a function that is positive at `low` turns negative before `high`, with its implicit derivatives.
+def _are_known(*values: Array) -> Array:
+    return ~jnp.isnan(jnp.stack(values)).any()
 
-    Derivatives are those of the root by the implicit function theorem, and NaN where the slope of the function is 0.
-    """
 
-    ends = jax.lax.stop_gradient((jnp.asarray(low, dtype), jnp.asarray(high, dtype)))
-
-    def solve(function: Callable[[Array], Array], start: Array) -> Array:
-        def halve(bracket: tuple, _: None) -> tuple[tuple, None]:
-            middle = (bracket[0] + bracket[1]) / 2
-            positive = function(middle) > 0
-            return (jnp.where(positive, middle, bracket[0]), jnp.where(positive, bracket[1], middle)), None
-
-        bracket = jax.lax.scan(halve, ends, None, length=_BISECTIONS)[0]
-        return (bracket[0] + bracket[1]) / 2 + 0 * start
-
-    def divide(linear: Callable[[Array], Array], y: Array) -> Array:
-        slope = linear(jnp.ones_like(y))
-        flat = jnp.abs(slope) <= jnp.sqrt(jnp.finfo(dtype).eps)
-        return y / jnp.where(flat, jnp.nan, slope)
-
-    return jax.lax.custom_root(function, jnp.zeros((), dtype), solve, divide)
+def _is_one(chi: Array) -> Array:
+    """To the accuracy to which a root tells the sides of 1 apart."""
+    return jnp.abs(chi - 1) <= float(jnp.finfo(chi.dtype).eps) ** 0.5
 
 
 def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:
@@ -314,4 +378,5 @@ def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:
     size = jnp.abs(slope)
     usual = (size > 0) & (size < 1)
     depth = -1 / jnp.log(jnp.where(usual, size, jnp.full_like(size, 0.5)))
-    return jnp.where(size >= 1, jnp.inf, jnp.where(size == 0, jnp.zeros_like(size), jnp.where(usual, depth, jnp.nan)))
+    finite = jnp.where(size == 0, jnp.zeros_like(size), jnp.where(usual, depth, jnp.nan))
+    return without_derivative(jnp.where(size >= 1, jnp.inf, finite), size >= 1, size)

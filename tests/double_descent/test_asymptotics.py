@@ -179,7 +179,7 @@ penalty = st.one_of(st.just(0.0), st.floats(-10.0, 2.0).map(lambda exponent: 10.
 @settings(max_examples=60, deadline=None)
 def test_risks_are_nonnegative_and_add_up(psi1, psi2, lam, activation, noise, nonlinear):
     predicted = mei_montanari(psi1, psi2, lam, activation=activation, signal=1.0, noise=noise, nonlinear=nonlinear)
-    if psi1 == psi2 and lam == 0:
+    if np.float32(psi1) == np.float32(psi2) and lam == 0:  # as the law sees them
         return
     assert int(predicted.status) == Status.OK
     assert min(predicted.bias, predicted.variance, predicted.train) >= 0
@@ -408,10 +408,10 @@ def test_unseen_features_add_to_the_best_ridge(float64):
         ({"psi2": -1.0}, "psi2 must be > 0"),
         ({"psi1": float("nan")}, "psi1 must be > 0"),
         ({"psi1": float("inf"), "psi2": float("inf")}, "psi2 must be finite where psi1 is not"),
-        ({"lam": -0.1}, r"lam must be finite and >= 0, got lam=-0\.1; .*lam=0"),
-        ({"noise": -1.0}, "noise must be finite and >= 0"),
-        ({"signal": -1.0}, "signal must be finite and >= 0"),
-        ({"nonlinear": float("inf")}, "nonlinear must be finite and >= 0"),
+        ({"lam": -0.1}, r"lam must be >= 0 and finite, got lam=-0\.1; .*lam=0"),
+        ({"noise": -1.0}, "noise must be >= 0 and finite"),
+        ({"signal": -1.0}, "signal must be >= 0 and finite"),
+        ({"nonlinear": float("inf")}, "nonlinear must be >= 0 and finite"),
         ({"activation": "identity"}, "activation must have a nonlinear part.*use isotropic"),
         ({"activation": lambda x: 0.1 * x + 0.3}, "activation must have a nonlinear part"),
         ({"activation": "rleu"}, "activation must be a function or one of"),
@@ -427,7 +427,8 @@ def test_bad_arguments_are_named(change, message):
     ("name", "value"), [("gamma", 0.0), ("lam", -1.0), ("signal", -1.0), ("noise", float("nan")), ("unseen", -1.0)]
 )
 def test_bad_arguments_of_isotropic_are_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be finite"):
+    allowed = "positive and finite" if name == "gamma" else ">= 0 and finite"
+    with pytest.raises(ValueError, match=f"{name} must be {allowed}"):
         isotropic(
             **({"gamma": 1.0, "signal": 1.0, "noise": 1.0, "lam": 0.1, "unseen": 0.0} | {name: jnp.array([value])})
         )

@@ -40,7 +40,44 @@ def test_the_risk_is_the_mean_over_noise(float64):
 def test_bad_arguments_are_named(unchecked):
     with pytest.raises(ValueError, match="times must be >= 0"):
         linear_flow(jnp.eye(2), jnp.ones(2), jnp.array([-1.0]))
-    with pytest.raises(ValueError, match="n must be >= 3, the number of modes, got n=2"):
+    with pytest.raises(ValueError, match="n must be finite and >= 3, the number of modes, got n=2"):
         flow_risk(jnp.ones(3), jnp.ones(3), 2, 0.1, jnp.ones(1))
-    with pytest.raises(ValueError, match="noise must be finite"):
+    with pytest.raises(ValueError, match="noise must be >= 0 and finite"):
         flow_risk(jnp.ones(3), jnp.ones(3), 4, -0.1, jnp.ones(1))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
+def test_late_flow_of_dependent_features_is_the_minimum_norm_solution(shape):
+    """Rank one in float32, late enough for the directions that rounding leaves, in any units: β = ȳ/p (1, ..., 1)."""
+    x, y = np.ones(shape, np.float32), np.arange(1, shape[0] + 1, dtype=np.float32)
+    for unit in (1.0, 2.0**60, 2.0**-50):
+        time = 1e12 if unit >= 1 else 3e38
+        late = linear_flow(jnp.asarray(x * np.float32(unit)), jnp.asarray(y), jnp.array([time]))
+        expected = np.full(shape[1], y.mean() / shape[1] / unit)
+        np.testing.assert_allclose(late[0], expected, rtol=1e-5)
+
+
+def test_the_start_of_the_flow_keeps_small_units():
+    """t Xᵀy/n while t w is below rounding, where the square of the features underflows."""
+    found = linear_flow(jnp.full((4, 2), 2.0**-90), jnp.ones(4), jnp.array([2.0**20]))
+    np.testing.assert_allclose(found, np.full((1, 2), 2.0**-70), rtol=1e-6)
+
+
+def test_derivatives_in_repeated_features_are_those_of_the_integral(float64):
+    """XᵀX/n = s²: β = (1 − e^(−s²t))/s · Xᵀy/n for X of s = 1, where dβ/ds = (2t e^(−t) − (1 − e^(−t))) Xᵀy/n."""
+    x, y, t = 2 * jnp.eye(4, 2), jnp.arange(1.0, 5.0), 0.7
+    found = jax.grad(lambda s: linear_flow(x * s, y, jnp.array([t]))[0, 0])(1.0)
+    decay = np.exp(-t)
+    np.testing.assert_allclose(found, (2 * t * decay - (1 - decay)) * 0.5, rtol=1e-12)
+
+
+def test_bad_values_inside_jit_give_nan():
+    eigs, beta, times = jnp.ones(3), jnp.ones(3), jnp.ones(1)
+    risk = jax.jit(lambda e, n, noise, t: flow_risk(e, beta, n, noise, t).excess)
+    for given in [
+        (-eigs, 8.0, 0.1, times),
+        (eigs, 2.0, 0.1, times),
+        (eigs, 8.0, jnp.inf, times),
+        (eigs, 8.0, 0.1, -times),
+    ]:
+        assert np.isnan(risk(*given)).all()

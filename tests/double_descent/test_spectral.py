@@ -307,12 +307,12 @@ def test_float32_keeps_its_digits(float64):
 BAD = [
     (lambda e, b: finite_gaussian(0, 10, b, 0.1), r"p must lie in 1\.\.3, got p=0"),
     (lambda e, b: finite_gaussian(2, 0, b, 0.1), "n must be >= 1"),
-    (lambda e, b: finite_gaussian(2, 10, b, -0.1), "noise must be finite and >= 0"),
-    (lambda e, b: general_covariance(-e, b, 10, 0.1, 0.1), "eigs must be finite and >= 0"),
-    (lambda e, b: general_covariance(e, b, 0, 0.1, 0.1), "n must be > 0"),
+    (lambda e, b: finite_gaussian(2, 10, b, -0.1), "noise must be >= 0 and finite"),
+    (lambda e, b: general_covariance(-e, b, 10, 0.1, 0.1), "eigs must be >= 0 and finite"),
+    (lambda e, b: general_covariance(e, b, 0, 0.1, 0.1), "n must be positive and finite"),
     (lambda e, b: random_feature_spectrum(e, b, 10, 0.0, 0.1, 0.1), "k must be > 0"),
-    (lambda e, b: random_feature_spectrum(e, b, float("inf"), 5.0, 0.1, 0.1), "n must be finite"),
-    (lambda e, b: random_feature_spectrum(e, b, 10, 5.0, -0.1, 0.1), "ridge must be finite and >= 0"),
+    (lambda e, b: random_feature_spectrum(e, b, float("inf"), 5.0, 0.1, 0.1), "n must be positive and finite"),
+    (lambda e, b: random_feature_spectrum(e, b, 10, 5.0, -0.1, 0.1), "ridge must be >= 0 and finite"),
     (lambda e, b: optimal_ridge(jnp.square, low=1.0, high=0.5), r"low must lie in \(0, 0.5\)"),
 ]
 
@@ -343,3 +343,43 @@ def test_a_spectrum_over_many_decades_is_right_or_says_so():
     eigs = 10.0 ** -jnp.arange(0.0, 17.0, 4.0)
     risk = random_feature_spectrum(eigs, jnp.ones(5), 1e5, 5.0, 1e-8, 0.1)
     assert risk.status != Status.OK or abs(risk.test - 0.1) < 1e-4
+
+
+def test_small_integers_count_samples(float64, unchecked):
+    """p = 3 features and n = 200 samples as uint8, whose difference is none: ‖unseen‖² (1 + p/(n − p − 1))."""
+    risk = finite_gaussian(jnp.array([3], jnp.uint8), jnp.array([200], jnp.uint8), jnp.ones(5), 0.0)
+    np.testing.assert_allclose(risk.bias, [2 * (1 + 3 / 196)], rtol=1e-14)
+
+
+def test_coefficients_that_are_lost_are_not_a_risk():
+    """Squares of 1e-25 are 0 in float32; NaN is no coefficient, also where its mode is fitted exactly."""
+    assert finite_gaussian(1, 9, jnp.full(5, 1e-25), 0.0).status == Status.NOT_FINITE
+    exact = jax.jit(lambda b: finite_gaussian(3, 9, b, 0.1).status)
+    assert exact(jnp.array([jnp.nan, 1.0, 1.0, 1.0])) == Status.INVALID_INPUT
+    lost = general_covariance(jnp.ones(3), jnp.full(3, 1e-25), 9.0, 0.1, 0.0)
+    assert lost.status == Status.NOT_FINITE
+
+
+def test_an_eigenvalue_of_zero_has_the_derivative_of_its_power(float64):
+    """A mode without variance is missed: d bias/dλ = β²/(1 − df/n) there, with κ as it is, for Σ of one other mode."""
+    beta, n, lam = jnp.array([0.0, 3.0]), 4.0, 0.5
+
+    def bias(small):
+        return general_covariance(jnp.array([1.0, 0.0]) + small * jnp.array([0.0, 1.0]), beta, n, lam, 0.0).bias
+
+    h = 1e-5
+    one_sided = (-3 * bias(0.0) + 4 * bias(h) - bias(2 * h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(bias)(0.0), one_sided, rtol=1e-6)
+    assert one_sided > 9
+
+
+def test_a_best_ridge_that_is_not_found_is_not_ok(unchecked):
+    """A risk whose derivative is NaN, and one that is lowest at a jump."""
+    without = optimal_ridge(lambda lam: jnp.log(lam) ** 2 + jnp.where(lam > 0, 0.0, jnp.sqrt(lam - lam)))
+    assert without.status != Status.OK
+    jump = optimal_ridge(lambda lam: jnp.where(lam < 1.0, 2.0 - lam, 3.0 + lam))
+    assert jump.status != Status.OK
+    with pytest.raises(ValueError, match="risk must return one floating number"):
+        optimal_ridge(lambda lam: jnp.ones(2) * lam)
+    with pytest.raises(ValueError, match="low must be known when the program is compiled"):
+        jax.jit(lambda low: optimal_ridge(jnp.square, low=low).lam)(0.1)

@@ -218,3 +218,35 @@ def test_roots_without_a_derivative_say_so(float64):
     """No variance at all: derivative 0, not NaN. On the critical line the kernel of infinite depth has none."""
     assert jax.grad(lambda w: fixed_point("erf", w, 0.0).variance)(0.5) == 0
     assert not np.isfinite(jax.grad(lambda w: deep_ntk("relu", w, 0.0).diagonal)(2**0.5))
+
+
+@pytest.mark.slow
+def test_where_order_turns_to_chaos_correlations_have_no_derivative(float64):
+    """c* leaves 1 with a kink where χ₁ = 1, as q* leaves 0 where biases are 0, and the critical q for any biases."""
+
+    def parts(w, b):
+        point = fixed_point("erf", w, b)
+        return jnp.stack([point.variance, point.chi_one, point.correlation, point.chi])
+
+    forward = jax.jit(jax.jacfwd(parts))
+    backward = jax.jit(jax.grad(lambda w, b: fixed_point("erf", w, b).correlation))
+    edge = critical_point("erf", 0.3).sigma_w
+    np.testing.assert_array_equal(np.isfinite(forward(edge, 0.3)), [True, True, False, False])
+    assert np.isnan(backward(edge, 0.3))
+    assert forward(edge - 0.01, 0.3)[2] == backward(edge - 0.01, 0.3) == 0
+    assert backward(edge + 0.01, 0.3) < -1e-3
+    assert np.isnan(forward(math.sqrt(math.pi) / 2, 0.0)).all()
+    assert np.isnan(jax.grad(lambda b: critical_point("erf", b).sigma_w)(0.0))
+
+
+def test_scales_that_are_no_deviations_are_refused_or_invalid(unchecked):
+    for call in (lambda s: fixed_point("relu", 1.2, s), lambda s: critical_point("relu", s)):
+        traced = jax.jit(call)
+        for bad in (-0.5, math.nan, math.inf):
+            with pytest.raises(ValueError, match=r"sigma_b must be >= 0 and finite, got sigma_b="):
+                call(bad)
+            assert traced(bad).status == Status.INVALID_INPUT
+            assert np.isnan(traced(bad).variance)
+    with pytest.raises(ValueError, match=r"q12 in covariance must be at most √\(q11 q22\)"):
+        propagate("relu", 1.2, 0.1, (1.0, 2.0, 1.0), depth=1)
+    assert np.isnan(jax.jit(lambda q: propagate("relu", 1.2, 0.1, (1.0, q, 1.0), depth=1).q12)(2.0)).all()

@@ -1,0 +1,192 @@
+"""The gates of `double_descent`: exact laws, gradient flow and the path over widths."""
+
+import numpy as np
+from gates.gates import Gates
+from gates.harness import Derivative, Entry, integers, number, quantity, static
+
+from jaxtheory import double_descent
+from jaxtheory.double_descent import isotropic, mei_montanari, optimal_ridge
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(5, 3)), RNG.normal(size=5)
+T, S = RNG.normal(size=(2, 3)), RNG.normal(size=2)
+WIDE, FEW = RNG.normal(size=(4, 6)), RNG.normal(size=4)
+TEST, TARGETS = RNG.normal(size=(3, 6)), RNG.normal(size=3)
+EIGS, BETA = np.array([2.0, 1.0, 0.25, 0.0]), np.array([1.0, -0.5, 2.0, 1.0])
+POSITIVE = np.array([2.0, 1.0, 0.25, 0.5])
+NEGATIVE = np.float32([1.0, 1.0, -1.0, 1.0])
+TIMES = np.array([0.25, 1.0])
+ALL = ("gamma", "signal", "noise", "lam", "unseen")
+
+
+def best_ridge(signal, noise):
+    """Of isotropic data with two features a sample."""
+    return optimal_ridge(lambda lam: isotropic(2.0, signal=signal, noise=noise, lam=lam).excess)
+
+
+ENTRIES = [
+    Entry(
+        "double_descent.isotropic",
+        isotropic,
+        {
+            "gamma": quantity([0.5, 2.0]),
+            "signal": number(1.0),
+            "noise": number(0.5),
+            "lam": number(0.25),
+            "unseen": number(0.125),
+        },
+        invalid={"gamma": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])), **dict.fromkeys(ALL[1:], (-1.0,))},
+        integer_values={"gamma": [1, 2]},
+        permute={"gamma": {"excess": 0, "train": 0}},
+        derivatives=(
+            # at the threshold and beyond
+            Derivative(ALL, at={"gamma": [1.0, 2.0]}),
+            # the min-norm solution
+            Derivative(("gamma", "signal", "noise"), at={"lam": 0.0}),
+        ),
+    ),
+    Entry(
+        "double_descent.mei_montanari",
+        lambda **given: mei_montanari(activation="relu", **given),
+        {
+            "psi1": quantity([0.5, 3.0]),
+            "psi2": number(2.0),
+            "lam": number(0.125),
+            "signal": number(1.0),
+            "noise": number(0.5),
+            "nonlinear": number(0.25),
+        },
+        invalid={
+            "psi1": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])),
+            "psi2": (0.0, -1.0),
+            **dict.fromkeys(("lam", "signal", "noise", "nonlinear"), (-1.0,)),
+        },
+        at_infinity={"psi1": "the kernel limit", "psi2": "the limit of many samples"},
+        integer_values={"psi1": [1, 3]},
+        permute={"psi1": {"excess": 0, "train": 0}},
+        derivatives=(
+            # at the threshold and beyond
+            Derivative(("psi1", "psi2", "lam", "signal", "noise", "nonlinear"), at={"psi1": [2.0, 3.0]}),
+        ),
+    ),
+    Entry(
+        "double_descent.finite_gaussian",
+        double_descent.finite_gaussian,
+        {"p": integers([1, 5]), "n": integers([3, 3]), "beta": quantity(np.append(BETA, 0.5)), "noise": number(0.5)},
+        invalid={
+            "p": (np.int32([0, 5]), np.int32([6, 1])),
+            "n": (np.int32([0, 3]),),
+            "noise": (-1.0,),
+        },
+        derivatives=(Derivative(("beta", "noise")),),
+    ),
+    Entry(
+        "double_descent.flow_risk",
+        double_descent.flow_risk,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": number(8.0),
+            "noise": number(0.5),
+            "times": quantity(TIMES),
+        },
+        invalid={"eigs": (NEGATIVE,), "n": (3.0, 0.0), "noise": (-1.0,), "times": (np.float32([-1.0, 1.0]),)},
+        permute={"eigs,beta": {"bias": None, "excess": None}, "times": {"bias": 0, "variance": 0, "excess": 0}},
+        derivatives=(Derivative(("eigs", "beta", "n", "noise", "times"), at={"eigs": POSITIVE}),),
+    ),
+    Entry(
+        "double_descent.linear_flow",
+        double_descent.linear_flow,
+        {"features": quantity(X), "targets": quantity(Y), "times": quantity(TIMES)},
+        invalid={"times": (np.float32([-1.0, 1.0]),)},
+        scale={"targets": {"": 1}},
+        permute={"features,targets": {"": None}, "times": {"": 0}},
+        derivatives=(
+            Derivative(("features", "targets", "times")),
+            Derivative(
+                ("features", "targets", "times"),
+                # singular values 1, 1 and 0
+                at={"features": np.eye(5, 3) * [1.0, 1.0, 0.0]},
+                order=1,
+                reason="second derivatives need distinct singular values",
+            ),
+        ),
+    ),
+    Entry(
+        "double_descent.linear_flow (fewer samples than features)",
+        double_descent.linear_flow,
+        lambda n: {"features": quantity(T[:n]), "targets": quantity(S[:n]), "times": quantity(TIMES)},
+        skip=dict.fromkeys(("wrong kinds", "kinds", "poison", "jit"), "as above"),
+    ),
+    Entry(
+        "double_descent.optimal_ridge",
+        best_ridge,
+        {"signal": number(1.0), "noise": number(0.5)},
+        invalid={"signal": (-1.0,), "noise": (-1.0,)},
+        derivatives=(Derivative(("signal", "noise"), condition=100),),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.optimal_ridge (range)",
+        lambda low, high: optimal_ridge(lambda lam: lam + 4 / lam, low=low, high=high),
+        {"low": static(0.01), "high": static(100.0)},
+        invalid={"low": (0.0, -1.0, np.nan, 200.0), "high": (np.inf, np.nan, "abc")},
+    ),
+    Entry(
+        "double_descent.general_covariance",
+        double_descent.general_covariance,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": quantity([2.0, 8.0]),
+            "lam": number(0.125),
+            "noise": number(0.5),
+        },
+        invalid={"eigs": (NEGATIVE,), "n": (np.float32([0.0, 1.0]),), "lam": (-1.0,), "noise": (-1.0,)},
+        permute={"eigs,beta": {"excess": None, "train": None}, "n": {"excess": 0, "train": 0}},
+        derivatives=(Derivative(("eigs", "beta", "n", "lam", "noise"), at={"eigs": POSITIVE}),),
+    ),
+    Entry(
+        "double_descent.random_feature_spectrum",
+        double_descent.random_feature_spectrum,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": number(2.0),
+            "k": quantity([2.0, 3.0]),
+            "ridge": number(0.25),
+            "noise": number(0.5),
+        },
+        invalid={
+            "eigs": (NEGATIVE,),
+            "n": (0.0,),
+            "k": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])),
+            "ridge": (-1.0,),
+            "noise": (-1.0,),
+        },
+        at_infinity={"k": "the kernel itself"},
+        permute={"eigs,beta": {"test": None, "train": None}, "k": {"test": 0, "train": 0}},
+        derivatives=(Derivative(("eigs", "beta", "n", "k", "ridge", "noise"), at={"eigs": POSITIVE}),),
+    ),
+    Entry(
+        "double_descent.width_path",
+        double_descent.width_path,
+        {
+            "features": quantity(WIDE),
+            "targets": quantity(FEW),
+            "test_features": quantity(TEST),
+            "test_targets": quantity(TARGETS),
+            "ridge": number(0.25),
+        },
+        invalid={"ridge": (-1.0,)},
+        permute={"features,targets": {"train_mse": None}, "test_features,test_targets": {"test_mse": None}},
+        skip={"derivatives": "tests/double_descent/test_width_path.py, against closed forms"},
+        slow=True,
+    ),
+]
+
+
+class TestDoubleDescent(Gates):
+    """Every public function of the room."""
+
+    entries = ENTRIES
