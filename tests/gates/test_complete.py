@@ -11,7 +11,7 @@ import jaxtheory
 
 # lecture and figures are tested by what they draw; scripts and interop by what they wrap
 WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement"}
-PENDING = {"double_descent", "infinite", "kernels"}
+PENDING = {"double_descent", "infinite"}
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS | PENDING]
 
 
