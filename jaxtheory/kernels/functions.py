@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.activations.angle import angle
 from jaxtheory.checks import boundary, holds, nonnegative, positive, quantity, require
-from jaxtheory.guarded import norm, over, power_of_two, root
+from jaxtheory.guarded import norm, over, root
+from jaxtheory.kernels.scales import common_unit
 
 Kernel = Callable[..., Array]
 _LENGTH = "use a length scale of the data, e.g. bandwidth=1.0"
@@ -168,7 +169,7 @@ def squared_distances(x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> Flo
     """
     if x1.shape[1] <= 4:
         return jnp.sum((x1[:, None] - x2[None]) ** 2, axis=-1)
-    unit = jnp.maximum(power_of_two(x1), power_of_two(x2))  # squares of large numbers overflow
+    unit = common_unit(x1, x2)  # squares of large numbers overflow
     u1, u2 = x1 / unit, x2 / unit
     usual = jnp.where(jnp.isfinite(u1), u1, jnp.zeros_like(u1))
     centre = jax.lax.stop_gradient(jnp.sum(usual, axis=0, keepdims=True) / max(x1.shape[0], 1))
@@ -290,6 +291,7 @@ def as_indices(name: str, values: Any, size: int) -> Int[Array, " n"]:
     >>> as_indices("x", [0, 2], 3)
     Array([0, 2], dtype=int32)
     """
+    quantity(name, values)
     values = jnp.asarray(values)
     whole = jnp.issubdtype(values.dtype, jnp.integer) and values.ndim == 1
     what, hint = f"{values.dtype} of shape {values.shape}", "pass integers, or a kernel function of points"

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, nonnegative, positive, require
-from jaxtheory.guarded import over, power_of_two
+from jaxtheory.guarded import over
 from jaxtheory.kernels.functions import widest
+from jaxtheory.kernels.scales import common_unit
 from jaxtheory.kernels.spectra import as_spectrum
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -174,7 +175,7 @@ class _Regularization(NamedTuple):
 @jax.jit
 def _regularization(eigs: Array, counts: Array, n: Array, ridge: Array) -> _Regularization:
     """In units of the largest of λ and δ."""
-    unit = jnp.maximum(power_of_two(eigs), power_of_two(ridge))
+    unit = common_unit(eigs, ridge)
     eigs, ridge = eigs / unit, ridge / unit
     live = (eigs > 0) & (counts > 0)
     modes = jnp.sum(jnp.where(live, counts, 0))
@@ -192,7 +193,8 @@ def _regularization(eigs: Array, counts: Array, n: Array, ridge: Array) -> _Regu
     # eigenvalues next to the smallest number, and zeros beyond: the rest of the spectrum underflowed
     tiny, eps = float(jnp.finfo(eigs.dtype).tiny), float(jnp.finfo(eigs.dtype).eps)
     lost = ((eigs <= 0) & (counts > 0)).any() & (jnp.min(jnp.where(live, eigs, jnp.inf)) * unit < tiny / eps)
-    return _Regularization(kappa * unit, held, jnp.where(enough, ~lost, close & seen))
+    finite = jnp.isfinite(jnp.sum(eigs) + jnp.sum(counts) + n + ridge)
+    return _Regularization(kappa * unit, held, finite & jnp.where(enough, ~lost, close & seen))
 
 
 def _bisect(eigs: Array, counts: Array, n: Array, ridge: Array, spare: Array) -> Array:

@@ -187,8 +187,8 @@ def low_rank_inverse(factor: Float[Array, "n r"], shift: float | Float[Array, ".
 def whitened_basis(factor: Float[Array, "n r"], shift: Float[Array, "..."]) -> Float[Array, "n r"]:
     """`low_rank_inverse` after its checks; the shift broadcasts against F.
 
-    >>> float(whitened_basis(jnp.ones((1, 1)), jnp.float32(1.0))[0, 0].round(4))
-    0.7071...
+    >>> f"{whitened_basis(jnp.ones((1, 1)), jnp.float32(1.0))[0, 0]:.4f}"
+    '0.7071'
     """
     rank, eps = factor.shape[1], float(jnp.finfo(factor.dtype).eps)
     identity = jnp.eye(rank, dtype=factor.dtype)

@@ -12,7 +12,7 @@ from jaxtheory.guarded import power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.matrix_functions import covariance
 from jaxtheory.kernels.problems import as_kernel, as_points, as_problem, asymmetric, in_dtype
-from jaxtheory.kernels.scales import as_columns, lost, mean_square, worst_residual
+from jaxtheory.kernels.scales import as_columns, common_unit, lost, mean_square, worst_residual
 from jaxtheory.kernels.solvers import cholesky_solve, differentiable_cholesky
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -138,7 +138,7 @@ def _noise(noise: Any, y: Array) -> Array:
 
 def _factored(kernel: Any, x: Array, noise: Array) -> _Factored:
     gram = kernel(x, x).astype(noise.dtype)
-    unit = jnp.maximum(power_of_two(jnp.diagonal(gram)), power_of_two(noise))
+    unit = common_unit(jnp.diagonal(gram), noise)
     matrix = gram / unit + noise / unit * jnp.eye(x.shape[0], dtype=gram.dtype)
     factor = differentiable_cholesky(matrix)
     sound = jnp.isfinite(factor.lower).all() & ~asymmetric(gram / unit, gram.T / unit)

@@ -18,7 +18,7 @@ from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
 from jaxtheory.kernels.preconditioners import pivoted, require_rank, sketched, whitened_basis
 from jaxtheory.kernels.problems import as_kernel, as_points, as_problem, asymmetric, in_dtype
-from jaxtheory.kernels.scales import as_columns, lost, worst_residual
+from jaxtheory.kernels.scales import as_columns, common_unit, lost, worst_residual
 from jaxtheory.kernels.solvers import Iterates, conjugate_gradients, factored, solution_of
 from jaxtheory.results import Status, status_where
 
@@ -210,7 +210,7 @@ class _Seen(NamedTuple):
 @jax.jit
 def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelRegressor:
     gram, units = kernel(x, x).astype(y.dtype), power_of_two(y, axis=0, keepdims=True)
-    unit = jnp.maximum(power_of_two(jnp.diagonal(gram)), power_of_two(ridge))
+    unit = common_unit(jnp.diagonal(gram), ridge)
     matrix = gram / unit + ridge / unit * jnp.eye(y.shape[0], dtype=y.dtype)
     solve, jitter = factored(jax.lax.stop_gradient(matrix), limit)
     alpha, found = solution_of(partial(_dot, matrix), y / units, solve)
@@ -264,7 +264,7 @@ def _on_centres(
 def _in_units(kernel: Any, x: Array, y: Array, ridge: Array) -> tuple[Array, Array, Any, Any, Array]:
     """Units of the outputs and of the kernel, the kernel in its unit, and kernel and points without derivatives."""
     fixed, points = jax.tree.map(jax.lax.stop_gradient, (kernel, x))
-    unit = jnp.maximum(power_of_two(diagonal(fixed, points)), power_of_two(ridge)).astype(y.dtype)
+    unit = common_unit(diagonal(fixed, points), ridge).astype(y.dtype)
     units = power_of_two(y, axis=0, keepdims=True)
     return units, unit, Partial(_divided, kernel, unit), Partial(_constant, Partial(_divided, fixed, unit)), points
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxtheory.guarded import power_of_two
 from jaxtheory.results import relative_residual
 
 
@@ -20,6 +21,16 @@ def as_columns(y: Float[Array, "n ..."]) -> Float[Array, "n o"]:
     (3, 1)
     """
     return y.reshape(y.shape[0], math.prod(y.shape[1:]))
+
+
+def common_unit(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
+    """The power of two of the largest number in the arrays; zeros have no say. 1 where all are 0 or one is not finite.
+
+    >>> float(common_unit(jnp.array([0.3]), jnp.zeros(2)))
+    0.25
+    """
+    largest = [jnp.abs(jax.lax.stop_gradient(array)).max(initial=0) for array in arrays]
+    return power_of_two(jnp.stack(largest))
 
 
 def lost(scaled: Float[Array, "n o"], value: Float[Array, "n o"]) -> Bool[Array, ""]:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Shaped
 
-from jaxtheory.checks import boundary, constrain, nonnegative, require
+from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
 from jaxtheory.guarded import over, power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
 from jaxtheory.kernels.problems import as_kernel, asymmetric
+from jaxtheory.results import standard_error
 
 
 class SpectralDensity(NamedTuple):
@@ -153,7 +154,7 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
     """tr f(K) = Σ f(λ_i) from a density: mean over probes and its standard error (NaN for one probe).
 
     Args:
-        density: of `lanczos_density`. function: f, elementwise.
+        density: of `lanczos_density`, or nodes and weights [probes order]. function: f, elementwise.
 
     Raises ValueError for what is no density or no function. Cost: probes · order.
 
@@ -161,9 +162,13 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
     >>> f"{spectral_sum(density, jnp.exp).mean:.3f}"
     '8.155'
     """
-    sums = jnp.sum(density.weights * function(density.nodes), axis=1)
-    spread = jnp.std(sums, ddof=1) if sums.shape[0] > 1 else jnp.full((), jnp.nan, sums.dtype)
-    return Estimate(sums.mean(), spread / sums.shape[0] ** 0.5)
+    nodes, weights = (jnp.asarray(quantity(name, values)) for name, values in density._asdict().items())
+    require(nodes.ndim == 2, "nodes", f"shape {nodes.shape}", "be of shape [probes order]", "pass a row for each probe")
+    alike = weights.shape == nodes.shape
+    require(alike, "weights", f"shape {weights.shape}", f"have the shape of nodes, {nodes.shape}", "pass one each")
+    sums = jnp.sum(weights * function(nodes), axis=1)
+    spread = standard_error(sums) if sums.shape[0] > 1 else jnp.full((), jnp.nan, sums.dtype)
+    return Estimate(sums.mean(), spread)
 
 
 @partial(jax.jit, static_argnames=("order", "probes", "block"))

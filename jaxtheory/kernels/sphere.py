@@ -73,15 +73,17 @@ def sphere_eigenvalues(profile: Profile, dim: int, k_max: int, *, radius: float 
     [0.       0.333333 0.      ]
     """
     _check(dim, k_max)
-    require(radius is None or radius > 0, "radius", radius, "be > 0", "use 0.99 for a profile analytic on |t| < 1")
+    possible = radius is None or 0 < radius < np.inf
+    require(possible, "radius", radius, "be positive and finite", "use 0.99 for a profile analytic on |t| < 1")
     counts = multiplicities(dim, k_max)
     values, error = _by_quadrature(profile, dim, counts)
     if radius is not None:
-        coefficients, noise = _taylor(profile, radius)
+        coefficients, noise, tail = _taylor(profile, radius)
         series = series_eigenvalues(coefficients, dim, k_max)
         # the weights are exponentials of log Γ, whose rounding is relative to log Γ itself
         rounding = 4 * float(jnp.finfo(jnp.float64).eps) * gammaln(jnp.float64(coefficients.shape[0] + k_max + dim))
-        bound = series_eigenvalues(noise, dim, k_max) + rounding * jnp.abs(series)
+        bound = series_eigenvalues(noise, dim, k_max) + rounding * jnp.abs(series) + tail
+        bound = jnp.where(jnp.arange(k_max + 1) < coefficients.shape[0], bound, jnp.inf)
         better = bound < error
         values, error = jnp.where(better, series, values), jnp.where(better, bound, error)
     return SphereSpectrum(values, counts, error)
@@ -151,13 +153,19 @@ def _project(values: Array, t: Array, measure: Array, dim: int, counts: Array) -
     return projections / jnp.sqrt(counts), rounding / jnp.sqrt(counts)
 
 
-def _taylor(profile: Profile, radius: float, count: int = 2**14) -> tuple[Array, Array]:
-    """Coefficients a_j and bounds of their error from the FFT of κ on a circle: ε max|κ| / radius^j, and aliasing."""
-    terms = min(2000, int(30 / abs(np.log(radius)))) if radius != 1 else 2000
+def _taylor(profile: Profile, radius: float, count: int = 2**14) -> tuple[Array, Array, Array]:
+    """Coefficients a_j and bounds of their error, ε max|κ| / radius^j, from the FFT of κ on a circle.
+
+    And Cauchy's bound of Σ |a_j| over the terms left out, where the circle is larger than that of |t| = 1.
+    """
+    # in a smaller circle the errors grow with j
+    terms = min(2000, int(-30 / np.log(radius))) if radius < 1 else 2000
     angle = 2 * jnp.pi * jnp.arange(count, dtype=jnp.float64) / count
     circle: Complex[Array, " count"] = radius * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
     samples = profile(circle)
     scale = jnp.exp(-jnp.log(radius) * jnp.arange(terms, dtype=jnp.float64))
     coefficients = jnp.fft.fft(samples)[:terms].real / count * scale
-    noise = 4 * float(jnp.finfo(jnp.float64).eps) * jnp.abs(samples).max() * scale
-    return coefficients, noise
+    largest = jnp.abs(samples).max()
+    noise = 4 * float(jnp.finfo(jnp.float64).eps) * largest * scale
+    beyond = radius**-terms / (1 - 1 / radius) if radius > 1 else 0.0
+    return coefficients, noise, largest * beyond
