@@ -16,7 +16,7 @@ import pytest
 import threadpoolctl
 
 jax.config.update("jax_num_cpu_devices", 8)
-# Most of the time of the tests is compilation, much of it of the same programs. The folder is shared by workers and runs.
+# Most of the time of the tests is compilation, much of it of the same programs; workers and runs share the folder.
 # It is set here and not in the environment: a process that a test kills would leave half a program behind.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
