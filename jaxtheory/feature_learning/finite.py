@@ -124,12 +124,12 @@ def _train(given: Problem, width: int, depth: int, centered: bool, key: Array) -
 
 
 def _status(given: Problem, trained: Array, records: Any) -> Array:
-    """NOT_FINITE where training or a record is, INVALID_INPUT for batches with indices that there are not."""
-    status = finite_status(records, trained)
-    if given.data.batches is None:
-        return status
-    outside = ((given.data.batches < 0) | (given.data.batches >= len(given.data.x))).any()
-    return jnp.where(outside, jnp.int32(Status.INVALID_INPUT), status)
+    """NOT_FINITE where training or a record is, INVALID_INPUT for points that are not or indices that there are not."""
+    data = given.data
+    invalid = ~(jnp.isfinite(data.x).all() & jnp.isfinite(data.test).all())
+    if data.batches is not None:
+        invalid |= ((data.batches < 0) | (data.batches >= len(data.x))).any()
+    return jnp.where(invalid, jnp.int32(Status.INVALID_INPUT), finite_status(records, trained))
 
 
 def _kernels(given: Problem, net: Multilayer, params: list[Layer], points: Array) -> Kernels:
