@@ -1,4 +1,4 @@
-"""Where arrays lie on a mesh of devices, be they of one process or of several: split by rows, or whole on each.
+"""Where arrays lie on a mesh of devices, of one process or of several: split by rows, or whole on each.
 
 On a mesh of several processes every process makes the same call with the same arrays, as if it were alone. What comes
 back split is a global array of which each process holds its own rows;

@@ -175,7 +175,7 @@ def _nested_normal(key: Key[Array, ""], shape: tuple[int, int], dtype: Any) -> F
 
 
 def _one_width(width: Any) -> Any:
-    """An integer, known or traced; a list of widths, as other libraries take it, is told how to write it here."""
+    """An integer, known or traced; a list of widths is refused with what to pass instead."""
     if isinstance(width, (list, tuple)):
         hint = f"pass width={width[0] if width else 16}, hidden_layers={max(1, len(width))}"
         require(False, "width", width, "be one number for all hidden layers", hint)

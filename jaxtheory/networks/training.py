@@ -83,11 +83,9 @@ def train(
     >>> [f"{x:.4f}" for x in fit.records**2], int(fit.state.step), int(fit.status)
     (['1.5000', '2.2500', '2.6250'], 3, 0)
     """
-    _require_steps(steps, record_every)
+    batches = _batches(steps, record_every, batches)
     params = jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params)
     check_optimizer(optimizer)
-    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
-    require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")
     transform = optax.with_extra_args_support(optimizer)
     _require_like("mask", mask, params, "params", "map over params")
     if state is None:
@@ -146,12 +144,17 @@ def minibatch(key: Key[Array, ""], samples: int, size: int) -> Int[Array, " {siz
     return jax.random.permutation(key, samples)[:size]
 
 
-def _require_steps(steps: int, every: int) -> None:
+def _batches(steps: int, every: int, batches: PyTree) -> PyTree:
+    """The batches as arrays, once the numbers of steps are known to fit them."""
     for name, count in (("steps", steps), ("record_every", every)):
         require(known(count), name, "a traced number", "be known", f"name {name} in static_argnames of jit")
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
     divides = every >= 1 and steps % every == 0
     require(divides, "record_every", every, f"divide steps, {steps}", "choose a divisor, or round steps up")
+    batches = jax.tree.map(jnp.asarray, batches)
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
+    require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")
+    return batches
 
 
 def check_optimizer(optimizer: Any) -> None:

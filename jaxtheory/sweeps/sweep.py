@@ -121,6 +121,7 @@ def frame_in(sweep: Sweep, stored: dict[str, dict[str, Any]]) -> Frame:
 
 
 def stored_column(name: str, axis: dict[str, Any]) -> Column:
+    """The labels of an axis as a store describes it: by their contents where it kept those, else by their values."""
     if "contents" in axis:
         labels = np.array(axis["values"], np.dtypes.StringDType())
         return Column(labels, tuple(map(bytes.fromhex, axis["contents"])), True)

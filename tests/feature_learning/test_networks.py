@@ -72,4 +72,4 @@ def test_scatter_after_training_is_that_of_networks(width):
     scaled = width * np.var(drawn.predictions, axis=0, ddof=1)
     # the quotient of two variances: errors √(2/R) of each, widened by the kurtosis of f (at most 2 here), 9 entries
     error = 3.3 * np.sqrt(2 / count + 2 / 1024) * 1.4
-    assert np.abs(scaled / found.predictions.value - 1).max() < error + 4 / 256
+    assert np.abs(scaled / found.predictions.value - 1).max() < error

@@ -144,8 +144,9 @@ def test_a_mesh_gives_the_same_numbers_on_each_device():
     mesh = jax.make_mesh((8,), ("groups",))
     one, split = solve(X, Y, **options), solve(X, Y, mesh=mesh, **options)
     np.testing.assert_allclose(split.predictions.value, one.predictions.value, rtol=0, atol=2e-6)
-    # the same draws, and sums in the order of another program
-    np.testing.assert_allclose(split.state.groups.first, one.state.groups.first, rtol=0, atol=1e-4)
+    # the same draws; a chain of 15 steps of 4 products over 512 samples, each rounded to √512 ε
+    rounding = 15 * 4 * 512**0.5 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(split.state.groups.first, one.state.groups.first, rtol=0, atol=rounding)
     assert len(split.state.groups.first.sharding.device_set) == 8
 
 

@@ -1,7 +1,7 @@
 """What is known of one array of a program that runs on a small batch: whose numbers it holds, and the same for all?
 
 Two things are recorded for every entry: its owner, the one example that it depends on, and a token, equal for entries
-that are the same function of their own example. Axes along which nothing is told apart have extent one in the record.
+that are the same function of their own example. An axis whose entries all share one record has extent one in it.
 """
 
 import functools
@@ -176,7 +176,7 @@ def blamed(facts: Iterable[Fact]) -> Blame:
 
 
 def collapse(fact: Fact, axes: Iterable[Axis]) -> Fact:
-    """What depends on all entries along these axes; they stay, and nothing is told apart along them."""
+    """What depends on all entries along these axes; they stay, and their entries share one record."""
     owner, token = fact.owner, fact.token
     for axis in axes:
         if owner.shape[axis] > 1:
@@ -189,7 +189,7 @@ def collapse(fact: Fact, axes: Iterable[Axis]) -> Fact:
 
 
 def drop(fact: Fact, axes: Iterable[Axis]) -> Fact:
-    """Without axes along which nothing is told apart."""
+    """Without axes whose entries share one record."""
     gone = tuple(axes)
     kept = [axis for axis in range(len(fact.shape)) if axis not in gone]
     grid = [fact.owner.shape[axis] for axis in kept]

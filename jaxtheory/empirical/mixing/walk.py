@@ -218,7 +218,7 @@ def _scan(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
     constants, carry, stacked = facts[:consts], facts[consts : consts + carries], facts[consts + carries :]
     if length <= _TURNS or any(_owners_vary(fact) for fact in stacked):
         return _turn_by_turn(equation, body, constants, carry, stacked, context)
-    # nothing is told apart along the loop
+    # one record stands for all turns of the loop
     rows = [forget(drop(collapse(fact, [0]), [0])) for fact in stacked]
     carry = [forget(fact) for fact in carry]
     last, outs = _settle(lambda held: _walk(body, [*constants, *held, *rows], context), carry)
