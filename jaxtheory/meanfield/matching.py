@@ -58,7 +58,7 @@ def _equal(masses: Any) -> Any:
 
 @jax.jit
 def matched_cost(x: Array, y: Array, p: Array, equal: Array) -> Transport:
-    """The transport of clouds of equally many points of equal mass, by the best pairing; INVALID_INPUT if not `equal`."""
+    """The transport of equally many points of equal mass, by the best pairing; INVALID_INPUT if not `equal`."""
     unit = power_of_two(jnp.concatenate([x, y]))
     held = jax.lax.stop_gradient((x / unit, y / unit, p))
     costs = power(squared_distances(*held[:2]), held[2] / 2)
