@@ -11,9 +11,8 @@ import importlib
 import pkgutil
 import types
 
-__version__ = (
-    "0.1.0"  # the one place: pyproject.toml reads it here, so that a source tree knows it without installation
-)
+# The one place of the version: pyproject.toml reads this line, and a source tree knows it without installation.
+__version__ = "0.1.0"
 
 _ROOMS = tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 

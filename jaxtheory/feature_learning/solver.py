@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory import placement
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, known, require
 from jaxtheory.feature_learning.dynamics import Group, Law, Reading, Setup, Task, points_in_basis, read, start, step
 from jaxtheory.feature_learning.gaussian_matrix import grown
 from jaxtheory.feature_learning.problem import Data, Plan, Problem, problem
@@ -113,8 +113,7 @@ def arrange(given: Problem, depth: int, law: Law, samples: int, fields: int, don
     """The static part of a run that has made `done` steps before."""
     plan = given.plan
     rows = max((done + plan.steps) * plan.batch, len(given.data.x))
-    width = plan.batch * max(1, 128 // plan.batch)
-    return Setup(depth, plan.activation, plan.loss, plan.shape, law, samples, plan.batch, rows, width, fields)
+    return Setup(depth, plan.activation, plan.loss, plan.shape, law, samples, plan.batch, rows, _block(plan), fields)
 
 
 def run(
@@ -190,15 +189,15 @@ def status_of(given: Problem, found: Any) -> Int[Array, ""]:
     invalid = ~(jnp.isfinite(numbers).all() & jnp.isfinite(data.x).all() & jnp.isfinite(data.test).all())
     if data.batches is not None:
         invalid |= ((data.batches < 0) | (data.batches >= len(data.x))).any()
+    status = finite_status(found, status_where((invalid, Status.INVALID_INPUT)))
     rounding = jnp.finfo(data.x.dtype).eps / data.richness
-    return finite_status(
-        found,
-        status_where(
-            (invalid, Status.INVALID_INPUT),
-            (~jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found)]).all(), Status.NOT_FINITE),
-            (rounding > 1e-2, Status.ILL_CONDITIONED),
-        ),
-    )
+    lost = (status == Status.OK) & (rounding > 1e-2)
+    return jnp.where(lost, jnp.int32(Status.ILL_CONDITIONED), status)
+
+
+def _block(plan: Plan) -> int:
+    """Rows of a block: a whole number of steps, about 128."""
+    return plan.batch * max(1, 128 // plan.batch)
 
 
 def _steps_done(state: State, given: Problem, depth: int, samples: int, groups: int) -> int:
@@ -212,10 +211,10 @@ def _steps_done(state: State, given: Problem, depth: int, samples: int, groups: 
     if depth == 1:
         return 0
     matrix = held.matrices[0]
-    width = given.plan.batch * max(1, 128 // given.plan.batch)
+    width = _block(given.plan)
     require(
         matrix.inputs.shape[2] == width, "batches", given.plan.batch, "have the size of the earlier run's", "keep it"
     )
-    if isinstance(matrix.filled, jax.core.Tracer):
+    if not known(matrix.filled):
         return int(matrix.inputs.shape[1] * width // given.plan.batch)
     return int(np.asarray(matrix.filled).max()) // given.plan.batch
