@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, constrain, require
+from jaxtheory.checks import boundary, constrain, known, require
 from jaxtheory.guarded import norm, power_of_two
 
 
 class Status(enum.IntEnum):
-    """How a computation ended. A result whose status is `OK` is finite."""
+    """How a computation ended. A result whose status is `OK` is finite; `explain` says what each code means."""
 
     NOT_COMPUTED = -1
     OK = 0
@@ -27,6 +28,88 @@ class Status(enum.IntEnum):
     ILL_CONDITIONED = 3
     INVALID_INPUT = 4
     TIMED_OUT = 5
+
+    @property
+    def meaning(self) -> str:
+        """What happened, in one sentence."""
+        return _EXPLAINED[self][0]
+
+    @property
+    def remedy(self) -> str:
+        """What to try next, in one sentence."""
+        return _EXPLAINED[self][1]
+
+
+_EXPLAINED = {
+    Status.NOT_COMPUTED: (
+        "this point of a sweep has not been computed yet",
+        "call the same sweep again; it continues where it stopped",
+    ),
+    Status.OK: (
+        "the result is finite and accurate to what its docstring promises",
+        "nothing needs to be done",
+    ),
+    Status.NOT_FINITE: (
+        "a number of the result is NaN or infinite although the arguments were valid",
+        "scale the inputs, use float64 (jax.enable_x64), or look for a step size or a rate that is too large",
+    ),
+    Status.NOT_CONVERGED: (
+        "an iteration stopped before it met its tolerance",
+        "allow more iterations, loosen the tolerance, or start from a better point; the residual says how far it is",
+    ),
+    Status.ILL_CONDITIONED: (
+        "rounding decides digits that matter: the problem is too close to singular for its dtype",
+        "use float64 (jax.enable_x64), a larger ridge, or remove duplicate and dependent rows",
+    ),
+    Status.INVALID_INPUT: (
+        "an argument lies outside the valid range that the docstring states, or is NaN",
+        "call the function outside jit, where the error names the argument and the requirement",
+    ),
+    Status.TIMED_OUT: (
+        "a point of a sweep took longer than its time_limit",
+        'raise time_limit and call again with retry="failed"',
+    ),
+}
+
+
+def explain(status: Int[Array, "..."] | Status | int) -> str:
+    """What a status, or an array of them, means and what to do about it.
+
+    Args:
+        status: a code from a result's `status` field, outside jit; an array is counted code by code.
+
+    Returns:
+        One line for each code that occurs: how often (in an array), its name, its meaning and a remedy.
+
+    Raises:
+        ValueError: a code that no status has, or a traced one.
+
+    Cost: one pass, on the host.
+
+    >>> print(explain(2))
+    NOT_CONVERGED: an iteration stopped before it met its tolerance; allow more iterations, loosen the tolerance,
+    or start from a better point; the residual says how far it is.
+    >>> print(explain(jnp.array([0, 0, 5])))
+    2 of 3 OK: the result is finite and accurate to what its docstring promises; nothing needs to be done.
+    1 of 3 TIMED_OUT: a point of a sweep took longer than its time_limit; raise time_limit and call again with
+    retry="failed".
+    """
+    action = "pass the status field of a result; inside jit return it and explain it outside"
+    require(known(status), "status", status, "be known, not traced", action)
+    codes = np.asarray(status)
+    require(
+        bool(np.isin(codes, [int(s) for s in Status]).all() and codes.dtype.kind in "iu"),
+        "status",
+        status,
+        "hold codes of Status",
+        action,
+    )
+    found, counts = np.unique(codes, return_counts=True)
+    share = [f"{count} of {codes.size} " if codes.ndim else "" for count in counts]
+    return "\n".join(
+        f"{part}{Status(code).name}: {Status(code).meaning}; {Status(code).remedy}."
+        for part, code in zip(share, found, strict=True)
+    )
 
 
 class Slope(NamedTuple):

@@ -63,3 +63,25 @@ def test_residual_is_recomputed(dtype):
     matrix, x = jnp.diag(jnp.array([1.0, 2.0], dtype)), jnp.array([1.0, 1.0], dtype)
     assert results.relative_residual(matrix @ x, jnp.array([1.0, 2.0], dtype)) == 0
     assert_close(results.relative_residual(matrix @ x, jnp.array([1.0, 1.0], dtype)), jnp.asarray(0.5**0.5, dtype))
+
+
+def test_every_status_is_explained():
+    for status in Status:
+        text = results.explain(status)
+        assert text == results.explain(jnp.int32(status)) == f"{status.name}: {status.meaning}; {status.remedy}."
+
+
+def test_statuses_of_an_array_are_counted():
+    lines = results.explain(jnp.array([[0, 3], [0, 0]])).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["3 of 4 OK", "1 of 4 ILL_CONDITIONED"]
+
+
+@pytest.mark.parametrize("status", [9, -2, 0.0, "OK", True, [0, 7]])
+def test_what_is_no_status_is_named(status, unchecked):
+    with pytest.raises(ValueError, match=r"status must hold codes of Status, got status="):
+        results.explain(status)
+
+
+def test_a_traced_status_is_named():
+    with pytest.raises(ValueError, match=r"status must be known, not traced.*outside"):
+        jax.jit(lambda s: jnp.float32(len(results.explain(s))))(jnp.int32(0))

@@ -26,6 +26,12 @@ ENTRIES = [
         },
     ),
     Entry(
+        "results.explain",
+        results.explain,
+        {"status": static(2)},
+        skip=dict.fromkeys(("poison", "kinds", "wrong kinds", "jit"), "takes codes and returns text, outside jit"),
+    ),
+    Entry(
         "guarded.root",
         guarded.root,
         {"x": quantity([4.0, 0.5])},
