@@ -42,6 +42,32 @@ def test_importing_the_package_imports_nothing_else():
     assert fresh(f"import sys, jaxtheory; print([n for n in {heavy} if n in sys.modules])", ROOT.parent) == "[]"
 
 
+def test_rooms_import_no_library_that_few_programs_need():
+    """All rooms in one process: what they import at once is jax, numpy, optax and jaxtyping, with what those need."""
+    heavy = "('xarray', 'zarr', 'pandas', 'scipy', 'flax', 'matplotlib', 'sklearn', 'tyro', 'matfree', 'ott')"
+    code = f"""if True:
+        import sys, jax.numpy
+        before = set(sys.modules)
+        import jaxtheory
+        rooms = [getattr(jaxtheory, name) for name in dir(jaxtheory) if not name.startswith("_")]
+        assert len(rooms) > 20
+        print([name for name in {heavy} if name in sys.modules and name not in before])
+    """
+    assert fresh(code, ROOT.parent) == "[]"
+
+
+@pytest.mark.parametrize("room", ["sweeps", "figures", "lecture"])
+def test_rooms_that_load_on_first_use_are_complete(room):
+    """Every public name is there and listed, whether modules of its room were imported before or not."""
+    code = f"""if True:
+        import jaxtheory.{room} as room
+        assert set(room.__all__) <= set(dir(room))
+        first = [getattr(room, name) for name in room.__all__]
+        print(sum(callable(value) or bool(value) for value in first) - len(room.__all__), "module" in str(first))
+    """
+    assert fresh(code, ROOT.parent) == "0 False"
+
+
 def test_rooms_are_attributes():
     assert fresh("import jaxtheory; print(jaxtheory.results.Status.OK.name)", ROOT.parent) == "OK"
     assert {"kernels", "sweeps", "double_descent", "__version__"} <= set(dir(jaxtheory))

@@ -14,9 +14,14 @@ palette that colour-blind readers tell apart, letters that survive a slide, a li
 ['squares.png', 'squares.pdf']
 """
 
-from jaxtheory.figures.canvas import canvas, save
-from jaxtheory.figures.marks import band, heat_map, label_axes, points, theory_line, threshold, ticks_at
-from jaxtheory.figures.style import PALETTE, style
+from typing import TYPE_CHECKING
+
+from jaxtheory._lazy import lazy
+
+if TYPE_CHECKING:
+    from jaxtheory.figures.canvas import canvas, save
+    from jaxtheory.figures.marks import band, heat_map, label_axes, points, theory_line, threshold, ticks_at
+    from jaxtheory.figures.style import PALETTE, style
 
 __all__ = [
     "PALETTE",
@@ -31,3 +36,26 @@ __all__ = [
     "threshold",
     "ticks_at",
 ]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "canvas": (
+            "canvas",
+            "save",
+        ),
+        "marks": (
+            "band",
+            "heat_map",
+            "label_axes",
+            "points",
+            "theory_line",
+            "threshold",
+            "ticks_at",
+        ),
+        "style": (
+            "PALETTE",
+            "style",
+        ),
+    },
+)

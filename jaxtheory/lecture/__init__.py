@@ -9,8 +9,33 @@ that is measured by sweeps names those too, so that `share(topic, config)` can d
 True
 """
 
-from jaxtheory.lecture.claims import Claim, Claims, Verdict, judge, table
-from jaxtheory.lecture.registry import TOPICS
-from jaxtheory.lecture.topic import Outcome, Topic, run, share
+from typing import TYPE_CHECKING
+
+from jaxtheory._lazy import lazy
+
+if TYPE_CHECKING:
+    from jaxtheory.lecture.claims import Claim, Claims, Verdict, judge, table
+    from jaxtheory.lecture.registry import TOPICS
+    from jaxtheory.lecture.topic import Outcome, Topic, run, share
 
 __all__ = ["TOPICS", "Claim", "Claims", "Outcome", "Topic", "Verdict", "judge", "run", "share", "table"]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "claims": (
+            "Claim",
+            "Claims",
+            "Verdict",
+            "judge",
+            "table",
+        ),
+        "registry": ("TOPICS",),
+        "topic": (
+            "Outcome",
+            "Topic",
+            "run",
+            "share",
+        ),
+    },
+)

@@ -25,7 +25,7 @@ from jaxtheory.networks.fitting import (
     train_models,
 )
 from jaxtheory.networks.training import Training, TrainingState
-from jaxtheory.sweeps import Checkpoint
+from jaxtheory.sweeps.checkpoint import Checkpoint
 
 # In the shape of a bucket's losses, records and statuses, for a checkpoint's structure.
 _RECORDS: Any = (0, Curves._make((0, 0, 0, 0)), 0)

@@ -6,13 +6,12 @@ the devices; a padded network is its unpadded twin, to round-off. Flax modules g
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import xarray as xr
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
@@ -24,8 +23,11 @@ from jaxtheory.networks.fitting import Loss, Recipe, Task, known_number, seed_li
 from jaxtheory.networks.multilayer import Activation, Multilayer, multilayer
 from jaxtheory.networks.runs import Bucket, require_state, run_buckets, setting
 from jaxtheory.networks.training import Training, check_optimizer
-from jaxtheory.sweeps import Checkpoint
 from jaxtheory.sweeps.blocks import points_mesh
+from jaxtheory.sweeps.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import xarray
 
 Parameterization = Literal["standard", "ntk", "mup"]
 
@@ -38,7 +40,7 @@ class WidthTraining(NamedTuple):
     outputs [width, seed, points, outputs] of every trained network.
     """
 
-    dataset: xr.Dataset
+    dataset: "xarray.Dataset"
     state: tuple[Bucket, ...]
     predict: Callable[[Array], np.ndarray]
 
@@ -259,8 +261,10 @@ def _dataset(
     recipe: Recipe,
     seeds: list[int],
     parameters: Callable[[int], int],
-) -> xr.Dataset:
+) -> "xarray.Dataset":
     """Curves of every bucket, in the order of width."""
+    import xarray  # here, so that networks can be imported without it
+
     widths = [width for group in groups for width in group]
     shape = (len(widths), len(seeds))
     records = jax.tree.map(
@@ -268,7 +272,7 @@ def _dataset(
     )
     last = int(runs[0].state.step[0])
     count = recipe.steps // recipe.record_every
-    return xr.Dataset(
+    return xarray.Dataset(
         {name: (("width", "seed", "step"), curve.reshape(*shape, count)) for name, curve in records._asdict().items()}
         | {"status": (("width", "seed"), np.concatenate([np.asarray(run.status) for run in runs]).reshape(shape))},
         coords={

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import ndtr
 
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
@@ -359,6 +358,8 @@ def _rise(t: Array, mu: Array) -> Array:
 @lru_cache
 def _rises() -> tuple[np.ndarray, np.ndarray]:
     """Means μ, and ρ_t(μ) − ρ_t(0) at each threshold: μ^{−p} times it is monotone below the first mean."""
+    from scipy.special import ndtr  # here, so that smoothness can be imported without it
+
     mu, t = np.geomspace(1e-3, 30, 256), _at_zero()[0]
     node, weight = np.polynomial.legendre.leggauss(120)
     u = mu[:, None] * (node + 1) / 2

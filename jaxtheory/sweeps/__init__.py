@@ -21,14 +21,19 @@ the runs of a job array with `shard="i/n"`, fill it together.
 ({'ridge': 2, 'seed': 4, 'time': 3}, '2.0', 0)
 """
 
-from jaxtheory.sweeps.axes import Grid, Zipped, grid, zipped
-from jaxtheory.sweeps.checkpoint import Checkpoint
-from jaxtheory.sweeps.driver import run
-from jaxtheory.sweeps.filling import Progress
-from jaxtheory.sweeps.laws import log_uniform, random, uniform
-from jaxtheory.sweeps.merging import merge
-from jaxtheory.sweeps.outputs import Named, named
-from jaxtheory.sweeps.watching import Report, status
+from typing import TYPE_CHECKING
+
+from jaxtheory._lazy import lazy
+
+if TYPE_CHECKING:
+    from jaxtheory.sweeps.axes import Grid, Zipped, grid, zipped
+    from jaxtheory.sweeps.checkpoint import Checkpoint
+    from jaxtheory.sweeps.driver import run
+    from jaxtheory.sweeps.filling import Progress
+    from jaxtheory.sweeps.laws import log_uniform, random, uniform
+    from jaxtheory.sweeps.merging import merge
+    from jaxtheory.sweeps.outputs import Named, named
+    from jaxtheory.sweeps.watching import Report, status
 
 __all__ = [
     "Checkpoint",
@@ -47,3 +52,32 @@ __all__ = [
     "uniform",
     "zipped",
 ]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "axes": (
+            "Grid",
+            "Zipped",
+            "grid",
+            "zipped",
+        ),
+        "checkpoint": ("Checkpoint",),
+        "driver": ("run",),
+        "filling": ("Progress",),
+        "laws": (
+            "log_uniform",
+            "random",
+            "uniform",
+        ),
+        "merging": ("merge",),
+        "outputs": (
+            "Named",
+            "named",
+        ),
+        "watching": (
+            "Report",
+            "status",
+        ),
+    },
+)
