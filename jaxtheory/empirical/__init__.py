@@ -2,7 +2,9 @@
 
 `ntk(f, params, x1, x2)` computes it by structured derivatives, `explain` says how; `ntk_operator` never forms it;
 `linearize` and `taylor` replace a network by its polynomial in the parameters; `nngp` and `mean_ntk` average over
-initializations. Flax modules come in through `from_nnx` and `from_linen`.
+initializations. `ntk_by_group` takes the kernel apart by layers; `projected_gradients` are features for attribution;
+`ggn_operator`, `empirical_fisher_operator`, `weighted_ntk_operator` and `influence` weigh it by a loss. Modules come in
+through `from_nnx`, `from_linen`, `from_equinox` and `from_haiku`.
 
 >>> import jax.numpy as jnp
 >>> f = lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"]
@@ -12,12 +14,21 @@ initializations. Flax modules come in through `from_nnx` and `from_linen`.
 """
 
 from jaxtheory.empirical.alignment import alignment, centered_alignment, effective_rank, target_alignment
+from jaxtheory.empirical.curvature import (
+    Influence,
+    empirical_fisher_operator,
+    ggn_operator,
+    influence,
+    weighted_ntk_operator,
+)
 from jaxtheory.empirical.explanation import Explanation, explain
+from jaxtheory.empirical.groups import ntk_by_group
 from jaxtheory.empirical.kernel import kernel_fn, ntk
 from jaxtheory.empirical.linearize import Drift, linearize, ntk_drift, taylor
-from jaxtheory.empirical.models import Frozen, filter_params, from_linen, from_nnx
+from jaxtheory.empirical.models import Frozen, filter_params, from_equinox, from_haiku, from_linen, from_nnx
 from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
 from jaxtheory.empirical.operator import ntk_operator
+from jaxtheory.empirical.projections import projected_gradients
 from jaxtheory.empirical.spectrum import (
     Density,
     Eigenpairs,
@@ -36,24 +47,33 @@ __all__ = [
     "Estimate",
     "Explanation",
     "Frozen",
+    "Influence",
     "alignment",
     "centered_alignment",
     "diagonal",
     "effective_rank",
+    "empirical_fisher_operator",
     "explain",
     "filter_params",
+    "from_equinox",
+    "from_haiku",
     "from_linen",
     "from_nnx",
+    "ggn_operator",
+    "influence",
     "kernel_fn",
     "linearize",
     "mean_ntk",
     "nngp",
     "ntk",
+    "ntk_by_group",
     "ntk_drift",
     "ntk_operator",
+    "projected_gradients",
     "spectral_density",
     "target_alignment",
     "taylor",
     "top_eigenpairs",
     "trace",
+    "weighted_ntk_operator",
 ]

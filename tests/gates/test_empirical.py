@@ -1,5 +1,7 @@
 """The gates of `empirical`: tangent kernels of a small network, operators, spectra and alignments."""
 
+import equinox as eqx
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +69,23 @@ def of_nnx(x):
     return f(held, x)
 
 
+def of_equinox(x):
+    """A dense layer of Equinox."""
+    f, held = empirical.from_equinox(eqx.nn.Linear(2, 3, key=jax.random.key(0)))
+    return f(held, x)
+
+
+def of_haiku(params, x):
+    """A dense layer of Haiku."""
+    f, held = empirical.from_haiku(hk.transform(lambda x: hk.Linear(3)(x)), {"linear": params})
+    return f(held, x)
+
+
+def of_operator(function):
+    """The product of an operator of the loss with a vector."""
+    return lambda params, x, y, v: function(net, params, x, y, loss="squared")(v)
+
+
 PARAMS_32 = {name: jnp.asarray(value, jnp.float32) for name, value in PARAMS.items()}
 WRONG_X = (np.ones((5, 3), np.float32),)
 
@@ -83,6 +102,26 @@ KERNELS = [
           {"params": tree(PARAMS), "x": quantity(X), "v": quantity(V)},
           invalid={"x": WRONG_X, "v": (np.ones(5, np.float32),)}, scale={"v": {"": 1}}, permute={"x,v": {"": 0}},
           derivatives=(Derivative(("params", "x", "v")),)),
+    Entry("empirical.ntk_by_group",
+          lambda params, x1: empirical.ntk_by_group(net, params, x1, jnp.asarray(X[:2], x1.dtype), groups="leaf",
+                                                         output="trace"),
+          {"params": tree(PARAMS), "x1": quantity(X)}, invalid={"x1": WRONG_X},
+          permute={"x1": {"['v']": 0, "['w']": 0}}),
+    Entry("empirical.projected_gradients", empirical.projected_gradients,
+          {"f": static(net), "params": tree(PARAMS), "x": quantity(X), "size": static(2), "key": key()},
+          invalid={"x": WRONG_X, "size": (0,), "f": (None, 3)}, permute={"x": {"": 0}},
+          derivatives=(Derivative(("params", "x"), order=1),)),
+    *(Entry(f"empirical.{operator.__name__}", of_operator(operator),
+            {"params": tree(PARAMS), "x": quantity(X), "y": quantity(V), "v": quantity(vector)},
+            invalid={"x": WRONG_X, "v": (np.ones(4, np.float32),)}, scale={"v": {"": 1}},
+            derivatives=(Derivative(("params", "v"), order=1),))
+      for operator, vector in ((empirical.ggn_operator, np.arange(9.0) - 3),
+                               (empirical.empirical_fisher_operator, np.arange(9.0) - 3),
+                               (empirical.weighted_ntk_operator, V))),
+    Entry("empirical.influence", lambda **given: empirical.influence(**given)._replace(residual=None),
+          {"f": static(net), "params": tree(PARAMS), "x": quantity(X), "y": quantity(V), "x_test": quantity(X[:2]),
+           "y_test": quantity(V[1:3]), "damping": quantity(0.5)},
+          invalid={"x": WRONG_X, "damping": (0.0, -1.0)}, permute={"x,y": {"values": 1}}, slow=True),
     Entry("empirical.ntk_drift", empirical.ntk_drift,
           {"f": static(net), "params": tree(PARAMS), "x": quantity(X), "residual": quantity(V)},
           invalid={"x": WRONG_X, "residual": (np.ones(5, np.float32),)},
@@ -110,6 +149,10 @@ MODELS = [
     Entry("empirical.filter_params", kept, {"params": tree(PARAMS), "x": quantity(X)}, skip=MODEL),
     Entry("empirical.from_linen", of_linen,
           {"params": tree({"bias": np.array([0.5, -1.0, 0.25]), "kernel": PARAMS["w"]}), "x": quantity(X)}, skip=MODEL),
+    Entry("empirical.from_equinox", of_equinox, {"x": quantity(X)},
+          skip=MODEL | {"precision": "the parameters have the type they were made in"}),
+    Entry("empirical.from_haiku", of_haiku,
+          {"params": tree({"b": np.array([0.5, -1.0, 0.25]), "w": PARAMS["w"]}), "x": quantity(X)}, skip=MODEL),
     Entry("empirical.from_nnx", of_nnx, {"x": quantity(X)},
           skip=MODEL | {"precision": "the parameters have the type they were made in"}),
 ]  # fmt: skip
