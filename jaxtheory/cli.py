@@ -1,6 +1,6 @@
-"""The command line: `jaxtheory sweep status PATH`, or `python -m jaxtheory ...`.
+"""The command line: `jaxtheory lecture [TOPIC ...]`, `jaxtheory sweep status PATH`, or `python -m jaxtheory ...`.
 
-Each command is a module with a `main(arguments)` that returns an exit code; a new one is an entry here.
+Each command is a function of its arguments that returns an exit code; a new one is an entry here.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import jaxtheory
 
-COMMANDS = {"sweep": "jaxtheory.sweeps.command"}
+COMMANDS = {"lecture": "jaxtheory.lecture.command:main_all", "sweep": "jaxtheory.sweeps.command:main"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,4 +28,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage = f"usage: jaxtheory {{{','.join(COMMANDS)}}} ...\n       jaxtheory --version"
         print(usage, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
-    return importlib.import_module(COMMANDS[given[0]]).main(given[1:])
+    module, function = COMMANDS[given[0]].split(":")
+    return getattr(importlib.import_module(module), function)(given[1:])

@@ -13,6 +13,10 @@ import xarray as xr
 from jaxtheory.checks import require
 
 
+class ConfigurationError(ValueError):
+    """A folder that holds the run of another configuration."""
+
+
 class Claim(NamedTuple):
     """One number of a theorem: the measurement of the same name must meet it.
 
@@ -88,6 +92,16 @@ def save(path: Path, claims: Claims, config: Mapping[str, Any]) -> None:
     os.replace(draft, path)
 
 
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it comes back from a file."""
+    return json.loads(json.dumps(dict(config)))
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The configuration that saved predictions were made for."""
+    return json.loads(path.read_text(encoding="utf-8"))["config"]
+
+
 def load(path: Path, config: Mapping[str, Any]) -> Claims:
     """Read saved predictions back.
 
@@ -95,11 +109,14 @@ def load(path: Path, config: Mapping[str, Any]) -> Claims:
         ValueError: they were made for another configuration; the message names what differs.
     """
     saved = json.loads(path.read_text(encoding="utf-8"))
-    given = json.loads(json.dumps(dict(config)))
+    given = plain(config)
     differ = {k: (saved["config"].get(k), given.get(k)) for k in given if saved["config"].get(k) != given.get(k)}
     hint = "choose another --out, or remove that folder to start afresh"
     told = ", ".join(f"{name}: saved {old!r}, given {new!r}" for name, (old, new) in differ.items())
-    require(not differ, "out", path.parent, f"hold a run of this configuration ({told})", hint)
+    try:
+        require(not differ, "out", path.parent, f"hold a run of this configuration ({told})", hint)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     return Claims(tuple(Claim(**claim) for claim in saved["claims"]), saved["curves"])
 
 

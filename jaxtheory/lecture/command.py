@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,20 +16,25 @@ import tqdm
 import tyro
 
 from jaxtheory.lecture import claims, index
+from jaxtheory.lecture.claims import ConfigurationError
 from jaxtheory.lecture.registry import TOPICS
-from jaxtheory.lecture.topic import Outcome, Topic, run, share
+from jaxtheory.lecture.topic import Outcome, Topic, prepare, run, share
+
+Preset = Literal["quick", "paper"]
 
 _compiling: list[float] = []
 
 
 @dataclass(frozen=True)
 class Lecture:
-    """Every topic of the lecture, one after another, and one page with all figures and claims."""
+    """The topics of the lecture, one after another, and one page with all figures and claims."""
 
-    preset: Literal["quick", "paper"] = "quick"
+    topics: tyro.conf.Positional[tuple[str, ...]] = ()
+    """which topics, by name; all by default"""
+    preset: Preset = "quick"
     """quick: about a minute a topic on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/lecture")
-    """folder: one subfolder a topic, and index.html"""
+    out: Path | None = None
+    """folder: one subfolder a topic, and index.html; by default runs/lecture, or runs/lecture_paper"""
     seed: int = 0
     """of every random draw"""
     x64: bool | None = None
@@ -40,10 +45,52 @@ def main(topic: Topic, arguments: Sequence[str] | None = None) -> int:
     """Run a topic from the command line: `--preset quick|paper`, then any field of its configuration.
 
     Returns:
-        0 if every claim holds, or where `--shard` asks for no more than a share of the sweeps; 1 otherwise.
+        0 if every claim holds, or where `--shard` asks for no more than a share of the sweeps; 1 if a claim fails; 2 if
+        the folder cannot be used; 130 if the user stopped it.
     """
     config = parse(topic, sys.argv[1:] if arguments is None else arguments)
     keep_compilations()
+    return _explained(lambda: _one(topic, config))
+
+
+def parse(topic: Topic, arguments: Sequence[str]) -> Any:
+    """The configuration that a command line asks for: the preset's, with the options given changed.
+
+    A preset other than quick has a folder of its own, so that both can be kept.
+
+    >>> from jaxtheory.lecture.double_descent import TOPIC
+    >>> config = parse(TOPIC, ["--preset", "paper", "--seeds", "3"])
+    >>> config.seeds, config.out.name
+    (3, 'double_descent_paper')
+    """
+    preset = "quick"
+    for given, value in itertools.pairwise([*arguments, ""]):
+        if given.split("=")[0] == "--preset":
+            preset = given.partition("=")[2] or value
+    known = preset if preset in ("quick", "paper") else "quick"  # tyro says what is wrong with another
+    default = topic.Config.of(known)
+    default = replace(default, out=_folder(default.out, known))
+    return tyro.cli(topic.Config, default=default, args=list(arguments), description=topic.measure.__doc__)
+
+
+def main_all(arguments: Sequence[str] | None = None) -> int:
+    """Run the named topics, or all; one that breaks is reported on the page and does not stop the others.
+
+    Returns:
+        0 if every topic ran and every claim holds, 1 otherwise; 2 for a name that no topic has or a folder that cannot
+        be used; 130 if the user stopped it.
+    """
+    options = tyro.cli(Lecture, args=arguments, prog="jaxtheory lecture")
+    unknown = [name for name in options.topics if name not in TOPICS]
+    if unknown:
+        print(f"no topic is called {', '.join(unknown)}; the topics are {', '.join(TOPICS)}", file=sys.stderr)
+        return 2
+    keep_compilations()
+    return _explained(lambda: _all(options))
+
+
+def _one(topic: Topic, config: Any) -> int:
+    prepare(topic, config)
     if getattr(config, "shard", None) is not None:
         print(_told(config, share(topic, config)))
         return 0
@@ -51,42 +98,43 @@ def main(topic: Topic, arguments: Sequence[str] | None = None) -> int:
     return 0 if all(verdict.holds for verdict in outcome.verdicts) else 1
 
 
-def parse(topic: Topic, arguments: Sequence[str]) -> Any:
-    """The configuration that a command line asks for: the preset's, with the options given changed.
-
-    >>> from jaxtheory.lecture.double_descent import TOPIC
-    >>> parse(TOPIC, ["--preset", "paper", "--seeds", "3"]).seeds
-    3
-    """
-    preset = "quick"
-    for given, value in itertools.pairwise([*arguments, ""]):
-        if given.split("=")[0] == "--preset":
-            preset = given.partition("=")[2] or value
-    known = preset if preset in ("quick", "paper") else "quick"  # tyro says what is wrong with another
-    return tyro.cli(
-        topic.Config, default=topic.Config.of(known), args=list(arguments), description=topic.measure.__doc__
-    )
-
-
-def main_all(arguments: Sequence[str] | None = None) -> int:
-    """Run every registered topic; one that breaks is told of on the page and does not stop the others.
-
-    Returns:
-        0 if every topic ran and every claim holds, 1 otherwise.
-    """
-    options = tyro.cli(Lecture, args=arguments)
-    keep_compilations()
+def _all(options: Lecture) -> int:
+    out = _folder(Path("runs/lecture"), options.preset) if options.out is None else options.out
+    chosen = {name: topic for name, topic in TOPICS.items() if not options.topics or name in options.topics}
+    configs = {}
+    for name, topic in chosen.items():
+        config = replace(topic.Config.of(options.preset), out=out / name, seed=options.seed)
+        configs[name] = config if options.x64 is None else replace(config, x64=options.x64)
     outcomes, failures = [], {}
-    for name, topic in tqdm.tqdm(TOPICS.items(), desc="topics"):
-        config = replace(topic.Config.of(options.preset), out=options.out / name, seed=options.seed)
+    for name, topic in tqdm.tqdm(chosen.items(), desc="topics"):
         try:
-            outcomes.append(timed(topic, config if options.x64 is None else replace(config, x64=options.x64)))
+            outcomes.append(timed(topic, configs[name]))
+        except (OSError, ConfigurationError):
+            raise
         except Exception as error:  # whatever a topic raises is reported, here and on the page
             traceback.print_exc()
             failures[name] = f"{type(error).__name__}: {error}"
+        index.write(out / "index.html", outcomes, failures)  # after each topic: a page of what is there
     verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
-    print(f"\n{claims.table(verdicts)}\n\npage: {index.write(options.out / 'index.html', outcomes, failures)}")
+    print(f"\n{claims.table(verdicts)}\n\npage: {out / 'index.html'}")
     return 0 if not failures and all(verdict.holds for verdict in verdicts) else 1
+
+
+def _folder(out: Path, preset: str) -> Path:
+    """The default folder of a preset."""
+    return out if preset == "quick" else out.with_name(f"{out.name}_{preset}")
+
+
+def _explained(command: Callable[[], int]) -> int:
+    """The command's exit code; what the user can put right himself ends in one line."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where it was", file=sys.stderr)
+        return 130
+    except (OSError, ConfigurationError) as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def timed(topic: Topic, config: Any) -> Outcome:

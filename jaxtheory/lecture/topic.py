@@ -61,8 +61,9 @@ class Outcome(NamedTuple):
 def run(topic: Topic, config: Any) -> Outcome:
     """Predict, save, measure, save, judge against the saved file, draw; continue what an earlier run left.
 
-    Files under `config.out`: predictions.json (written before anything is measured, never rewritten),
-    measurements.zarr, verdicts.txt, figure.png and figure.pdf.
+    Files under `config.out`: predictions.json (written before anything is measured, and not rewritten after),
+    measurements.zarr, verdicts.txt, figure.png and figure.pdf. Where all of them are there nothing is measured again:
+    remove the folder, or one of them, to repeat a run.
 
     Args:
         topic: what to run.
@@ -77,14 +78,28 @@ def run(topic: Topic, config: Any) -> Outcome:
     require(part is None, "shard", part, "be None where claims are judged", "call lecture.share for a part")
     with _numbers(config):
         saved = _predictions(topic, config)
-        dataset = topic.measure(config)
         path = config.out / "measurements.zarr"
+        if all((config.out / name).exists() for name in ("verdicts.txt", "figure.png", "figure.pdf")) and path.exists():
+            with xr.open_zarr(path, consolidated=False) as dataset:
+                return Outcome(topic.name, claims.judge(saved.claims, dataset), config.out / "figure.png", path)
+        dataset = topic.measure(config)
         dataset.to_zarr(path, mode="w", consolidated=False)
         verdicts = claims.judge(saved.claims, dataset)
         (config.out / "verdicts.txt").write_text(claims.table(verdicts) + "\n", encoding="utf-8")
         with figures.style():
             picture, _ = figures.save(topic.draw(dataset, saved), config.out / "figure")
     return Outcome(topic.name, verdicts, picture, path)
+
+
+def prepare(topic: Topic, config: Any) -> None:
+    """Save a topic's predictions, so that a configuration or a folder that cannot be used is found before measuring.
+
+    Raises:
+        ConfigurationError: `config.out` holds a run of another configuration.
+        OSError: `config.out` cannot be written.
+    """
+    with _numbers(config):
+        _predictions(topic, config)
 
 
 def share(topic: Topic, config: Any) -> dict[str, tuple[int, int]]:
@@ -114,8 +129,11 @@ def _numbers(config: Any) -> Iterator[None]:
 
 
 def _predictions(topic: Topic, config: Any) -> Claims:
-    """What was predicted when this configuration first ran."""
+    """What was predicted when this configuration first ran; a folder where nothing was measured is taken over."""
     path, asked = config.out / "predictions.json", settings(config)
+    started = path.exists() and any(other != path for other in config.out.iterdir())
+    if path.exists() and not started and claims.configuration(path) != claims.plain(asked):
+        path.unlink()
     if not path.exists():
         claims.save(path, topic.predict(config), asked)
     return claims.load(path, asked)

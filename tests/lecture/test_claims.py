@@ -125,9 +125,59 @@ def test_another_configuration_is_refused_by_name(tmp_path):
         run(COIN, replace(config, tosses=500))
 
 
+def test_a_complete_run_is_not_measured_again(tmp_path):
+    config = Config(out=tmp_path)
+    first = run(COIN, config)
+    never = COIN._replace(measure=lambda config: pytest.fail("measured again"))
+    assert run(never, config) == first
+    (tmp_path / "figure.pdf").unlink()
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        run(never, config)
+
+
+def test_a_run_that_failed_before_it_measured_does_not_bind_its_folder(tmp_path):
+    def broken(config):
+        raise ValueError("tosses must be a number")
+
+    with pytest.raises(ValueError, match="must be a number"):
+        run(COIN._replace(measure=broken), Config(out=tmp_path, tosses=3))
+    assert run(COIN, Config(out=tmp_path)).verdicts[0].holds
+
+
+def test_what_the_user_can_put_right_ends_in_one_line(tmp_path, capsys, monkeypatch):
+    """Another configuration, a folder that is a file, and Ctrl-C."""
+    monkeypatch.setattr(command, "keep_compilations", lambda: None)
+    folder, file = tmp_path / "run", tmp_path / "file"
+    file.write_text("")
+    run(COIN, Config(out=folder))
+    assert command.main(COIN, ["--out", str(folder), "--tosses", "7"]) == 2
+    assert command.main(COIN, ["--out", str(file)]) == 2
+    assert command.main(COIN, ["--out", str(file / "below")]) == 2
+
+    def stopped(config):
+        raise KeyboardInterrupt
+
+    assert command.main(COIN._replace(measure=stopped), ["--out", str(tmp_path / "new")]) == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    for line, words in zip(
+        lines, ("tosses: saved 400, given 7", "file", "below", "continues where it was"), strict=True
+    ):
+        assert words in line
+
+
+def test_topics_can_be_chosen(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "keep_compilations", lambda: None)
+    monkeypatch.setattr(command, "TOPICS", {"coin": COIN, "die": COIN._replace(name="die")})
+    assert command.main_all(["dice"]) == 2
+    assert "no topic is called dice; the topics are coin, die" in capsys.readouterr().err
+    assert command.main_all(["coin", "--out", str(tmp_path), "--seed", "3"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"coin", "index.html"}
+
+
 def test_the_command_line_is_the_preset_with_changes():
     config = command.parse(COIN, ["--preset", "paper", "--seed", "7", "--x64"])
-    assert config == Config(preset="paper", seed=7, x64=True, tosses=10**4)
+    assert config == Config(preset="paper", out=Path("runs/coin_paper"), seed=7, x64=True, tosses=10**4)
     assert command.parse(COIN, ["--tosses=3"]).tosses == 3
     assert command.parse(COIN, ["--preset=paper"]).tosses == 10**4
     assert command.parse(COIN, []) == Config()
