@@ -269,6 +269,7 @@ def test_the_best_ridge_of_isotropic_data_is_known(float64):
     np.testing.assert_allclose(slope, 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_ridge_of_every_law_is_stationary_and_lowest(float64):
     """Against a fine grid; the risk under it has no peak in the number of samples."""
     eigs, beta = power_law()

@@ -59,11 +59,11 @@ REDUCTIONS = {
 }
 
 
-SLOW_OUTPUTS = [pytest.param(output, marks=pytest.mark.slow) for output in ("trace", "sum-of-logits")]
+SLOW_OUTPUTS = [pytest.param(output, marks=pytest.mark.slow) for output in ("diagonal", "trace", "sum-of-logits")]
 SLOW_METHODS = [pytest.param(method, marks=pytest.mark.slow) for method in ("auto", "jacobian", "products")]
 
 
-@pytest.mark.parametrize("output", ["full", "diagonal", *SLOW_OUTPUTS])
+@pytest.mark.parametrize("output", ["full", *SLOW_OUTPUTS])
 @pytest.mark.parametrize("method", ["structured", *SLOW_METHODS])
 def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, float64, key):
     """To 1e-10 in float64, for both inputs alike and for two; 7 examples divide into no block and no 8 devices."""
@@ -143,7 +143,7 @@ def test_kernel_is_differentiable(float64, key):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("name", ["mlp n=128 o=10", "cnn n=64 o=10"])
+@pytest.mark.parametrize("name", ["mlp n=128 o=10", pytest.param("cnn n=64 o=10", marks=pytest.mark.slow)])
 def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     """Compiled temporaries stay below n*o*P*itemsize/4, with no fallback: contracting Jacobians cannot pass."""
     case = benchmark_ntk.CASES[name]()
@@ -219,6 +219,7 @@ def test_bad_input_is_refused(unchecked):
             kernel.ntk(f, params, x, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from(["dense", "scale", "conv", "residual", "twice", "norm"]), min_size=1, max_size=4),

@@ -248,6 +248,7 @@ def test_a_figure_that_is_let_go_is_freed():
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_threads_draw_the_same_figure(tmp_path):
     """Four threads at once; each file equals that of a lone thread."""
     alone = figures.save(demo(), tmp_path / "alone")[0].read_bytes()

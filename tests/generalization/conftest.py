@@ -19,7 +19,11 @@ def sample():
     return split.x, split.y
 
 
-@pytest.fixture(scope="session", params=[(16,), (24, 12), (8, 8, 8)], ids=str)
+@pytest.fixture(
+    scope="session",
+    params=[(16,), pytest.param((24, 12), marks=pytest.mark.slow), pytest.param((8, 8, 8), marks=pytest.mark.slow)],
+    ids=str,
+)
 def trained(request, sample):
     """(weights, initial weights) of three depths, trained on the digits."""
     x, y = sample

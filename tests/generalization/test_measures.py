@@ -116,6 +116,7 @@ def test_every_bound_covers_the_test_error(trained, sample):
     assert all(m.bound >= wrong for m in checked)
 
 
+@pytest.mark.slow
 def test_rescaling_units_changes_nothing(float64):
     """ReLU networks without biases: one layer times 7, the next over 7, to 1e-12."""
     rng = np.random.default_rng(0)
@@ -153,6 +154,7 @@ class LinenNet(nn.Module):
         return nn.Dense(4)(h.reshape(len(h), -1))
 
 
+@pytest.mark.slow
 def test_convolutions_are_their_true_operators():
     """The matrix of a strided, padded convolution, from SciPy-free loops over its window."""
     x = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))

@@ -244,6 +244,7 @@ def test_weights_of_out_and_in_have_the_fan_in_that_is_contracted():
         assert_close(limit(f, shapes=shapes).nngp(X), NNGP)
 
 
+@pytest.mark.slow
 def test_convolutions_of_out_and_in_are_those_of_in_and_out():
     """Kernels OIHW of images NCHW, against HWIO of NHWC."""
     image = np.random.default_rng(1).standard_normal((2, 4, 4, 2))

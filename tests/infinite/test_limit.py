@@ -123,6 +123,7 @@ def test_gradients_are_those_of_the_recursion(float64):
     assert abs(ours[2][1, 0] - difference) < 1e-6 * abs(difference)
 
 
+@pytest.mark.slow
 def test_single_precision_is_double_precision_to_the_root_of_epsilon():
     """The angle of nearly equal inputs is known to √eps; everything else is far better."""
     x = np.random.default_rng(6).standard_normal((20, 5)).astype(np.float32)
@@ -143,6 +144,7 @@ def test_blocks_and_devices_give_the_same_kernel(float64):
     assert_close(gram(kernel, x, mesh=mesh), whole, condition=10)
 
 
+@pytest.mark.slow
 def test_rolled_and_written_out_loops_agree(float64):
     """A scan over layers is the same network written out."""
     net = NETWORKS["mlp by scan"]
@@ -162,6 +164,7 @@ def test_rolled_and_written_out_loops_agree(float64):
     assert_close(one.ntk, two.ntk)
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_are_added_and_not_averaged(float64):
     """By vmap the members are an axis of channels; the sum of five has five times the kernel, and a readout on it."""
     member = lambda x, w, v: jax.nn.relu(x @ w) @ v  # noqa: E731
@@ -260,6 +263,7 @@ def test_modules_whose_widths_are_attributes_are_widened():
             infinite.limit(Growing(16, 0.5), None, x, prior=prior.ntk())
 
 
+@pytest.mark.slow
 def test_networks_that_are_trained_have_the_limit_of_ready_ones(float64):
     """`networks.multilayer` in its NTK parameterization, whose multipliers stand in the function, is `mlp`."""
     x = jnp.asarray(np.random.default_rng(10).standard_normal((3, 4)))

@@ -118,6 +118,7 @@ def composed(names, seed, draws=None):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=4), st.integers(0, 100))
 def test_random_networks_agree_or_are_refused(names, seed):

@@ -27,6 +27,7 @@ def dataset(outcome):
     return xr.open_zarr(outcome.dataset, consolidated=False).load()
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured(outcome):
     assert {verdict.claim.name for verdict in outcome.verdicts} >= {"peak", "round_off", "sphere_2", "ridge_2"}
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)

@@ -37,6 +37,7 @@ def test_expressivity_keeps_its_promises(shallow):
     assert shallow.figure.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_depth_keeps_its_promises(layers):
     """Certificates hold for barely trained networks too, and the explicit networks are the same at every size."""
     found = verdicts(layers)

@@ -19,6 +19,7 @@ def outcome(tmp_path_factory):
     return run(mixed_smoothness.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
+@pytest.mark.slow
 def test_every_claim_is_measured_and_the_exact_ones_hold(outcome):
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     failed = [v.claim.name for v in outcome.verdicts if not v.holds and not v.claim.standard_errors]

@@ -266,6 +266,7 @@ def test_a_sweep_cut_in_two_has_the_same_bits():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_devices_share_the_networks_and_do_not_talk(float64, monkeypatch):
     """Eight devices and one give the same; each holds its own networks, and the programs have no collective."""
     texts = []

@@ -106,7 +106,7 @@ def test_counted_iterations_are_those_of_a_run(L, float64):
         assert (int(run.total), int(run.status)) == (total, Status.OK)
 
 
-@pytest.mark.parametrize("L", [1.0, 1.5, 3.0])
+@pytest.mark.parametrize("L", [pytest.param(1.0, marks=pytest.mark.slow), 1.5, 3.0])
 def test_ratio_of_times_is_that_of_theory(L, float64):
     runs = jax.vmap(lambda k: saddles.escape_times(k, dim=12, L=L, **GRADIENT))(
         jax.random.split(jax.random.key(1), 500)

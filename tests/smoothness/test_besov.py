@@ -84,6 +84,7 @@ def test_sobolev_norms_of_images_halve_both_edges(float64):
         assert_close(spaces.sobolev_norm(wave, 1.0), np.sqrt(1 + (2 * np.pi) ** 2 * (k**2 + m**2)) / 2, condition=10)
 
 
+@pytest.mark.slow
 def test_holder_is_b_s_inf_inf(float64):
     s = 0.4
     below = lambda c: besov.norm(c, s, math.inf, math.inf, wavelet="db4")  # noqa: E731
@@ -118,6 +119,7 @@ def test_moduli_of_a_step_and_of_a_wave_are_exact(float64):
     np.testing.assert_allclose(found, 4 * np.sin(np.pi * t[: n // 2 - 1]) ** 2 / np.sqrt(2), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_bounded_variation_lies_between_b_1_1_1_and_b_1_1_inf(float64):
     """Variation ≤ C · B^1_{1,1}; a jump has B^1_{1,∞} bounded, while its B^1_{1,1} grows with the levels."""
     below = lambda c: besov.norm(c, 1.0, 1.0, 1.0)  # noqa: E731
@@ -133,6 +135,7 @@ def test_bounded_variation_lies_between_b_1_1_1_and_b_1_1_inf(float64):
     np.testing.assert_allclose(sup[1:], sup[0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_embedding_into_continuous_functions_needs_s_above_one_over_p(float64):
     """Spikes at one place: the sup grows as Σ 2^{−j(s − 1/p)}, bounded for s > 1/p only."""
 

@@ -61,6 +61,7 @@ def test_sure_is_unbiased_for_the_risk(key, float64):
     np.testing.assert_allclose(estimation.sure(empty, 1.0), math.sqrt(2 * math.log(64)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_linear_oracle_risk_is_the_mean_over_draws(key, float64):
     truth = besov.sample(key, 1.0, 1.0, math.inf, 6, dtype=jnp.float64)
     sigma = 0.05
