@@ -10,13 +10,10 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
 from jaxtheory.infinite.determined import Det, full, reshaped, spread
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed, placed, times
-from jaxtheory.infinite.layout import multiplied as product_of
+from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed, reshape, times
 from jaxtheory.infinite.nodes import AxisMap, Graph, Node, Use, Window
-from jaxtheory.infinite.reductions import average, inner, move, require_all_heads
+from jaxtheory.infinite.reductions import inner, move, require_all_heads
 from jaxtheory.infinite.views import Key, Param
-
-_ = (average, product_of, placed)
 
 
 def dot(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
@@ -30,9 +27,9 @@ def dot(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[V
     if isinstance(left, Rand) and isinstance(right, Rand):
         return [inner(graph, where, left, right, (lb, lc), (rb, rc))]
     if isinstance(left, Det) and isinstance(right, Rand):
-        return [_mixed(where, left, right, (lb, lc), (rb, rc), False)]
+        return [_times_matrix(where, equation, left, right, (lb, lc), (rb, rc), False)]
     if isinstance(left, Rand) and isinstance(right, Det):
-        return [_mixed(where, right, left, (rb, rc), (lb, lc), True)]
+        return [_times_matrix(where, equation, right, left, (rb, rc), (lb, lc), True)]
     refuse(where, "it multiplies two parameters", "apply them to the input one after the other")
 
 
@@ -187,6 +184,15 @@ def finished(where: Site, node: Node, weight: Param, axes: Any, channels: tuple[
         scale = reshaped(weight.scale, (1,) * len(node.index))
         node = n.scaled(where, scale, node, node.index)
     return Rand(((node, math.prod(channels)),), tuple(axes), channels)
+
+
+def _times_matrix(where: Site, equation: Any, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_first: bool) -> Rand:
+    """A product with a single number only scales; another matrix mixes places."""
+    if math.prod(matrix.shape) > 1 or any(matrix.copies):
+        return _mixed(where, matrix, rand, mdims, dims, rand_first)
+    number = reshaped(matrix, (1,) * len(rand.node.index))
+    pieces = tuple((n.scaled(where, number, node, node.index), count) for node, count in rand.pieces)
+    return reshape(where, rand._replace(pieces=pieces), equation.outvars[0].aval.shape)
 
 
 def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_first: bool) -> Rand:

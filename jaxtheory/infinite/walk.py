@@ -21,6 +21,7 @@ from jaxtheory.infinite.movement import RULES as MOVES
 from jaxtheory.infinite.nodes import Graph
 from jaxtheory.infinite.program import require_derivative
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
+from jaxtheory.infinite.tiling import tile
 from jaxtheory.infinite.widths import twice
 
 _INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
@@ -166,6 +167,7 @@ def constant(value: Any) -> Det:
 _RULES: dict[str, Callable[..., list[Value]]] = {
     "dot_general": dot,
     "conv_general_dilated": convolution,
+    "tile": tile,
     **MOVES,
     **REDUCTIONS,
 }
