@@ -41,7 +41,7 @@ class Modes(NamedTuple):
 
     eigenvalue: Array
     signal: Array
-    count: Array
+    number: Array
     rest: Array
 
 
@@ -130,11 +130,11 @@ def evolve(modes: Modes, plan: Steps) -> Array:
     def risk_of(power: Array) -> Array:
         return modes.rest + jnp.sum(jnp.real(power))
 
-    def step(state: tuple[Array, ...], now: Steps) -> tuple[tuple[Array, ...], Array]:
+    def step(state: tuple[Array, Array, Array, Array], now: Steps) -> tuple[tuple[Array, Array, Array, Array], Array]:
         power, cross, speed, lost = state
         step_size, share, mu = (value.astype(zero.dtype) for value in (now.step_size, 1 / now.batch, now.momentum))
         x = step_size * modes.eigenvalue
-        noise = x**2 * share * (power + modes.count * risk_of(power).astype(zero.dtype))
+        noise = x**2 * share * (power + modes.number * risk_of(power).astype(zero.dtype))
         pull = mu * cross - x * power
         speed_now = mu**2 * speed - 2 * mu * x * cross + x**2 * power + noise
         # a decay far below the rounding of `power` is kept in `lost` until it counts; a large one is a product

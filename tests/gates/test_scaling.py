@@ -1,8 +1,9 @@
 """The gates of `scaling`: exact risks of one-pass SGD, fits of scaling laws, frontiers."""
 
+import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, number, quantity
+from gates.harness import Derivative, Entry, key, number, quantity
 
 from jaxtheory import scaling
 
@@ -13,6 +14,19 @@ STEPS = {"batch": quantity([1.0, 2.0, 3.0]), "step_size": quantity([0.25, 0.125,
 SMALL_STEPS = {**STEPS, "step_size": quantity([0.0625, 0.03125, 0.015625])}
 STEPS_INVALID = {"batch": (np.float32([0.5, 1.0, 1.0]),), "step_size": (np.float32([-1.0, 1.0, 1.0]),)}
 ENDLESS = {"batch": "gradient descent on the risk"}
+
+RUNS = [axis.ravel() for axis in np.meshgrid([1.0, 4.0, 16.0, 64.0], [1.0, 8.0, 32.0, 256.0])]
+
+
+def law():
+    """A law with three resampled fits."""
+    samples = scaling.Coefficients(*(np.array(v) * [0.9, 1.0, 1.2] for v in (1.0, 2.0, 0.5, 3.0, 0.25)))
+    low, estimate, high = (scaling.Coefficients(*(jnp.float32(v[i]) for v in samples)) for i in range(3))
+    samples = scaling.Coefficients(*(jnp.asarray(v, jnp.float32) for v in samples))
+    return scaling.ScalingLaw(estimate, low, high, samples, jnp.float32(0.0), jnp.int32(0))
+
+
+LAW = law()
 
 ENTRIES = [
     Entry(
@@ -59,6 +73,41 @@ ENTRIES = [
                 reason="the second derivatives take minutes to compile",
             ),
         ),
+    ),
+    Entry(
+        "scaling.fit_scaling_law",
+        lambda key, **given: scaling.fit_scaling_law(**given, key=key, resamples=8),
+        {
+            "params": quantity(RUNS[0]),
+            "tokens": quantity(RUNS[1]),
+            "loss": quantity(1 + 2 / RUNS[0] ** 0.5 + 3 / RUNS[1] ** 0.5),
+            "key": key(),
+            "huber": number(0.125),
+            "level": number(0.75),
+        },
+        invalid={
+            **{name: (np.float32([1.0, -1.0] * 8), np.zeros(16, np.float32)) for name in ("params", "tokens", "loss")},
+            "huber": (0.0, -1.0),
+            "level": (0.0, 1.0, 2.0),
+        },
+        at_infinity={"huber": "least squares"},
+        integer_values={"huber": 1},
+        scale={"loss": {"estimate.params_exponent": 0, "estimate.floor": 1, "low.tokens_scale": 1, "objective": 0}},
+        condition=1000,  # of the exponents, in the logarithms
+        slow=True,
+    ),
+    Entry(
+        "scaling.allocate",
+        lambda compute, cost, level: scaling.allocate(LAW, compute, cost=cost, level=level),
+        {"compute": quantity([16.0, 64.0]), "cost": number(2.0), "level": number(0.5)},
+        invalid={
+            "compute": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])),
+            "cost": (0.0, -1.0),
+            "level": (0.0, 1.0),
+        },
+        integer_values={"level": 1},
+        permute={"compute": {"estimate.params": 0, "low.loss": 0}},
+        derivatives=(Derivative(("compute", "cost"), output=lambda found: found.estimate),),
     ),
 ]
 
