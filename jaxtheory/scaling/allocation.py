@@ -1,6 +1,6 @@
 """How to spend a budget of compute by a fitted scaling law."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,10 +62,11 @@ def allocate(
     >>> f"{best.params[0]:.1e} {best.tokens[0]:.1e}"
     '1.0e+10 1.0e+10'
     """
-    dtype = law.objective.dtype
+    dtype = jnp.promote_types(compute.dtype, law.objective.dtype)
     compute = positive("compute", compute, "pass the number of operations").astype(dtype)
     cost = jnp.asarray(positive("cost", cost, "e.g. cost=6.0"), dtype)
     level = constrain("level", level, lambda q: (q > 0) & (q < 1), "lie in (0, 1)", "e.g. level=0.95")
+    law = jax.tree.map(lambda v: v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v, law)
     return _allocate(law, compute, cost, jnp.asarray(level, dtype))
 
 
@@ -82,8 +83,8 @@ def _allocate(law: ScalingLaw, compute: Array, cost: Array, level: Array) -> All
         return Spending(jnp.exp(n), jnp.exp(d), by.floor + jnp.exp(a - alpha * n) + jnp.exp(b - beta * d))
 
     estimate, samples = spend(law.estimate), jax.vmap(spend)(law.samples)
-    found: Any = (estimate, *interval(samples, level))
+    low, high = interval(samples, level)
     valid = ~jnp.isnan(jnp.append(compute, jnp.stack([cost, level]))).any()
-    found = jax.tree.map(lambda value: jnp.where(valid, value, jnp.nan), found)
-    status = finite_status(found, law.status)
-    return Allocation(*found, jnp.where(valid, status, jnp.int32(Status.INVALID_INPUT)))
+    estimate, low, high = jax.tree.map(lambda value: jnp.where(valid, value, jnp.nan), (estimate, low, high))
+    status = finite_status((estimate, low, high), law.status)
+    return Allocation(estimate, low, high, jnp.where(valid, status, jnp.int32(Status.INVALID_INPUT)))

@@ -1,10 +1,9 @@
 r"""Fit of the parametric scaling law E + A/N^α + B/D^β to a table of training runs."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, constrain, positive, require
@@ -17,7 +16,6 @@ _STARTS = {"slope": (0.15, 0.5, 1.2), "floor": (0.1, 0.7), "share": (0.25, 0.75)
 _ITERATIONS, _RESAMPLED_ITERATIONS = 160, 60
 _COLLINEAR = 0.01  # of log D's spread, what log N must leave unexplained
 _DETERMINED = 2.0  # the factor within which an exponent must be known
-_ALPHA_LAST, _BETA_LAST = np.array([0, 1, 2, 4, 3]), np.arange(5)
 
 
 class Coefficients(NamedTuple):
@@ -123,7 +121,7 @@ def _fit(
     best = jnp.argmin(jnp.where(jnp.isnan(objectives), jnp.inf, objectives))
 
     def resampled(key: Array) -> Array:
-        drawn = jax.random.randint(key, (n,), 0, n)
+        drawn = jax.random.randint(key, (n,), 0, n, jnp.int32)
         weight = jnp.zeros_like(loss).at[drawn].add(jnp.ones_like(loss))
         return _descend(fits[best], table, weight, huber, _RESAMPLED_ITERATIONS)[0]
 
@@ -147,8 +145,11 @@ def _fit(
         (undetermined, Status.ILL_CONDITIONED),
         (gains[best] > 1e-3, Status.NOT_CONVERGED),
     )
-    found: Any = jax.tree.map(lambda v: jnp.where(valid, v, jnp.nan), (estimate, low, high, samples, objectives[best]))
-    return ScalingLaw(*found, finite_status(found, status))
+    estimate, low, high, samples, objective = jax.tree.map(
+        lambda v: jnp.where(valid, v, jnp.nan), (estimate, low, high, samples, objectives[best])
+    )
+    status = finite_status((estimate, low, high, samples, objective), status)
+    return ScalingLaw(estimate, low, high, samples, objective, status)
 
 
 def _standardized(sizes: Array) -> tuple[Array, Array, Array]:
@@ -170,7 +171,9 @@ def _collinear(x: Array, y: Array) -> Array:
 def _unresolved(theta: Array, table: _Table) -> Array:
     """Whether the rounding of the logarithms alone moves an exponent by a percent."""
     jacobian = _model(theta, table)[1]
-    apart = [jnp.abs(jnp.linalg.qr(jacobian[:, order], mode="r")[4, 4]) for order in (_ALPHA_LAST, _BETA_LAST)]
+    swapped = jnp.concatenate([jacobian[:, :3], jacobian[:, 4:], jacobian[:, 3:4]], axis=1)
+    # what of the last column the others leave unexplained
+    apart = [jnp.abs(jnp.linalg.qr(columns, mode="r")[4, 4]) for columns in (jacobian, swapped)]
     return ~(16 * float(jnp.finfo(jacobian.dtype).eps) * len(table.loss) ** 0.5 < 0.01 * jnp.minimum(*apart))
 
 

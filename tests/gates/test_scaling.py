@@ -16,6 +16,7 @@ STEPS_INVALID = {"batch": (np.float32([0.5, 1.0, 1.0]),), "step_size": (np.float
 ENDLESS = {"batch": "gradient descent on the risk"}
 
 RUNS = [axis.ravel() for axis in np.meshgrid([1.0, 4.0, 16.0, 64.0], [1.0, 8.0, 32.0, 256.0])]
+LOSS = (1 + 2 / RUNS[0] ** 0.5 + 3 / RUNS[1] ** 0.5) * np.exp(2e-3 * RNG.normal(size=16))
 
 
 def law():
@@ -80,7 +81,7 @@ ENTRIES = [
         {
             "params": quantity(RUNS[0]),
             "tokens": quantity(RUNS[1]),
-            "loss": quantity(1 + 2 / RUNS[0] ** 0.5 + 3 / RUNS[1] ** 0.5),
+            "loss": quantity(LOSS),
             "key": key(),
             "huber": number(0.125),
             "level": number(0.75),
