@@ -83,7 +83,7 @@ def one_pass_equivalent(
 @jax.jit
 def _one_pass_equivalent(eigs: Array, target: Array, width: Array, plan: Steps) -> OnePassRisk:
     power = eigs * target**2
-    total = jnp.sum(power)
+    total, some = jnp.sum(power), ((eigs > 0) & (target != 0)).any()
     unit = power_of_two(eigs)
     eigs, scaled = eigs / unit, plan._replace(step_size=plan.step_size * unit)
     edge, nodes = _contour(eigs, width, jnp.sum(scaled.step_size))
@@ -105,7 +105,7 @@ def _one_pass_equivalent(eigs: Array, target: Array, width: Array, plan: Steps) 
     status = status_where(
         (total == 0, Status.OK), (steepest > 2, Status.ILL_CONDITIONED), (~found, Status.NOT_CONVERGED)
     )
-    return judged(OnePassRisk(risk, floor, status), (eigs, target, width, plan))
+    return judged(OnePassRisk(risk, floor, status), (eigs, target, width, plan), some)
 
 
 def _image(kappa: Array, eigs: Array, width: Array) -> Array:

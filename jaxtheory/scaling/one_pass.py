@@ -80,7 +80,8 @@ def one_pass_risk(
         momentum: μ in [0, 1]. The three are one number, or an array [steps] for a schedule; all may be traced.
 
     Returns:
-        `OnePassRisk` with `risk` [steps + 1]; NOT_FINITE where the steps are so long that it overflows.
+        `OnePassRisk` with `risk` [steps + 1]; NOT_FINITE where the steps are so long that it overflows, or
+        where the risk of a target that is not 0 underflows.
 
     Raises:
         ValueError: shapes that do not agree, arguments out of range or not finite (INVALID_INPUT inside `jit`).
@@ -120,7 +121,7 @@ def _one_pass_risk(features: Array, eigs: Array, target: Array, plan: Steps) -> 
     seen = jnp.sum(left * held[:, None], axis=0)
     floor = jnp.sum((held - jnp.sum(left * seen[None, :], axis=1)) ** 2)
     risk = evolve(Modes(values**2, seen**2, jnp.ones_like(values), floor), plan)
-    return judged(OnePassRisk(risk, floor, jnp.int32(Status.OK)), (features, eigs, target, plan))
+    return judged(OnePassRisk(risk, floor, jnp.int32(Status.OK)), (features, eigs, target, plan), (held != 0).any())
 
 
 def evolve(modes: Modes, plan: Steps) -> Array:
@@ -155,6 +156,7 @@ def spectrum(eigs: Array, target: Array) -> tuple[Array, Array]:
     require(
         target.shape == eigs.shape, "target", target.shape, f"have the shape of eigs, {eigs.shape}", "pass one each"
     )
+    require(len(eigs) >= 1, "eigs", f"shape {eigs.shape}", "hold at least one eigenvalue", "pass a spectrum")
     dtype = jnp.result_type(eigs, target)
     eigs = nonnegative("eigs", eigs, "pass the variances of the data")
     target = constrain("target", target, lambda b: abs(b) < jnp.inf, "be finite", "pass the coefficients b")
@@ -176,8 +178,10 @@ def schedule(steps: int, dtype: Any, step_size: Schedule, batch: Schedule, momen
     return Steps(*plan)
 
 
-def judged(found: OnePassRisk, arguments: Any) -> OnePassRisk:
-    """NaN and INVALID_INPUT where an argument was not allowed; a status that is OK where every number is finite."""
+def judged(found: OnePassRisk, arguments: Any, some_signal: Array) -> OnePassRisk:
+    """NaN and INVALID_INPUT where an argument was not allowed; NOT_FINITE where the risk overflows or underflows."""
+    lost = some_signal & (found.risk[0] < float(jnp.finfo(found.risk.dtype).tiny))
+    found = found._replace(risk=jnp.where(lost, jnp.nan, found.risk))
     valid = ~jnp.array([jnp.isnan(leaf).any() for leaf in jax.tree.leaves(arguments)]).any()
     risk, floor = (jnp.where(valid, value, jnp.nan) for value in found[:2])
     status = jnp.where(valid, finite_status((risk, floor), found.status), jnp.int32(Status.INVALID_INPUT))

@@ -28,6 +28,7 @@ def law():
 
 
 LAW = law()
+SIZES = np.geomspace(2.0, 16.0, 7)
 
 ENTRIES = [
     Entry(
@@ -109,6 +110,50 @@ ENTRIES = [
         integer_values={"level": 1},
         permute={"compute": {"estimate.params": 0, "low.loss": 0}},
         derivatives=(Derivative(("compute", "cost"), output=lambda found: found.estimate),),
+    ),
+    Entry(
+        "scaling.compute_optimal",
+        scaling.compute_optimal,
+        {
+            "widths": quantity(SIZES),
+            "risk": quantity(1 / SIZES[:, None] + 1 / np.arange(0.5, 40)),
+            "compute": quantity([30.0, 40.0, 60.0]),
+            "batch": number(1.0),
+        },
+        invalid={
+            "widths": (np.float32(-SIZES), np.float32(SIZES - 2)),
+            "risk": (np.zeros((7, 40), np.float32),),
+            "compute": (np.float32([0.0, 30.0, 40.0]),),
+            "batch": (0.0, -1.0),
+        },
+        integer_values={"widths": [2, 3, 4, 5, 6, 8, 16], "risk": np.add.outer([5, 4, 3, 2, 3, 4, 5], np.zeros(40))},
+        scale={"risk": {"risk": 1, "width": 0, "steps": 0, "risk_law.slope": 0}},
+        scale_condition=100,
+        permute={
+            "compute": {"risk": 0, "width": 0, "risk_law.slope": None},
+            "widths,risk": {"risk": None, "width": None},
+        },
+        derivatives=(
+            # the place of the vertex divides by the curvature, 0.1 here, so that higher derivatives are large
+            Derivative(
+                ("risk",),
+                output=lambda found: (found.risk, found.width, found.risk_law.slope),
+                condition=100,
+                step=2.5e-5,
+            ),
+        ),
+    ),
+    Entry(
+        "scaling.frontier_exponents",
+        scaling.frontier_exponents,
+        {"alpha": quantity([0.75, 1.0, 2.0]), "beta": quantity([0.25, 1.5, 1.0])},
+        invalid={
+            "alpha": (np.float32([0.5, 1.0, 1.0]), np.float32([-1.0, 1.0, 1.0])),
+            "beta": (np.float32([-2.0, 1.0, 1.0]),),
+        },
+        integer_values={"alpha": [1, 1, 1], "beta": [1, 0, 2]},
+        permute={"alpha,beta": {"risk": 0, "width": 0, "phase": 0}},
+        derivatives=(Derivative(("alpha", "beta")),),
     ),
 ]
 
