@@ -56,8 +56,8 @@ def allocate(
     Cost: O(budgets · resamples). Source: Hoffmann et al. (2022), equation 4.
 
     >>> from jaxtheory.scaling import fit_scaling_law
-    >>> n, d = (axis.ravel() for axis in jnp.meshgrid(jnp.geomspace(1e7, 1e10, 6), jnp.geomspace(1e9, 1e12, 6)))
-    >>> law = fit_scaling_law(n, d, 1.8 + 500 / n**0.35 + 500 / d**0.35, key=jax.random.key(0), resamples=20)
+    >>> n, d = (axis.ravel() for axis in jnp.meshgrid(jnp.geomspace(1e7, 1e10, 7), jnp.geomspace(1e9, 1e12, 7)))
+    >>> law = fit_scaling_law(n, d, 1.8 + 500 / n**0.35 + 500 / d**0.35, key=jax.random.key(0), resamples=100)
     >>> best = allocate(law, jnp.array([6e20])).estimate
     >>> f"{best.params[0]:.1e} {best.tokens[0]:.1e}"
     '1.0e+10 1.0e+10'

@@ -20,8 +20,8 @@ from jaxtheory.results import Status, status_where
 from jaxtheory.scaling.one_pass import Modes, OnePassRisk, Schedule, Steps, evolve, judged, schedule, spectrum
 
 _ANGLE = math.pi / 4  # of the rays; steeper ones would leave |1 − γz| < 1
-_PANELS, _PER_PANEL, _ON_ARC = 28, 10, 32  # Gauss–Legendre nodes; 1e-8 with panels as long as 1.5 in log |z|
-_UNMOVED = 1e-6  # 2 |z| Σγ where the rays end: what is closer to 0 does not decay
+_PANELS, _PER_PANEL, _ON_ARC, _AROUND_ZERO = 28, 10, 32, 12  # nodes: 1e-8 with panels as long as 1.5 in log |z|
+_UNMOVED = 1e-6  # 2 |z| Σγ where the ray ends: what is closer to 0 does not decay
 _MARGIN = 1.05  # of the contour's right end over the edge of the spectrum
 _NEWTON = 5
 
@@ -65,13 +65,14 @@ def one_pass_equivalent(
     Raises:
         ValueError: as `one_pass_risk`.
 
-    Accuracy: 1e-5 of the limit; the mean over finite W differs by O(1/d). Derivatives need positive `eigs`.
+    Accuracy: 1e-5 of the limit, relative, also where the risk has become small. The mean over finite W differs by
+    O(1/d). Derivatives need positive `eigs`.
 
-    Cost: O(nodes (modes + steps)), 312 nodes. Source: Paquette, Paquette, Xiao, Pennington (2024), section 2; Bai and
+    Cost: O(nodes (modes + steps)), 324 nodes. Source: Paquette, Paquette, Xiao, Pennington (2024), section 2; Bai and
     Silverstein (1998) for the equivalent.
 
     >>> i = jnp.arange(1, 401, dtype=jnp.float32)
-    >>> curve = one_pass_equivalent(i**-2.0, i**-0.3, 100, batch=1, step_size=0.2, steps=100)
+    >>> curve = one_pass_equivalent(i**-2.0, i**-0.3, 100, batch=1, step_size=0.2, steps=500)
     >>> f"{curve.risk[10]:.4f} {curve.risk[100]:.4f}"
     '0.2600 0.0456'
     """
@@ -87,17 +88,11 @@ def _one_pass_equivalent(eigs: Array, target: Array, width: Array, plan: Steps) 
     unit = power_of_two(eigs)
     eigs, scaled = eigs / unit, plan._replace(step_size=plan.step_size * unit)
     edge, nodes = _contour(eigs, width, jnp.sum(scaled.step_size))
-    kappa, found = _resolvent(eigs, width, edge, nodes)
-
-    def sums(k: Array) -> tuple[Array, Array]:
-        learned = _complex(eigs) * _inverse(_complex(eigs) + k)
-        return jnp.sum(_complex(power) * (1 - learned)), jnp.sum(learned)
-
-    unlearned, learned = jax.lax.map(sums, kappa)
-    # ∫ f dρ = (1/π) Re Σ i f G dz over the upper half; the atom at 0 does not move and is left to `rest`
+    unlearned, learned, found = _resolvent(eigs, power, width, edge, nodes)
+    # ∫ f dρ = (1/π) Re Σ i f G dz over the upper half; the atom at 0 does not move
     weight = jax.lax.complex(-jnp.imag(nodes.weight), jnp.real(nodes.weight)) / math.pi
-    signal = weight * (_complex(jnp.real(unlearned[-1])) - unlearned)
-    rest = total - jnp.sum(jnp.real(signal))
+    rest = jnp.real(unlearned[-1])
+    signal = weight * (_complex(rest) - unlearned)
     risk = evolve(Modes(nodes.z, signal, weight * learned, rest), scaled)
     resolution = effective_regularization(eigs, jnp.ones_like(eigs), width, 0.0)
     floor = jnp.sum(power * over(jnp.full_like(eigs, resolution), eigs + resolution))
@@ -130,7 +125,7 @@ def _inverse(x: Array) -> Array:
 
 
 def _contour(eigs: Array, width: Array, passed: Array) -> tuple[Array, _Node]:
-    """The edge of the spectrum, and nodes from the real axis right of it to where nothing has moved yet."""
+    """The edge of the spectrum, and nodes from the real axis right of it, along a ray and around 0."""
     eigs, passed = jax.lax.stop_gradient((eigs, passed))
     edge = _edge(eigs, width)
     right = _MARGIN * edge
@@ -144,7 +139,13 @@ def _contour(eigs: Array, width: Array, passed: Array) -> tuple[Array, _Node]:
     length = right * math.cos(_ANGLE) * jnp.exp(-depth * at)
     ray = jax.lax.complex(length * math.cos(_ANGLE), length * math.sin(_ANGLE))
     ray_weight = _complex(-depth * gauss)
-    return edge, _Node(jnp.concatenate([arc, ray]), jnp.concatenate([arc_weight, ray_weight]))
+    # around 0 to the left, where nothing has moved yet
+    at, gauss = (jnp.asarray(values, eigs.dtype) for values in _unit_interval(_AROUND_ZERO))
+    angle, radius = _ANGLE + (math.pi - _ANGLE) * at, right * math.cos(_ANGLE) * jnp.exp(-depth)
+    around = jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
+    around_weight = jax.lax.complex(jnp.zeros_like(gauss), (math.pi - _ANGLE) * gauss)
+    weights = arc_weight, ray_weight, around_weight
+    return edge, _Node(jnp.concatenate([arc, ray, around]), jnp.concatenate(weights))
 
 
 def _unit_interval(points: int, panels: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -165,8 +166,8 @@ def _edge(eigs: Array, width: Array) -> Array:
     return jnp.min(jax.vmap(lambda x: _image(-x, eigs, width))(beyond))
 
 
-def _resolvent(eigs: Array, width: Array, edge: Array, nodes: _Node) -> tuple[Array, Array]:
-    """κ at each node, by Newton's method from node to node, and whether all were found on the right branch."""
+def _resolvent(eigs: Array, power: Array, width: Array, edge: Array, nodes: _Node) -> tuple[Array, Array, Array]:
+    """Σ h² κ/(λ + κ) and Σ λ/(λ + κ) at each node, and whether all κ were found, by Newton steps from node to node."""
     right = _MARGIN * edge
 
     def from_above(_: Any, x: Array) -> Array:
@@ -187,12 +188,16 @@ def _resolvent(eigs: Array, width: Array, edge: Array, nodes: _Node) -> tuple[Ar
         kappa = jax.lax.fori_loop(0, _NEWTON, lambda _, k: newton(z, k, *fixed), guess)
         return (z, kappa), kappa
 
-    def polish(given: tuple[Array, Array]) -> tuple[Array, Array]:
+    def sums(given: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         z, kappa = given
+        # two steps, that carry first and second derivatives
         kappa = jax.lax.scan(lambda k, _: (newton(z, k, *moving), None), kappa, length=2)[0]
-        return kappa, jnp.abs(jax.lax.stop_gradient(_image(kappa, *moving) - z))
+        missed = jnp.abs(jax.lax.stop_gradient(_image(kappa, *moving) - z))
+        rounding = float(jnp.finfo(eigs.dtype).eps) * (jnp.abs(z) + jnp.abs(kappa))
+        learned = moving[0] * _inverse(moving[0] + kappa)
+        found = (missed <= 30 * rounding) & (jnp.imag(kappa) <= 0)
+        return jnp.sum(_complex(power) * (1 - learned)), jnp.sum(learned), found
 
     _, kappa = jax.lax.scan(follow, start, nodes.z)
-    kappa, missed = jax.lax.map(polish, (nodes.z, jax.lax.stop_gradient(kappa)))
-    small = missed <= 30 * float(jnp.finfo(eigs.dtype).eps) * (jnp.abs(nodes.z) + jnp.abs(kappa))
-    return kappa, (small & (jnp.imag(kappa) < 0)).all()
+    unlearned, learned, found = jax.lax.map(sums, (nodes.z, jax.lax.stop_gradient(kappa)))
+    return unlearned, learned, found.all()

@@ -84,8 +84,8 @@ def fit_scaling_law(
     Cost: O((36 · 160 + 60 · resamples) n), memory resamples · n. Source: Hoffmann et al. (2022), appendix D.3;
     Besiroglu, Erdil, Barnett, You (2024).
 
-    >>> n, d = (axis.ravel() for axis in jnp.meshgrid(jnp.geomspace(1e7, 1e10, 6), jnp.geomspace(1e9, 1e12, 6)))
-    >>> law = fit_scaling_law(n, d, 1.8 + 480 / n**0.35 + 2000 / d**0.37, key=jax.random.key(0), resamples=20)
+    >>> n, d = (axis.ravel() for axis in jnp.meshgrid(jnp.geomspace(1e7, 1e10, 7), jnp.geomspace(1e9, 1e12, 7)))
+    >>> law = fit_scaling_law(n, d, 1.8 + 480 / n**0.35 + 2000 / d**0.37, key=jax.random.key(0), resamples=100)
     >>> f"{law.estimate.floor:.2f} {law.estimate.params_exponent:.2f} {law.estimate.tokens_exponent:.2f}"
     '1.80 0.35 0.37'
     """
@@ -241,21 +241,24 @@ def _model(theta: Array, table: _Table) -> tuple[Array, Array]:
 def _damped_least_squares(matrix: Array, right: Array, damping: Array) -> Array:
     """argmin ‖Mu − r‖² + damping ‖u‖², by Gram–Schmidt, which does not square the condition number."""
     columns = matrix.shape[1]
-    work = jnp.concatenate([matrix, jnp.sqrt(damping) * jnp.eye(columns, dtype=matrix.dtype)])
+    identity = jnp.eye(columns, dtype=matrix.dtype)
+    work = jnp.concatenate([matrix, jnp.sqrt(damping) * identity])
     rest = jnp.concatenate([right, jnp.zeros_like(right, shape=columns)])
-    upper, projected = jnp.zeros((columns, columns), matrix.dtype), jnp.zeros((columns,), matrix.dtype)
-    for j in range(columns):
-        length = jnp.sqrt(jnp.sum(work[:, j] ** 2))
-        unit = work[:, j] / length
-        row = jnp.where(jnp.arange(columns) > j, unit @ work, 0)
-        work = work - unit[:, None] * row[None, :]
-        upper = upper.at[j].set(row).at[j, j].set(length)
-        projected = projected.at[j].set(unit @ rest)
-        rest = rest - unit * projected[j]
-    solution = jnp.zeros_like(projected)
-    for j in reversed(range(columns)):
-        solution = solution.at[j].set((projected[j] - upper[j] @ solution) / upper[j, j])
-    return solution
+
+    def orthogonalize(
+        state: tuple[Array, Array, Array, Array], j: Array
+    ) -> tuple[tuple[Array, Array, Array, Array], None]:
+        # work = (matrix, damping) @ inverse throughout
+        work, inverse, rest, solution = state
+        unit, made_by = (jax.lax.dynamic_index_in_dim(each, j, 1, keepdims=False) for each in (work, inverse))
+        length = jnp.sqrt(jnp.sum(unit**2))
+        unit, made_by = unit / length, made_by / length
+        share, later = unit @ rest, jnp.where(jnp.arange(columns) > j, unit @ work, 0)
+        work, inverse = work - unit[:, None] * later[None, :], inverse - made_by[:, None] * later[None, :]
+        return (work, inverse, rest - share * unit, solution + share * made_by), None
+
+    start = work, identity, rest, jnp.zeros_like(identity[0])
+    return jax.lax.scan(orthogonalize, start, jnp.arange(columns))[0][3]
 
 
 def interval(samples: Samples, level: Array) -> tuple[Samples, Samples]:

@@ -30,10 +30,10 @@ def test_the_risk_has_the_reference_values(float64):
 
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 4.0])
 def test_isotropic_data_give_the_marchenko_pastur_law(ratio, float64):
-    """Gradient descent on 40 equal modes: the mean of (1 − γλ)^(2t); at ratio 1 the spectrum reaches 0."""
-    expected, atom = marchenko_pastur(ratio, 0.15, 60)
-    target = np.full(40, 40**-0.5)
-    found = one_pass_equivalent(np.ones(40), target, 40 / ratio, batch=np.inf, step_size=0.15, steps=60)
+    """Gradient descent on 400 equal modes: the mean of (1 − γλ)^(2t); at ratio 1 the spectrum reaches 0."""
+    expected, atom = marchenko_pastur(ratio, 0.15, 500)
+    target = np.full(400, 400**-0.5)
+    found = one_pass_equivalent(np.ones(400), target, 400 / ratio, batch=np.inf, step_size=0.15, steps=500)
     assert found.status == Status.OK
     np.testing.assert_allclose(found.risk, expected, rtol=0, atol=2e-6)
     np.testing.assert_allclose(found.floor, atom, rtol=0, atol=1e-6)
@@ -52,24 +52,36 @@ def test_the_mean_over_drawn_features_is_the_limit(key):
     assert (jnp.abs(risk.mean(axis=0) - found.risk) < allowed).all()
 
 
-def test_float32_follows_float64_over_a_million_steps_of_progress():
-    """γt = 2e5 and 8 decades of eigenvalues."""
-    i = np.arange(1, 301)
-    plan = {"batch": 1.0, "step_size": np.geomspace(0.3, 3e3, 50), "steps": 50}
-    eigs = i**-2.0 * 1e-4
-    single = one_pass_equivalent(eigs, i**-0.3, 100, **plan)
+def test_float32_follows_float64_over_long_schedules():
+    """Σγ λ_max = 1e4 and 8 decades of λγ."""
+    plan = {"batch": 1.0, "step_size": np.geomspace(0.3, 3e3, 500), "steps": 500}
+    eigs = MODES**-2.0 * 1e-4
+    single = one_pass_equivalent(eigs, MODES**-0.3, 100, **plan)
     with jax.enable_x64(True):
-        double = one_pass_equivalent(eigs, i**-0.3, 100, **plan)
+        double = one_pass_equivalent(eigs, MODES**-0.3, 100, **plan)
     assert single.status == double.status == Status.OK
     np.testing.assert_allclose(single.risk, double.risk, rtol=1e-4)
 
 
 def test_steps_next_to_divergence_are_not_ok():
-    found = one_pass_equivalent([1.0, 0.5], [1.0, 1.0], 20, batch=1, step_size=1.0, steps=50)
+    found = one_pass_equivalent(MODES**-2.0, MODES**-0.3, 100, batch=1, step_size=1.0, steps=500)
     assert found.status == Status.ILL_CONDITIONED
 
 
+def test_endless_features_are_the_data_themselves():
+    """d = 1e8: W Wᵀ is the identity, so that K has the eigenvalues of H."""
+    plan = {"batch": 2, "step_size": 0.3, "steps": 500}
+    found = one_pass_equivalent(MODES**-2.0, MODES**-0.5, 1e8, **plan)
+    expected = one_pass_risk(np.eye(400), MODES**-2.0, MODES**-0.5, **plan)
+    np.testing.assert_allclose(found.risk, expected.risk, rtol=2e-5)
+
+
+def test_targets_whose_power_underflows_are_not_ok():
+    found = one_pass_equivalent(MODES**-2.0, MODES**-0.5 * 1e-25, 100, batch=1, step_size=0.1, steps=500)
+    assert found.status == Status.NOT_FINITE
+
+
 def test_no_signal_has_no_risk():
-    found = one_pass_equivalent([1.0, 0.5], [0.0, 0.0], 1.0, batch=1, step_size=0.1, steps=50)
+    found = one_pass_equivalent(MODES**-2.0, 0.0 * MODES, 100, batch=1, step_size=0.1, steps=500)
     assert found.status == Status.OK
-    np.testing.assert_array_equal(found.risk, np.zeros(51))
+    np.testing.assert_array_equal(found.risk, np.zeros(501))
