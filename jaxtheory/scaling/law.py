@@ -253,7 +253,9 @@ def _damped_least_squares(matrix: Array, right: Array, damping: Array) -> Array:
         unit, made_by = (jax.lax.dynamic_index_in_dim(each, j, 1, keepdims=False) for each in (work, inverse))
         length = jnp.sqrt(jnp.sum(unit**2))
         unit, made_by = unit / length, made_by / length
-        share, later = unit @ rest, jnp.where(jnp.arange(columns) > j, unit @ work, 0)
+        # sums, as accelerators round the factors of a matrix product
+        share = jnp.sum(unit * rest)
+        later = jnp.where(jnp.arange(columns) > j, jnp.sum(unit[:, None] * work, axis=0), 0)
         work, inverse = work - unit[:, None] * later[None, :], inverse - made_by[:, None] * later[None, :]
         return (work, inverse, rest - share * unit, solution + share * made_by), None
 

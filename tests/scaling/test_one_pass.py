@@ -96,6 +96,25 @@ def test_one_pass_risk_is_the_mean_of_simulated_sgd(momentum, key):
     assert (np.abs(drawn.mean(axis=0) - np.asarray(predicted.risk)[1:])[at] < 4 * error[at]).all()
 
 
+def test_small_steps_give_the_volterra_equation(float64):
+    """P(s) = F(s) + γ ∫ K(s − u) P(u) du at s = γt, with F = Σ h² e^(−2λs), K = Σ λ² e^(−2λs)/B: to O(γ²)."""
+    step_size, steps, batch = 0.01, 1500, 1
+    eigs, target = np.arange(1, 11) ** -1.2, np.arange(1, 11) ** -0.4
+    s = step_size * np.arange(steps + 1)
+    decay = np.exp(-2 * s[:, None] * eigs[None, :])
+    forcing, kernel = decay @ (eigs * target**2), decay @ eigs**2 / batch
+    weight = step_size**2 * kernel
+    volterra = [forcing[0]]
+    for t in range(1, steps + 1):
+        # trapezoidal rule, of which the last term holds the unknown
+        past = weight[t:0:-1] @ volterra - weight[t] * volterra[0] / 2
+        volterra.append((forcing[t] + past) / (1 - weight[0] / 2))
+    found = one_pass_risk(np.eye(10), eigs, target, batch=batch, step_size=step_size, steps=steps)
+    np.testing.assert_allclose(found.risk, volterra, rtol=10 * step_size**2)
+    # which the noise of the gradient exceeds by far
+    assert found.risk[-1] > 1.02 * forcing[-1]
+
+
 def test_decays_below_the_rounding_of_float32_count():
     """γλ = 1e−8 for 20,000 steps: (1 − 1e−8)^40000, which float32 products would leave at 1."""
     found = one_pass_risk([[1e-4]], [1.0], [1.0], batch=jnp.inf, step_size=1.0, steps=20_000)
