@@ -124,6 +124,20 @@ def test_decays_below_the_rounding_of_float32_count():
     assert abs((1 - found.risk[-1]) / (1 - expected) - 1) < 1e-3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("momentum", "step_size", "batch"), [(0.0, 1e-5, 1.0), (0.99, 0.002, 2.0), (0.5, 0.9, 1e6)])
+def test_float32_follows_float64_over_20000_steps(momentum, step_size, batch):
+    """With λ over five decades: to 1e−4, relative, at every step."""
+    features = np.float32(np.random.default_rng(0).normal(size=(60, 20)) / 20**0.5)
+    i, plan = np.arange(1, 61), {"batch": batch, "step_size": step_size, "steps": 20_000, "momentum": momentum}
+    single = one_pass_risk(features, np.float32(i**-3.0), np.float32(i**-0.5), **plan)
+    with jax.enable_x64(True):
+        double = one_pass_risk(np.float64(features), i**-3.0, i**-0.5, **plan)
+    assert single.status == double.status == Status.OK
+    assert single.risk.dtype == np.float32
+    np.testing.assert_allclose(single.risk, double.risk, rtol=1e-4)
+
+
 def test_gradient_descent_on_the_risk_reaches_it_in_one_newton_step():
     found = one_pass_risk([[1.0], [0.0]], [1.0, 1.0], [2.0, 3.0], batch=jnp.inf, step_size=1.0, steps=2)
     np.testing.assert_array_equal(found.risk, [13.0, 9.0, 9.0])
