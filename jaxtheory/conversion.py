@@ -266,6 +266,9 @@ def _common_dtype(values: Any) -> Any:
     """The dtype of the floating arrays among the arguments, at least float32; None without any."""
     dtypes = {value.dtype for value in values if isinstance(value, (jax.Array, np.ndarray)) and value.ndim}
     floating = [dtype for dtype in dtypes if dtype in _COMPUTED or jnp.issubdtype(dtype, jnp.floating)]
+    floating = [
+        jax.dtypes.canonicalize_dtype(dtype) for dtype in floating
+    ]  # float64 of NumPy, where there is none here
     return max([*floating, _COMPUTED[0]], key=lambda dtype: dtype.itemsize) if floating else None
 
 
