@@ -44,7 +44,7 @@ def test_importing_the_package_imports_nothing_else():
 
 def test_rooms_import_no_library_that_few_programs_need():
     """All rooms in one process: what they import at once is jax, numpy, optax and jaxtyping, with what those need."""
-    heavy = "('xarray', 'zarr', 'pandas', 'scipy', 'flax', 'matplotlib', 'sklearn', 'tyro', 'matfree', 'ott')"
+    heavy = "('xarray', 'zarr', 'pandas', 'scipy', 'flax', 'matplotlib', 'sklearn', 'tyro', 'ott')"
     code = f"""if True:
         import sys, jax.numpy
         before = set(sys.modules)
