@@ -3,7 +3,8 @@
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
   B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
-- rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks), `lasso`
+- rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks)
+- sparsity: `lasso` (and basis pursuit), `group_lasso`, `phase_transitions` (what they recover, and their risk)
 
 >>> import jax.numpy as jnp
 >>> from jaxtheory import results, smoothness
@@ -18,10 +19,12 @@ from jaxtheory.smoothness import (
     besov,
     bspline,
     estimation,
+    group_lasso,
     hyperbolic_cross,
     interval_wavelets,
     lasso,
     mixed,
+    phase_transitions,
     signals,
     spaces,
     sparse_grid,
@@ -33,10 +36,12 @@ __all__ = [
     "besov",
     "bspline",
     "estimation",
+    "group_lasso",
     "hyperbolic_cross",
     "interval_wavelets",
     "lasso",
     "mixed",
+    "phase_transitions",
     "signals",
     "spaces",
     "sparse_grid",

@@ -1,0 +1,65 @@
+"""The gates of `smoothness`: sparse recovery, rates of classes, and wavelet statistics."""
+
+import numpy as np
+from gates.gates import Gates
+from gates.harness import Derivative, Entry, integers, number, quantity
+
+from jaxtheory.smoothness import group_lasso, lasso, phase_transitions
+
+RNG = np.random.default_rng(0)
+WIDE = RNG.normal(size=(3, 5))
+TALL = RNG.normal(size=(6, 4))
+DATA = RNG.normal(size=6)
+FOUND = {"precision": "the gap is round-off; compared with scikit-learn and linear programming"}
+
+SPARSE = [
+    Entry(
+        "smoothness.phase_transitions.donoho_tanner",
+        phase_transitions.donoho_tanner,
+        {"undersampling": number(0.5)},
+        invalid={"undersampling": (0.0, -1.0, 1.5)},
+        integer_values={"undersampling": 1},
+        derivatives=(Derivative(("undersampling",), at={"undersampling": 0.625}),),
+    ),
+    Entry(
+        "smoothness.phase_transitions.lasso_risk",
+        phase_transitions.lasso_risk,
+        {"undersampling": number(0.6), "sparsity": number(0.25), "noise": number(0.5), "lam": number(0.75)},
+        invalid={"undersampling": (0.0,), "sparsity": (-0.5, 1.5), "noise": (0.0, -1.0), "lam": (0.0, -1.0)},
+        integer_values=dict.fromkeys(("undersampling", "sparsity", "noise", "lam"), 1),
+        derivatives=(Derivative(("undersampling", "sparsity", "noise", "lam"), condition=10),),
+        slow=True,
+    ),
+    Entry(
+        "smoothness.lasso.basis_pursuit",
+        lasso.basis_pursuit,
+        {"design": quantity(WIDE), "y": quantity(DATA[:3])},
+        scale={"y": {"coefficients": 1, "residual": 0, "gap": 0}},
+        permute={"design,y": {"coefficients": None}},
+        derivatives=(Derivative(("design", "y"), output=lambda found: found.coefficients, condition=10),),
+        skip=FOUND | {"jit": "the gap is round-off"},
+        slow=True,
+    ),
+    Entry(
+        "smoothness.group_lasso.group_lasso",
+        group_lasso.group_lasso,
+        {
+            "design": quantity(TALL),
+            "y": quantity(DATA),
+            "groups": integers([0, 0, 2, 2]),
+            "penalty": number(0.25),
+        },
+        invalid={"penalty": (-1.0,)},
+        permute={"design,y": {"coefficients": None, "fitted": 0}},
+        derivatives=(Derivative(("design", "y", "penalty"), output=lambda found: found.coefficients),),
+        skip=FOUND,
+        slow=True,
+    ),
+]
+ENTRIES = SPARSE
+
+
+class TestSmoothnessClasses(Gates):
+    """Sparse recovery, rates and thresholds."""
+
+    entries = ENTRIES
