@@ -3,7 +3,8 @@
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
   B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
-- rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks)
+- rates: `classes` (of each class, for linear estimators and networks)
+- what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks)
 - sparsity: `lasso` (and basis pursuit), `group_lasso`, `phase_transitions` (what they recover, and their risk)
 
 >>> import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxtheory.smoothness import (
     approximation,
     besov,
     bspline,
+    classes,
     estimation,
     group_lasso,
     hyperbolic_cross,
@@ -35,6 +37,7 @@ __all__ = [
     "approximation",
     "besov",
     "bspline",
+    "classes",
     "estimation",
     "group_lasso",
     "hyperbolic_cross",

@@ -123,7 +123,13 @@ def _accelerated(problem: _Problem, steps: int) -> Array:
         return following, following + share * (following - b), grown, count + 1, _gap(problem, following)
 
     nothing = jnp.zeros_like(a[0])
-    start = (nothing, nothing, jnp.ones_like(largest), jnp.zeros((), jnp.int32), _gap(problem, nothing))
+    start: tuple[Array, ...] = (
+        nothing,
+        nothing,
+        jnp.ones_like(largest),
+        jnp.zeros((), jnp.int32),
+        _gap(problem, nothing),
+    )
     going = lambda state: (state[4] > enough) & (state[3] < steps)  # noqa: E731
     return jax.lax.while_loop(going, step, start)[0]
 

@@ -311,7 +311,13 @@ def _multipliers(unit: Array, y: Array, steps: int) -> tuple[Array, Array]:
         done = (guarded.norm(missed) <= 64 * eps * guarded.norm(y)) & (gap <= eps**0.5 / 4)
         return count + 1, y + left, b, left / penalty, done
 
-    start = (jnp.zeros((), jnp.int32), y, jnp.zeros_like(unit[0]), jnp.zeros_like(y), jnp.zeros((), bool))
+    start: tuple[Array, ...] = (
+        jnp.zeros((), jnp.int32),
+        y,
+        jnp.zeros_like(unit[0]),
+        jnp.zeros_like(y),
+        jnp.zeros((), bool),
+    )
     found = jax.lax.while_loop(lambda state: ~state[4] & (state[0] < _ROUNDS), round_, start)
     return found[2], found[3]
 

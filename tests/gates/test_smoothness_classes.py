@@ -2,9 +2,9 @@
 
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, quantity
+from gates.harness import Derivative, Entry, integers, number, quantity, static
 
-from jaxtheory.smoothness import group_lasso, lasso, phase_transitions
+from jaxtheory.smoothness import classes, group_lasso, lasso, phase_transitions
 
 RNG = np.random.default_rng(0)
 WIDE = RNG.normal(size=(3, 5))
@@ -27,7 +27,11 @@ SPARSE = [
         {"undersampling": number(0.6), "sparsity": number(0.25), "noise": number(0.5), "lam": number(0.75)},
         invalid={"undersampling": (0.0,), "sparsity": (-0.5, 1.5), "noise": (0.0, -1.0), "lam": (0.0, -1.0)},
         integer_values=dict.fromkeys(("undersampling", "sparsity", "noise", "lam"), 1),
-        derivatives=(Derivative(("undersampling", "sparsity", "noise", "lam"), condition=10),),
+        derivatives=(
+            Derivative(
+                ("sparsity", "noise", "lam"), order=1, condition=10, reason="a minute of compilation for the second"
+            ),
+        ),
         slow=True,
     ),
     Entry(
@@ -56,7 +60,16 @@ SPARSE = [
         slow=True,
     ),
 ]
-ENTRIES = SPARSE
+RATES = [
+    Entry(
+        "smoothness.classes.rates",
+        classes.rates,
+        {"function_class": static(classes.Isotropic(1.0)), "estimator": static("linear")},
+        {"function_class": (1.0, classes.Isotropic(-1.0), classes.Manifold(1.0, np.nan)), "estimator": ("best",)},
+        skip={"precision": "Python numbers"},
+    ),
+]
+ENTRIES = SPARSE + RATES
 
 
 class TestSmoothnessClasses(Gates):
