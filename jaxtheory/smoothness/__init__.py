@@ -4,7 +4,8 @@
   B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
 - rates: `classes` (of each class, for linear estimators and networks)
-- what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks)
+- what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
+  `thresholds` (that read the data)
 - sparsity: `lasso` (and basis pursuit), `group_lasso`, `phase_transitions` (what they recover, and their risk)
 
 >>> import jax.numpy as jnp
@@ -30,6 +31,7 @@ from jaxtheory.smoothness import (
     signals,
     spaces,
     sparse_grid,
+    thresholds,
     wavelets,
 )
 
@@ -48,5 +50,6 @@ __all__ = [
     "signals",
     "spaces",
     "sparse_grid",
+    "thresholds",
     "wavelets",
 ]

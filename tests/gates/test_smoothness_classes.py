@@ -2,14 +2,16 @@
 
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, quantity, static
+from gates.harness import Derivative, Entry, integers, number, quantity, static, tree
 
-from jaxtheory.smoothness import classes, group_lasso, lasso, phase_transitions
+from jaxtheory.smoothness import classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness.wavelets import Coefficients
 
 RNG = np.random.default_rng(0)
 WIDE = RNG.normal(size=(3, 5))
 TALL = RNG.normal(size=(6, 4))
 DATA = RNG.normal(size=6)
+PYRAMID = Coefficients(np.array([1.0, -0.5]), (np.array([[0.75, -2.0]]), np.array([[0.25, 1.5, -1.0, 0.5]])))
 FOUND = {"precision": "the gap is round-off; compared with scikit-learn and linear programming"}
 
 SPARSE = [
@@ -69,7 +71,41 @@ RATES = [
         skip={"precision": "Python numbers"},
     ),
 ]
-ENTRIES = SPARSE + RATES
+THRESHOLDS = [
+    Entry(
+        "smoothness.thresholds.mad",
+        thresholds.mad,
+        {"y": quantity(DATA)},
+        scale={"y": {"": 1}},
+        permute={"y": {"": None}},
+        derivatives=(Derivative(("y",)),),
+    ),
+    Entry(
+        "smoothness.thresholds.minimax",
+        lambda sigma: thresholds.minimax(64, sigma),
+        {"sigma": number(0.5)},
+        invalid={"sigma": (-1.0, np.inf)},
+        scale={"sigma": {"": 1}},
+    ),
+    Entry(
+        "smoothness.thresholds.block_js",
+        lambda y, sigma: thresholds.block_js(y, sigma, block=4),
+        {"y": quantity(4 * DATA), "sigma": number(0.5)},
+        invalid={"sigma": (0.0, -1.0)},
+        derivatives=(Derivative(("y", "sigma")),),
+    ),
+    Entry(
+        "smoothness.thresholds.denoise_bands",
+        lambda coefficients, sigma: [
+            thresholds.denoise_bands(coefficients, sigma, "block", coarse=0),
+            thresholds.denoise_bands(coefficients, method="minimax", coarse=0),
+        ],
+        {"coefficients": tree(PYRAMID), "sigma": number(0.5)},
+        invalid={"sigma": (0.0, -1.0)},
+        slow=True,
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS
 
 
 class TestSmoothnessClasses(Gates):
