@@ -1,7 +1,8 @@
 """Function classes and their rates: what smoothness allows linear methods, adaptive ones and deep networks to do.
 
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
-  B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
+  B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary), `hyperbolic_cross`,
+  `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
 - rates: `classes` (of each class, for linear estimators and networks)
 - what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
@@ -19,6 +20,7 @@
 from jaxtheory.smoothness import (
     approximation,
     besov,
+    boundary_grid,
     bspline,
     classes,
     estimation,
@@ -38,6 +40,7 @@ from jaxtheory.smoothness import (
 __all__ = [
     "approximation",
     "besov",
+    "boundary_grid",
     "bspline",
     "classes",
     "estimation",

@@ -1,10 +1,11 @@
 """The gates of `smoothness`: sparse recovery, rates of classes, and wavelet statistics."""
 
+import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, quantity, static, tree
+from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
 
-from jaxtheory.smoothness import classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness import boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
 from jaxtheory.smoothness.wavelets import Coefficients
 
 RNG = np.random.default_rng(0)
@@ -105,7 +106,37 @@ THRESHOLDS = [
         slow=True,
     ),
 ]
-ENTRIES = SPARSE + RATES + THRESHOLDS
+CELLS = {"level": static(1), "dim": static(2)}
+BAD_CELLS = {"level": (-1, 40), "dim": (0,)}
+HOST = {"precision": "computed on the host", "jit": "the numbers must be known"}
+
+
+def on_grid(surpluses, x):
+    """An interpolant on the nine points of level 1 in the plane."""
+    empty = boundary_grid.interpolate(lambda x: 0 * x[:, 0], 1, 2)
+    return boundary_grid.evaluate(empty._replace(surpluses=surpluses), x)
+
+
+GRIDS = [
+    Entry("smoothness.boundary_grid.size", boundary_grid.size, CELLS, BAD_CELLS, skip=HOST),
+    Entry("smoothness.boundary_grid.points", boundary_grid.points, CELLS, BAD_CELLS, skip=HOST),
+    Entry(
+        "smoothness.boundary_grid.interpolate",
+        lambda level, dim: boundary_grid.interpolate(lambda x: 1 + x[:, 0] * x[:, 1], level, dim),
+        {"level": static(1), "dim": static(2)},
+        BAD_CELLS,
+        skip={"precision": "float32 is the default dtype"},
+    ),
+    Entry(
+        "smoothness.boundary_grid.evaluate",
+        on_grid,
+        {"surpluses": static(jnp.linspace(-1.0, 1.0, 9)), "x": points([[0.3, 0.6], [0.1, 0.9]])},
+        at_infinity={"x": "outside the cube the nearest point of it is meant"},
+        derivatives=(Derivative(("x",)),),
+        skip={"axes": "the grid is in the plane"},
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS
 
 
 class TestSmoothnessClasses(Gates):
