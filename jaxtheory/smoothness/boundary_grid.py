@@ -105,7 +105,7 @@ def points(level: int, dim: int) -> np.ndarray:
 
 @boundary(static=("level", "dim"))
 def interpolate(f: Callable[[Array], Array], level: int, dim: int, *, dtype: Any = jnp.float32) -> BoundaryInterpolant:
-    r"""The sparse-grid interpolant of f, boundary values included: exact at the points, and for multilinear f everywhere.
+    r"""The sparse-grid interpolant of f with its boundary values: exact at the points, for multilinear f everywhere.
 
     Args:
         f: [N, d] points → [N] values, called once. level: n ≥ 0. dim: d ≥ 1. dtype: of the points f gets.
