@@ -3,7 +3,8 @@
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
   B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary), `hyperbolic_cross`,
   `mixed` (tensor wavelets up to dimension 10)
-- classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
+- classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
+  norms), `signals`
 - rates: `classes` (of each class, for linear estimators and networks)
 - what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
   `thresholds` (that read the data)
@@ -18,6 +19,7 @@
 """
 
 from jaxtheory.smoothness import (
+    anisotropic,
     approximation,
     besov,
     boundary_grid,
@@ -38,6 +40,7 @@ from jaxtheory.smoothness import (
 )
 
 __all__ = [
+    "anisotropic",
     "approximation",
     "besov",
     "boundary_grid",

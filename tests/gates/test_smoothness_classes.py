@@ -5,7 +5,7 @@ import numpy as np
 from gates.gates import Gates
 from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
 
-from jaxtheory.smoothness import boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness import anisotropic, boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
 from jaxtheory.smoothness.wavelets import Coefficients
 
 RNG = np.random.default_rng(0)
@@ -136,7 +136,16 @@ GRIDS = [
         skip={"axes": "the grid is in the plane"},
     ),
 ]
-ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS
+NORMS = [
+    Entry(
+        "smoothness.anisotropic.modulus_norm",
+        lambda x: anisotropic.modulus_norm(x, (0.5, 1.5), 2.0, 2.0),
+        {"x": quantity(RNG.normal(size=(4, 8)))},
+        scale={"x": {"": 1}},
+        derivatives=(Derivative(("x",)),),
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS
 
 
 class TestSmoothnessClasses(Gates):
