@@ -27,6 +27,7 @@ ENTRIES = [
         invalid={"ridge": (0.0, -1.0)},
         derivatives=(Derivative(("features", "ridge"), output=lambda found: found.features),),
         skip={"precision": "the draws of the two precisions differ"},
+        slow=True,
     ),
     Entry(
         "kernels.features_needed",

@@ -49,6 +49,7 @@ def missed(z, kept, ridge):
     return np.linalg.norm(root.T @ (gram - found) @ root, 2)
 
 
+@pytest.mark.slow
 def test_features_by_leverage_are_enough_where_uniform_ones_are_not(key):
     """m = 5 d log(16 d/δ): below 1 in all of 10 draws by leverage (δ = .05: 3 or more failures have p = .01).
 
@@ -68,6 +69,7 @@ def test_features_by_leverage_are_enough_where_uniform_ones_are_not(key):
     assert np.median(by_leverage) < 0.5 * np.median(uniform)
 
 
+@pytest.mark.slow
 def test_the_draw_is_unbiased(key):
     """The mean of Z_m Z_mᵀ/m over 4000 single draws: within 5 standard errors of K, entry by entry."""
     z = np.random.default_rng(3).normal(size=(3, 6))

@@ -35,7 +35,10 @@ def by_loops(x, s, p, q, periodic):
 
 @pytest.mark.parametrize(
     ("shape", "s", "p", "q", "periodic"),
-    [((8, 16), (0.5, 1.5), 1.0, 2.0, False), ((8, 4, 8), (1.0, 0.3, 2.2), math.inf, math.inf, True)],
+    [
+        ((8, 16), (0.5, 1.5), 1.0, 2.0, False),
+        pytest.param((8, 4, 8), (1.0, 0.3, 2.2), math.inf, math.inf, True, marks=pytest.mark.slow),
+    ],
 )
 def test_the_norm_is_its_definition(shape, s, p, q, periodic, float64):
     x = np.random.default_rng(0).normal(size=shape)
@@ -43,6 +46,7 @@ def test_the_norm_is_its_definition(shape, s, p, q, periodic, float64):
     np.testing.assert_allclose(found, by_loops(x, s, p, q, periodic), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_on_a_line_and_for_functions_of_one_variable_it_is_the_norm_on_the_line():
     """A function of the second variable alone has no moduli along the first, however smooth that is asked to be."""
     x = jnp.asarray(np.random.default_rng(1).normal(size=16), jnp.float32)

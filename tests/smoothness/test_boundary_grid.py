@@ -39,6 +39,7 @@ def test_it_interpolates_and_keeps_multilinear_functions(float64):
     np.testing.assert_allclose(outside, [2.0], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_it_is_the_grid_without_boundary_where_the_boundary_is_0(float64):
     def bump(x):
         return jnp.prod(jnp.sin(jnp.pi * x), axis=1)

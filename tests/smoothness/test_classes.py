@@ -21,7 +21,7 @@ from jaxtheory.smoothness.classes import (
 )
 
 
-@pytest.mark.parametrize("s", [1.0, 2.0])
+@pytest.mark.parametrize("s", [1.0, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_isotropic_rates_are_slopes_of_the_exact_minimax_risk(s):
     """B^s_{1,∞} in the sequence model, with the tolerance of the finite sizes; the two arms are ≥ 0.05 apart."""
     n = jnp.asarray(2.0 ** np.arange(24, 40), jnp.float32)

@@ -13,7 +13,7 @@ def sum_of_two(order, accuracy):
     return bspline.relu_sum(jnp.array([1.5, -2.0]), scales, jnp.array([[0.0, -1.0], [1.0, 2.0]]), order, accuracy)
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_scale_for_each_axis_is_a_product_of_splines_at_their_scales(order, float64):
     """Within the accuracy of the terms, also written out as one network."""
     net = sum_of_two(order, 1e-3)

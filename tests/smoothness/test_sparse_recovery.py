@@ -33,6 +33,7 @@ def test_the_phase_transition_inverts_the_minimax_risk(nonnegative):
     assert donoho_tanner(1.0, nonnegative) == 1.0
 
 
+@pytest.mark.slow
 def test_the_checked_values_of_the_phase_transition(float64):
     assert abs(donoho_tanner(0.5) - 0.38568967) < 1e-8
     assert abs(donoho_tanner(0.5, True) - 0.55822769) < 1e-8
@@ -137,6 +138,7 @@ def test_basis_pursuit_at_other_scales_and_without_a_solution():
     assert (basis_pursuit(design, 0 * y).coefficients == 0).all()
 
 
+@pytest.mark.slow
 def test_group_lasso_of_groups_of_one_and_of_rows_is_scikit_learns(float64):
     """Groups of one: the lasso. A Kronecker design with groups of outputs: the multi-task lasso."""
     rng = np.random.default_rng(0)
@@ -174,6 +176,7 @@ def test_bad_input_is_named(call, message, unchecked):
         call()
 
 
+@pytest.mark.slow
 def test_labels_out_of_range_are_not_ok_under_jit():
     found = jax.jit(group_lasso)(jnp.eye(2), jnp.ones(2), jnp.array([0, 7]), 0.5)
     assert found.status == Status.INVALID_INPUT

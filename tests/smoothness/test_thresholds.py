@@ -67,6 +67,7 @@ def test_blocks_are_shrunk_as_in_a_loop(size, block):
     np.testing.assert_allclose(thresholds.block_js(jnp.asarray(y), 0.8, block=block), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_block_shrinkage_obeys_its_oracle_inequality():
     """Risk below Σ_b min(‖θ_b‖², λ* L) + 4, L = log n: Cai (1999), Theorem 1, for n = 1024, dense in 20 blocks of 6."""
     rng = np.random.default_rng(1)
@@ -79,7 +80,9 @@ def test_block_shrinkage_obeys_its_oracle_inequality():
     assert losses.mean() < 0.5 * np.mean(np.sum((np.asarray(soft) - truth) ** 2, axis=1))
 
 
-@pytest.mark.parametrize("method", ["universal", "minimax", "sure", "block"])
+@pytest.mark.parametrize(
+    "method", ["block", *(pytest.param(m, marks=pytest.mark.slow) for m in ("universal", "minimax", "sure"))]
+)
 def test_each_band_has_its_noise_and_its_threshold(method):
     """Two bands of noise of σ = 1 and 10 with one large entry each: band by band with its own MAD; σ given is used."""
     rng = np.random.default_rng(4)
