@@ -1,8 +1,9 @@
 """Norms, bounds and complexity measures of trained networks, with all their constants.
 
 A network is the `chain` of matrices of its layers; `measures` gives every measure of it bare and as a bound, and says
-whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, NTK label
-complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau are functions of their own.
+whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, global and
+local, NTK label complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau are functions of
+their own.
 
 >>> import jax.numpy as jnp
 >>> table = measures([jnp.eye(2), jnp.eye(2)], (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
@@ -13,6 +14,7 @@ complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau
 from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_complexity, rademacher, vc_dimension
 from jaxtheory.generalization.chain import Chain, chain, forward
 from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
+from jaxtheory.generalization.local import LocalComplexity, local_complexity, local_rademacher
 from jaxtheory.generalization.measures import SOURCES, Measure, Table, measures
 from jaxtheory.generalization.norms import (
     frobenius_norms,
@@ -34,6 +36,7 @@ __all__ = [
     "Chain",
     "Compressed",
     "Cushions",
+    "LocalComplexity",
     "Measure",
     "Rademacher",
     "Ranking",
@@ -49,6 +52,8 @@ __all__ = [
     "kendall",
     "kl_inverse",
     "l1_path_norm",
+    "local_complexity",
+    "local_rademacher",
     "log_growth",
     "margins",
     "measures",

@@ -7,7 +7,7 @@ unnormalized Gram matrix.
 - regression: `fit`, `predict`, `ridge_path` (all ridges, leave-one-out, GCV); `posterior`, `log_marginal_likelihood`
 - training of wide networks: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
 - spectra: `sphere_eigenvalues`, `empirical_spectrum`, `lanczos_density`, `degrees_of_freedom`
-- random features: `random_features`, nested in the width, and their `feature_weights`
+- random features: `random_features`, nested in the width, and their `feature_weights`; `leverage_features`, fewer
 - errors before any data: `learning_curve`, `optimal_rate`, `noiseless_rate`
 
 >>> import jax.numpy as jnp
@@ -30,6 +30,7 @@ from jaxtheory.kernels.learning_curves import (
     noiseless_rate,
     optimal_rate,
 )
+from jaxtheory.kernels.leverage import LeverageFeatures, features_needed, leverage_features, leverage_scores
 from jaxtheory.kernels.preconditioners import low_rank_inverse, nystrom, rpcholesky
 from jaxtheory.kernels.processes import Evidence, Posterior, log_marginal_likelihood, posterior
 from jaxtheory.kernels.regression import KernelRegressor, fit, predict
@@ -52,6 +53,7 @@ __all__ = [
     "Kernel",
     "KernelRegressor",
     "LearningCurve",
+    "LeverageFeatures",
     "Posterior",
     "RidgePath",
     "SpectralDensity",
@@ -65,6 +67,7 @@ __all__ = [
     "empirical_spectrum",
     "ensemble_flow",
     "feature_weights",
+    "features_needed",
     "fit",
     "gaussian",
     "gradient_descent",
@@ -73,6 +76,8 @@ __all__ = [
     "lanczos_density",
     "laplace",
     "learning_curve",
+    "leverage_features",
+    "leverage_scores",
     "log_marginal_likelihood",
     "low_rank_inverse",
     "matern",

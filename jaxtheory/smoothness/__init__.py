@@ -1,9 +1,14 @@
 """Function classes and their rates: what smoothness allows linear methods, adaptive ones and deep networks to do.
 
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
-  B-splines), `sparse_grid`, `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
-- classes: `besov` (norms, points of the ball), `spaces` (Sobolev, Hölder, BV by their own norms), `signals`
-- rates: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks), `lasso`
+  B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary), `hyperbolic_cross`,
+  `mixed` (tensor wavelets up to dimension 10)
+- classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
+  norms), `signals`
+- rates: `classes` (of each class, for linear estimators and networks)
+- what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
+  `thresholds` (that read the data)
+- sparsity: `lasso` (and basis pursuit), `group_lasso`, `phase_transitions` (what they recover, and their risk)
 
 >>> import jax.numpy as jnp
 >>> from jaxtheory import results, smoothness
@@ -14,31 +19,43 @@
 """
 
 from jaxtheory.smoothness import (
+    anisotropic,
     approximation,
     besov,
+    boundary_grid,
     bspline,
+    classes,
     estimation,
+    group_lasso,
     hyperbolic_cross,
     interval_wavelets,
     lasso,
     mixed,
+    phase_transitions,
     signals,
     spaces,
     sparse_grid,
+    thresholds,
     wavelets,
 )
 
 __all__ = [
+    "anisotropic",
     "approximation",
     "besov",
+    "boundary_grid",
     "bspline",
+    "classes",
     "estimation",
+    "group_lasso",
     "hyperbolic_cross",
     "interval_wavelets",
     "lasso",
     "mixed",
+    "phase_transitions",
     "signals",
     "spaces",
     "sparse_grid",
+    "thresholds",
     "wavelets",
 ]

@@ -24,11 +24,13 @@ from jaxtheory.expressivity.algebra import host_numbers
 class SplineSum(NamedTuple):
     """The network Σ_i c_i M(2^{j_i} x − k_i), whose blocks are one network M behind N affine maps.
 
+    `scales` holds 2^{j_i}, or one for each axis, as mixed and anisotropic smoothness need.
+
     `as_network` writes it out as one list of (W, b); kept like this it takes no N² memory.
     """
 
     block: rn.Network
-    scales: Float[Array, " terms"]
+    scales: Float[Array, "terms ..."]
     shifts: Float[Array, "terms d"]
     weights: Float[Array, " terms"]
 
@@ -143,7 +145,7 @@ def suzuki_bound(order: int, accuracy: float, dim: int = 1) -> rn.Audit:
 @boundary(static=("order", "accuracy"))
 def relu_sum(
     weights: Float[Array, " terms"],
-    scales: Float[Array, " terms"],
+    scales: Float[Array, "terms ..."],
     shifts: Float[Array, "terms d"],
     order: int,
     accuracy: float,
@@ -151,7 +153,7 @@ def relu_sum(
     r"""A ReLU network for Σ_i c_i N_m(2^{j_i} x − k_i), the N-term sum that approximates a Besov function.
 
     Args:
-        weights: c. scales: 2^j > 0. shifts: k. order: m ≥ 1.
+        weights: c. scales: 2^j > 0, or [terms, d] with a scale for each axis. shifts: k. order: m ≥ 1.
         accuracy: of each B-spline; where at most q terms overlap the sum is within q · accuracy · max |c|.
 
     Returns:
@@ -166,6 +168,8 @@ def relu_sum(
     """
     sizes = (weights.shape[0], scales.shape[0], shifts.shape[0])
     require(min(sizes) == max(sizes) >= 1, "weights", sizes, "be one a scale and a shift, at least one", "match them")
+    alike = scales.shape[1:] in ((), shifts.shape[1:])
+    require(alike, "scales", scales.shape, f"be one a term, or {shifts.shape}", "give one, or one for each axis")
     return SplineSum(relu_network(order, accuracy, shifts.shape[1]), scales, shifts, weights)
 
 
@@ -189,9 +193,10 @@ def evaluate_sum(net: SplineSum, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     @jax.checkpoint
     def add(total: Array, term: tuple[Array, Array, Array]) -> tuple[Array, None]:
         scale, shift, weight = term
-        return total + weight * rn.evaluate(net.block, scale * x - shift[None, :])[:, 0], None
+        return total + weight * rn.evaluate(net.block, scale[None, :] * x - shift[None, :])[:, 0], None
 
-    terms = jax.tree.map(lambda part: jnp.asarray(part, x.dtype), (net.scales, net.shifts, net.weights))
+    scales = jnp.broadcast_to(jnp.reshape(net.scales, (len(net.shifts), -1)), net.shifts.shape)
+    terms = jax.tree.map(lambda part: jnp.asarray(part, x.dtype), (scales, net.shifts, net.weights))
     return jax.lax.scan(add, jnp.zeros_like(x[:, 0]), terms)[0]
 
 
@@ -206,9 +211,8 @@ def as_network(net: SplineSum) -> rn.Network:
     >>> rn.audit(as_network(net)) == audit_sum(net)
     True
     """
-    dim = net.shifts.shape[1]
     terms = zip(*_known_terms(net), strict=True)
-    blocks = [rn.compose(rn.affine(s * np.eye(dim), -k), net.block, rn.affine([[c]])) for s, k, c in terms]
+    blocks = [rn.compose(rn.affine(np.diag(s), -k), net.block, rn.affine([[c]])) for s, k, c in terms]
     return rn.compose(rn.parallel(blocks), rn.affine(np.ones((len(blocks), 1))))
 
 
@@ -230,7 +234,7 @@ def audit_sum(net: SplineSum) -> rn.Audit:
     bias = float(weights.sum() * np.asarray(last.bias)[0])
     ends = [*first, *last]
     inner = terms * (block.nonzeros - sum(np.count_nonzero(part) for part in ends))
-    entries = [np.multiply.outer(scales, np.asarray(first.weight)), biases, outer, np.array([bias])]
+    entries = [scales[:, :, None] * np.asarray(first.weight)[None], biases, outer, np.array([bias])]
     middle = [np.asarray(part) for layer in net.block[1:-1] for part in layer]
     largest = max(float(np.abs(part).max()) for part in [*entries, *middle])
     nonzeros = int(inner) + sum(int(np.count_nonzero(part)) for part in entries)
@@ -238,7 +242,8 @@ def audit_sum(net: SplineSum) -> rn.Audit:
 
 
 def _known_terms(net: SplineSum) -> list[np.ndarray]:
-    """Scales, shifts and weights on the host."""
+    """Scales, for each axis, shifts and weights on the host."""
     parts = [host_numbers("net", part) for part in (net.scales, net.shifts, net.weights)]
+    parts[0] = np.broadcast_to(np.reshape(parts[0], (len(parts[1]), -1)), np.shape(parts[1]))
     require(all(np.isfinite(part).all() for part in parts), "net", "NaN or infinity", "be finite", "check its weights")
     return parts

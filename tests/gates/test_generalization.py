@@ -160,7 +160,25 @@ RANKINGS = [
           skip=NO_JIT),
 ]  # fmt: skip
 
-ENTRIES = [*CAPACITIES, *NORMS, *NETWORKS, *RANKINGS]
+LOCAL = [
+    Entry(
+        "generalization.local_rademacher",
+        gen.local_rademacher,
+        {"eigs": quantity([1.0, 0.5, 0.125]), "n": number(8.0), "variance": number(0.25)},
+        invalid={"n": (0.0, -1.0), "variance": (-1.0,), "eigs": (np.float32([1.0, -1.0, 0.5]),)},
+        permute={"eigs": {"": None}},
+        derivatives=(Derivative(("eigs", "n", "variance"), condition=10),),
+    ),
+    Entry(
+        "generalization.local_complexity",
+        gen.local_complexity,
+        {"eigs": quantity([1.0, 0.5, 0.125]), "n": quantity([8.0, 50.0])},
+        invalid={"n": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])), "eigs": (np.float32([1.0, -1.0, 0.5]),)},
+        permute={"eigs": {"fixed_point": None, "modes": None}, "n": {"fixed_point": 0, "modes": 0}},
+        derivatives=(Derivative(("eigs", "n"), output=lambda found: found.fixed_point, condition=10),),
+    ),
+]
+ENTRIES = [*CAPACITIES, *LOCAL, *NORMS, *NETWORKS, *RANKINGS]
 
 
 class TestGeneralization(Gates):

@@ -1,0 +1,154 @@
+"""The gates of `smoothness`: sparse recovery, rates of classes, and wavelet statistics."""
+
+import jax.numpy as jnp
+import numpy as np
+from gates.gates import Gates
+from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
+
+from jaxtheory.smoothness import anisotropic, boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness.wavelets import Coefficients
+
+RNG = np.random.default_rng(0)
+WIDE = RNG.normal(size=(3, 5))
+TALL = RNG.normal(size=(6, 4))
+DATA = RNG.normal(size=6)
+PYRAMID = Coefficients(np.array([1.0, -0.5]), (np.array([[0.75, -2.0]]), np.array([[0.25, 1.5, -1.0, 0.5]])))
+FOUND = {"precision": "the gap is round-off; compared with scikit-learn and linear programming"}
+
+SPARSE = [
+    Entry(
+        "smoothness.phase_transitions.donoho_tanner",
+        phase_transitions.donoho_tanner,
+        {"undersampling": number(0.5)},
+        invalid={"undersampling": (0.0, -1.0, 1.5)},
+        integer_values={"undersampling": 1},
+        derivatives=(Derivative(("undersampling",), at={"undersampling": 0.625}),),
+    ),
+    Entry(
+        "smoothness.phase_transitions.lasso_risk",
+        phase_transitions.lasso_risk,
+        {"undersampling": number(0.6), "sparsity": number(0.25), "noise": number(0.5), "lam": number(0.75)},
+        invalid={"undersampling": (0.0,), "sparsity": (-0.5, 1.5), "noise": (0.0, -1.0), "lam": (0.0, -1.0)},
+        integer_values=dict.fromkeys(("undersampling", "sparsity", "noise", "lam"), 1),
+        derivatives=(
+            Derivative(
+                ("sparsity", "noise", "lam"), order=1, condition=10, reason="a minute of compilation for the second"
+            ),
+        ),
+        slow=True,
+    ),
+    Entry(
+        "smoothness.lasso.basis_pursuit",
+        lasso.basis_pursuit,
+        {"design": quantity(WIDE), "y": quantity(DATA[:3])},
+        scale={"y": {"coefficients": 1, "residual": 0, "gap": 0}},
+        permute={"design,y": {"coefficients": None}},
+        derivatives=(Derivative(("design", "y"), output=lambda found: found.coefficients, condition=10),),
+        skip=FOUND | {"jit": "the gap is round-off"},
+        slow=True,
+    ),
+    Entry(
+        "smoothness.group_lasso.group_lasso",
+        group_lasso.group_lasso,
+        {
+            "design": quantity(TALL),
+            "y": quantity(DATA),
+            "groups": integers([0, 0, 2, 2]),
+            "penalty": number(0.25),
+        },
+        invalid={"penalty": (-1.0,)},
+        permute={"design,y": {"coefficients": None, "fitted": 0}},
+        derivatives=(Derivative(("design", "y", "penalty"), output=lambda found: found.coefficients),),
+        skip=FOUND,
+        slow=True,
+    ),
+]
+RATES = [
+    Entry(
+        "smoothness.classes.rates",
+        classes.rates,
+        {"function_class": static(classes.Isotropic(1.0)), "estimator": static("linear")},
+        {"function_class": (1.0, classes.Isotropic(-1.0), classes.Manifold(1.0, np.nan)), "estimator": ("best",)},
+        skip={"precision": "Python numbers"},
+    ),
+]
+THRESHOLDS = [
+    Entry(
+        "smoothness.thresholds.mad",
+        thresholds.mad,
+        {"y": quantity(DATA)},
+        scale={"y": {"": 1}},
+        permute={"y": {"": None}},
+        derivatives=(Derivative(("y",)),),
+    ),
+    Entry(
+        "smoothness.thresholds.minimax",
+        lambda sigma: thresholds.minimax(64, sigma),
+        {"sigma": number(0.5)},
+        invalid={"sigma": (-1.0, np.inf)},
+        scale={"sigma": {"": 1}},
+    ),
+    Entry(
+        "smoothness.thresholds.block_js",
+        lambda y, sigma: thresholds.block_js(y, sigma, block=4),
+        {"y": quantity(4 * DATA), "sigma": number(0.5)},
+        invalid={"sigma": (0.0, -1.0)},
+        derivatives=(Derivative(("y", "sigma")),),
+    ),
+    Entry(
+        "smoothness.thresholds.denoise_bands",
+        lambda coefficients, sigma: [
+            thresholds.denoise_bands(coefficients, sigma, "block", coarse=0),
+            thresholds.denoise_bands(coefficients, method="minimax", coarse=0),
+        ],
+        {"coefficients": tree(PYRAMID), "sigma": number(0.5)},
+        invalid={"sigma": (0.0, -1.0)},
+        slow=True,
+    ),
+]
+CELLS = {"level": static(1), "dim": static(2)}
+BAD_CELLS = {"level": (-1, 40), "dim": (0,)}
+HOST = {"precision": "computed on the host", "jit": "the numbers must be known"}
+
+
+def on_grid(surpluses, x):
+    """An interpolant on the nine points of level 1 in the plane."""
+    empty = boundary_grid.interpolate(lambda x: 0 * x[:, 0], 1, 2)
+    return boundary_grid.evaluate(empty._replace(surpluses=surpluses), x)
+
+
+GRIDS = [
+    Entry("smoothness.boundary_grid.size", boundary_grid.size, CELLS, BAD_CELLS, skip=HOST),
+    Entry("smoothness.boundary_grid.points", boundary_grid.points, CELLS, BAD_CELLS, skip=HOST),
+    Entry(
+        "smoothness.boundary_grid.interpolate",
+        lambda level, dim: boundary_grid.interpolate(lambda x: 1 + x[:, 0] * x[:, 1], level, dim),
+        {"level": static(1), "dim": static(2)},
+        BAD_CELLS,
+        skip={"precision": "float32 is the default dtype"},
+    ),
+    Entry(
+        "smoothness.boundary_grid.evaluate",
+        on_grid,
+        {"surpluses": static(jnp.linspace(-1.0, 1.0, 9)), "x": points([[0.3, 0.6], [0.1, 0.9]])},
+        at_infinity={"x": "outside the cube the nearest point of it is meant"},
+        derivatives=(Derivative(("x",)),),
+        skip={"axes": "the grid is in the plane"},
+    ),
+]
+NORMS = [
+    Entry(
+        "smoothness.anisotropic.modulus_norm",
+        lambda x: anisotropic.modulus_norm(x, (0.5, 1.5), 2.0, 2.0),
+        {"x": quantity(RNG.normal(size=(4, 8)))},
+        scale={"x": {"": 1}},
+        derivatives=(Derivative(("x",)),),
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS
+
+
+class TestSmoothnessClasses(Gates):
+    """Sparse recovery, rates and thresholds."""
+
+    entries = ENTRIES

@@ -1,0 +1,80 @@
+"""Local Rademacher complexities against root finding, exact rates, and draws of a kernel class."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from jaxtheory.generalization import local_complexity, local_rademacher
+
+SPECTRA = {
+    "powers": np.arange(1.0, 200.0) ** -2,
+    "exponential": 2.0 ** -np.arange(30.0),
+    "finite rank": np.array([3.0, 3.0, 1.0, 0.0, 0.0]),
+    "one": np.array([2.0]),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_the_fixed_point_is_the_root(name, float64):
+    """Against brentq on ψ(r) − r from numpy, few examples to many, in any order."""
+    eigs = np.pad(SPECTRA[name], (0, 199 - len(SPECTRA[name])))  # one program
+    n = np.array([0.5, 7.0, 1e3, 1e6])
+    found = local_complexity(jnp.asarray(eigs[::-1].copy()), jnp.asarray(n))
+    for size, radius, modes in zip(n, *map(np.asarray, found), strict=True):
+        root = brentq(lambda r, m=size: np.sqrt(2 / m * np.minimum(r, eigs).sum()) - r, 1e-14, 1e4, xtol=1e-16)
+        assert abs(radius - root) < 1e-9 * root
+        assert modes == (eigs >= radius).sum()
+        assert abs(local_rademacher(jnp.asarray(eigs), size, radius) - radius) < 1e-12 * radius
+
+
+@pytest.mark.parametrize("decay", [2.0, pytest.param(4.0, marks=pytest.mark.slow)])
+def test_the_fast_rate_of_power_laws(decay, float64):
+    """λ_i = i^{−b}: r* ~ n^{−b/(b+1)} within .01 over n = 1e4 … 1e7, far from the global n^{−1/2}."""
+    eigs = jnp.asarray(np.arange(1.0, 30_001.0) ** -decay)
+    n = np.logspace(4, 7, 7)
+    found = np.polyfit(np.log(n), np.log(local_complexity(eigs, jnp.asarray(n)).fixed_point), 1)[0]
+    assert abs(found + decay / (decay + 1)) < 0.01
+
+
+def test_the_bound_holds_for_a_class_on_the_circle():
+    """{Σ_k β_k φ_k: Σβ²/λ ≤ 1, Σβ² ≤ r}, cosines on the circle: it contains the ellipsoid Σβ²/min(λ, r) ≤ 1.
+
+    The complexity of that one, E‖√min(λ, r) (1/n) Σ_i ε_i φ(x_i)‖, is below ψ(r)/√2, and above 0.8 of it by Gaussian
+    concentration where many modes take part.
+    """
+    rng = np.random.default_rng(0)
+    n, r, k = 200, 0.02, np.arange(1, 101)
+    eigs = k**-1.5
+    norms = []
+    for _ in range(200):
+        x = rng.uniform(0, 2 * np.pi, n)
+        signs = rng.choice([-1.0, 1.0], n)
+        mean = np.sqrt(2) * np.cos(np.outer(k, x)) @ signs / n
+        norms.append(np.linalg.norm(np.sqrt(np.minimum(eigs, r)) * mean))
+    bound = float(local_rademacher(jnp.asarray(eigs, jnp.float32), n, r)) / np.sqrt(2)
+    assert 0.8 * bound < np.mean(norms) < bound + 4 * np.std(norms) / np.sqrt(200)
+
+
+@pytest.mark.slow
+def test_scales_and_nothing():
+    """λ and r in other units change ψ by the root; no eigenvalue, no complexity."""
+    eigs = jnp.asarray(SPECTRA["powers"], jnp.float32)
+    plain = local_rademacher(eigs, 64.0, 0.125)
+    np.testing.assert_allclose(local_rademacher(eigs * 2.0**80, 64.0, 0.125 * 2.0**80), plain * 2.0**40, rtol=1e-6)
+    none = local_complexity(jnp.zeros(3), 10.0)
+    assert none.fixed_point == 0.0
+    assert local_complexity(2.0**83 * eigs, 64.0).fixed_point < jnp.inf
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: local_complexity(jnp.array([1.0, -1.0]), 10.0), "eigs must be"),
+        (lambda: local_complexity(jnp.ones(2), 0.0), "n must be"),
+        (lambda: local_rademacher(jnp.ones(2), 10.0, -1.0), "variance must be"),
+    ],
+)
+def test_bad_input_is_named(call, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        call()
