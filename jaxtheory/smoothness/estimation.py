@@ -64,7 +64,6 @@ def universal(size: int, sigma: Number) -> Float[Array, ""]:
 
 
 @boundary
-@jax.jit
 def sure(y: Float[Array, "..."], sigma: Number) -> Float[Array, ""]:
     r"""The soft threshold that minimizes Stein's unbiased estimate of the risk, among 0 and the |y_i|:
 
@@ -86,8 +85,12 @@ def sure(y: Float[Array, "..."], sigma: Number) -> Float[Array, ""]:
     """
     m = y.size
     require(m >= 1, "y", y.shape, "hold an entry", "pass the coefficients of a level")
-    noise = jnp.asarray(positive("sigma", sigma, "pass a standard deviation"), y.dtype)
-    scaled = y.ravel() / noise
+    return _sure(y, jnp.asarray(positive("sigma", sigma, "pass a standard deviation"), y.dtype))
+
+
+@jax.jit
+def _sure(y: Array, noise: Array) -> Array:
+    m, scaled = y.size, y.ravel() / noise
     # candidates far above the cap never win, and their squares would overflow
     size = jnp.concatenate([jnp.zeros(1, y.dtype), jnp.sort(jnp.minimum(jnp.abs(scaled), 1e6))])
     rank = jnp.arange(m + 1, dtype=y.dtype)
@@ -134,7 +137,6 @@ def _denoised(coefficients: Coefficients, sigma: Number, method: Method, coarse:
 
 
 @boundary
-@jax.jit
 def linear_oracle(noisy: Coefficients, truth: Coefficients, sigma: Number) -> Coefficients:
     r"""The best shrinkage of whole levels, w_j = E_j/(E_j + m_j σ²), E_j = ‖β_j‖² of the m_j coefficients of level j.
 
@@ -161,7 +163,11 @@ def linear_oracle(noisy: Coefficients, truth: Coefficients, sigma: Number) -> Co
     require(
         shapes[0] == shapes[1], "truth", shapes[1], f"have the shapes of noisy, {shapes[0]}", "transform both alike"
     )
-    noise = nonnegative("sigma", sigma, "pass a standard deviation")
+    return _shrunk(y, beta, nonnegative("sigma", sigma, "pass a standard deviation"))
+
+
+@jax.jit
+def _shrunk(y: Coefficients, beta: Coefficients, noise: Number) -> Coefficients:
     return jax.tree.map(lambda part, b: part * _kept(b, noise), y, beta)
 
 
@@ -174,7 +180,6 @@ def _kept(beta: Array, sigma: Number) -> Array:
 
 
 @boundary
-@jax.jit
 def linear_oracle_risk(truth: Coefficients, sigma: Number) -> Float[Array, ""]:
     r"""The least risk of a linear estimator over signs and places within each level: Σ_j E_j m_j σ²/(E_j + m_j σ²).
 
@@ -192,13 +197,16 @@ def linear_oracle_risk(truth: Coefficients, sigma: Number) -> Float[Array, ""]:
     >>> float(linear_oracle_risk(Coefficients(jnp.ones(1), ()), 1.0))
     0.5
     """
-    noise = nonnegative("sigma", sigma, "pass a standard deviation")
-    parts = jax.tree.leaves(floating(truth))
+    return _linear_risk(floating(truth), nonnegative("sigma", sigma, "pass a standard deviation"))
+
+
+@jax.jit
+def _linear_risk(truth: Coefficients, noise: Number) -> Array:
+    parts = jax.tree.leaves(truth)
     return jnp.sum(jnp.stack([b.size * _kept(b, noise) * jnp.asarray(noise, b.dtype) ** 2 for b in parts]))
 
 
 @boundary
-@jax.jit
 def ideal_risk(truth: Coefficients, sigma: Number) -> Float[Array, ""]:
     """Σ min(β², σ²), the risk of keeping exactly the coefficients above the noise: what thresholds come close to.
 
