@@ -4,19 +4,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, holds, positive, require
 from jaxtheory.guarded import power_of_two
-from jaxtheory.meanfield.cloud import Cloud
-from jaxtheory.meanfield.costs import Transport, both, distance_power, power, squared_distances, vanished
 from jaxtheory.results import Status, status_where
-
-Number = float | Float[Array, ""]
+from jaxtheory.transport.costs import Number, Transport, distance_power, power, squared_distances, vanished
+from jaxtheory.transport.line import together
 
 
 @boundary
-def exact(x: Cloud | PyTree, y: Cloud | PyTree, p: Number = 2.0) -> Transport:
+def exact(
+    x: Float[Array, "n d"],
+    y: Float[Array, "m d"],
+    p: Number = 2.0,
+    *,
+    x_weights: Float[Array, " n"] | None = None,
+    y_weights: Float[Array, " m"] | None = None,
+) -> Transport:
     r"""Exact W_p^p between two clouds of n equal weights, by the Hungarian algorithm, certified by a dual.
 
     Args:
@@ -40,7 +45,7 @@ def exact(x: Cloud | PyTree, y: Cloud | PyTree, p: Number = 2.0) -> Transport:
     >>> f"{exact(jnp.array([[0.0], [1.0]]), jnp.array([[3.0], [2.0]])).cost:.1f}"
     '4.0'
     """
-    x, y, a, b = both(x, y)
+    x, y, a, b = together(x, y, x_weights, y_weights)
     require(len(x) == len(y), "y", y.shape, f"hold as many points as x, {len(x)}", "use sinkhorn() for other sizes")
     p = positive("p", p, "use p=1.0 or p=2.0")
     equal = jnp.array(True)
