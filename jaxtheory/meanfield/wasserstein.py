@@ -278,7 +278,7 @@ def _matching_costs(dimension: int, n: int, key: Array, p: Array, repeats: int, 
         order = p.astype(first.dtype)
         if dimension == 1:
             return line_cost(first[:, 0], second[:, 0], order, None, None)
-        found = matched_cost(first, second, order, jnp.array(True))
+        found = matched_cost(first, second, order)
         return jnp.where(found.status == Status.OK, found.cost, jnp.nan)
 
     return jax.lax.map(cost, jax.random.split(key, repeats))

@@ -273,6 +273,29 @@ def one_step(flow, particles, draw):
     return flow.step(cloud, flow.init(cloud), draw, jnp.int32(0))[0].particles
 
 
+TARGETS = {"particles": quantity(THETA), "weights": quantity(WEIGHTS), "target": quantity(THETA[::-1] + 0.5)}
+TOWARDS = [
+    Entry(
+        "meanfield.sinkhorn_divergence",
+        lambda particles, weights, target, target_weights, epsilon: meanfield.sinkhorn_divergence(
+            target, target_weights, epsilon=epsilon
+        )(meanfield.as_cloud(particles, weights)),
+        TARGETS | {"target_weights": quantity(WEIGHTS[::-1]), "epsilon": number(1.0)},
+        invalid={"epsilon": (0.0,), "weights": (NEGATIVE,), "target_weights": (NEGATIVE,)},
+        permute={"particles,weights": {"": None}, "target,target_weights": {"": None}},
+        condition=1e3,
+    ),
+    Entry(
+        "meanfield.sliced",
+        lambda particles, weights, target, draw: meanfield.sliced(target, draw, projections=5)(
+            meanfield.as_cloud(particles, weights)
+        ),
+        TARGETS | {"draw": key()},
+        invalid={"weights": (NEGATIVE,)},
+        permute={"particles,weights": {"": None}},
+        skip={"precision": "directions differ between dtypes"},
+    ),
+]
 CALLS = dict.fromkeys(("precision", "sizes"), "measured on the function of `transport` that it calls")
 SAME = "the function of `transport`, whose gates it passes there"
 WEIGHED = {"x_weights": quantity(WEIGHTS), "y_weights": quantity(WEIGHTS[::-1])}
@@ -345,7 +368,7 @@ DISTANCES = [
     ),
 ]
 
-ENTRIES = OBSERVABLES + LAWS + RADIAL + DISTANCES
+ENTRIES = OBSERVABLES + LAWS + RADIAL + TOWARDS + DISTANCES
 
 
 class TestMeasures(Gates):

@@ -199,7 +199,7 @@ ENTRIES = [
                 reason="the second derivatives of potentials; those of the cost follow",
             ),
             Derivative(("x", "y", "x_weights", "epsilon", "p"), at=EXACTLY, output=cost, condition=1e3),
-            coincident(tolerance=np.array(1e-13), p=np.array(1.0), order=1),
+            coincident(tolerance=np.array(1e-13), p=np.array(4.0)),
         ),
     ),
     Entry(
