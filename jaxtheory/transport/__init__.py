@@ -4,6 +4,7 @@
 - regularized: `entropic` (OT_ε and its potentials) and `sinkhorn` (the divergence S_ε, without its entropic bias), for
   any cost, in blocks; with a penalty in place of the marginals, unbalanced
 - averaged: `sliced`
+- barycenters: `line_barycenter`, `gaussian_barycenter`
 
 Points are arrays [n, d], weights are [n]. `meanfield.wasserstein` is the same for clouds of particles.
 
@@ -15,6 +16,7 @@ Points are arrays [n, d], weights are [n]. `meanfield.wasserstein` is the same f
 (True, (2,))
 """
 
+from jaxtheory.transport.barycenters import GaussianBarycenter, LineBarycenter, gaussian_barycenter, line_barycenter
 from jaxtheory.transport.costs import Estimate, Transport, squared_distances
 from jaxtheory.transport.entropic import (
     Divergence,
@@ -33,12 +35,16 @@ __all__ = [
     "DivergencePotentials",
     "Entropic",
     "Estimate",
+    "GaussianBarycenter",
+    "LineBarycenter",
     "Potentials",
     "Transport",
     "bures",
     "certified",
     "entropic",
     "exact",
+    "gaussian_barycenter",
+    "line_barycenter",
     "sinkhorn",
     "sliced",
     "squared_distances",

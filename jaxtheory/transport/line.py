@@ -75,22 +75,24 @@ def line_cost(x: Array, y: Array, p: Array, a: Array | None, b: Array | None) ->
     """`w1d` of checked numbers and normalized masses."""
     if a is None and b is None and len(x) == len(y):
         return distance_power((jnp.sort(x) - jnp.sort(y))[:, None], p).mean()
-    (x, x_edges), (y, y_edges) = _quantiles(x, a), _quantiles(y, b)
+    (x, x_edges), (y, y_edges) = quantiles(x, a), quantiles(y, b)
     edges = jnp.sort(jnp.concatenate([x_edges, y_edges]))
     # Quantile functions are constant between the edges: look them up at the middle of each step.
     left = jnp.concatenate([jnp.zeros_like(edges[:1]), edges[:-1]])
     at = (left + edges) / 2
-    gaps = x[_index(x_edges, at)] - y[_index(y_edges, at)]
+    gaps = x[index(x_edges, at)] - y[index(y_edges, at)]
     return weighted_sum(edges - left, distance_power(gaps[:, None], p))
 
 
-def _quantiles(x: Array, masses: Array | None) -> tuple[Array, Array]:
+def quantiles(x: Array, masses: Array | None) -> tuple[Array, Array]:
+    """The sorted numbers and the cumulative masses up to each: the steps of a quantile function."""
     order = jnp.argsort(x)
     edges = jnp.cumsum(jnp.ones_like(x) if masses is None else masses[order])
     return x[order], edges / edges[-1]
 
 
-def _index(edges: Array, at: Array) -> Array:
+def index(edges: Array, at: Array) -> Array:
+    """The step that holds each level."""
     return jnp.minimum(jnp.searchsorted(edges, at), len(edges) - 1)
 
 

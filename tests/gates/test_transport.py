@@ -34,6 +34,15 @@ def clouds(n):
     return {name: points(rng.standard_normal((n, 2))) for name in ("x", "y")}
 
 
+def without_residual(function):
+    """A function without the field that measures rounding."""
+
+    def call(**arguments):
+        return {name: value for name, value in function(**arguments)._asdict().items() if name != "residual"}
+
+    return call
+
+
 def stacked(function):
     """A distance as a function of both clouds at once, so that they are scaled together."""
     return lambda both: function(both[:4], both[4:])
@@ -199,7 +208,7 @@ ENTRIES = [
                 reason="the second derivatives of potentials; those of the cost follow",
             ),
             Derivative(("x", "y", "x_weights", "epsilon", "p"), at=EXACTLY, output=cost, condition=1e3),
-            coincident(tolerance=np.array(1e-13), p=np.array(4.0)),
+            coincident(tolerance=np.array(1e-13), p=np.array(4.0), epsilon=np.array(20.0)),
         ),
     ),
     Entry(
@@ -228,6 +237,41 @@ ENTRIES = [
         scale={"both": {"cost": 1, "residual": 0, "potentials.f": 1}},
         condition=1e3,
         skip=TOGETHER | {"kinds": "its ε is computed from the numbers"},
+    ),
+    Entry(
+        "transport.line_barycenter",
+        lambda samples, weights, masses: transport.line_barycenter(samples, weights, masses=masses),
+        {
+            "samples": quantity([[0.3, -1.0, 2.0], [0.1, 1.0, 0.7]]),
+            "weights": quantity([0.4, 0.6]),
+            "masses": quantity([[0.2, 0.5, 0.3], [0.35, 0.1, 0.55]]),
+        },
+        invalid={"weights": (np.float32([-1, 2]),), "masses": (np.float32([[1, 1, -1], [1, 1, 1]]),)},
+        scale={"samples": {"points": 1}, "weights": {"points": 0}, "masses": {"points": 0}},
+        permute={"samples,weights,masses": {"points": None}},
+        derivatives=(Derivative(("samples", "weights", "masses")),),
+    ),
+    Entry(
+        "transport.gaussian_barycenter",
+        without_residual(transport.gaussian_barycenter),
+        {
+            "means": quantity([[1.0, -0.5], [0.2, 0.1]]),
+            "covariances": quantity([A, B]),
+            "weights": quantity([0.4, 0.6]),
+            "tolerance": number(1e-4),
+        },
+        invalid={"weights": (np.float32([-1, 2]),), "tolerance": (0.0,)},
+        integer_values={"covariances": [[[2, 0], [0, 1]], [[1, 0], [0, 3]]]},
+        scale={"weights": {"mean": 0, "covariance": 0}},
+        condition=1e3,
+        derivatives=(
+            Derivative(
+                ("means", "covariances", "weights"),
+                at={"tolerance": np.array(1e-12), "covariances": np.array([np.eye(2), np.eye(2)])},
+                output=lambda found: (found["mean"], found["covariance"]),
+            ),
+        ),
+        slow=True,
     ),
 ]
 
