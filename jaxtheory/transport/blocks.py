@@ -91,7 +91,8 @@ def plan_product(
     largest = half_range(G)
 
     def row(point: Array, height: Array) -> Array:
-        return jnp.exp(jnp.minimum(height + G - pairs.cost(point, others, problem.parameters) * inverse, largest)) @ v
+        exponents = height + G - pairs.cost(point, others, problem.parameters) * inverse
+        return jnp.matmul(jnp.exp(jnp.minimum(exponents, largest)), v, precision="highest")
 
     return _by_rows(row, pairs.block, len(problem.y), problem.x, F)
 
