@@ -80,8 +80,8 @@ def main() -> None:
             runs[name] = theirs(x, y, epsilon, iterations, batch)
     seconds = in_turns(list(runs.values()), options.repeats, processor=True)[:, 1:].min(1)
     for (name, run), (wall, processor) in zip(runs.items(), seconds, strict=True):
-        error = marginal_error(x, y, epsilon, run())
-        print(f"{name:28s} {wall:8.3f} s {processor:8.3f} s of processors, marginal error {error:.4g}")
+        print(f"{name:28s} {wall:8.3f} s {processor:8.3f} s of processors", end="", flush=True)
+        print(f", marginal error {marginal_error(x, y, epsilon, run()):.4g}", flush=True)
 
 
 if __name__ == "__main__":
