@@ -110,6 +110,7 @@ def test_unbalanced_transport_between_two_points_is_a_number(float64):
     np.testing.assert_allclose(transport.sinkhorn(x, x, x_weights=[a], y_weights=[a], **how).cost, 0.0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_derivatives_reach_what_a_cost_closes_over(pair, float64):
     """The scale of a cost: gradient ⟨∂c, P⟩ from the plan, and the potentials' by differences."""
     x, y = (jnp.asarray(points) for points in pair)
