@@ -3,8 +3,8 @@
 A functional is a pure function of a cloud of particles; a flow is an `init, step` pair; `simulate` runs any flow, on
 one device or on many, and continues it bit for bit.
 
-- functionals: `risk`, `potential`, `quadratic`, `interaction`, `mmd`, sums and scalings; `first_variation`,
-  `wasserstein_gradient`; units `neuron`, `two_layer`; `predict`
+- functionals: `risk`, `potential`, `quadratic`, `interaction`, `mmd`, `sinkhorn_divergence`, `sliced`, sums and
+  scalings; `first_variation`, `wasserstein_gradient`; units `neuron`, `two_layer`; `predict`
 - flows: `gradient_flow`, `langevin`, `kinetic`; `conic`, `fisher_rao`, `birth_death`, `stein`, `consensus`
 - gradients over data: `stochastic`, `svrg`, `dual_averaged`, in place of a functional
 - `observables`, `oracles` (laws that hold exactly), `radial` (two Gaussians), `wasserstein`
@@ -23,6 +23,7 @@ from jaxtheory.losses import logistic as logistic_loss
 from jaxtheory.losses import squared as squared_loss
 from jaxtheory.meanfield import observables, oracles, radial, wasserstein
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, mean, pair_mean
+from jaxtheory.meanfield.distances import sinkhorn_divergence, sliced
 from jaxtheory.meanfield.driver import Simulation, State, simulate
 from jaxtheory.meanfield.estimators import Estimator, dual_averaged, exact, stochastic, svrg
 from jaxtheory.meanfield.flows import Flow, baoab_turn, gradient_flow, kinetic, langevin
@@ -74,6 +75,8 @@ __all__ = [
     "radial",
     "risk",
     "simulate",
+    "sinkhorn_divergence",
+    "sliced",
     "squared_loss",
     "stein",
     "stochastic",

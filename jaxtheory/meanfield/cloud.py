@@ -22,13 +22,13 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory import placement
 from jaxtheory.checks import boundary, known, nonnegative, quantity, require
 from jaxtheory.guarded import power_of_two
+from jaxtheory.transport.costs import weighted_sum
 
 AXIS = "particles"
 _SHARDED, _EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
 # Values of φ held at once: as many as stay in a core's cache; accelerators want enough work for a launch.
 _CPU_VALUES, _ACCELERATOR_VALUES = 2**18, 2**24
 _NO_SIGNS = "put signs into the unit: a measure has no negative mass"
-_CHUNK = 2048  # terms that are added one after the other, each addition rounding the sum
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,6 @@ def stacked(name: str, tree: PyTree[Array]) -> int:
     same = count > 0 and all(shape[:1] == (count,) for shape in shapes)
     require(same, name, shapes, "be arrays [N, ...] with one N >= 1", "stack the particles on the first axis")
     return count
-
-
-def normalized(weights: Float[Array, " N"]) -> Float[Array, " N"]:
-    """The weights over their sum, at any scale of theirs; NaN where all are 0."""
-    weights = weights / power_of_two(weights)
-    return weights / weighted_sum(weights, jnp.ones_like(weights))
 
 
 def probability(cloud: Cloud) -> Cloud:
@@ -245,17 +239,6 @@ def summed(cloud: Cloud, term: Callable[[Any], PyTree[Array]], block: int) -> Py
         lambda part: lax.psum(total(part), AXIS), mesh=cloud.mesh, in_specs=(_SHARDED,), out_specs=_EVERYWHERE
     )
     return over_devices((cloud.particles, cloud.weights))
-
-
-def weighted_sum(weights: Float[Array, " N"], values: Float[Array, "N ..."]) -> Float[Array, "..."]:
-    """Σ_i w_i v_i in chunks, whose length bounds how often a partial sum is rounded."""
-    count = len(weights)
-    if count <= _CHUNK:
-        return jnp.tensordot(weights, values, 1, precision="highest")
-    short = count % _CHUNK
-    chunks = values[short:].reshape(-1, _CHUNK, *values.shape[1:])
-    inner = jnp.einsum("cr,cr...->c...", weights[short:].reshape(-1, _CHUNK), chunks, precision="highest")
-    return inner.sum(0) + jnp.tensordot(weights[:short], values[:short], 1, precision="highest")
 
 
 def _blocked(term: Callable[[Any], Any], rows: int, part: Any) -> Any:

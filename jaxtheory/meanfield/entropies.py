@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.guarded import power_of_two
-from jaxtheory.meanfield.cloud import Cloud, as_cloud, central_moments, probability, rows, weighted_sum
-from jaxtheory.meanfield.costs import Estimate, estimate
+from jaxtheory.meanfield.cloud import Cloud, as_cloud, central_moments, probability, rows
 from jaxtheory.results import Status
+from jaxtheory.transport.costs import Estimate, estimate, weighted_sum
 
 _ROWS = 32  # points whose differences to all others are held at once
 

@@ -21,10 +21,10 @@ from jaxtheory.meanfield.cloud import (
     per_particle,
     rows,
     split,
-    weighted_sum,
 )
 from jaxtheory.meanfield.flows import Flow, gaussian_noise, moved, resampled
 from jaxtheory.meanfield.functionals import Functional, gradients
+from jaxtheory.transport.costs import weighted_sum
 
 Number = float | Float[Array, ""]
 

@@ -11,12 +11,12 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory.checks import boundary, known, nonnegative, positive, require
 from jaxtheory.guarded import power_of_two
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, central_moments, mean, particles_of, probability
-from jaxtheory.meanfield.costs import Estimate, estimate, vanished
 from jaxtheory.meanfield.entropies import entropy, few, mean_and_error, require_neighbours, surprise
 from jaxtheory.meanfield.functionals import Functional, evaluated, first_variation
 from jaxtheory.meanfield.normalizers import Nodes, gaussian_nodes, grid_nodes, normalizer
 from jaxtheory.meanfield.oracles import Moments
 from jaxtheory.results import standard_error
+from jaxtheory.transport.costs import Estimate, estimate, vanished
 
 __all__ = [
     "Certificate",

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, known, nonnegative, positive, quantity, require
 from jaxtheory.losses import Loss
-from jaxtheory.meanfield import psd
 from jaxtheory.meanfield.functionals import Unit, sample_losses, targets
 from jaxtheory.meanfield.normalizers import evenly_spaced
 from jaxtheory.results import Status, status_where
+from jaxtheory.transport import psd
 
 Number = float | Float[Array, ""]
 

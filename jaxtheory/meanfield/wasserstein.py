@@ -1,7 +1,8 @@
 r"""Wasserstein distances between clouds. Every function gives the p-th power W_p^p (p = 2 unless said), in cost units.
 
 Powers and not roots: it is powers that average without bias, decompose along axes, and are smooth at zero. Measures are
-arrays [n, d] ([n] on the line), pytrees with one leading axis, or a `Cloud` with weights.
+arrays [n, d] ([n] on the line), pytrees with one leading axis, or a `Cloud` with weights; `jaxtheory.transport` has the
+same distances for arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,25 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, constrain, known, require
-from jaxtheory.guarded import power_of_two
-from jaxtheory.meanfield import psd
-from jaxtheory.meanfield.cloud import Cloud, central_moments, weighted_sum
-from jaxtheory.meanfield.costs import (
-    Estimate,
-    Transport,
-    both,
-    distance_power,
-    estimate,
-    points_of,
-    power,
-    squared_distances,
-    uniform,
-    vanished,
-)
-from jaxtheory.meanfield.entropic import sinkhorn
-from jaxtheory.meanfield.matching import certified, exact, matched_cost
+from jaxtheory import transport
+from jaxtheory.checks import boundary, known, require
+from jaxtheory.meanfield.cloud import Cloud, central_moments
+from jaxtheory.meanfield.costs import both, points_of
 from jaxtheory.results import Slope, Status, fit_slope, standard_error
+from jaxtheory.transport import Divergence, Entropic, Estimate, Transport, bures, certified, squared_distances
+from jaxtheory.transport.costs import Number, uniform
+from jaxtheory.transport.entropic import Cost, DivergencePotentials, Potentials
+from jaxtheory.transport.line import line_cost, sorting_order
+from jaxtheory.transport.matching import matched_cost
 
 __all__ = [
     "Estimate",
@@ -40,6 +32,7 @@ __all__ = [
     "bures",
     "certified",
     "empirical_rate",
+    "entropic",
     "exact",
     "gaussian_w2",
     "sinkhorn",
@@ -47,8 +40,6 @@ __all__ = [
     "squared_distances",
     "w1d",
 ]
-
-Number = float | Float[Array, ""]
 
 
 class Rate(NamedTuple):
@@ -68,104 +59,125 @@ def w1d(
     x_weights: Float[Array, " n"] | None = None,
     y_weights: Float[Array, " m"] | None = None,
 ) -> Float[Array, ""]:
-    r"""Exact W_p^p on the line: ∫₀¹ |F_x⁻¹(u) − F_y⁻¹(u)|^p du, any p ≥ 1, weighted samples of any sizes.
+    """Exact W_p^p on the line, `transport.w1d` of clouds.
 
     Args:
-        x, y: samples [n] or [n, 1], or clouds of them. p: ≥ 1. x_weights, y_weights: ≥ 0, normalized here; equal by
-            default.
-
-    Raises:
-        ValueError: p < 1 (the sorted coupling is then not optimal; NaN inside `jit`), negative weights (NaN inside
-            `jit`), weights of another length, points not on a line.
-
-    Differentiable in samples, weights and p, where no two cumulative weights of x and y coincide for the weights; the
-    second derivative at coincident points is infinite for 1 < p < 2, and given as 0.
-    Cost: O((n + m) log(n + m)). Source: Villani (2003), theorem 2.18.
+        x, y: samples [n] or [n, 1], or clouds of them. p, x_weights, y_weights: as in `transport.w1d`, which says what
+            is raised, differentiable, and spent.
 
     >>> f"{w1d(jnp.array([0.0, 1.0]), jnp.array([3.0, 2.0])):.1f}"
     '4.0'
     """
     x, y, a, b = both(x, y, x_weights, y_weights)
-    require(x.shape[1] == 1, "x", x.shape, "be numbers on the line, [n]", "use exact() or sliced() for clouds")
-    return _w1d(x[:, 0], y[:, 0], jnp.asarray(_sorting_order(p), x.dtype), a, b)
-
-
-def _sorting_order(p: Any) -> Any:
-    return constrain(
-        "p", p, lambda v: (v >= 1) & (v < np.inf), "be >= 1, where sorting is optimal", "use p=1.0 or p=2.0"
-    )
-
-
-@jax.jit
-def _w1d(x: Array, y: Array, p: Array, a: Array | None, b: Array | None) -> Array:
-    if a is None and b is None and len(x) == len(y):
-        return distance_power((jnp.sort(x) - jnp.sort(y))[:, None], p).mean()
-    (x, x_edges), (y, y_edges) = _quantiles(x, a), _quantiles(y, b)
-    edges = jnp.sort(jnp.concatenate([x_edges, y_edges]))
-    # Quantile functions are constant between the edges: look them up at the middle of each step.
-    left = jnp.concatenate([jnp.zeros_like(edges[:1]), edges[:-1]])
-    at = (left + edges) / 2
-    gaps = x[_index(x_edges, at)] - y[_index(y_edges, at)]
-    return weighted_sum(edges - left, distance_power(gaps[:, None], p))
-
-
-def _quantiles(x: Array, masses: Array | None) -> tuple[Array, Array]:
-    order = jnp.argsort(x)
-    edges = jnp.cumsum(jnp.ones_like(x) if masses is None else masses[order])
-    return x[order], edges / edges[-1]
-
-
-def _index(edges: Array, at: Array) -> Array:
-    return jnp.minimum(jnp.searchsorted(edges, at), len(edges) - 1)
+    return transport.w1d(x, y, p, x_weights=a, y_weights=b)
 
 
 @boundary
-def bures(
-    mean1: Float[Array, " k"],
-    covariance1: Float[Array, "k k"],
-    mean2: Float[Array, " k"],
-    covariance2: Float[Array, "k k"],
-) -> Float[Array, ""]:
-    r"""W₂² between Gaussians: |m₁ − m₂|² + tr(A + B − 2 (A^½ B A^½)^½).
+def exact(
+    x: Cloud | PyTree,
+    y: Cloud | PyTree,
+    p: Number = 2.0,
+    *,
+    x_weights: Float[Array, " n"] | None = None,
+    y_weights: Float[Array, " m"] | None = None,
+) -> Transport:
+    """Exact W_p^p, `transport.exact` of clouds.
 
     Args:
-        mean1, mean2: means. covariance1, covariance2: symmetric positive semidefinite.
+        x, y: points, as arrays [n, d], pytrees or clouds with weights. p, x_weights, y_weights: as in
+            `transport.exact`, which says what is raised, differentiable, and spent.
 
-    Returns:
-        The squared distance, without cancellation where the Gaussians are close; NaN where A or B has an eigenvalue
-        below −√eps of the largest, in units in which its diagonal is of order one.
-
-    Raises:
-        ValueError: shapes that do not fit, or a matrix that is not symmetric (NaN inside `jit`).
-
-    Differentiable twice, also at repeated and zero eigenvalues along directions that keep the rank; where A is singular
-    and B is not on its null space, the derivative in A there is −∞, and that part is given as 0.
-    Cost: six decompositions of d × d matrices, about 100 d³ flops.
-    Source: Dowson, Landau (1982); Villani (2003), section 4.1; Bhatia, Jain, Lim (2019) for the rotations.
-
-    >>> f"{bures(jnp.zeros(1), jnp.eye(1), jnp.ones(1), 4 * jnp.eye(1)):.1f}"
-    '2.0'
+    >>> f"{exact(jnp.array([[0.0], [1.0]]), jnp.array([[3.0], [2.0]])).cost:.1f}"
+    '4.0'
     """
-    size = len(mean1)
-    require(size >= 1, "mean1", mean1.shape, "have at least one component", "pass vectors of one dimension")
-    for name, value in (("covariance1", covariance1), ("mean2", mean2), ("covariance2", covariance2)):
-        wish = f"fit mean1 of length {size}"
-        require(value.shape == (size,) * value.ndim, name, value.shape, wish, "pass [d] means and [d, d] covariances")
-    return _bures(mean1, _symmetric("covariance1", covariance1), mean2, _symmetric("covariance2", covariance2))
+    x, y, a, b = both(x, y, x_weights, y_weights)
+    return transport.exact(x, y, p, x_weights=a, y_weights=b)
 
 
-def _symmetric(name: str, matrix: Array) -> Array:
-    def even(a: Any) -> Any:
-        with np.errstate(invalid="ignore"):  # ∞ − ∞ is not symmetric
-            return abs(a - a.T) <= 1e-3 * abs(a).max(initial=0)
+@boundary(static=("max_iterations", "block"))
+def sinkhorn(
+    x: Cloud | PyTree,
+    y: Cloud | PyTree,
+    *,
+    epsilon: Number,
+    x_weights: Float[Array, " n"] | None = None,
+    y_weights: Float[Array, " m"] | None = None,
+    tolerance: Number = 1e-3,
+    max_iterations: int = 2000,
+    p: Number = 2.0,
+    cost: Cost | None = None,
+    penalty: Number | None = None,
+    start: DivergencePotentials | None = None,
+    block: int | None = None,
+) -> Divergence:
+    """Sinkhorn divergence S_ε, `transport.sinkhorn` of clouds.
 
-    return constrain(name, matrix, even, "be symmetric and finite", "pass (A + A.T) / 2")
+    Args:
+        x, y: points, as arrays [n, d], pytrees or clouds with weights. Others: as in `transport.sinkhorn`, which says
+            what is raised, differentiable, and spent.
+
+    >>> found = sinkhorn(jnp.zeros((2, 1)), jnp.ones((2, 1)), epsilon=0.1)
+    >>> f"{found.cost:.3f}", int(found.status)
+    ('1.000', 0)
+    """
+    x, y, a, b = both(x, y, x_weights, y_weights)
+    return transport.sinkhorn(
+        x,
+        y,
+        epsilon=epsilon,
+        p=p,
+        cost=cost,
+        x_weights=a,
+        y_weights=b,
+        penalty=penalty,
+        start=start,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        block=block,
+    )
 
 
-@jax.jit
-def _bures(mean1: Array, a: Array, mean2: Array, b: Array) -> Array:
-    unit = power_of_two(jnp.stack([a, b]))
-    return distance_power(mean1 - mean2, jnp.full((), 2, a.dtype)) + unit * psd.gap(a / unit, b / unit)
+@boundary(static=("max_iterations", "block"))
+def entropic(
+    x: Cloud | PyTree,
+    y: Cloud | PyTree,
+    *,
+    epsilon: Number,
+    x_weights: Float[Array, " n"] | None = None,
+    y_weights: Float[Array, " m"] | None = None,
+    tolerance: Number = 1e-3,
+    max_iterations: int = 2000,
+    p: Number = 2.0,
+    cost: Cost | None = None,
+    penalty: Number | None = None,
+    start: Potentials | None = None,
+    block: int | None = None,
+) -> Entropic:
+    """Entropic transport cost OT_ε, `transport.entropic` of clouds.
+
+    Args:
+        x, y: points, as arrays [n, d], pytrees or clouds with weights. Others: as in `transport.entropic`, which says
+            what is raised, differentiable, and spent.
+
+    >>> found = entropic(jnp.zeros((2, 1)), jnp.ones((2, 1)), epsilon=0.1)
+    >>> f"{found.cost:.3f}", int(found.status)
+    ('1.000', 0)
+    """
+    x, y, a, b = both(x, y, x_weights, y_weights)
+    return transport.entropic(
+        x,
+        y,
+        epsilon=epsilon,
+        p=p,
+        cost=cost,
+        x_weights=a,
+        y_weights=b,
+        penalty=penalty,
+        start=start,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        block=block,
+    )
 
 
 @boundary
@@ -200,43 +212,17 @@ def sliced(
     p: Number = 2.0,
     projections: int = 128,
 ) -> Estimate:
-    r"""Sliced W_p^p: the mean of the exact one-dimensional W_p^p over uniform random directions.
+    """Sliced W_p^p, `transport.sliced` of clouds.
 
     Args:
-        x, y: samples, as arrays [n, d], pytrees or clouds with weights. key: of the directions. p: ≥ 1.
-        projections: ≥ 2.
-
-    Returns:
-        The mean over directions, its standard error, and a status: NOT_FINITE, or ILL_CONDITIONED where the mean is
-        too small for its dtype.
-
-    Raises:
-        ValueError: p < 1 (NaN inside `jit`), projections < 2, points of different dimensions.
-
-    Cost: projections · (n + m)(d + log(n + m)), one projection at a time. Source: Bonneel et al. (2015).
+        x, y: points, as arrays [n, d], pytrees or clouds with weights. key, p, projections: as in `transport.sliced`,
+            which says what is raised and spent.
 
     >>> f"{sliced(jnp.zeros((3, 1)), jnp.ones((3, 1)), jax.random.key(0)).value:.1f}"
     '1.0'
     """
-    require(projections >= 2, "projections", projections, "be >= 2 for a standard error", "use 128")
     x, y, a, b = both(x, y)
-    return _sliced(x, y, key, jnp.asarray(_sorting_order(p), x.dtype), a, b, projections)
-
-
-@partial(jax.jit, static_argnums=6)
-def _sliced(x: Array, y: Array, key: Array, p: Array, a: Any, b: Any, projections: int) -> Estimate:
-    unit = power_of_two(jnp.concatenate([x, y]))
-    center = jax.lax.stop_gradient(
-        (x / unit).mean(0, keepdims=True)
-    )  # a common one, so that products keep their digits
-    x, y = x / unit - center, y / unit - center
-    draws = jax.random.normal(key, (projections, x.shape[1]), x.dtype)
-    directions = draws / jnp.linalg.norm(draws, axis=1, keepdims=True)
-    dot = partial(jnp.dot, precision="highest")
-    found = jax.lax.map(lambda u: _w1d(dot(x, u), dot(y, u), p, a, b), directions)
-    scale = power(unit, p)
-    mean, error = found.mean(), standard_error(found)
-    return estimate(mean * scale, error * scale, vanished(mean * scale, mean > 0))
+    return transport.sliced(x, y, key, p=p, x_weights=a, y_weights=b, projections=projections)
 
 
 @boundary(static=("dimension", "repeats"))
@@ -275,7 +261,7 @@ def empirical_rate(
     require(known(sizes) and len(sizes) >= 3, "sizes", sizes, "hold at least three numbers", "use e.g. (32, 64, 128)")
     counts = [int(n) for n in np.asarray(sizes)]
     require(min(counts) >= 1, "sizes", sizes, "be >= 1", "use e.g. (32, 64, 128)")
-    order = jnp.asarray(_sorting_order(p), float)
+    order = jnp.asarray(sorting_order(p), float)
     keys = {n: jax.random.fold_in(key, n) for n in counts}
     costs = jnp.stack([_matching_costs(dimension, n, keys[n], order, repeats, sample) for n in counts])
     order = order.astype(costs.dtype)
@@ -291,8 +277,8 @@ def _matching_costs(dimension: int, n: int, key: Array, p: Array, repeats: int, 
         first, second = (sample(k, (n, dimension)) for k in jax.random.split(one))
         order = p.astype(first.dtype)
         if dimension == 1:
-            return _w1d(first[:, 0], second[:, 0], order, None, None)
-        found = matched_cost(first, second, order, jnp.array(True))
+            return line_cost(first[:, 0], second[:, 0], order, None, None)
+        found = matched_cost(first, second, order)
         return jnp.where(found.status == Status.OK, found.cost, jnp.nan)
 
     return jax.lax.map(cost, jax.random.split(key, repeats))

@@ -3,31 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, key, number, points, quantity, static
+from gates.harness import Derivative, Entry, key, number, points, quantity, static
 from gates.test_meanfield import NEURON, THETA, WEIGHTS, WELL, X, Y
+from gates.test_transport import LINE, NEGATIVE, PAIR, A, B
 
 from jaxtheory import meanfield
 from jaxtheory.meanfield import observables, oracles, radial, wasserstein
 
+GATES = ("valid", "jit", "poison", "kinds", "wrong kinds", "precision")
 DRAWS = {"precision": "draws differ between dtypes"}
-DIRECTIONS = {"precision": "directions differ between dtypes"}
-NEGATIVE = np.float32([0.4, -0.1, 0.3, 0.2])
-PAIR = {"x": points(THETA), "y": points(THETA[::-1] + 0.5)}
 SPREAD = np.random.default_rng(0).standard_normal((8, 2))
 GRID = np.linspace(-8.0, 8.0, 65)
-A, B = np.array([[1.0, 0.4], [0.4, 0.6]]), np.array([[2.0, -0.3], [-0.3, 0.5]])
-GAUSSIANS = {"mean1": quantity([1.0, -0.5]), "covariance1": quantity(A), "mean2": quantity([0.2, 0.1])}
-LINE = np.array([[-0.5], [0.0], [1.0], [2.0]])
-
-
-def coincident(order=2, **at):
-    """Derivatives where every point of x is a point of y."""
-    return Derivative(("x", "y"), at={"y": THETA} | at, output=cost, order=order)
-
-
-def cost(found):
-    """The number that is differentiated: a cost, or the result itself."""
-    return getattr(found, "cost", getattr(found, "value", found))
 
 
 def weighted(function):
@@ -39,12 +25,6 @@ def laid_out(n):
     """Points and weights, for small numbers of them."""
     rng = np.random.default_rng(n)
     return {"particles": points(rng.standard_normal((n, 2))), "weights": quantity(rng.uniform(0.5, 1, n))}
-
-
-def clouds(n):
-    """Two clouds of n points."""
-    rng = np.random.default_rng(n)
-    return {name: points(rng.standard_normal((n, 2))) for name in ("x", "y")}
 
 
 OBSERVABLES = [
@@ -293,82 +273,74 @@ def one_step(flow, particles, draw):
     return flow.step(cloud, flow.init(cloud), draw, jnp.int32(0))[0].particles
 
 
-def stacked(function):
-    """A distance as a function of both clouds at once, so that they are scaled together."""
-    return lambda both: function(both[:4], both[4:])
-
-
-TOGETHER = {"wrong kinds": "its clouds are named x and y in the error"}
-BOTH = {"both": quantity(np.concatenate([THETA, THETA[::-1] + 0.5]))}
+TARGETS = {"particles": quantity(THETA), "weights": quantity(WEIGHTS), "target": quantity(THETA[::-1] + 0.5)}
+TOWARDS = [
+    Entry(
+        "meanfield.sinkhorn_divergence",
+        lambda particles, weights, target, target_weights, epsilon: meanfield.sinkhorn_divergence(
+            target, target_weights, epsilon=epsilon
+        )(meanfield.as_cloud(particles, weights)),
+        TARGETS | {"target_weights": quantity(WEIGHTS[::-1]), "epsilon": number(1.0)},
+        invalid={"epsilon": (0.0,), "weights": (NEGATIVE,), "target_weights": (NEGATIVE,)},
+        permute={"particles,weights": {"": None}, "target,target_weights": {"": None}},
+        condition=1e3,
+    ),
+    Entry(
+        "meanfield.sliced",
+        lambda particles, weights, target, draw: meanfield.sliced(target, draw, projections=5)(
+            meanfield.as_cloud(particles, weights)
+        ),
+        TARGETS | {"draw": key()},
+        invalid={"weights": (NEGATIVE,)},
+        permute={"particles,weights": {"": None}},
+        skip={"precision": "directions differ between dtypes"},
+    ),
+]
+CALLS = dict.fromkeys(("precision", "sizes"), "measured on the function of `transport` that it calls")
+SAME = "the function of `transport`, whose gates it passes there"
+WEIGHED = {"x_weights": quantity(WEIGHTS), "y_weights": quantity(WEIGHTS[::-1])}
+REGULARIZED = PAIR | WEIGHED | {"epsilon": number(1.0), "tolerance": number(1e-4)}
 DISTANCES = [
     Entry(
         "meanfield.wasserstein.w1d",
         wasserstein.w1d,
-        {
-            "x": points([[0.3], [-1.0], [2.0]]),
-            "y": points([[0.1], [1.0], [0.7], [-2.0]]),
-            "p": number(1.5),
-            "x_weights": quantity([0.2, 0.5, 0.3]),
-            "y_weights": quantity(WEIGHTS),
-        },
-        invalid={"p": (0.5,), "x_weights": (np.float32([1, -1, 1]),), "y_weights": (np.ones(3, np.float32),)},
-        shift={("x", "y"): ("",)},
-        scale={"x_weights": {"": 0}},
-        permute={"x,x_weights": {"": None}},
-        derivatives=(
-            Derivative(("x", "y", "p", "x_weights", "y_weights")),
-            Derivative(("x", "y"), at={"y": LINE, "x": LINE[1:], "p": np.array(2.0)}),
-            Derivative(("x", "y"), at={"y": LINE, "x": LINE[1:], "p": np.array(4.0)}),
-        ),
-    ),
-    Entry(
-        "meanfield.wasserstein.w1d (equal weights)",
-        stacked(lambda x, y: wasserstein.w1d(x, y, 1.0)),
-        {"both": quantity(BOTH["both"].value.ravel()[:8])},
-        scale={"both": {"": 1}},
-        skip=TOGETHER,
+        {"x": points(LINE), "y": points(LINE[::-1] + 0.5), "p": number(1.5)} | WEIGHED,
+        invalid={"p": (0.5,), "x_weights": (NEGATIVE,), "y_weights": (np.ones(3, np.float32),)},
+        skip=CALLS,
     ),
     Entry(
         "meanfield.wasserstein.sliced",
         lambda x, y, draw, p: wasserstein.sliced(x, y, draw, p=p, projections=5),
         PAIR | {"draw": key(), "p": number(2.0)},
         invalid={"p": (0.5,)},
-        shift={("x", "y"): ("value", "standard_error")},
-        permute={"x": {"value": None}},
-        skip=DIRECTIONS,
-        derivatives=(coincident(), Derivative(("x", "y", "p"), output=cost)),
+        skip=CALLS,
     ),
     Entry(
-        "meanfield.wasserstein.sliced (scaled)",
-        lambda both, draw: wasserstein.sliced(both[:4], both[4:], draw, p=1.0, projections=5),
-        BOTH | {"draw": key()},
-        scale={"both": {"value": 1, "standard_error": 1}},
-        skip=DIRECTIONS | TOGETHER,
+        "meanfield.wasserstein.exact",
+        wasserstein.exact,
+        PAIR | {"p": number(1.5)},
+        invalid={"p": (0.0, -1.0)},
+        skip=CALLS,
     ),
     Entry(
-        "meanfield.wasserstein.bures",
-        wasserstein.bures,
-        GAUSSIANS | {"covariance2": quantity(B)},
-        invalid={"covariance1": (np.float32([[1, 0], [0, -1]]), np.float32([[1, 2], [0, 1]]))},
-        shift={("mean1", "mean2"): ("",)},
-        derivatives=(
-            Derivative(
-                ("mean1", "covariance1", "mean2", "covariance2"),
-                at=dict.fromkeys(("covariance1", "covariance2"), np.eye(2)),
-            ),
-            Derivative(("mean1", "covariance2"), at={"covariance1": np.diag([1.0, 0.0]), "mean2": [1.0, -0.5]}),
-        ),
+        "meanfield.wasserstein.sinkhorn",
+        wasserstein.sinkhorn,
+        REGULARIZED,
+        invalid={"epsilon": (0.0,), "tolerance": (-1.0,), "x_weights": (NEGATIVE,)},
+        condition=1e3,
+        skip=CALLS,
     ),
     Entry(
-        "meanfield.wasserstein.bures (scaled)",
-        lambda pair: wasserstein.bures(jnp.zeros(2), pair[0], jnp.zeros(2), pair[1]),
-        {"pair": quantity([A, B])},
-        scale={"pair": {"": 1}},
-        skip={
-            "kinds": "integers round to matrices that are not positive",
-            "precision": "its means are float32",
-            "wrong kinds": "covariances are named so in the error",
-        },
+        "meanfield.wasserstein.entropic",
+        wasserstein.entropic,
+        REGULARIZED,
+        invalid={"epsilon": (0.0,), "x_weights": (NEGATIVE,)},
+        condition=1e3,
+        skip=CALLS,
+    ),
+    *(
+        Entry(f"meanfield.wasserstein.{name}", getattr(wasserstein, name), {}, skip=dict.fromkeys(GATES, SAME))
+        for name in ("bures", "certified", "squared_distances")
     ),
     Entry(
         "meanfield.wasserstein.gaussian_w2",
@@ -388,68 +360,6 @@ DISTANCES = [
         ),
     ),
     Entry(
-        "meanfield.wasserstein.exact",
-        wasserstein.exact,
-        lambda n: clouds(n) | {"p": number(1.5)},
-        invalid={"p": (0.0, -1.0)},
-        shift={("x", "y"): ("cost",)},
-        permute={"x": {"cost": None}},
-        derivatives=(
-            Derivative(("x", "y", "p"), output=cost),
-            Derivative(("x", "y"), at={"y": clouds(5)["x"].value, "p": np.array(2.0)}, output=cost),
-            Derivative(("x", "y"), at={"y": clouds(5)["x"].value, "p": np.array(4.0)}, output=cost),
-        ),
-    ),
-    Entry(
-        "meanfield.wasserstein.exact (scaled)",
-        stacked(lambda x, y: wasserstein.exact(x, y, 1.0)),
-        BOTH,
-        scale={"both": {"cost": 1, "residual": 0}},
-        skip=TOGETHER,
-    ),
-    Entry(
-        "meanfield.wasserstein.sinkhorn",
-        wasserstein.sinkhorn,
-        PAIR
-        | {
-            "x_weights": quantity(WEIGHTS),
-            "y_weights": quantity(WEIGHTS[::-1]),
-            "epsilon": number(1.0),
-            "tolerance": number(1e-4),
-        },
-        invalid={"epsilon": (0.0,), "tolerance": (-1.0,), "x_weights": (NEGATIVE,)},
-        shift={("x", "y"): ("cost",)},
-        scale={"x_weights": {"cost": 0, "residual": 0}},
-        permute={"x,x_weights": {"cost": None}},
-        condition=1e3,
-        derivatives=(
-            Derivative(
-                ("x", "y", "x_weights", "y_weights", "epsilon"),
-                at={"tolerance": np.array(1e-13)},
-                output=cost,
-                condition=1e3,
-            ),
-            coincident(tolerance=np.array(1e-13)),
-        ),
-    ),
-    Entry(
-        "meanfield.wasserstein.squared_distances",
-        wasserstein.squared_distances,
-        clouds,
-        shift={("x", "y"): ("",)},
-        permute={"x": {"": 0}, "y": {"": 1}},
-        derivatives=(coincident(y=clouds(5)["x"].value),),
-    ),
-    Entry(
-        "meanfield.wasserstein.certified",
-        wasserstein.certified,
-        at_infinity={"costs": "an infinite cost forbids a pair that is not matched"},
-        args={"costs": quantity([[0.1, 2.0], [1.0, 0.2]]), "partners": integers([0, 1])},
-        invalid={"costs": (np.float32([[-1.0, 2.0], [1.0, 0.2]]),)},
-        scale={"costs": {"cost": 1, "residual": 0}},
-        derivatives=(Derivative(("costs",), output=cost),),
-    ),
-    Entry(
         "meanfield.wasserstein.empirical_rate",
         lambda draw, p: wasserstein.empirical_rate(1, (4, 8, 16), draw, p=p, repeats=4),
         {"draw": key(), "p": number(2.0)},
@@ -458,7 +368,7 @@ DISTANCES = [
     ),
 ]
 
-ENTRIES = OBSERVABLES + LAWS + RADIAL + DISTANCES
+ENTRIES = OBSERVABLES + LAWS + RADIAL + TOWARDS + DISTANCES
 
 
 class TestMeasures(Gates):

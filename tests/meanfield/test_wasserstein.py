@@ -152,7 +152,7 @@ def test_distances_say_what_is_wrong(unchecked):
         (lambda: wasserstein.w1d(x, x, 0.5), "p must be >= 1"),
         (lambda: wasserstein.w1d(cloud, cloud), "x must be numbers on the line"),
         (lambda: wasserstein.w1d(x, x, x_weights=-jnp.ones(3)), "x_weights must be >= 0"),
-        (lambda: wasserstein.exact(cloud, cloud[:2]), "y must hold as many points"),
+        (lambda: wasserstein.exact(cloud, cloud[:, :1]), "y must have the 2 components of x"),
         (lambda: wasserstein.sinkhorn(cloud, cloud, epsilon=0.0), "epsilon must be positive"),
         (lambda: wasserstein.sliced(cloud, cloud, jax.random.key(0), projections=1), "projections must be >= 2"),
         (lambda: wasserstein.empirical_rate(2, (4, 8, 16), jax.random.key(0), repeats=1), "repeats must be >= 2"),
