@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
 
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, nonnegative, positive, require
@@ -82,6 +81,8 @@ def minimax(size: int, sigma: float | Float[Array, ""]) -> Float[Array, ""]:
 
 @lru_cache
 def _minimax(size: int) -> float:
+    from scipy.optimize import brentq  # here, so that smoothness can be imported without it
+
     node, weight = np.polynomial.legendre.leggauss(80)
     u = 5 * (node + 1)
 
