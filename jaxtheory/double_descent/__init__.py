@@ -3,7 +3,8 @@
 `width_path` solves min-norm or ridge regression exactly at every width of nested features, `linear_flow` at every time
 of training. What the curves must be is known: `finite_gaussian` at any size, `flow_risk` at any time, and in the
 proportional limit `isotropic`, `general_covariance`, `random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is
-the ridge that removes the peak of any of them.
+the ridge that removes the peak of any of them. `variance_components` says how much of the error data, initialization
+and label noise cause, and `ensemble_risk` what averages over them leave.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -15,6 +16,7 @@ the ridge that removes the peak of any of them.
 """
 
 from jaxtheory.double_descent.asymptotics import Asymptotics, isotropic, mei_montanari
+from jaxtheory.double_descent.components import Components, Ensemble, ensemble_risk, variance_components
 from jaxtheory.double_descent.epochs import FlowRisk, flow_risk, linear_flow
 from jaxtheory.double_descent.finite import finite_gaussian
 from jaxtheory.double_descent.optimal import Optimum, optimal_ridge
@@ -23,11 +25,14 @@ from jaxtheory.double_descent.width_path import WidthPath, width_path
 
 __all__ = [
     "Asymptotics",
+    "Components",
+    "Ensemble",
     "FeatureRisk",
     "FlowRisk",
     "Optimum",
     "SpectralRisk",
     "WidthPath",
+    "ensemble_risk",
     "finite_gaussian",
     "flow_risk",
     "general_covariance",
@@ -36,5 +41,6 @@ __all__ = [
     "mei_montanari",
     "optimal_ridge",
     "random_feature_spectrum",
+    "variance_components",
     "width_path",
 ]

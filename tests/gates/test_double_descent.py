@@ -18,6 +18,22 @@ NEGATIVE = np.float32([1.0, 1.0, -1.0, 1.0])
 TIMES = np.array([0.25, 1.0])
 ALL = ("gamma", "signal", "noise", "lam", "unseen")
 
+COMPONENTS = {
+    "eigs": quantity(EIGS),
+    "beta": quantity(BETA),
+    "n": number(2.0),
+    "width": quantity([2.0, 3.0]),
+    "lam": number(0.125),
+    "noise": number(0.5),
+    "tail": number(0.25),
+}
+NO_COMPONENTS = {
+    "eigs": (NEGATIVE,),
+    "n": (0.0,),
+    "width": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])),
+    **dict.fromkeys(("lam", "noise", "tail"), (-1.0,)),
+}
+
 
 def best_ridge(signal, noise):
     """Of isotropic data with two features a sample."""
@@ -167,6 +183,31 @@ ENTRIES = [
         at_infinity={"k": "the kernel itself"},
         permute={"eigs,beta": {"test": None, "train": None}, "k": {"test": 0, "train": 0}},
         derivatives=(Derivative(("eigs", "beta", "n", "k", "ridge", "noise"), at={"eigs": POSITIVE}),),
+    ),
+    Entry(
+        "double_descent.variance_components",
+        double_descent.variance_components,
+        COMPONENTS,
+        invalid=NO_COMPONENTS,
+        at_infinity={"width": "the kernel itself"},
+        permute={"eigs,beta": {"bias": None, "excess": None}, "width": {"bias": 0, "excess": 0}},
+        derivatives=(
+            Derivative(tuple(COMPONENTS), at={"eigs": POSITIVE}),
+            # every mode is fitted, below and beyond
+            Derivative(
+                ("eigs", "beta", "noise"), at={"eigs": POSITIVE, "n": 9.0, "lam": 0.0, "tail": 0.0, "width": [5.0, 7.0]}
+            ),
+        ),
+    ),
+    Entry(
+        "double_descent.ensemble_risk",
+        double_descent.ensemble_risk,
+        COMPONENTS | {"members": number(2.0), "bags": number(3.0), "overlap": number(0.5)},
+        invalid=NO_COMPONENTS | {"members": (0.0,), "bags": (0.5,), "overlap": (-0.5, 1.5)},
+        at_infinity=dict.fromkeys(("width", "members", "bags"), "averages over all draws"),
+        integer_values={"overlap": 1, "members": 2, "bags": 3},
+        permute={"eigs,beta": {"excess": None}, "width": {"excess": 0}},
+        derivatives=(Derivative((*COMPONENTS, "members", "bags", "overlap"), at={"eigs": POSITIVE}),),
     ),
     Entry(
         "double_descent.width_path",
