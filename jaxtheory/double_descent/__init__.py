@@ -4,7 +4,8 @@
 of training. What the curves must be is known: `finite_gaussian` at any size, `flow_risk` at any time, and in the
 proportional limit `isotropic`, `general_covariance`, `random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is
 the ridge that removes the peak of any of them. `variance_components` says how much of the error data, initialization
-and label noise cause, and `ensemble_risk` what averages over them leave.
+and label noise cause, and `ensemble_risk` what averages over them leave. Of classifiers, `separability_threshold` says
+when noisy labels can be separated, `max_margin` and `logistic` (also the hinge and squared losses) what is learned.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -16,19 +17,23 @@ and label noise cause, and `ensemble_risk` what averages over them leave.
 """
 
 from jaxtheory.double_descent.asymptotics import Asymptotics, isotropic, mei_montanari
+from jaxtheory.double_descent.classifiers import Classifier, logistic
 from jaxtheory.double_descent.components import Components, Ensemble, ensemble_risk, variance_components
 from jaxtheory.double_descent.epochs import FlowRisk, flow_risk, linear_flow
 from jaxtheory.double_descent.finite import finite_gaussian
 from jaxtheory.double_descent.optimal import Optimum, optimal_ridge
+from jaxtheory.double_descent.separability import MaxMargin, max_margin, separability_threshold
 from jaxtheory.double_descent.spectral import FeatureRisk, SpectralRisk, general_covariance, random_feature_spectrum
 from jaxtheory.double_descent.width_path import WidthPath, width_path
 
 __all__ = [
     "Asymptotics",
+    "Classifier",
     "Components",
     "Ensemble",
     "FeatureRisk",
     "FlowRisk",
+    "MaxMargin",
     "Optimum",
     "SpectralRisk",
     "WidthPath",
@@ -38,9 +43,12 @@ __all__ = [
     "general_covariance",
     "isotropic",
     "linear_flow",
+    "logistic",
+    "max_margin",
     "mei_montanari",
     "optimal_ridge",
     "random_feature_spectrum",
+    "separability_threshold",
     "variance_components",
     "width_path",
 ]

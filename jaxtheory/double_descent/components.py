@@ -205,7 +205,8 @@ def _ensemble_risk(
         other = bias, learned / n, (at.samples + at.spread) / n
         sets = ((1 / bags, jnp.ones_like(overlap)), (1 - 1 / bags, overlap))
         draws = ((1 / members, same), (1 - 1 / members, other))
-        excess = sum(times(a * b, pair(*kind, shared)) for a, kind in draws for b, shared in sets)
+        pairs = [times(a * b, pair(*kind, shared)) for a, kind in draws for b, shared in sets]
+        excess = jnp.sum(jnp.stack(pairs))
         valid = _is_valid(eigs, beta, n, width, lam, noise, tail)
         valid = valid & (members >= 1) & (bags >= 1) & (overlap >= 0) & (overlap <= 1)
         return judged(Ensemble(excess, jnp.int32(at.status)), valid, at.status)

@@ -210,6 +210,35 @@ ENTRIES = [
         derivatives=(Derivative((*COMPONENTS, "members", "bags", "overlap"), at={"eigs": POSITIVE}),),
     ),
     Entry(
+        "double_descent.separability_threshold",
+        double_descent.separability_threshold,
+        {"signal": quantity([0.5, 2.0])},
+        invalid={"signal": (np.float32([-1.0, 1.0]),)},
+        permute={"signal": {"": 0}},
+        derivatives=(Derivative(("signal",), at={"signal": [0.0, 2.0]}, condition=10),),
+    ),
+    Entry(
+        "double_descent.max_margin",
+        double_descent.max_margin,
+        {"aspect": quantity([0.75, 2.0]), "signal": number(1.0)},
+        invalid={"aspect": (np.float32([0.0, 1.0]),), "signal": (-1.0,)},
+        permute={"aspect": {"margin": 0, "error": 0}},
+        derivatives=(Derivative(("aspect", "signal"), condition=10),),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.logistic",
+        double_descent.logistic,
+        {"samples_per_dimension": quantity([0.75, 2.0]), "ridge": number(0.125), "signal": number(1.0)},
+        invalid={"samples_per_dimension": (np.float32([0.0, 1.0]),), "ridge": (-1.0,), "signal": (-1.0,)},
+        integer_values={"samples_per_dimension": [1, 2], "ridge": 1},
+        permute={"samples_per_dimension": {"error": 0, "test_loss": 0}},
+        derivatives=(
+            Derivative(("samples_per_dimension", "ridge", "signal"), condition=10, order=1, reason="compilation time"),
+        ),
+        slow=True,
+    ),
+    Entry(
         "double_descent.width_path",
         double_descent.width_path,
         {
