@@ -215,7 +215,7 @@ ENTRIES = [
         {"signal": quantity([0.5, 2.0])},
         invalid={"signal": (np.float32([-1.0, 1.0]),)},
         permute={"signal": {"": 0}},
-        derivatives=(Derivative(("signal",), at={"signal": [0.0, 2.0]}, condition=10),),
+        derivatives=(Derivative(("signal",), condition=10),),
     ),
     Entry(
         "double_descent.max_margin",
@@ -236,6 +236,37 @@ ENTRIES = [
         derivatives=(
             Derivative(("samples_per_dimension", "ridge", "signal"), condition=10, order=1, reason="compilation time"),
         ),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.isotropic_flow",
+        double_descent.isotropic_flow,
+        {"gamma": number(0.5), "times": quantity([0.25, 2.0]), "signal": number(1.0), "noise": number(0.5)},
+        invalid={
+            "gamma": (0.0, -1.0),
+            "times": (np.float32([-1.0, 1.0]),),
+            **dict.fromkeys(("signal", "noise"), (-1.0,)),
+        },
+        permute={"times": {"excess": 0, "train": 0}},
+        derivatives=(
+            Derivative(("gamma", "times", "signal", "noise")),
+            # at the threshold
+            Derivative(("times", "signal", "noise"), at={"gamma": 1.0, "times": [0.0, 2.0]}),
+        ),
+    ),
+    Entry(
+        "double_descent.covariance_flow",
+        double_descent.covariance_flow,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": number(2.0),
+            "noise": number(0.5),
+            "times": quantity([0.25, 2.0]),
+        },
+        invalid={"eigs": (NEGATIVE,), "n": (0.0,), "noise": (-1.0,), "times": (np.float32([-1.0, 1.0]),)},
+        permute={"eigs,beta": {"excess": None, "train": None}, "times": {"excess": 0}},
+        derivatives=(Derivative(("eigs", "beta", "n", "noise", "times"), at={"eigs": POSITIVE}, condition=10),),
         slow=True,
     ),
     Entry(
