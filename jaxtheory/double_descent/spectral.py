@@ -176,7 +176,7 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balan
     total = jnp.where(exact & (eigs == 0), 1, eigs + gamma)
     learned, rest = eigs / total, jnp.where(exact, (eigs == 0).astype(eigs.dtype), gamma / total)
     features, samples = _left_over(n, k, ridge, solved)
-    features = jnp.where(exact, jnp.where(jnp.isinf(k), 1, (k - rank) / k), features)
+    features = jnp.where(exact, 1 - rank / k, features)
     samples = jnp.where(exact, n - rank, samples)
     spread = jnp.sum(learned * rest) + jnp.where(exact, 0, tail / solved)
     per_feature = spread / k
@@ -186,7 +186,7 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balan
     inflation = jnp.where(below > 0, n * above / jnp.where(below > 0, below, 1), jnp.inf)
     lost = jnp.where(used > 0, per_feature / jnp.where(used > 0, used, 1), 0)
     # the learned modes and what is left over make up the fewer of samples and features
-    kept = jnp.minimum(jnp.where(jnp.isinf(k), samples, features * k), samples)
+    kept = jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
     resolved = jnp.sum(learned) + jnp.where(exact, 0, tail / solved)
     missing = jnp.abs(resolved + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
     status = status_where((missing & ~exact, Status.NOT_CONVERGED))
@@ -195,8 +195,10 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balan
 
 def _left_over(n: Array, k: Array, ridge: Array, gamma: Array) -> tuple[Array, Array]:
     """(k − ΣL)/k and n − ΣL, from their difference and their product."""
-    p, r = split(jnp.where(jnp.isinf(k), 0, k - n), jnp.where(jnp.isinf(k), 0, k * ridge / gamma))
-    return jnp.where(jnp.isinf(k), 1, p / k), jnp.where(jnp.isinf(k), ridge / gamma, r)
+    endless = jnp.isinf(k)
+    finite = jnp.where(endless, 1, k)  # no derivative meets an infinity
+    p, r = split(jnp.where(endless, 0, finite - n), jnp.where(endless, 0, finite * ridge / gamma))
+    return jnp.where(endless, 1, p / finite), jnp.where(endless, ridge / gamma, r)
 
 
 def _resolution(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Array:

@@ -11,6 +11,7 @@ the runs of a job array with `shard="i/n"`, fill it together.
 - running: `run`, whose points return arrays, `named` along their dimensions; `Progress`, what a callback is given;
   `Checkpoint`, where a long point keeps its progress
 - stores: `merge` several into one; `status` of one that may be running, also `jaxtheory sweep status PATH`
+- results: `variance_components`, how much of the variance each seed axis and each interaction causes
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxtheory import sweeps
@@ -23,6 +24,7 @@ the runs of a job array with `shard="i/n"`, fill it together.
 
 from jaxtheory.sweeps.axes import Grid, Zipped, grid, zipped
 from jaxtheory.sweeps.checkpoint import Checkpoint
+from jaxtheory.sweeps.components import variance_components
 from jaxtheory.sweeps.driver import run
 from jaxtheory.sweeps.filling import Progress
 from jaxtheory.sweeps.laws import log_uniform, random, uniform
@@ -45,5 +47,6 @@ __all__ = [
     "run",
     "status",
     "uniform",
+    "variance_components",
     "zipped",
 ]

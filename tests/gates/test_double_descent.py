@@ -193,6 +193,8 @@ ENTRIES = [
         permute={"eigs,beta": {"bias": None, "excess": None}, "width": {"bias": 0, "excess": 0}},
         derivatives=(
             Derivative(tuple(COMPONENTS), at={"eigs": POSITIVE}),
+            # the kernel itself
+            Derivative(("eigs", "beta", "n", "lam", "noise", "tail"), at={"eigs": POSITIVE, "width": [np.inf, np.inf]}),
             # every mode is fitted, below and beyond
             Derivative(
                 ("eigs", "beta", "noise"), at={"eigs": POSITIVE, "n": 9.0, "lam": 0.0, "tail": 0.0, "width": [5.0, 7.0]}
@@ -251,7 +253,7 @@ ENTRIES = [
         derivatives=(
             Derivative(("gamma", "times", "signal", "noise")),
             # at the threshold
-            Derivative(("times", "signal", "noise"), at={"gamma": 1.0, "times": [0.0, 2.0]}),
+            Derivative(("times", "signal", "noise"), at={"gamma": 1.0}),
         ),
     ),
     Entry(
