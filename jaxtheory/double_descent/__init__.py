@@ -5,8 +5,8 @@ of training. What the curves must be is known: `finite_gaussian` at any size, `f
 `isotropic_flow` and `covariance_flow`), and in the proportional limit `isotropic`, `general_covariance`,
 `random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is the ridge that removes the peak of any of them.
 `variance_components` says how much of the error data, initialization and label noise cause, and `ensemble_risk` what
-averages over them leave. Of classifiers, `separability_threshold` says when noisy labels can be separated, `max_margin`
-and `logistic` (also of the hinge and squared losses) what is learned.
+averages over them leave. Of classifiers, `separability_threshold` says when noisy labels can be separated, and
+`max_margin`, `logistic` and `covariance_logistic` (also of the hinge and squared losses) what is learned.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -20,6 +20,7 @@ and `logistic` (also of the hinge and squared losses) what is learned.
 from jaxtheory.double_descent.asymptotics import Asymptotics, isotropic, mei_montanari
 from jaxtheory.double_descent.classifiers import Classifier, logistic
 from jaxtheory.double_descent.components import Components, Ensemble, ensemble_risk, variance_components
+from jaxtheory.double_descent.covariance_classifiers import covariance_logistic
 from jaxtheory.double_descent.epochs import FlowRisk, flow_risk, linear_flow
 from jaxtheory.double_descent.finite import finite_gaussian
 from jaxtheory.double_descent.flows import FlowCurve, covariance_flow, isotropic_flow
@@ -41,6 +42,7 @@ __all__ = [
     "SpectralRisk",
     "WidthPath",
     "covariance_flow",
+    "covariance_logistic",
     "ensemble_risk",
     "finite_gaussian",
     "flow_risk",

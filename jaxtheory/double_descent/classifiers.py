@@ -98,7 +98,7 @@ def _logistic(delta: Array, ridge: Array, signal: Array, loss: Loss, link: Link)
         def newton(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             at, _ = carry
             rates, value = jax.jacfwd(lambda x: (equations(x),) * 2, has_aux=True)(at)
-            return at - _solved(rates, value), jnp.abs(value).max()
+            return at - solved(rates, value), jnp.abs(value).max()
 
         start = _start(*jax.lax.stop_gradient((delta, ridge, signal)), loss, link)
         at, left = jax.lax.fori_loop(0, _NEWTON, newton, (start, jnp.zeros_like(delta)))
@@ -173,7 +173,7 @@ def _bisect(rising: Callable[[Array], Array], low: Array, high: Array, halvings:
     return (low + high) / 2
 
 
-def _solved(rates: Array, value: Array) -> Array:
+def solved(rates: Array, value: Array) -> Array:
     """rates^(−1) value of three equations, by cross products."""
     a, b, c = rates.T
     determinant = jnp.dot(a, jnp.cross(b, c))

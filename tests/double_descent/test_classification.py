@@ -8,7 +8,7 @@ from scipy.integrate import dblquad
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, ndtr
 
-from jaxtheory.double_descent import isotropic, logistic, max_margin, separability_threshold
+from jaxtheory.double_descent import covariance_logistic, isotropic, logistic, max_margin, separability_threshold
 from jaxtheory.double_descent.margin_losses import prox_step
 from jaxtheory.optimization import implicit_bias
 from jaxtheory.results import Status
@@ -64,6 +64,7 @@ def test_the_margin_of_noisy_labels(float64):
     np.testing.assert_allclose([v[3] for v in found[1:3]], [0.0, 0.5], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_derivative_of_the_threshold(float64):
     """Against central differences; without signal it is 0, by symmetry."""
     slope = jax.vmap(jax.grad(separability_threshold))(jnp.array([0.0, 1.0]))
@@ -106,6 +107,32 @@ def test_a_hinge_with_little_ridge_is_the_largest_margin(float64):
     np.testing.assert_allclose(fit.cosine, best.alignment, rtol=1e-8)
     np.testing.assert_allclose(fit.error, best.error, rtol=1e-8)
     assert (fit.train_loss < 1e-12).all()
+
+
+@pytest.mark.slow
+def test_reference_values_of_the_largest_margin_of_a_power_law(float64):
+    """λ_j = j^(−1/2), d = 600, n = 300, ρ = 3, six digits: ‖b‖², margin, correlation and error, at any small ridge."""
+    eigs = jnp.arange(1.0, 601.0) ** -0.5
+    fit = covariance_logistic(eigs, jnp.ones(600), 300.0, jnp.array([1e-2, 1e-4]), 3.0, loss="hinge")
+    for value, expected in (
+        (fit.squared_norm, 9.763537),
+        (fit.squared_norm**-0.5, 0.320034),
+        (fit.cosine, 0.482065),
+        (fit.error, 0.363249),
+    ):
+        np.testing.assert_allclose(value, expected, atol=6e-7 * max(1.0, expected))
+    assert not fit.status.any()
+
+
+def test_any_covariance_with_equal_eigenvalues_is_isotropic(float64):
+    """Also in other units: x twice as long and a ridge four times as large halve b and leave the scores."""
+    delta, ridge, signal = jnp.array([2.0, 5.0]), jnp.array([0.1, 1e-3]), jnp.array([2.0, np.sqrt(5.0)])
+    exact = logistic(delta, ridge, signal)
+    fit = covariance_logistic(jnp.full(120, 4.0), jnp.arange(1.0, 121.0), 120 * delta, 4 * ridge, signal)
+    for name in ("alignment", "cosine", "error", "test_loss", "train_loss"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(exact, name), rtol=1e-9, err_msg=name)
+    np.testing.assert_allclose(4 * fit.squared_norm, exact.squared_norm, rtol=1e-9)
+    assert not fit.status.any()
 
 
 def test_a_proximal_step_solves_its_equation(float64):
@@ -189,3 +216,50 @@ def test_the_largest_margin_is_the_limit_of_separators():
         found.append(((y * (x @ w)).min(), w[0]))
     best = max_margin(0.8, 2.0)
     within(found, [float(best.margin), float(best.alignment)], coarse=0.1)
+
+
+@pytest.mark.slow
+def test_any_covariance_is_the_limit_of_newton(float64):
+    """λ from 4 to 1/16, β heavier on small ones: n = 240, d = 120, ridge .05; the error from the fit's own scores."""
+    rng, found = np.random.default_rng(11), []
+    eigs, beta = np.logspace(2, -4, 120, base=2), np.linspace(0.5, 2.0, 120)
+    t = beta / np.sqrt(eigs @ beta**2)
+    for _ in range(80):
+        x = rng.standard_normal((240, 120)) * np.sqrt(eigs)
+        y = np.where(rng.random(240) < expit(2.0 * (x @ t)), 1.0, -1.0)
+        b = newton_logistic(x, y, 0.05)
+        m, q = (b * eigs) @ t, (b * eigs) @ b
+        found.append([m, b @ b, m / np.sqrt(q), np.logaddexp(0, -y * (x @ b)).mean()])
+    fit = covariance_logistic(eigs, beta, jnp.array([240.0, 240.0]), jnp.array([0.05, 0.05]), jnp.array([2.0, 2.0]))
+    within(found, [float(v[0]) for v in (fit.alignment, fit.squared_norm, fit.cosine, fit.train_loss)])
+
+
+@pytest.mark.slow
+def test_random_features_are_gaussian_features(float64):
+    """tanh of 300 random projections in d = 200, probit labels at ρ = 2, n = 400: E zzᵀ and E z⟨x, θ⟩ by quadrature."""
+    rng, found, expected = np.random.default_rng(13), [], []
+    d, p, n, rho, ridge = 200, 300, 400, 2.0, 0.01
+    nodes, weight = np.polynomial.hermite_e.hermegauss(60)
+    weight = weight / weight.sum()
+    linear, power = weight @ (nodes * np.tanh(nodes)), weight @ np.tanh(nodes) ** 2
+    for _ in range(12):
+        w = rng.standard_normal((p, d))
+        w /= np.linalg.norm(w, axis=1, keepdims=True)
+        theta = np.eye(d)[0]
+        sigma = linear**2 * w @ w.T + (power - linear**2) * np.eye(p)
+        eigs, basis = np.linalg.eigh(sigma)
+        beta = basis.T @ np.linalg.solve(sigma, linear * w @ theta)
+        seen = eigs @ beta**2
+        signal = rho * np.sqrt(seen) / np.sqrt(1 + rho**2 * (1 - seen))
+        fit = covariance_logistic(eigs, beta, float(n), ridge, signal, link="probit")
+        expected.append([fit.squared_norm, fit.error, fit.train_loss])
+        x, fresh = rng.standard_normal((n, d)), rng.standard_normal((20000, d))
+        y = np.where(rng.random(n) < ndtr(rho * x @ theta), 1.0, -1.0)
+        b = newton_logistic(np.tanh(x @ w.T), y, ridge)
+        wrong = ndtr(-rho * (fresh @ theta) * np.sign(np.tanh(fresh @ w.T) @ b)).mean()
+        found.append([b @ b, wrong, np.logaddexp(0, -y * (np.tanh(x @ w.T) @ b)).mean()])
+    difference = np.array(found) - np.array(expected, float)
+    spread = difference.std(0, ddof=1) / np.sqrt(12)
+    # W Wᵀ for tanh is exact in the linear part alone: E zzᵀ has cubic terms of order d^(−3/2)
+    assert (np.abs(difference.mean(0)) < 4 * spread + 0.01 * np.mean(found, 0)).all(), (difference.mean(0), spread)
+    assert (spread < 0.04 * np.mean(found, 0)).all()

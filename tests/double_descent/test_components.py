@@ -171,6 +171,7 @@ def test_shares_are_those_of_crossed_draws(float64, width):
     converges(bagged, np.asarray(risk.excess), 20, 150, coarse=0.1)
 
 
+@pytest.mark.slow
 def test_float32_keeps_its_digits(float64):
     double, single = along_widths(), along_widths(jnp.float32)
     assert single.excess.dtype == jnp.float32

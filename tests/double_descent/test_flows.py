@@ -105,6 +105,7 @@ def test_any_covariance_is_the_limit_of_simulation(float64, ratio):
     assert (error < 0.04 * expected + 1e-3).all(), "too coarse to fail"
 
 
+@pytest.mark.slow
 def test_two_descents_in_one_run_and_the_best_time_to_stop(float64):
     """Fast weak modes overfit before slow strong ones are learned; the best time is where the derivative vanishes."""
     eigs, beta = jnp.repeat(jnp.array([1.0, 0.002]), 30), jnp.repeat(jnp.array([0.1, 12.0]), 30)
@@ -120,6 +121,7 @@ def test_two_descents_in_one_run_and_the_best_time_to_stop(float64):
     assert (around >= best.risk * (1 - 1e-12)).all()
 
 
+@pytest.mark.slow
 def test_float32_and_values_out_of_range(float64):
     i = np.arange(1.0, 41.0)
     double = covariance_flow(i**-1.5, i**-0.5, 20.0, 0.25, TIMES[:5])

@@ -241,6 +241,30 @@ ENTRIES = [
         slow=True,
     ),
     Entry(
+        "double_descent.covariance_logistic",
+        double_descent.covariance_logistic,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": quantity([3.0, 8.0]),
+            "ridge": number(0.125),
+            "signal": number(1.0),
+        },
+        invalid={
+            "eigs": (NEGATIVE,),
+            "beta": (np.zeros(4, np.float32),),
+            "n": (np.float32([0.0, 1.0]),),
+            "ridge": (0.0,),
+            "signal": (-1.0,),
+        },
+        integer_values={"ridge": 1},
+        permute={"eigs,beta": {"error": None, "test_loss": None}, "n": {"error": 0}},
+        derivatives=(
+            Derivative(("eigs", "beta", "ridge", "signal"), condition=10, order=1, reason="compilation time"),
+        ),
+        slow=True,
+    ),
+    Entry(
         "double_descent.isotropic_flow",
         double_descent.isotropic_flow,
         {"gamma": number(0.5), "times": quantity([0.25, 2.0]), "signal": number(1.0), "noise": number(0.5)},
