@@ -194,10 +194,18 @@ ENTRIES = [
         derivatives=(
             Derivative(tuple(COMPONENTS), at={"eigs": POSITIVE}),
             # the kernel itself
-            Derivative(("eigs", "beta", "n", "lam", "noise", "tail"), at={"eigs": POSITIVE, "width": [np.inf, np.inf]}),
+            Derivative(
+                ("eigs", "beta", "n", "lam", "noise", "tail"),
+                at={"eigs": POSITIVE, "width": [np.inf, np.inf]},
+                order=1,
+                reason="second derivatives are as above",
+            ),
             # every mode is fitted, below and beyond
             Derivative(
-                ("eigs", "beta", "noise"), at={"eigs": POSITIVE, "n": 9.0, "lam": 0.0, "tail": 0.0, "width": [5.0, 7.0]}
+                ("eigs", "beta", "noise"),
+                at={"eigs": POSITIVE, "n": 9.0, "lam": 0.0, "tail": 0.0, "width": [5.0, 7.0]},
+                order=1,
+                reason="second derivatives are as above",
             ),
         ),
     ),
@@ -209,7 +217,14 @@ ENTRIES = [
         at_infinity=dict.fromkeys(("width", "members", "bags"), "averages over all draws"),
         integer_values={"overlap": 1, "members": 2, "bags": 3},
         permute={"eigs,beta": {"excess": None}, "width": {"excess": 0}},
-        derivatives=(Derivative((*COMPONENTS, "members", "bags", "overlap"), at={"eigs": POSITIVE}),),
+        derivatives=(
+            Derivative(
+                (*COMPONENTS, "members", "bags", "overlap"),
+                at={"eigs": POSITIVE},
+                order=1,
+                reason="second derivatives are those of `variance_components`",
+            ),
+        ),
     ),
     Entry(
         "double_descent.separability_threshold",
