@@ -275,7 +275,13 @@ ENTRIES = [
         integer_values={"ridge": 1},
         permute={"eigs,beta": {"error": None, "test_loss": None}, "n": {"error": 0}},
         derivatives=(
-            Derivative(("eigs", "beta", "ridge", "signal"), condition=10, order=1, reason="compilation time"),
+            Derivative(
+                ("eigs", "beta", "ridge", "signal"),
+                at={"eigs": POSITIVE},
+                condition=10,
+                order=1,
+                reason="compilation time",
+            ),
         ),
         slow=True,
     ),
@@ -307,7 +313,15 @@ ENTRIES = [
         },
         invalid={"eigs": (NEGATIVE,), "n": (0.0,), "noise": (-1.0,), "times": (np.float32([-1.0, 1.0]),)},
         permute={"eigs,beta": {"excess": None, "train": None}, "times": {"excess": 0}},
-        derivatives=(Derivative(("eigs", "beta", "n", "noise", "times"), at={"eigs": POSITIVE}, condition=10),),
+        derivatives=(
+            Derivative(
+                ("eigs", "beta", "n", "noise", "times"),
+                at={"eigs": POSITIVE},
+                condition=10,
+                order=1,
+                reason="compilation time",
+            ),
+        ),
         slow=True,
     ),
     Entry(
