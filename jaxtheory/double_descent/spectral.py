@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 from jaxtheory.double_descent.asymptotics import Number, split, times
 from jaxtheory.kernels import learning_curve
-from jaxtheory.results import Status, finite_status
+from jaxtheory.results import Status, finite_status, status_where
 
 _HALVINGS = 64  # of an interval of log γ no longer than 2^12: below the rounding of float64
 _CONSERVED = 1.0  # of roots of eps: by how much, relatively, the degrees of freedom may miss their sum
@@ -69,9 +69,9 @@ def general_covariance(
     >>> f"{general_covariance(i**-1.5, beta, 100, 0.0, 0.1).variance:.5f}"
     '0.07826'
     """
-    eigs, beta = _spectrum(eigs, beta)
-    numbers = positive("n", n, "draw at least one sample"), *_powers(lam=lam, noise=noise)
-    return _general_covariance(eigs, beta, *_common(eigs, *numbers))
+    eigs, beta = spectrum(eigs, beta)
+    numbers = positive("n", n, "draw at least one sample"), *powers(lam=lam, noise=noise)
+    return _general_covariance(eigs, beta, *common(eigs, *numbers))
 
 
 @jax.jit
@@ -91,7 +91,7 @@ def _general_covariance(eigs: Array, beta: Array, n: Array, lam: Array, noise: A
         tiny = float(jnp.finfo(eigs.dtype).tiny)
         lost = (missed_power + noise < tiny) & ((missed > 0) & (eigs > 0) & (beta != 0)).any()
         status = jnp.where((curve.status[0] == Status.OK) & lost, jnp.int32(Status.NOT_FINITE), curve.status[0])
-        return _judged(risk, (n > 0) & (lam >= 0) & (noise >= 0) & _is_legal(eigs, beta), status)
+        return judged(risk, (n > 0) & (lam >= 0) & (noise >= 0) & is_legal(eigs, beta), status)
 
     return jnp.vectorize(one)(n, lam, noise)
 
@@ -131,53 +131,88 @@ def random_feature_spectrum(
     >>> [f"{test:.4f}" for test in risk.test]
     ['0.1815', '0.3151', '0.2854']
     """
-    eigs, beta = _spectrum(eigs, beta)
+    eigs, beta = spectrum(eigs, beta)
     n = positive("n", n, "count the samples, and take the limit in k only")
     k = constrain("k", k, lambda v: v > 0, "be > 0", "count the features, or pass infinity for the kernel")
-    return _random_feature_spectrum(eigs, beta, *_common(eigs, n, k, *_powers(ridge=ridge, noise=noise)))
+    return _random_feature_spectrum(eigs, beta, *common(eigs, n, k, *powers(ridge=ridge, noise=noise)))
 
 
 @jax.jit
 def _random_feature_spectrum(eigs: Array, beta: Array, n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
     def one(n: Array, k: Array, ridge: Array, noise: Array) -> FeatureRisk:
-        gamma = _resolution(eigs, n, k, ridge)
-        learned, rest = eigs / (eigs + gamma), gamma / (eigs + gamma)
-        p_share, r = _left_over(n, k, ridge, gamma)  # p/k, which is finite where k is not
-        spread, power = jnp.sum(learned * rest), eigs * beta**2
-        per_feature = spread / k
-        below = p_share * r + spread * p_share + per_feature * r
-        above = jnp.sum(rest * (rest * p_share + per_feature) * power) + (p_share + per_feature) * noise
-        test = jnp.where(below > 0, n * above / jnp.where(below > 0, below, 1), jnp.inf)
-        train = jnp.where(r > 0, (r / n) ** 2 * test, 0)
-        risk = FeatureRisk(test, train, gamma, gamma * p_share, jnp.int32(Status.OK))
-        # the learned modes and what is left over make up the fewer of samples and features
-        kept = jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r)
-        fewer = jnp.minimum(n, k)
-        missing = jnp.abs(jnp.sum(learned) + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
-        enough = (ridge == 0) & (jnp.sum(eigs > 0).astype(fewer.dtype) <= fewer)
-        valid = (n > 0) & (k > 0) & (ridge >= 0) & (noise >= 0) & _is_legal(eigs, beta)
-        return _judged(risk, valid, jnp.where(missing & ~enough, jnp.int32(Status.NOT_CONVERGED), risk.status))
+        at = balance(eigs, n, k, ridge, jnp.zeros_like(ridge))
+        power = eigs * beta**2
+        missed = jnp.sum(at.rest * (at.rest + at.lost * at.learned) * power)
+        test = times(missed + noise, at.inflation)
+        train = jnp.where(at.samples > 0, (at.samples / n) ** 2 * test, 0)
+        risk = FeatureRisk(test, train, at.gamma, at.gamma * at.features, at.status)
+        valid = (n > 0) & (k > 0) & (ridge >= 0) & (noise >= 0) & is_legal(eigs, beta)
+        return judged(risk, valid, at.status)
 
     return jnp.vectorize(one)(n, k, ridge, noise)
 
 
+class Balance(NamedTuple):
+    """Where the degrees of freedom of n samples, k features and a ridge balance, s = Σ L_i (1 − L_i) + tail/γ."""
+
+    gamma: Array
+    learned: Array  # L_i
+    rest: Array  # 1 − L_i
+    features: Array  # p/k, the fraction of features left over
+    samples: Array  # r, the samples left over
+    spread: Array  # s
+    lost: Array  # s/(p + s), what drawing the features adds to the error of a learned mode
+    inflation: Array  # n (p + s)/(p r + s (p + r))
+    status: Array
+
+
+def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balance:
+    """The fixed point of `random_feature_spectrum`, with infinitely many negligible eigenvalues of sum `tail`."""
+    rank = jnp.sum(eigs > 0).astype(eigs.dtype)
+    fewer = jnp.minimum(n, k)
+    exact = (ridge == 0) & (tail == 0) & (rank <= fewer)  # every mode is fitted: γ = 0
+    solved = _resolution(eigs, n, k, jnp.where(exact, 1, ridge), tail)
+    gamma = jnp.where(exact, 0, solved)
+    total = jnp.where(exact & (eigs == 0), 1, eigs + gamma)
+    learned, rest = eigs / total, jnp.where(exact, (eigs == 0).astype(eigs.dtype), gamma / total)
+    features, samples = _left_over(n, k, ridge, solved)
+    features = jnp.where(exact, 1 - rank / k, features)
+    samples = jnp.where(exact, n - rank, samples)
+    spread = jnp.sum(learned * rest) + jnp.where(exact, 0, tail / solved)
+    per_feature = spread / k
+    used = features + per_feature
+    below = jnp.where(exact, samples, features * samples + spread * features + per_feature * samples)
+    above = jnp.where(exact, 1, used)
+    inflation = jnp.where(below > 0, n * above / jnp.where(below > 0, below, 1), jnp.inf)
+    lost = jnp.where(used > 0, per_feature / jnp.where(used > 0, used, 1), 0)
+    # the learned modes and what is left over make up the fewer of samples and features
+    kept = jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
+    resolved = jnp.sum(learned) + jnp.where(exact, 0, tail / solved)
+    missing = jnp.abs(resolved + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
+    status = status_where((missing & ~exact, Status.NOT_CONVERGED))
+    return Balance(gamma, learned, rest, features, samples, spread, lost, inflation, status)
+
+
 def _left_over(n: Array, k: Array, ridge: Array, gamma: Array) -> tuple[Array, Array]:
     """(k − ΣL)/k and n − ΣL, from their difference and their product."""
-    p, r = split(jnp.where(jnp.isinf(k), 0, k - n), jnp.where(jnp.isinf(k), 0, k * ridge / gamma))
-    return jnp.where(jnp.isinf(k), 1, p / k), jnp.where(jnp.isinf(k), ridge / gamma, r)
+    endless = jnp.isinf(k)
+    finite = jnp.where(endless, 1, k)  # no derivative meets an infinity
+    p, r = split(jnp.where(endless, 0, finite - n), jnp.where(endless, 0, finite * ridge / gamma))
+    return jnp.where(endless, 1, p / finite), jnp.where(endless, ridge / gamma, r)
 
 
-def _resolution(eigs: Array, n: Array, k: Array, ridge: Array) -> Array:
+def _resolution(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Array:
     """γ by bisection of its logarithm, and two Newton steps that carry derivatives; 0 where nothing is left out."""
     fewer = jnp.minimum(n, k)
 
     def excess(log_gamma: Array) -> Array:
         gamma = jnp.exp(log_gamma)
         p_share, r = _left_over(n, k, ridge, gamma)
-        return jnp.sum(eigs / (eigs + gamma)) + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r) - fewer
+        learned = jnp.sum(eigs / (eigs + gamma)) + tail / gamma
+        return learned + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r) - fewer
 
     # Σ L ≤ m/2 at γ ≥ 2 tr/m, and min(p, r) ≤ r ≤ ridge/γ + (n − k)_+ keeps the rest below at γ ≥ 4 ridge/n.
-    largest = jnp.log(4 * (jnp.sum(eigs) / fewer + ridge / n) * (1 + n / k))
+    largest = jnp.log(4 * ((jnp.sum(eigs) + tail) / fewer + ridge / n) * (1 + n / k))
     least = largest + 2 * jnp.log(jnp.finfo(eigs.dtype).eps) - jnp.log1p(fewer)
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -194,7 +229,7 @@ def _resolution(eigs: Array, n: Array, k: Array, ridge: Array) -> Array:
     return jnp.exp(root)
 
 
-def _spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
+def spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
     """Eigenvalues and coefficients of one dtype, NaN inside `jit` where they are not allowed."""
     require(beta.shape == eigs.shape, "beta", beta.shape, f"have the shape of eigs, {eigs.shape}", "pass one each")
     dtype = jnp.result_type(eigs, beta)
@@ -203,19 +238,19 @@ def _spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
     return eigs.astype(dtype), beta.astype(dtype)
 
 
-def _common(like: Array, *values: Number) -> list[Array]:
+def common(like: Array, *values: Number) -> list[Array]:
     return list(jnp.broadcast_arrays(*(jnp.asarray(value, like.dtype) for value in values)))
 
 
-def _powers(**values: Number) -> list[Number]:
+def powers(**values: Number) -> list[Number]:
     return [nonnegative(name, value, "pass variances and penalties, 0.0 for none") for name, value in values.items()]
 
 
-def _is_legal(eigs: Array, beta: Array) -> Array:
+def is_legal(eigs: Array, beta: Array) -> Array:
     return (eigs >= 0).all() & jnp.isfinite(beta).all()
 
 
-def _judged(risk: Any, valid: Array, status: Array) -> Any:
+def judged(risk: Any, valid: Array, status: Array) -> Any:
     """NaN where an argument is out of range, and a status that is OK only where every number is finite."""
     values = [jnp.where(valid, value, jnp.nan) for value in risk[:-1]]
     status = jnp.where(valid, finite_status(values, status), jnp.int32(Status.INVALID_INPUT))

@@ -11,6 +11,7 @@ the runs of a job array with `shard="i/n"`, fill it together.
 - running: `run`, whose points return arrays, `named` along their dimensions; `Progress`, what a callback is given;
   `Checkpoint`, where a long point keeps its progress
 - stores: `merge` several into one; `status` of one that may be running, also `jaxtheory sweep status PATH`
+- results: `variance_components`, how much of the variance each seed axis and each interaction causes
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxtheory import sweeps
@@ -28,6 +29,7 @@ from jaxtheory._lazy import lazy
 if TYPE_CHECKING:
     from jaxtheory.sweeps.axes import Grid, Zipped, grid, zipped
     from jaxtheory.sweeps.checkpoint import Checkpoint
+    from jaxtheory.sweeps.components import variance_components
     from jaxtheory.sweeps.driver import run
     from jaxtheory.sweeps.filling import Progress
     from jaxtheory.sweeps.laws import log_uniform, random, uniform
@@ -50,6 +52,7 @@ __all__ = [
     "run",
     "status",
     "uniform",
+    "variance_components",
     "zipped",
 ]
 
@@ -63,6 +66,7 @@ __getattr__, __dir__ = lazy(
             "zipped",
         ),
         "checkpoint": ("Checkpoint",),
+        "components": ("variance_components",),
         "driver": ("run",),
         "filling": ("Progress",),
         "laws": (

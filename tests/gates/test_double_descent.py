@@ -18,6 +18,22 @@ NEGATIVE = np.float32([1.0, 1.0, -1.0, 1.0])
 TIMES = np.array([0.25, 1.0])
 ALL = ("gamma", "signal", "noise", "lam", "unseen")
 
+COMPONENTS = {
+    "eigs": quantity(EIGS),
+    "beta": quantity(BETA),
+    "n": number(2.0),
+    "width": quantity([2.0, 3.0]),
+    "lam": number(0.125),
+    "noise": number(0.5),
+    "tail": number(0.25),
+}
+NO_COMPONENTS = {
+    "eigs": (NEGATIVE,),
+    "n": (0.0,),
+    "width": (np.float32([0.0, 1.0]), np.float32([-1.0, 1.0])),
+    **dict.fromkeys(("lam", "noise", "tail"), (-1.0,)),
+}
+
 
 def best_ridge(signal, noise):
     """Of isotropic data with two features a sample."""
@@ -167,6 +183,146 @@ ENTRIES = [
         at_infinity={"k": "the kernel itself"},
         permute={"eigs,beta": {"test": None, "train": None}, "k": {"test": 0, "train": 0}},
         derivatives=(Derivative(("eigs", "beta", "n", "k", "ridge", "noise"), at={"eigs": POSITIVE}),),
+    ),
+    Entry(
+        "double_descent.variance_components",
+        double_descent.variance_components,
+        COMPONENTS,
+        invalid=NO_COMPONENTS,
+        at_infinity={"width": "the kernel itself"},
+        permute={"eigs,beta": {"bias": None, "excess": None}, "width": {"bias": 0, "excess": 0}},
+        derivatives=(
+            Derivative(tuple(COMPONENTS), at={"eigs": POSITIVE}),
+            # the kernel itself
+            Derivative(
+                ("eigs", "beta", "n", "lam", "noise", "tail"),
+                at={"eigs": POSITIVE, "width": [np.inf, np.inf]},
+                order=1,
+                reason="second derivatives are as above",
+            ),
+            # every mode is fitted, below and beyond
+            Derivative(
+                ("eigs", "beta", "noise"),
+                at={"eigs": POSITIVE, "n": 9.0, "lam": 0.0, "tail": 0.0, "width": [5.0, 7.0]},
+                order=1,
+                reason="second derivatives are as above",
+            ),
+        ),
+    ),
+    Entry(
+        "double_descent.ensemble_risk",
+        double_descent.ensemble_risk,
+        COMPONENTS | {"members": number(2.0), "bags": number(3.0), "overlap": number(0.5)},
+        invalid=NO_COMPONENTS | {"members": (0.0,), "bags": (0.5,), "overlap": (-0.5, 1.5)},
+        at_infinity=dict.fromkeys(("width", "members", "bags"), "averages over all draws"),
+        integer_values={"overlap": 1, "members": 2, "bags": 3},
+        permute={"eigs,beta": {"excess": None}, "width": {"excess": 0}},
+        derivatives=(
+            Derivative(
+                (*COMPONENTS, "members", "bags", "overlap"),
+                at={"eigs": POSITIVE},
+                order=1,
+                reason="second derivatives are those of `variance_components`",
+            ),
+        ),
+    ),
+    Entry(
+        "double_descent.separability_threshold",
+        double_descent.separability_threshold,
+        {"signal": quantity([0.5, 2.0])},
+        invalid={"signal": (np.float32([-1.0, 1.0]),)},
+        permute={"signal": {"": 0}},
+        derivatives=(Derivative(("signal",), condition=10),),
+    ),
+    Entry(
+        "double_descent.max_margin",
+        double_descent.max_margin,
+        {"aspect": quantity([0.75, 2.0]), "signal": number(1.0)},
+        invalid={"aspect": (np.float32([0.0, 1.0]),), "signal": (-1.0,)},
+        permute={"aspect": {"margin": 0, "error": 0}},
+        derivatives=(Derivative(("aspect", "signal"), condition=10),),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.logistic",
+        double_descent.logistic,
+        {"samples_per_dimension": quantity([0.75, 2.0]), "ridge": number(0.125), "signal": number(1.0)},
+        invalid={"samples_per_dimension": (np.float32([0.0, 1.0]),), "ridge": (-1.0,), "signal": (-1.0,)},
+        integer_values={"samples_per_dimension": [1, 2], "ridge": 1},
+        permute={"samples_per_dimension": {"error": 0, "test_loss": 0}},
+        derivatives=(
+            Derivative(("samples_per_dimension", "ridge", "signal"), condition=10, order=1, reason="compilation time"),
+        ),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.covariance_logistic",
+        double_descent.covariance_logistic,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": quantity([3.0, 8.0]),
+            "ridge": number(0.125),
+            "signal": number(1.0),
+        },
+        invalid={
+            "eigs": (NEGATIVE,),
+            "beta": (np.zeros(4, np.float32),),
+            "n": (np.float32([0.0, 1.0]),),
+            "ridge": (0.0,),
+            "signal": (-1.0,),
+        },
+        integer_values={"ridge": 1},
+        permute={"eigs,beta": {"error": None, "test_loss": None}, "n": {"error": 0}},
+        derivatives=(
+            Derivative(
+                ("eigs", "beta", "ridge", "signal"),
+                at={"eigs": POSITIVE},
+                condition=10,
+                order=1,
+                reason="compilation time",
+            ),
+        ),
+        slow=True,
+    ),
+    Entry(
+        "double_descent.isotropic_flow",
+        double_descent.isotropic_flow,
+        {"gamma": number(0.5), "times": quantity([0.25, 2.0]), "signal": number(1.0), "noise": number(0.5)},
+        invalid={
+            "gamma": (0.0, -1.0),
+            "times": (np.float32([-1.0, 1.0]),),
+            **dict.fromkeys(("signal", "noise"), (-1.0,)),
+        },
+        permute={"times": {"excess": 0, "train": 0}},
+        derivatives=(
+            Derivative(("gamma", "times", "signal", "noise")),
+            # at the threshold
+            Derivative(("times", "signal", "noise"), at={"gamma": 1.0}),
+        ),
+    ),
+    Entry(
+        "double_descent.covariance_flow",
+        double_descent.covariance_flow,
+        {
+            "eigs": quantity(EIGS),
+            "beta": quantity(BETA),
+            "n": number(2.0),
+            "noise": number(0.5),
+            "times": quantity([0.25, 2.0]),
+        },
+        invalid={"eigs": (NEGATIVE,), "n": (0.0,), "noise": (-1.0,), "times": (np.float32([-1.0, 1.0]),)},
+        permute={"eigs,beta": {"excess": None, "train": None}, "times": {"excess": 0}},
+        derivatives=(
+            Derivative(
+                ("eigs", "beta", "n", "noise", "times"),
+                at={"eigs": POSITIVE},
+                condition=10,
+                order=1,
+                reason="compilation time",
+            ),
+        ),
+        slow=True,
     ),
     Entry(
         "double_descent.width_path",

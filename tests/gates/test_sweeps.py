@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import xarray
 from gates.gates import Gates
 from gates.harness import Derivative, Entry, number, quantity, static
 
@@ -56,6 +57,12 @@ def status(values):
         return {"done": report.done, "total": report.total}
 
 
+def components(x):
+    table = xarray.Dataset({"x": (("a", "b"), np.asarray(x, np.float64))})
+    found = sweeps.variance_components(table, ("a", "b"))
+    return {name: found[name].values for name in ("x", "x_standard_error")}
+
+
 ENTRIES = [
     Entry("sweeps.grid", axis, {"x": quantity(X)}, at_infinity=EDGES, skip=KNOWN | ANY),
     Entry("sweeps.zipped", zipped_axis, {"x": quantity(X)}, at_infinity=EDGES, skip=KNOWN | ANY),
@@ -91,6 +98,15 @@ ENTRIES = [
     ),
     Entry("sweeps.run", run, {"x": quantity(X)}, permute={"x": {"square": 0, "status": 0}}, skip=KNOWN | ANY),
     Entry("sweeps.merge", merged, {"count": static(2)}, invalid={"count": (0,)}, skip=KNOWN),
+    Entry(
+        "sweeps.variance_components",
+        components,
+        {"x": quantity(np.arange(12.0).reshape(4, 3) ** 1.5)},
+        scale={"x": {"x": 2, "x_standard_error": 2}},
+        scale_condition=1.0,
+        permute={"x": {"x": None, "x_standard_error": None}},
+        skip=KNOWN | {"wrong kinds": "a dataset holds numbers", "precision": "computed in float64 on the host"},
+    ),
     Entry("sweeps.status", status, {"values": static([1.0, 2.0])}, skip=KNOWN),
 ]
 
