@@ -250,7 +250,7 @@ def test_random_features_are_gaussian_features(float64):
     nodes, weight = np.polynomial.hermite_e.hermegauss(60)
     weight = weight / weight.sum()
     linear, power = weight @ (nodes * np.tanh(nodes)), weight @ np.tanh(nodes) ** 2
-    for _ in range(12):
+    for _ in range(20):
         w = rng.standard_normal((p, d))
         w /= np.linalg.norm(w, axis=1, keepdims=True)
         theta = np.eye(d)[0]
@@ -267,7 +267,7 @@ def test_random_features_are_gaussian_features(float64):
         wrong = ndtr(-rho * (fresh @ theta) * np.sign(np.tanh(fresh @ w.T) @ b)).mean()
         found.append([b @ b, wrong, np.logaddexp(0, -y * (np.tanh(x @ w.T) @ b)).mean()])
     difference = np.array(found) - np.array(expected, float)
-    spread = difference.std(0, ddof=1) / np.sqrt(12)
+    spread = difference.std(0, ddof=1) / np.sqrt(20)
     # W Wᵀ for tanh is exact in the linear part alone: E zzᵀ has cubic terms of order d^(−3/2)
     assert (np.abs(difference.mean(0)) < 4 * spread + 0.01 * np.mean(found, 0)).all(), (difference.mean(0), spread)
-    assert (spread < 0.04 * np.mean(found, 0)).all()
+    assert (spread < 0.03 * np.mean(found, 0)).all()
