@@ -5,16 +5,35 @@ import re
 import shlex
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+from conftest import relaxed_promotion
 
 from jaxtheory.lecture.command import parse
 
 README = Path(__file__).parents[1] / "README.md"
-DEVICES = (README.parent / "docs" / "devices.md").read_text()
+DOCS = README.parent / "docs"
+DEVICES = (DOCS / "devices.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 
 
-def test_the_api_in_twenty_lines_imports_what_exists():
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+def test_three_things_to_try_run_as_printed(capsys):
+    """One after another, as a reader would paste them; the third shows the peak where features equal samples."""
+    scope = {}
+    for code in SNIPPETS[:3]:
+        assert sum(bool(line.strip()) for line in code.splitlines()) <= 6
+        with relaxed_promotion():
+            exec(code, scope)
+    assert scope["theta"].shape == (20, 20)
+    assert float(jnp.abs(scope["gp"].mean - jnp.sin((scope["x"] + 0.1).sum(1))).mean()) < 0.1
+    below, peak, above = scope["path"].test_mse[jnp.array([50, 199, 599])]
+    assert peak > 2 * max(below, above)
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+def test_the_sweep_and_the_law_import_what_exists():
+    assert len(SNIPPETS) == 4
+    code = SNIPPETS[3]
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
     compile(code, "README.md", "exec")
     exec("\n".join(re.findall(r"^(?:import|from) .*$", code, re.M)), {})
@@ -29,6 +48,15 @@ def test_there_are_exactly_two_commands():
 @pytest.mark.parametrize("path", re.findall(r"(?:scripts|docs|jaxtheory/\w+)/\w+\.\w+", README.read_text() + DEVICES))
 def test_files_it_names_exist(path):
     assert (README.parent / path).exists()
+
+
+PAGES = [README, README.parent / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
 
 
 def test_the_snippets_about_devices_import_what_exists():
