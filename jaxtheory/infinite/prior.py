@@ -14,12 +14,15 @@ Face, the fan-in is that of the contracted axes, and a table whose rows are look
 """
 
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+import optax
+from jaxtyping import Array, Float, Key, PyTree
 
 from jaxtheory.checks import boundary, nonnegative, positive, require
 
@@ -165,6 +168,66 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
         require(not (off_mean or off_variance), "prior", told, requirement, "use the rule that the initializer follows")
 
 
+def draw(key: Key[Array, ""], shapes: PyTree[Any], prior: Prior) -> PyTree[Array]:
+    """Independent Gaussian parameters with the moments of a prior: a network of finite width as its limit sees it.
+
+    Args:
+        key: of the draws; each parameter has its own, by its path, whatever else is drawn.
+        shapes: parameters, or their shapes (`jax.eval_shape` of an initializer).
+        prior: a rule; `Limit.prior` is the one that a limit used, which knows the fan-in of every weight.
+
+    Returns:
+        Arrays of the shapes and dtypes of `shapes`.
+
+    Raises:
+        ValueError: a prior that is no rule.
+
+    >>> shapes = {"w": jax.ShapeDtypeStruct((1000, 2), "float32")}
+    >>> params = draw(jax.random.key(0), shapes, ntk(sigma_w=2.0))
+    >>> f"{1000 * params['w'].var():.1f}"
+    '4.0'
+    """
+    _require_rule("prior", prior)
+
+    def one(path: str, leaf: Any) -> Array:
+        moments, dtype = prior(path, leaf.shape), jnp.result_type(leaf)
+        own = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        deviation = jnp.sqrt(jnp.asarray(moments.variance, dtype))
+        return jnp.asarray(moments.mean, dtype) + deviation * jax.random.normal(own, leaf.shape, dtype)
+
+    return jax.tree.unflatten(jax.tree.structure(shapes), [one(path, leaf) for path, leaf in named_leaves(shapes)])
+
+
+def scale_by_weight(prior: Prior) -> optax.GradientTransformation:
+    r"""Each parameter's gradient times its NTK weight, so that a network as it is written trains in the tangent
+    parameterization: θ ← θ − η weight ∂L, whose outputs move by −η Θ ∂L/∂f with Θ = Σ weight · ∂f ∂f'.
+
+    Args:
+        prior: a rule; `Limit.prior` for the weights of a limit.
+
+    Returns:
+        A transformation for `optax.chain`, before gradient descent with or without momentum. Adam undoes it.
+
+    Raises:
+        ValueError: a prior that is no rule.
+
+    Source: Lee et al. (2019), section 2.1; Sohl-Dickstein et al. (2020), equation 6.
+
+    >>> optimizer = optax.chain(scale_by_weight(ntk(sigma_w=2.0)), optax.sgd(0.1))
+    >>> params = {"w": jnp.ones((4, 1))}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> float(updates["w"][0, 0])
+    -0.10000000149011612
+    """
+    _require_rule("prior", prior)
+
+    def update(updates: PyTree[Any], state: Any, params: Any = None) -> tuple[PyTree[Any], Any]:
+        scaled = [g * jnp.asarray(prior(path, g.shape).weight, g.dtype) for path, g in named_leaves(updates)]
+        return jax.tree.unflatten(jax.tree.structure(updates), scaled), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def named_leaves(params: PyTree[Any]) -> list[tuple[str, Any]]:
     """Leaves with their paths, such as "layers/0/kernel"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
@@ -233,4 +296,16 @@ class _ByPath:
 _WEIGHTS: dict[str, Callable[[Any], Any]] = {"one": lambda variance: 1.0, "variance": lambda variance: variance}
 
 
-__all__ = ["Moments", "Prior", "by_path", "he", "lecun", "named_leaves", "ntk", "unit", "validate"]
+__all__ = [
+    "Moments",
+    "Prior",
+    "by_path",
+    "draw",
+    "he",
+    "lecun",
+    "named_leaves",
+    "ntk",
+    "scale_by_weight",
+    "unit",
+    "validate",
+]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
+from gates.harness import Derivative, Entry, integers, key, number, points, quantity, static, tree
 
 from jaxtheory import infinite
 from jaxtheory.infinite import Moments, MonteCarlo, prior
@@ -201,6 +201,24 @@ ENTRIES = [
         prior.by_path,
         {"rules": static({"bias": Moments(0.0, 1.0, 1.0)}), "default": static(RULE)},
         invalid={"rules": (1.0, {1: 2}), "default": (None, "ntk")},
+    ),
+    Entry(
+        "infinite.prior.draw",
+        lambda w, key: prior.draw(key, {"w": w}, prior.unit()),
+        {"w": quantity(np.ones((2, 3))), "key": key()},
+        skip={
+            "poison": "only shapes are read",
+            "kinds": "the parameters have the type they are given in",
+            "wrong kinds": "takes any pytree of arrays",
+            "precision": "float32 and float64 draw different numbers",
+        },
+    ),
+    Entry(
+        "infinite.prior.scale_by_weight",
+        lambda w: prior.scale_by_weight(prior.ntk(2.0)).update({"w": w}, None)[0],
+        {"w": quantity(np.ones((2, 3)))},
+        scale={"w": {"w": 1}},
+        skip=dict.fromkeys(("kinds", "wrong kinds"), "takes what optax passes"),
     ),
     Entry(
         "infinite.prior.validate",
