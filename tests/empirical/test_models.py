@@ -135,7 +135,6 @@ def test_nnx_inputs_outputs_and_parameters_are_chosen(key):
             np.testing.assert_allclose(
                 theta, sum(np.einsum("ikp,jkp->ij", j, j) for j in flat) / 4, rtol=2e-5, atol=1e-6
             )
-            del second
         assert module.calls[...] == expected[1] == 0.0
 
 
