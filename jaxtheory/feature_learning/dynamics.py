@@ -269,11 +269,13 @@ def _draws(
     return jax.random.normal(key, (*shape, setup.samples), dtype)
 
 
-def _fresh(setup: Setup, raw: Rows, matrix: GaussianMatrix, axis: int | Array, paired: bool) -> Rows:
+def _fresh(
+    setup: Setup, raw: Float[Array, "rows draws"], matrix: GaussianMatrix, axis: int | Array, paired: bool
+) -> Rows:
     """New Gaussian vectors on the matrix's side of the cotangents, orthogonal to them.
 
     Args:
-        raw: independent draws. axis: the first axis, where there are no draws.
+        raw: independent draws, of length 0 under the law "axes". axis: the first axis, for that law.
         paired: both halves of the samples have the same numbers.
     """
     if setup.law == "axes":

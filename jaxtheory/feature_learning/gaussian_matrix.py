@@ -200,7 +200,7 @@ def orthonormal(rows: Rows, scale: Float[Array, " rows"]) -> Basis:
     return Basis(dot(inverse, vectors), dot(first, second))
 
 
-def project(basis: Rows, rows: Rows) -> Rows:
+def project(basis: Float[Array, "basis M"], rows: Rows) -> Rows:
     """The projection of rows on orthonormal (or zero) ones."""
     return dot(mean_product(rows, basis), basis)
 

@@ -65,7 +65,9 @@ def test_sampled_and_exact_limits_agree(depth):
         (exact.test_predictions, sampled.test_predictions),
         *zip(exact.kernels, sampled.kernels, strict=True),
     ):
-        np.testing.assert_array_less(np.abs(theirs.value - ours), bound(theirs, 0.002) + 1e-4)
+        # a mean has a bias of order groups / samples: -7.2 of it in the kernels at depth 3, at any number of samples
+        bias = 10 * 8 / 65_536
+        np.testing.assert_array_less(np.abs(theirs.value - ours), bound(theirs, 0.002) + bias)
 
 
 @pytest.mark.parametrize(("start", "imbalance"), [(0.1, 0.0), (0.1, 0.7), (0.0, 2.0), (3.0, 0.2)])
