@@ -239,14 +239,17 @@ def spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
 
 
 def common(like: Array, *values: Number) -> list[Array]:
+    """Numbers in the dtype of `like`, broadcast to one shape."""
     return list(jnp.broadcast_arrays(*(jnp.asarray(value, like.dtype) for value in values)))
 
 
 def powers(**values: Number) -> list[Number]:
+    """Variances and penalties, checked by name: ≥ 0, NaN inside `jit` where one is not."""
     return [nonnegative(name, value, "pass variances and penalties, 0.0 for none") for name, value in values.items()]
 
 
 def is_legal(eigs: Array, beta: Array) -> Array:
+    """Whether eigenvalues are nonnegative and coefficients finite."""
     return (eigs >= 0).all() & jnp.isfinite(beta).all()
 
 

@@ -143,8 +143,8 @@ def twice(value: Any, widths: frozenset[int]) -> Any:
 def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
     """Shapes of parameters with every axis of hidden channels twice as long: candidates, the best first.
 
-    Which axes these are is told by the roles of parameters; parameters that the output does not depend on have none, so
-    that theirs, and in the last candidate all, are told by their sizes.
+    The roles of parameters say which axes these are. Parameters that the output does not depend on have no role: their
+    axes, and in the last candidate all axes, are recognized by their sizes.
     """
     ends = _ends(output)
     wide: set[tuple[int, int]] = set()

@@ -158,7 +158,7 @@ def rate_claims(config: Any) -> Claims:
             {1: "theory: order 1/n", 2: "theory: the next order, a constant beside log n, and the boundary"}.get(
                 d, "theory: corrections of the boundary, of relative order n^(−1/d)"
             ),
-            tolerance=0.045 if d == 2 else 0.04 if d > 1 else 0.01, standard_errors=4.4,
+            tolerance=0.04 if d > 1 else 0.01, standard_errors=4.4,
         )
         for d, slope in _MATCHING.items()
     )  # fmt: skip

@@ -67,7 +67,7 @@ def grid(*zips: Zipped, **axes: Any) -> Grid:
     Args:
         zips: made by `sweeps.zipped` or `sweeps.random`; each is one dimension, with the name of its first axis.
         axes: one-dimensional sequences of distinct values: JAX or NumPy arrays, lists, ranges. Strings and other
-            objects are for axes that `run` is told are static; a dict gives each of its values its key as label.
+            objects are for axes that `run` lists as static; a dict gives each of its values its key as label.
 
     Raises:
         ValueError: no axis, an axis that is empty, not one-dimensional, or holds a value twice or a NaN, or more

@@ -111,7 +111,7 @@ def _cuts(task: Task, start: int, stop: int, points: int) -> Iterator[tuple[int,
 
 
 def _departed(program: Program, task: Task, start: int, stop: int, limit: float | None) -> Flight:
-    """A block on its way; with a time limit it starts when it is waited for, in the thread that may wait for ever."""
+    """A block on its way; with a time limit it starts when it is waited for, in a thread that can be abandoned."""
     # slots without a point repeat a real one: a point keeps its row, whatever else is to do
     window = task.slots[start:stop]
     filled = np.where(window >= 0, window, window[np.argmax(window >= 0)])

@@ -49,6 +49,8 @@ def bures(
 
 
 def symmetric(name: str, matrix: Array) -> Array:
+    """The matrix, checked by name: symmetric to 10⁻³ of its largest entry, NaN inside `jit` where it is not."""
+
     def even(a: Any) -> Any:
         with np.errstate(invalid="ignore"):  # ∞ − ∞ is not symmetric
             return abs(a - a.T) <= 1e-3 * abs(a).max(initial=0)
