@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxtheory.double_descent.reflections import absorb, factor, length, mirror
 from jaxtheory.guarded import over, power_of_two, root
 
 # A column counts as dependent when its distance from the span is below this many times √max(n, p) roundings of it: of
@@ -154,12 +155,12 @@ def append(state: State, block: Block, task: Task, min_norm: bool) -> tuple[Stat
     changes = within @ features.T + own @ new.T
     duals = within @ inverse + jnp.tril(moves.unit @ lifts.T, -1) @ fresh.direction
     diagonal = (inverse**2).sum(axis=0)
-    fit = _Fit(features @ beta, inverse.T @ beta, diagonal, diagonal, _length(beta))
+    fit = _Fit(features @ beta, inverse.T @ beta, diagonal, diagonal, length(beta))
     widths = _measure(fit, changes, duals, moves, split, fresh, span.targets, task)
 
     sizes = state.size + jnp.cumsum((block.columns**2).sum(axis=0))
     added = new if min_norm else _beside(new, split, fresh, task.ridge)
-    return State(span, _absorb(state.points, added, size), sizes[-1]), widths._replace(size=sizes)
+    return State(span, absorb(state.points, added, size), sizes[-1]), widths._replace(size=sizes)
 
 
 def _beside(new: Array, split: Split, fresh: Fresh, ridge: Array) -> Array:
@@ -170,51 +171,57 @@ def _beside(new: Array, split: Split, fresh: Fresh, ridge: Array) -> Array:
     return jnp.concatenate([jnp.concatenate([new[:samples], new]), slack], axis=1)
 
 
-def _length(x: Array) -> Array:
-    # Columns, targets and the first feature are of order one. What overflows or vanishes here has no digits left.
-    return root((x**2).sum())
-
-
 def _grow(span: Span, block: Block, unit: Float[Array, " b"]) -> tuple[Span, Split]:
-    """Split columns of order one, with a Householder reflection of the frame for each that is fresh."""
+    """Split columns of order one, with a Householder reflection of the frame for each that is fresh.
+
+    The reflections are found on the block's columns and the targets; the frame is turned by all of them at once. What
+    is outside the span after a column is what is outside after the block and the directions that came in between.
+    """
     samples, eps = len(block.columns), jnp.finfo(unit.dtype).eps
     rows, size = jnp.arange(samples), block.columns.shape[1]
 
-    def step(carry: tuple[Span, Array], index: Array) -> tuple[tuple[Span, Array], Split]:
-        span, turned = carry
-        column, beyond, first = turned[:, samples + index], rows >= span.rank, rows == span.rank
+    def step(carry: tuple[Span, Array], index: Array) -> tuple[tuple[Span, Array], tuple[Array, Split]]:
+        span, panel = carry
+        column, beyond, first = panel[:, index], rows >= span.rank, rows == span.rank
         tail, within = jnp.where(beyond, column, 0), jnp.where(beyond, 0, column)
-        height, lead = _length(tail), jnp.where(first, column, 0).sum()
+        height = length(tail)
         noise = root(((eps * column) ** 2).sum() + ((within * span.doubt) ** 2).sum())
-        noise = jax.lax.stop_gradient(jnp.minimum(noise, eps**0.75 * _length(column)))
+        noise = jax.lax.stop_gradient(jnp.minimum(noise, eps**0.75 * length(column)))
         least = _NOISE * jnp.sqrt(jnp.maximum(samples, block.width[index])) * noise
         fresh = (height > least) & (span.rank < block.bound[index])
-
-        signed = jnp.where(fresh, jnp.where(lead < 0, height, -height), 0)
-        mirror = jnp.where(fresh, tail - jnp.where(first, signed, 0), 0)
-        square = jnp.where(fresh, height * (height + jnp.abs(lead)), 1)
-        turned = turned - jnp.outer(mirror, mirror @ turned / square)
+        v, signed = mirror(tail, first, fresh)
+        panel = panel - jnp.outer(v, v @ panel)
 
         rank = span.rank + fresh.astype(span.rank.dtype)
         doubt = jnp.where(first & fresh, noise / jnp.where(fresh, height, 1), span.doubt)
         dropped = root(span.dropped**2 + jnp.where(fresh, 0, height * unit[index]) ** 2)
-        rest = jnp.where((rows >= rank)[:, None], turned, 0)
-        left, targets = rest[:, :samples], rest[:, samples + size :]
+        none = jnp.zeros_like(height)
         split = Split(
             inside=within + jnp.where(first, signed, 0),
             fresh=fresh,
             rank=rank,
-            outside=(left**2).sum(axis=0),
-            missed=left.T @ targets,
-            tail=(targets**2).sum(),
+            outside=none,
+            missed=none,
+            tail=(jnp.where((rows >= rank)[:, None], panel[:, size:], 0) ** 2).sum(),
             noise=root(eps**2 + (doubt**2).sum()),
             dropped=dropped,
         )
-        return (Span(span.frame, span.targets, doubt, rank, dropped), turned), split
+        return (span._replace(doubt=doubt, rank=rank, dropped=dropped), panel), (v, split)
 
-    turned = jnp.concatenate([span.frame, span.frame @ block.columns, span.targets], axis=1)
-    (span, turned), split = jax.lax.scan(step, (span, turned), jnp.arange(size))
-    return span._replace(frame=turned[:, :samples], targets=turned[:, samples + size :]), split
+    panel = jnp.concatenate([span.frame @ block.columns, span.targets], axis=1)
+    (turned, panel), (mirrors, split) = jax.lax.scan(step, (span, panel), jnp.arange(size))
+    frame = span.frame - mirrors.T @ (factor(mirrors).T @ (mirrors @ span.frame))
+    span = turned._replace(frame=frame, targets=panel[:, size:])
+    rest = jnp.where((rows >= span.rank)[:, None], frame, 0)
+    fresh = _fresh(span, split)
+    missed = fresh.direction[:, :, None] * fresh.coordinate[:, None]
+    outside = _later(fresh.direction**2) + (rest**2).sum(axis=0)[None]
+    return span, split._replace(outside=outside, missed=_later(missed) + (rest.T @ span.targets)[None])
+
+
+def _later(x: Array) -> Array:
+    """For each row, the sum of those after it."""
+    return jnp.concatenate([jnp.cumsum(x[:0:-1], axis=0)[::-1], jnp.zeros_like(x[:1])])
 
 
 def _fill(span: Span, block: Block, unit: Float[Array, " b"]) -> tuple[Span, Split]:
@@ -272,9 +279,9 @@ def _move(
         before = start - along @ lifts
         h = before - (kernel @ before) @ kernel
         h = h - (kernel @ h) @ kernel
-        length = _length(h)
-        unit, theta = h / length, added.height / length
-        loss = jnp.maximum(loss, _length(before) / length)
+        size = length(h)
+        unit, theta = h / size, added.height / size
+        loss = jnp.maximum(loss, length(before) / size)
         eta = unit @ beta
         power = jnp.where(is_fresh, theta**2 + ridge, 1)
         change = jnp.where(is_fresh, (theta * added.coordinate - ridge * eta) / power, -eta)
@@ -283,7 +290,7 @@ def _move(
         null = jnp.where(is_fresh, (root_ridge * unit - theta * slack) / jnp.sqrt(power), unit)
         beta = beta + jnp.outer(unit, change) + jnp.outer(slack, root_ridge * dual)
         kernel, lifts = kernel.at[index].set(null), lifts.at[index].set(lift)
-        return (kernel, lifts, beta, loss), Move(unit, change, dual, theta, power, _length(beta), loss)
+        return (kernel, lifts, beta, loss), Move(unit, change, dual, theta, power, length(beta), loss)
 
     zero = jnp.zeros_like(start) + 0 * split.tail[0]
     beta = jnp.concatenate([beta, jnp.zeros((count + slacks, beta.shape[1]), dtype)])
@@ -357,38 +364,3 @@ def _width(fit: _Fit, move: Move, at: Split, targets: Array, task: Task) -> Widt
 def label(outputs: Float[Array, "m outputs"]) -> Int[Array, " m"]:
     """The largest of several outputs, the sign of one."""
     return outputs.argmax(axis=1) if outputs.shape[1] > 1 else jnp.sign(outputs[:, 0]).astype(jnp.int32)
-
-
-def _absorb(points: Float[Array, "rows n"], new: Float[Array, "rows w"], size: int) -> Float[Array, "rows n"]:
-    """Turn the columns [points, new] so that `new` vanishes in the first n rows and these stay lower triangular."""
-    samples = points.shape[1]
-    size = min(size, samples)
-
-    def turn(carry: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-        points, new = carry
-        both = jnp.concatenate([jax.lax.dynamic_slice_in_dim(points, start, size, axis=1), new], axis=1)
-        both = both @ _triangularize(jax.lax.dynamic_slice_in_dim(both, start, size), size)
-        points = jax.lax.dynamic_update_slice_in_dim(points, both[:, :size], start, axis=1)
-        return (points, both[:, size:]), None
-
-    starts = jnp.minimum(jnp.arange(0, samples, size), samples - size)  # turning a row again changes nothing
-    points = jax.lax.scan(turn, (points, new), starts)[0][0]
-    return points.at[:samples].set(jnp.tril(points[:samples]))
-
-
-def _triangularize(top: Float[Array, "size columns"], size: int) -> Float[Array, "columns columns"]:
-    """The orthogonal matrix that takes rows [L, N] to [L', 0], by one Householder reflection a row."""
-    columns = top.shape[1]
-    index = jnp.arange(columns)
-
-    def reflect(stack: Array, row: Array) -> tuple[Array, None]:
-        own = index == row
-        x = jnp.where(own | (index >= size), stack[row], 0)
-        length, lead = _length(x), x[row]
-        needed = (jnp.where(own, 0, x) != 0).any()
-        mirror = jnp.where(needed, x + jnp.where(own, jnp.where(lead < 0, -length, length), 0), 0)
-        square = jnp.where(needed, length * (length + jnp.abs(lead)), 1)
-        return stack - jnp.outer(stack @ mirror / square, mirror), None
-
-    stack = jnp.concatenate([top, jnp.eye(columns, dtype=top.dtype)])
-    return jax.lax.scan(reflect, stack, jnp.arange(size))[0][size:]

@@ -73,8 +73,8 @@ def width_path(
 
     One column more adds one direction ĥ to the row space or to the kernel of A_p: β changes by a multiple of ĥ, and
     with it predictions, residuals and the leave-one-out errors (r_i/(1 − leverage) where other points determine the
-    prediction at i, α_i/(AAᵀ)⁺_ii with α = (AAᵀ)⁺y where none does); `columns` has the equations. The answer at a
-    width depends on no later column, to the bit.
+    prediction at i, α_i/(AAᵀ)⁺_ii with α = (AAᵀ)⁺y where none does); `columns` has the equations. No answer
+    depends on later columns: to rounding for `loo_mse`, to the bit for the others.
 
     Rank is decided as by a pseudo-inverse with the cut-off max(n, p) · eps: repeated points, repeated, dependent or
     dead features get the min-norm answer. float32 cannot tell a dependency from a distance below its rounding, so
