@@ -112,6 +112,13 @@ def explain(status: Int[Array, "..."] | Status | int) -> str:
     )
 
 
+class Estimate(NamedTuple):
+    """A mean of random draws and its standard error, of one shape."""
+
+    value: Float[Array, "..."]
+    standard_error: Float[Array, "..."]
+
+
 class Slope(NamedTuple):
     """The power law y ≈ exp(intercept) · x^slope, with the standard error of its exponent."""
 

@@ -13,7 +13,6 @@ through `from_nnx`, `from_linen`, `from_equinox` and `from_haiku`.
 (3, 3)
 """
 
-from jaxtheory.empirical.alignment import alignment, centered_alignment, effective_rank, target_alignment
 from jaxtheory.empirical.curvature import (
     Influence,
     empirical_fisher_operator,
@@ -29,12 +28,16 @@ from jaxtheory.empirical.models import Frozen, filter_params, from_equinox, from
 from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
 from jaxtheory.empirical.operator import ntk_operator
 from jaxtheory.empirical.projections import projected_gradients
-from jaxtheory.empirical.spectrum import (
+from jaxtheory.spectra import (
     Density,
     Eigenpairs,
     Estimate,
+    alignment,
+    centered_alignment,
     diagonal,
+    effective_rank,
     spectral_density,
+    target_alignment,
     top_eigenpairs,
     trace,
 )

@@ -1,7 +1,7 @@
 r"""The tangent kernel as an operator, never formed: Θv by one vector-Jacobian and one Jacobian-vector product.
 
 Vectors are shaped like the outputs, [n, *out], and Θv = J(Jᵀv). What takes a matrix-vector product takes this operator:
-`trace`, `diagonal`, `top_eigenpairs` and `spectral_density` of this package, conjugate gradients, matfree's Lanczos.
+`trace`, `diagonal`, `top_eigenpairs` and `spectral_density` of `spectra`, conjugate gradients.
 """
 
 from collections.abc import Callable

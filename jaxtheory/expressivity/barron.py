@@ -4,7 +4,6 @@ With f(x) = ∫ e^(i ξ·x) f̂(ξ) dξ: some network of n neurons has ‖f − 
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +11,9 @@ from jaxtyping import Array, Float, Key
 
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, constrain, nonnegative, require
-from jaxtheory.results import standard_error
+from jaxtheory.results import Estimate, standard_error
 
 Number = float | Float[Array, ""]
-
-
-class Estimate(NamedTuple):
-    """A Barron constant from random frequencies, and its standard error."""
-
-    value: Float[Array, ""]
-    standard_error: Float[Array, ""]
 
 
 @boundary

@@ -31,8 +31,9 @@ Source: Bordelon and Pehlevan (2022), equations 7-9; Bolthausen (2014) for the c
 from jaxtheory.feature_learning.finite import Networks, networks
 from jaxtheory.feature_learning.fluctuations import Fluctuations, fluctuations
 from jaxtheory.feature_learning.linear import LinearFlow, LinearSolution, linear, linear_flow, linear_modes
-from jaxtheory.feature_learning.solution import Estimate, Kernels, Solution, State
+from jaxtheory.feature_learning.solution import Kernels, Solution, State
 from jaxtheory.feature_learning.solver import solve
+from jaxtheory.results import Estimate
 
 __all__ = [
     "Estimate",

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Int, Key
 from jaxtheory.checks import boundary, require
 from jaxtheory.feature_learning.dynamics import Setup
 from jaxtheory.feature_learning.problem import Problem, problem
-from jaxtheory.feature_learning.solution import Estimate, Kernels, estimates
+from jaxtheory.feature_learning.solution import Kernels, estimates
 from jaxtheory.feature_learning.solver import Course, arrange, run, status_of
 from jaxtheory.losses import Loss
+from jaxtheory.results import Estimate
 
 
 class Fluctuations(NamedTuple):

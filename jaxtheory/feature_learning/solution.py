@@ -8,12 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-
-class Estimate(NamedTuple):
-    """A mean over independent groups of samples, and its standard error."""
-
-    value: Float[Array, "..."]
-    standard_error: Float[Array, "..."]
+from jaxtheory.results import Estimate
 
 
 class Kernels(NamedTuple):

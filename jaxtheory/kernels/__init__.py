@@ -36,7 +36,6 @@ from jaxtheory.kernels.processes import Evidence, Posterior, log_marginal_likeli
 from jaxtheory.kernels.regression import KernelRegressor, fit, predict
 from jaxtheory.kernels.ridge_path import RidgePath, ridge_path
 from jaxtheory.kernels.spectra import (
-    Estimate,
     SpectralDensity,
     degrees_of_freedom,
     empirical_spectrum,
@@ -44,6 +43,7 @@ from jaxtheory.kernels.spectra import (
     spectral_sum,
 )
 from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eigenvalues, sphere_eigenvalues
+from jaxtheory.results import Estimate
 
 __all__ = [
     "Ensemble",

@@ -13,7 +13,8 @@ from jaxtheory.guarded import over, power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
 from jaxtheory.kernels.problems import as_kernel, asymmetric
-from jaxtheory.results import standard_error
+from jaxtheory.results import Estimate, standard_error
+from jaxtheory.spectra.operators import quadrature
 
 
 class SpectralDensity(NamedTuple):
@@ -21,13 +22,6 @@ class SpectralDensity(NamedTuple):
 
     nodes: Float[Array, "probes order"]
     weights: Float[Array, "probes order"]
-
-
-class Estimate(NamedTuple):
-    """A mean over independent probes and its standard error."""
-
-    mean: Float[Array, ""]
-    standard_error: Float[Array, ""]
 
 
 @boundary
@@ -117,9 +111,10 @@ def lanczos_density(
 ) -> SpectralDensity:
     r"""Stochastic Lanczos quadrature of K = kernel(x, x), which is never formed.
 
-    A probe of ±1 entries starts `order` steps of Lanczos with full reorthogonalization; the eigenpairs (θ, v) of its
-    tridiagonal matrix give nodes θ and weights n v_1²: exact for polynomials of degree 2 order − 1 in the probe's
-    measure, and for all functions where K has fewer distinct eigenvalues than `order`.
+    A probe of ±1 entries starts `order` steps of Lanczos with full reorthogonalization; the eigenpairs (θ, v) of K in
+    their basis give nodes θ and weights n v_1²: exact for polynomials of degree 2 order − 1 in the probe's measure, and
+    for all functions where K has fewer distinct eigenvalues than `order`. `spectra.spectral_density` is the same of any
+    operator, with weights that sum to one.
 
     Args:
         kernel, x: a kernel function and n points, or a Gram matrix and None.
@@ -133,11 +128,11 @@ def lanczos_density(
     Raises:
         ValueError: order or probes out of range, no kernel, no points.
 
-    Cost: probes · order products with K (n²/2 kernel evaluations each), memory n order + block².
+    Cost: probes · order products with K (n²/2 kernel evaluations each), memory 2 n order + block².
     Source: Ubaru, Chen, Saad (2017), Algorithm 1.
 
     >>> density = lanczos_density(jnp.diag(jnp.arange(1.0, 9.0)), None, jax.random.key(0), order=3)
-    >>> f"{spectral_sum(density, lambda v: v).mean:.1f}"
+    >>> f"{spectral_sum(density, lambda v: v).value:.1f}"
     '36.0'
     """
     wrapped, x = as_kernel(kernel, x)
@@ -159,7 +154,7 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
     Raises ValueError for what is no density or no function. Cost: probes · order.
 
     >>> density = SpectralDensity(jnp.ones((2, 1)), jnp.full((2, 1), 3.0))
-    >>> f"{spectral_sum(density, jnp.exp).mean:.3f}"
+    >>> f"{spectral_sum(density, jnp.exp).value:.3f}"
     '8.155'
     """
     nodes, weights = (jnp.asarray(quantity(name, values)) for name, values in density._asdict().items())
@@ -184,35 +179,5 @@ def _density(
         found = matvec(kernel, x, v, block) if matrix is None else jnp.matmul(matrix, v, precision="highest")
         return found / unit
 
-    def probe(start: Array) -> tuple[Array, Array]:
-        nodes, vectors = jnp.linalg.eigh(_tridiagonal(product, start / n**0.5, order))
-        return nodes * unit, n * vectors[0] ** 2
-
-    starts = jax.random.rademacher(key, (probes, n), dtype)
-    return SpectralDensity(*jax.lax.map(probe, starts))
-
-
-def _tridiagonal(product: Callable[[Array], Array], start: Array, order: int) -> Array:
-    """Lanczos' matrix; from an invariant subspace on, uncoupled entries inside the spectrum."""
-    eps = float(jnp.finfo(start.dtype).eps) * start.shape[0] ** 0.5
-
-    def step(state: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
-        basis, v, size = state
-        basis = basis.at[i].set(v)
-        w = product(v)
-        along = jnp.dot(v, w, precision="highest")
-        for _ in range(2):
-            w = w - jnp.dot(basis.T, jnp.dot(basis, w, precision="highest"), precision="highest")
-        length = jnp.linalg.norm(w)
-        size = jnp.maximum(size, jnp.maximum(jnp.abs(along), length))
-        ended = length <= 10 * eps * size
-        length = jnp.where(ended, jnp.zeros_like(length), length)
-        w = jnp.where(ended, jnp.zeros_like(w), w / jnp.where(ended, jnp.ones_like(length), length))
-        return (basis, w, size), (along, length)
-
-    zero = jnp.zeros((), start.dtype)
-    state = (jnp.zeros((order, start.shape[0]), start.dtype), start, zero)
-    along, beside = jax.lax.scan(step, state, jnp.arange(order))[1]
-    alive = jnp.concatenate([jnp.ones(1, bool), jnp.cumprod(beside[:-1] != 0).astype(bool)])
-    along = jnp.where(alive, along, along[0])
-    return jnp.diag(along) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    density = quadrature(product, n, dtype, key, probes, order)
+    return SpectralDensity(density.nodes * unit, n * density.weights)

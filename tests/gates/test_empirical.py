@@ -1,4 +1,4 @@
-"""The gates of `empirical`: tangent kernels of a small network, operators, spectra and alignments."""
+"""The gates of `empirical`: tangent kernels of a small network, and operators."""
 
 import equinox as eqx
 import haiku as hk
@@ -15,10 +15,7 @@ from jaxtheory import empirical
 X = np.array([[1.0, 0.5], [-0.5, 2.0], [0.25, -1.0], [2.0, -0.5], [-1.0, -1.0]])
 PARAMS = {"v": np.array([[1.0], [-0.5], [0.25]]), "w": np.array([[0.5, -1.0, 0.25], [0.75, 0.5, -0.5]])}
 V = np.array([[1.0], [-2.0], [0.5], [0.25], [1.5]])
-MATRIX = np.diag([4.0, 2.0, 1.0, 0.5]) + 0.25
-OTHER = np.eye(4) + 0.5 * np.outer([1.0, -1.0, 0.5, 2.0], [1.0, -1.0, 0.5, 2.0])
 RANDOM = {"precision": "float32 and float64 draw different numbers"}
-OWN = dict.fromkeys(("kinds", "wrong kinds"), "the matrix belongs to the operator, which is a function")
 MODEL = dict.fromkeys(("kinds", "wrong kinds"), "the model reads x")
 SHAPES = {"precision": "returns Python numbers", "jit": "counts from shapes, outside jit"}
 
@@ -32,17 +29,6 @@ def drawn(key):
     """Parameters of the same shapes."""
     first, second = jax.random.split(key)
     return {"v": jax.random.normal(first, (3, 1)), "w": jax.random.normal(second, (2, 3))}
-
-
-def of_matrix(function, *fields, **options):
-    """A function of an operator as one of its matrix; the named fields."""
-
-    def call(matrix, key):
-        apply = lambda v: jnp.matmul(jnp.asarray(matrix), v, precision="highest")  # noqa: E731
-        found = function(apply, (4,), key=key, **options)
-        return {name: getattr(found, name) for name in fields}
-
-    return call
 
 
 def explained(x1):
@@ -157,35 +143,7 @@ MODELS = [
           skip=MODEL | {"precision": "the parameters have the type they were made in"}),
 ]  # fmt: skip
 
-SPECTRA = [
-    Entry("empirical.trace", of_matrix(empirical.trace, "value", "standard_error", probes=4),
-          {"matrix": quantity(MATRIX), "key": key()}, scale={"matrix": {"value": 1, "standard_error": 1}},
-          derivatives=(Derivative(("matrix",)),), skip=OWN | RANDOM),
-    Entry("empirical.diagonal", of_matrix(empirical.diagonal, "value", "standard_error", probes=4),
-          {"matrix": quantity(MATRIX), "key": key()}, scale={"matrix": {"value": 1, "standard_error": 1}},
-          skip=OWN | RANDOM),
-    Entry("empirical.top_eigenpairs", of_matrix(empirical.top_eigenpairs, "values", "status", count=2),
-          {"matrix": quantity(MATRIX), "key": key()}, scale={"matrix": {"values": 1, "status": 0}}, skip=OWN),
-    Entry("empirical.spectral_density", of_matrix(empirical.spectral_density, "nodes", "weights", probes=2, steps=3),
-          {"matrix": quantity(MATRIX), "key": key()}, scale={"matrix": {"nodes": 1, "weights": 0}}, skip=OWN | RANDOM,
-          slow=True),
-    Entry("empirical.effective_rank", empirical.effective_rank, {"eigenvalues": quantity([4.0, 2.0, 0.5, 0.0])},
-          scale={"eigenvalues": {"": 0}}, permute={"eigenvalues": {"": None}},
-          derivatives=(Derivative(("eigenvalues",), at={"eigenvalues": [4.0, 2.0, 2.0, 0.5]}),)),
-    Entry("empirical.alignment", empirical.alignment, {"kernel1": quantity(MATRIX), "kernel2": quantity(OTHER)},
-          invalid={"kernel2": (np.eye(3, dtype=np.float32),)}, scale={"kernel1": {"": 0}, "kernel2": {"": 0}},
-          derivatives=(Derivative(("kernel1", "kernel2")), Derivative(("kernel1",), at={"kernel1": OTHER}))),
-    Entry("empirical.centered_alignment", empirical.centered_alignment,
-          {"kernel1": quantity(MATRIX), "kernel2": quantity(OTHER)},
-          invalid={"kernel2": (np.eye(3, dtype=np.float32),)}, scale={"kernel1": {"": 0}, "kernel2": {"": 0}},
-          shift={("kernel1",): ("",), ("kernel2",): ("",)}, derivatives=(Derivative(("kernel1", "kernel2")),)),
-    Entry("empirical.target_alignment", empirical.target_alignment,
-          {"kernel": quantity(MATRIX), "targets": quantity([1.0, -1.0, 2.0, 0.5])},
-          invalid={"targets": (np.ones(3, np.float32),)}, scale={"kernel": {"": 0}, "targets": {"": 0}},
-          derivatives=(Derivative(("kernel", "targets")),)),
-]  # fmt: skip
-
-ENTRIES = [*KERNELS, *MODELS, *SPECTRA]
+ENTRIES = [*KERNELS, *MODELS]
 
 
 class TestEmpirical(Gates):

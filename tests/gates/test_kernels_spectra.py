@@ -197,7 +197,7 @@ SPECTRA = [
         "kernels.spectral_sum",
         lambda nodes, weights: kernels.spectral_sum(kernels.SpectralDensity(nodes, weights), jnp.square),
         {"nodes": quantity([[1.0, 2.0], [0.5, 3.0]]), "weights": quantity([[0.25, 1.0], [0.5, 0.5]])},
-        scale={"weights": {"mean": 1, "standard_error": 1}},
+        scale={"weights": {"value": 1, "standard_error": 1}},
         derivatives=(Derivative(("nodes", "weights")),),
     ),
     Entry(

@@ -1,4 +1,4 @@
-"""Spectra of symmetric operators from products with vectors: trace, diagonal, top eigenpairs, density of states."""
+"""Trace, diagonal, top eigenpairs and density of states of a symmetric operator."""
 
 import math
 from collections.abc import Callable
@@ -11,16 +11,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.guarded import norm, over, power_of_two
-from jaxtheory.results import Status, finite_status, standard_error, status_where
+from jaxtheory.results import Estimate, Status, finite_status, standard_error, status_where
 
 Operator = Callable[[Array], Array]
-
-
-class Estimate(NamedTuple):
-    """A mean over random probes with its standard error."""
-
-    value: Float[Array, "..."]
-    standard_error: Float[Array, "..."]
 
 
 class Eigenpairs(NamedTuple):
@@ -115,9 +108,10 @@ def top_eigenpairs(
     steps = min(size, max(2 * count + 20, 8 * count)) if steps is None else steps
     wish = f"be within 1..steps={steps} <= {size}"
     require(1 <= count <= steps <= size, "count", count, wish, "lower count or raise steps")
-    basis, moved = _band(lambda v: apply(v.reshape(shape)).ravel(), size, dtype, key, steps, count)
-    projected = jnp.matmul(basis, moved.T, precision="highest")
-    found, inner = _eigh((projected + projected.T) / 2)
+    first, key = jax.random.split(key)
+    starts = jax.random.normal(first, (count, size), dtype)
+    basis, moved = _band(lambda v: apply(v.reshape(shape)).ravel(), starts, key, steps)
+    found, inner = _eigh(_projected(basis, moved))
     top, ritz = found[::-1][:count], inner[:, ::-1][:, :count]
     vectors = jnp.matmul(ritz.T, basis, precision="highest")
     error = jax.lax.map(lambda v: apply(v.reshape(shape)).ravel(), vectors) - top[:, None] * vectors
@@ -132,12 +126,15 @@ def top_eigenpairs(
 def spectral_density(
     operator: Operator, shape: tuple[int, ...], key: Key[Array, ""], probes: int = 8, steps: int = 32
 ) -> Density:
-    """Stochastic Lanczos quadrature: Gauss nodes of the spectral measure seen by random probes.
+    """Stochastic Lanczos quadrature: Gauss nodes of the spectral measure seen by random signs.
 
     Args:
         operator, shape, key: as in `trace`.
         probes: random vectors, at least 1.
         steps: nodes of each, at most as many as entries; quadrature is exact for polynomials of degree 2·steps − 1.
+
+    Returns:
+        `Density`: tr h(Θ) is the mean over probes of `size` Σ weights h(nodes).
 
     Cost: probes · steps products. Source: Ubaru, Chen, Saad (2017).
 
@@ -152,13 +149,19 @@ def spectral_density(
     require(steps >= 1, "steps", steps, "be >= 1", "take 32 nodes")
     steps = min(steps, size)
 
-    def one(key: Array) -> tuple[Array, Array]:
-        basis, moved = _band(lambda v: apply(v.reshape(shape)).ravel(), size, dtype, key, steps, 1)
-        projected = jnp.matmul(basis, moved.T, precision="highest")
-        nodes, vectors = _eigh((projected + projected.T) / 2)
+    return quadrature(lambda v: apply(v.reshape(shape)).ravel(), size, dtype, key, probes, steps)
+
+
+def quadrature(apply: Operator, size: int, dtype: Any, key: Array, probes: int, steps: int) -> Density:
+    """Gauss nodes and weights of products with flat vectors, for arguments that were checked."""
+
+    def one(turn: tuple[Array, Array]) -> tuple[Array, Array]:
+        basis, moved = _band(apply, turn[0][None], turn[1], steps)
+        nodes, vectors = _eigh(_projected(basis, moved))
         return nodes, vectors[0] ** 2
 
-    return Density(*jax.lax.map(one, jax.random.split(key, probes)))
+    signs = jax.random.rademacher(key, (probes, size), jnp.float32).astype(dtype)
+    return Density(*jax.lax.map(one, (signs, jax.random.split(jax.random.fold_in(key, 1), probes))))
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
@@ -203,8 +206,15 @@ def _eigh(matrix: Array) -> tuple[Array, Array]:
     return values * unit, vectors
 
 
-def _band(apply: Operator, size: int, dtype: Any, key: Array, steps: int, width: int) -> tuple[Array, Array]:
-    """An orthonormal basis [steps, size] of products with `width` random vectors, and its own products."""
+def _projected(basis: Array, moved: Array) -> Array:
+    """The operator in the basis, symmetric to the bit."""
+    projected = jnp.matmul(basis, moved.T, precision="highest")
+    return (projected + projected.T) / 2
+
+
+def _band(apply: Operator, starts: Float[Array, "width size"], key: Array, steps: int) -> tuple[Array, Array]:
+    """An orthonormal basis [steps, size] of products with `starts`, and its own products."""
+    (width, size), dtype = starts.shape, starts.dtype
     keys = jax.random.split(key, steps)
     basis = jnp.zeros((steps, size), dtype)
 
@@ -217,7 +227,7 @@ def _band(apply: Operator, size: int, dtype: Any, key: Array, steps: int, width:
         return basis.at[place].set(chosen / norm(chosen), mode="drop")
 
     for place in range(width):
-        basis = extend(basis, jnp.zeros((size,), dtype), place, keys[place])
+        basis = extend(basis, starts[place], place, keys[place])
 
     def step(basis: Array, turn: tuple[Array, Array]) -> tuple[Array, Array]:
         number, key = turn
