@@ -228,6 +228,16 @@ def summed(p, x):
     return ((x @ p["in"]) * p["out"][:, 0][None]).sum(-1)
 
 
+def experts(p, x):
+    return jax.vmap(lambda w, v: jnp.tanh(x @ w) @ v)(p["w"], p["v"]).sum(0) @ jnp.eye(2) + 0 * (x @ p["in"]) @ p["out"]
+
+
+def normalized_rows(p, x):
+    h = p["w"][jnp.argmax(x, 1)]
+    h = (h - h.mean(1, keepdims=True)) * lax.rsqrt(h.var(1, keepdims=True) + 1e-5)
+    return h @ p["out"] + 0 * (x @ p["in"]).sum(1, keepdims=True)
+
+
 def depthwise(p, x):
     h = (x[:, :, None] * p["in"][0][None, None])[:, :, None]
     numbers, count = ("NHWC", "HWIO", "NHWC"), h.shape[-1]
@@ -249,6 +259,10 @@ PROGRAMS = {
         {"w": "hidden", "a": "readout", "b": "input"},
     ),
     "a product and a sum": (summed, lambda n: zeros(**IN_OUT(n)), {}),
+    "a sum over experts": (
+        experts, lambda n: zeros(w=(n, 3, 4), v=(n, 4, 2), **IN_OUT(n)), {"w": "input", "v": "readout"},
+    ),
+    "normalized rows": (normalized_rows, lambda n: zeros(w=(3, n), **IN_OUT(n)), {"w": "embedding"}),
     "depthwise": (depthwise, lambda n: zeros(w=(3, 3, 1, n), **IN_OUT(n, 1)), {"in": "vector", "w": "input"}),
     "recurrent": (recurrent, lambda n: zeros(w=(n, n), **IN_OUT(n, 1)), {"w": "hidden"}),
 }  # fmt: skip
@@ -296,6 +310,15 @@ def test_what_the_program_leaves_open_is_refused_by_path():
     unused = lambda p, x: x @ p["in"]  # noqa: E731
     with pytest.raises(ValueError, match="parameter w must have one fan-in, got a growing axis that is neither"):
         make(unused, zeros(**{"in": (3, 8), "w": (8,)}), zeros(**{"in": (3, 16), "w": (16,)}), X)
+    rows = lambda p, t: jnp.einsum("btn,btn->bt", p["e"][t], p["e"][t])  # noqa: E731
+    with pytest.raises(ValueError, match="parameter e must have one fan-in, got used in a product of its rows"):
+        make(rows, zeros(e=(11, 8)), zeros(e=(11, 16)), TOKENS)
+    matrices = lambda p, t: p["e"][t[:, 0]] @ jnp.tanh(p["w"][t[:, 0]])[..., None]  # noqa: E731
+    with pytest.raises(ValueError, match=r"parameter e must have one fan-in, got .* rows with data"):
+        make(matrices, zeros(e=(5, 8, 8), w=(5, 8)), zeros(e=(5, 16, 16), w=(5, 16)), TOKENS)
+    gated = lambda p, x: jax.nn.relu((x @ p["in"])[..., None] * p["w"][None]).sum(1)  # noqa: E731
+    with pytest.raises(ValueError, match="parameter w must have one fan-in, got two growing axes that are kept"):
+        make(gated, zeros(**{"in": (3, 8), "w": (8, 8)}), zeros(**{"in": (3, 16), "w": (16, 16)}), X)
     deep = networks.mlp(3)
     base, deeper = (
         jax.eval_shape(lambda d=d, n=n: networks.mlp(d).init(jax.random.key(0), (3,), n)) for d, n in ((3, 4), (5, 8))

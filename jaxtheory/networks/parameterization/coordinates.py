@@ -57,7 +57,7 @@ def coordinate_check(
         steps: ≥ 1.
         key: of the initial parameters.
         loss: a name of `jaxtheory.losses`, averaged over examples, or a function of all outputs and targets.
-        seeds: networks for each width, ≥ 2.
+        seeds: networks for each width, ≥ 2; the initial size of a few outputs needs 30 to tell n^(−1/2) from 1.
         roles: as `maximal_update` takes them.
 
     Returns:

@@ -131,6 +131,7 @@ class _Reader:
         self.scores: list[Score] = []
         self.branches: list[tuple[frozenset[int], float]] = []
         self.tokens = 0
+        self.sole = False  # whether nothing else reads the first operand of the equation
 
     def fresh(self, *sources: _Data, leaves: Any = (), **known: Any) -> _Data:
         """A new array that depends on others."""
@@ -155,7 +156,8 @@ class _Reader:
         for number, equation in enumerate(body.eqns):
             here, values = (*path, number), [value(atom) for atom in equation.invars]
             operand = equation.invars[0] if equation.invars else None
-            if not isinstance(operand, Literal) and operand in products and consumers[operand] == 1:
+            self.sole = operand is not None and not isinstance(operand, Literal) and consumers[operand] == 1
+            if self.sole and operand in products:
                 self._summed(equation, *products[operand], here)
             outs = self.equation(equation, values, here)
             known |= dict(zip(equation.outvars, outs, strict=True))
@@ -223,7 +225,7 @@ class _Reader:
         """Σ_i w_i h_i, written as a product and a sum, contracts the axes of the sum."""
         if equation.primitive.name != "reduce_sum" or len(equation.invars[0].aval.shape) != len(view.dims):
             return
-        self._contracted(_Batch(product, (product,), view), axis_views.axes(view, equation.params["axes"]), path)
+        self._contracted(_Batch(product, (product,), view), equation.params["axes"], path)
 
     def _batch(self, equation: Any, values: list[_Value], used: list[Any], path: Path) -> _Batch | None:
         """The axes that an output shares with a parameter, and their sum where a product of data contracts them."""
@@ -234,24 +236,34 @@ class _Reader:
             free = [()] * (len(equation.outvars[0].aval.shape) - len(batch))
             dims = (*(view.dims[d] for d in batch), *free)
             return _Batch(path, (path,), View(view.leaf, dims)) if any(dims) else None
+        if name in ("gather", "dynamic_slice") and len(used) == 1:
+            return _Batch(path, (path,), axis_views.looked_up(equation, used[0][1])[1])
         for operand, batch in shared:
             if batch is None:
                 continue
             if name in _LAYOUT or name == "transpose":
                 view = axis_views.rearranged(equation, batch.view, operand)
                 return view and _Batch(batch.site, (*batch.trail, path), view)
-            if name in ("dot_general", "reduce_sum"):
-                dot = name == "dot_general"
-                summed = equation.params["dimension_numbers"][0][operand] if dot else equation.params["axes"]
-                self._contracted(batch, axis_views.axes(batch.view, summed), path)
+            if name == "dot_general" and not used:
+                self._contracted(batch, equation.params["dimension_numbers"][0][operand], path)
+            elif name == "reduce_sum" and self.sole and not self._is_lookup(batch.site):  # norms of rows are no use
+                self._contracted(batch, equation.params["axes"], path)
         return None
 
-    def _contracted(self, batch: _Batch, summed: frozenset[int], path: Path) -> None:
+    def _is_lookup(self, site: Path) -> bool:
+        return any(use.lookup for use in self.sites.get(site, ()))
+
+    def _contracted(self, batch: _Batch, dims: Any, path: Path) -> None:
         """Move the use of a parameter to the equation that sums over its axes."""
-        if summed and batch.site in self.sites:
-            (use,) = self.sites.pop(batch.site)
-            self.through |= set(batch.trail)
-            self.sites[path] = [use._replace(inputs=use.inputs | summed, outputs=use.outputs - summed)]
+        summed = axis_views.axes(batch.view, dims)
+        if not summed or batch.site not in self.sites:
+            return
+        if self._is_lookup(batch.site):
+            self.unread.setdefault(batch.view.leaf, set()).add("a product of its rows with data")
+            return
+        (use,) = self.sites.pop(batch.site)
+        self.through |= set(batch.trail)
+        self.sites[path] = [use._replace(inputs=use.inputs | summed, outputs=use.outputs - summed)]
 
     def _data(self, equation: Any, values: list[_Value], sources: list[_Data], leaves: frozenset[int]) -> _Data:
         """What is known of an output that depends on data, with scores of attention and residual sums on the way."""

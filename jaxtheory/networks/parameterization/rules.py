@@ -305,6 +305,7 @@ def _weight(
     for problem, found in (
         (growing and unread, f"used in {', '.join(unread)}"),
         (growing & inputs & (outputs | lookup), "a growing axis that is contracted in one place and kept in another"),
+        (not inputs and len(growing & outputs) > 1, "two growing axes that are kept where it meets the data"),
         (growing - inputs - outputs - lookup, "a growing axis that is neither contracted nor kept"),
     ):
         if problem:
