@@ -6,6 +6,7 @@
 (2, 1)
 """
 
+from jaxtheory.networks import parameterization
 from jaxtheory.networks.abc import ABC, feature_exponent, mean_field, mup, mup_adam, ntk, shifted, standard
 from jaxtheory.networks.architectures import Architecture, attention, cnn, mlp, myrtle, resnet_mlp
 from jaxtheory.networks.multilayer import Activation, Layer, Multilayer, multilayer, nested_normal
@@ -36,6 +37,7 @@ __all__ = [
     "myrtle",
     "nested_normal",
     "ntk",
+    "parameterization",
     "resnet_mlp",
     "shifted",
     "standard",

@@ -70,6 +70,30 @@ def trained_widths(x, y, x_test, y_test, label_noise, weight_variance):
     return {name: array.values for name, array in run.dataset.items()} | {"predicted": run.predict(x_test)}
 
 
+def scales(rule, **options):
+    """Multipliers and standard deviations of a small network at twice its width."""
+
+    def found(growth, **more):
+        made = getattr(networks.parameterization, rule)
+        f = lambda p, x: jnp.tanh(x @ p["in"]) @ p["out"]  # noqa: E731
+        base, wide = ({"in": jnp.zeros((3, n)), "out": jnp.zeros((n, 1))} for n in (4, 4 * growth))
+        result = made(f, base, wide, jnp.ones((2, 3)), **options, **more)
+        return {"rate": result.learning_rates["out"], "deviation": result.standard_deviations["out"]}
+
+    return found
+
+
+def coordinates(key, steps):
+    """Sizes of activations of a linear network without draws."""
+    f = lambda p, x: (x * p["in"][None]) @ p["out"]  # noqa: E731
+    init = lambda n: lambda key: {"in": jnp.ones(n), "out": jnp.ones((n, 1)) / n}  # noqa: E731
+    batch = jnp.ones((2, 1)), jnp.zeros((2, 1))
+    made = networks.parameterization.coordinate_check(
+        lambda n: (init(n), f), [2, 4], batch, SGD, steps, key=key, seeds=2
+    )
+    return {name: made[name].values for name in ("initial", "change", "own_change", "initial_slope")}
+
+
 TANH = {
     "mlp": (networks.mlp(2, "tanh"), (3,), X),
     "resnet_mlp": (networks.resnet_mlp(1, "tanh"), (3,), X),
@@ -89,6 +113,36 @@ ENTRIES = [
             skip=NUMBERS,
         )
         for name in ("standard", "ntk", "mup", "mup_adam")
+    ),
+    *(
+        Entry(
+            f"networks.parameterization.{name}",
+            scales(name),
+            {"growth": static(4), "optimizer": static("adam")},
+            {"growth": (1,), "optimizer": ("lbfgs",)},
+            skip=NUMBERS,
+        )
+        for name in ("standard", "ntk")
+    ),
+    Entry(
+        "networks.parameterization.maximal_update",
+        scales("maximal_update"),
+        {"growth": static(4), "optimizer": static("sgd"), "roles": static({"out": (0,)})},
+        {"growth": (1,), "optimizer": ("lbfgs",), "roles": ({"w": (0,)}, {"out": (2,)})},
+        skip=NUMBERS,
+    ),
+    Entry(
+        "networks.parameterization.coordinate_check",
+        coordinates,
+        {"key": key(), "steps": static(1)},
+        {"steps": (0, 1.5)},
+        skip={"jit": "compiles for each width", "precision": "sizes are float32"},
+    ),
+    Entry(
+        "networks.parameterization.coordinate_figure",
+        lambda: None,
+        {},
+        skip=dict.fromkeys(("valid", "jit", "precision", "wrong kinds"), "draws: tests/networks/test_coordinates.py"),
     ),
     Entry("networks.mean_field", exponents(networks.mean_field), {"layers": static(2)}, {"layers": (3,)}, skip=NUMBERS),
     Entry("networks.shifted", shifted, {"theta": number(0.5)}, skip=NUMBERS),
