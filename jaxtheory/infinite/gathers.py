@@ -9,6 +9,7 @@ import numpy as np
 from jaxtheory.infinite import views
 from jaxtheory.infinite.determined import Det, derived, reshaped, spread
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.flattening import flattened
 from jaxtheory.infinite.layout import Factor, Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph, Lookup
 from jaxtheory.infinite.reductions import move
@@ -29,7 +30,8 @@ def gather(graph: Graph, where: Site, equation: Any, values: list[Value]) -> lis
 def _taken(where: Site, equation: Any, value: Rand, indices: Det) -> Rand:
     """Places at known indices along one axis, as nearest-neighbour resizing takes them."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    axis = numbers.start_index_map[0]
+    axis = int(numbers.start_index_map[0])
+    value = flattened(where, value, axis)
     whole = tuple(1 if d == axis else m for d, m in enumerate(value.shape))
     plain = numbers.collapsed_slice_dims == numbers.start_index_map == (axis,) and tuple(sizes) == whole
     if not plain or len(indices.shape) > 2 or indices.value is None or [f.kind for f in value.axes[axis]] != ["i"]:

@@ -129,6 +129,26 @@ def _split(c: Any, x: n.Split, other: Node, sides: Any, mask: Any, first: bool) 
     return c.linear([asked], [], lambda entries, _: both(apply, entries[0]))
 
 
+def _flattened(c: Any, x: n.Flattened, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
+    axis, count = x.axis, len(x.sizes)
+    if not (isinstance(other, n.Flattened) and (other.axis, other.sizes) == (axis, x.sizes)):
+        refuse(x.site, "axes of places that are merged meet some that are not", "merge both alike")
+    wide = mask[axis]
+    inner = (*mask[:axis], *(wide,) * count, *mask[axis + 1 :])
+    asked = c.ask(x.child if first else other.child, other.child if first else x.child, sides, inner)
+    at, each = spot(inner, axis), 1 + wide
+
+    def apply(array: Any) -> Any:
+        for k, size in enumerate(x.sizes):
+            for end in range(each):
+                array = stretched(array, at + each * k + end, size)
+        order = [at + each * k + end for end in range(each) for k in range(count)]
+        array = array.transpose([*range(at), *order, *range(at + each * count, array.ndim)])
+        return array.reshape(*array.shape[:at], *(x.index[axis],) * each, *array.shape[at + each * count :])
+
+    return c.linear([asked], [], lambda entries, _: both(apply, entries[0]))
+
+
 def _stopped(c: Any, x: n.Stopped, other: Node, sides: Any, mask: Any, first: bool) -> Plan:
     asked = c.ask(x.child if first else other, other if first else x.child, sides, mask)
     return c.linear([asked], [], lambda entries, _: (entries[0][0], None))
@@ -143,5 +163,6 @@ def _lifted(c: Any, x: n.Lifted, other: Node, sides: Any, mask: Any, first: bool
 
 
 LINEAR: dict[type, Callable[..., Plan]] = {
-    n.Sum: _sum, n.Moved: _moved, n.Joined: _joined, n.Split: _split, n.Stopped: _stopped, n.Lifted: _lifted,
+    n.Sum: _sum, n.Moved: _moved, n.Joined: _joined, n.Split: _split,
+    n.Flattened: _flattened, n.Stopped: _stopped, n.Lifted: _lifted,
 }  # fmt: skip

@@ -89,6 +89,16 @@ def _mean_split(c: Any, x: n.Split, side: int) -> Plan:
     return Plan([(c.mean_item(x.child, side), None)], make)
 
 
+def _mean_flattened(c: Any, x: n.Flattened, side: int) -> Plan:
+    def make(values: list[Any]) -> Any:
+        value = values[0]
+        for k, size in enumerate(x.sizes):
+            value = stretched(value, x.axis + k, size)
+        return value.reshape(*value.shape[: x.axis], -1, *value.shape[x.axis + len(x.sizes) :])
+
+    return Plan([(c.mean_item(x.child, side), None)], make)
+
+
 def _mean_fixed(c: Any, x: n.Fixed, side: int) -> Plan:
     return Plan([(det_item(x.det, side), None)], lambda v: c.array(v[0]).mean(-1))
 
@@ -103,5 +113,6 @@ def _mean_child(c: Any, x: Any, side: int) -> Plan:
 MEANS: dict[type, Callable[..., Plan]] = {
     n.Joint: coordinates.mean,
     n.Sum: _mean_sum, n.Product: _mean_product, n.Function: _mean_function, n.Fixed: _mean_fixed,
-    n.Moved: _mean_moved, n.Joined: _mean_joined, n.Split: _mean_split, n.Stopped: _mean_child, n.Lifted: _mean_child,
+    n.Moved: _mean_moved, n.Joined: _mean_joined, n.Split: _mean_split,
+    n.Flattened: _mean_flattened, n.Stopped: _mean_child, n.Lifted: _mean_child,
 }  # fmt: skip

@@ -138,7 +138,7 @@ class Calculus:
         functions = coordinates.joined(self.graph, a, b)
         if functions is not None:
             return coordinates.pair(self, *functions, sides, mask)
-        for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Stopped, n.Lifted):
+        for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Flattened, n.Stopped, n.Lifted):
             if isinstance(a, kind) and not (isinstance(b, kind) and b.number > a.number):
                 return LINEAR[kind](self, a, b, sides, mask, True)
             if isinstance(b, kind):

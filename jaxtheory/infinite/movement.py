@@ -14,6 +14,7 @@ from jaxtheory.infinite import views
 from jaxtheory.infinite.determined import Det, known, reshaped
 from jaxtheory.infinite.determined import groups as shape_groups
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.flattening import flattened
 from jaxtheory.infinite.gathers import gather
 from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, merged, placed, reshape, restricted
 from jaxtheory.infinite.nodes import AxisMap, Graph, Joined, Node
@@ -127,8 +128,11 @@ def _param_cut(where: Site, value: Param, axis: int, cut: tuple[int, int, int]) 
 def _cut(graph: Graph, where: Site, value: Any, axis: int, cut: tuple[int, int, int]) -> Rand:
     factors, (start, size, step) = value.axes[axis], cut
     assert isinstance(value, Rand)
+    if len(factors) > 1 and (step != 1 or start % _inner(factors) or size % _inner(factors)):
+        value = flattened(where, value, axis)
+        factors = value.axes[axis]
     if len(factors) > 1:
-        inner = math.prod(f.size for f in factors[1:])
+        inner = _inner(factors)
         if step != 1 or start % inner or size % inner:
             refuse(where, "it slices a merged axis across its parts", "slice before reshaping")
         start, size = start // inner, size // inner
@@ -148,6 +152,11 @@ def _cut(graph: Graph, where: Site, value: Any, axis: int, cut: tuple[int, int, 
     part = restricted(graph, where, node, value.channels, f.place, (start, size, step))
     channels = (*value.channels[: f.place], size, *value.channels[f.place + 1 :])
     return _without(Rand(((part, count // f.size * size),), tuple(axes), channels), f.place if size == 1 else None)
+
+
+def _inner(factors: tuple[Factor, ...]) -> int:
+    """Entries of an axis for each of its first part."""
+    return math.prod(f.size for f in factors[1:])
 
 
 def _without(rand: Rand, place: int | None) -> Rand:
@@ -236,7 +245,7 @@ def _padded(array: Any, axis: int, _: Any, *, config: tuple[int, int, int]) -> A
 
 def _concatenate(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
     axis = equation.params["dimension"]
-    values = [v for v in values if v.shape[axis]]
+    values = [flattened(where, v, axis) if isinstance(v, Rand) else v for v in values if v.shape[axis]]
     rands = [v for v in values if isinstance(v, Rand)]
     if len(values) == 1:
         return values

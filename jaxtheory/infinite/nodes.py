@@ -157,6 +157,15 @@ class Split(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Flattened(Node):
+    """Several index axes as one, the inverse of `Split`."""
+
+    child: Any = None
+    axis: int = 0
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Lifted(Node):
     """A node without index axes where others have them: axes of size one."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.flattening import flattened
 from jaxtheory.infinite.layout import Factor, Rand, Value
 from jaxtheory.infinite.nodes import AxisMap, Graph
 from jaxtheory.infinite.reductions import move
@@ -23,6 +24,7 @@ def tile(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[
 
 
 def _along(where: Site, rand: Rand, axis: int, times: int) -> Rand:
+    rand = flattened(where, rand, axis)
     factors = rand.axes[axis]
     kinds = [f.kind for f in factors]
     if kinds in ([], ["b"]):

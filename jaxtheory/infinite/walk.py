@@ -21,6 +21,7 @@ from jaxtheory.infinite.movement import RULES as MOVES
 from jaxtheory.infinite.nodes import Graph
 from jaxtheory.infinite.program import require_derivative
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
+from jaxtheory.infinite.scatters import RULES as SCATTERS
 from jaxtheory.infinite.tiling import tile
 from jaxtheory.infinite.widths import twice
 
@@ -169,5 +170,6 @@ _RULES: dict[str, Callable[..., list[Value]]] = {
     "conv_general_dilated": convolution,
     "tile": tile,
     **MOVES,
+    **SCATTERS,
     **REDUCTIONS,
 }
