@@ -294,3 +294,13 @@ def test_tied_embeddings_are_refused(name, bias):
     with pytest.raises(infinite.NoLimitError, match=r"another role by.*a weight of its own") as caught:
         limit(TIED[name], np.array([[1, 2], [3, 3]]), prior.ntk(1.0, bias), shapes)
     assert "test_inputs.py:" in str(caught.value)
+
+
+def test_a_limit_of_tokens_may_be_first_used_inside_jit():
+    """What the limit finds out then belongs to no trace: it serves another one, and none."""
+    shapes, tokens = {"e": (5, 16), "o": (16, 1)}, jnp.array([[0, 1], [4, 2]])
+    found = limit(lambda p, t: jax.nn.relu(p["e"][t].mean(1)) @ p["o"], tokens, shapes=shapes)
+    inside = [jax.jit(lambda t: found.nngp(t))(tokens) for _ in range(2)]  # noqa: PLW0108 (each traces anew)
+    for kernel in inside:
+        assert_close(kernel, found.nngp(tokens))
+    assert_close(kernel[0, 1] / kernel[0, 0], 1 / np.pi)  # no token in common: two independent normal numbers
