@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from accelerator.test_products import DRAWING, PROGRAMS, equations
 from gates.harness import TRACED, Entry, concrete, fields
 
@@ -91,16 +90,6 @@ def imprecise(jaxpr: Any) -> list[str]:
     """Products of float32 that leave their precision to the accelerator, whose default keeps 10 or fewer of 23 bits."""
     products = [e for e in equations(jaxpr) if e.primitive.name in PRODUCTS and e.invars[0].aval.dtype == jnp.float32]
     return [str(e) for e in products if e.params["precision"] != HIGHEST]
-
-
-def doubled(jaxpr: Any) -> list[str]:
-    """Arrays of float64 that some operation makes; numbers whose type gives way to that of an array are none."""
-    return [str(e) for e in equations(jaxpr) if any(map(_is_wide, e.outvars))]
-
-
-def _is_wide(variable: Any) -> bool:
-    aval = variable.aval
-    return getattr(aval, "dtype", None) == np.float64 and not aval.weak_type and aval.size > 1
 
 
 def spread(names: Iterator[str], count: int) -> set[str]:

@@ -75,7 +75,7 @@ def test_every_program_has_a_recorded_size():
 
 
 def test_what_may_not_be_in_a_program_is_found():
-    """A callback in a loop, a product in fewer bits and a decomposition by a library of CPUs."""
+    """A callback in a loop, and a product in fewer bits."""
 
     def program(x):
         def turn(_, value):
