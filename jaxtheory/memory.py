@@ -46,7 +46,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Bytes:
     >>> compiled(lambda x: x + 1, jax.ShapeDtypeStruct((1000,), "float32")).result
     4000.0
     """
-    analysis = jax.jit(lambda *given: function(*given)).lower(*arguments).compile().memory_analysis()
+    analysis: Any = jax.jit(lambda *given: function(*given)).lower(*arguments).compile().memory_analysis()
     backend = jax.default_backend()
     require(analysis is not None, "function", backend, "run on a backend that tells its memory", "use a CPU or GPU")
     found = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes, analysis.temp_size_in_bytes)
