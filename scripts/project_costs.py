@@ -1,6 +1,7 @@
 """What each method costs a device of a mesh, and what 8, 64 and 512 accelerators would make of it.
 
     python scripts/project_costs.py
+    python scripts/project_costs.py --devices 1 2 4 8 16 32 64 128 256 512
 
 A projection from counts, not a measurement: the flops of matrix products, the bytes that must move and the collectives
 are those that the tests find in the compiled programs; the rates are a data sheet's. A call takes the longer of its
@@ -165,7 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in Rates()._asdict().items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"of `Rates`; {value} by default")
-    rates, counts = Rates(**vars(parser.parse_args())), (1, 8, 64, 512)
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512], help="numbers of devices")
+    given = vars(parser.parse_args())
+    counts, rates = given.pop("devices"), Rates(**given)
     print("Projected seconds (share of communication), not measured:\n")
     print("| method | " + " | ".join(f"p = {p}" for p in counts) + " |\n| --- |" + " --- |" * len(counts))
     for name in examples(1):

@@ -1,6 +1,7 @@
 """Penalized classification with a convex loss on isotropic data with noisy labels, in the proportional limit."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -176,8 +177,6 @@ def _bisect(rising: Callable[[Array], Array], low: Array, high: Array, halvings:
 def solved(rates: Array, value: Array) -> Array:
     """rates^(−1) value of three equations, by cross products."""
     a, b, c = rates.T
-    determinant = jnp.dot(a, jnp.cross(b, c))
-    return (
-        jnp.stack([jnp.dot(value, jnp.cross(b, c)), jnp.dot(a, jnp.cross(value, c)), jnp.dot(a, jnp.cross(b, value))])
-        / determinant
-    )
+    dot = partial(jnp.dot, precision="highest")
+    numerators = [dot(value, jnp.cross(b, c)), dot(a, jnp.cross(value, c)), dot(a, jnp.cross(b, value))]
+    return jnp.stack(numerators) / dot(a, jnp.cross(b, c))

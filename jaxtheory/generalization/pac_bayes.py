@@ -194,6 +194,7 @@ def gaussian_posterior(
 
 
 @partial(jax.jit, static_argnames=("loss", "wrong", "delta", "steps", "rate", "draws"))
+@jax.default_matmul_precision("highest")  # of a classifier's own products
 def _gaussian_posterior(
     loss: Callable, wrong: Callable, params: PyTree, prior: PyTree, x: Array, y: Array, key: Array,
     delta: float, steps: int, rate: float, draws: int,

@@ -94,10 +94,11 @@ def like(name: str, x: Any, model: Any, other: Any = None) -> Any:
 def generic(given: Spec) -> list[Any]:
     """One generic example, leaf by leaf, with its batch axis: normal numbers, zeros for integers."""
     rng = np.random.default_rng(0)
+    # zeros of NumPy: those of JAX would be traced where the network is first used inside jit
     return [
-        jnp.asarray(rng.standard_normal((1, *shape)), dtype)
-        if jnp.issubdtype(dtype, jnp.floating)
-        else jnp.zeros((1, *shape), dtype)
+        jnp.asarray(
+            rng.standard_normal((1, *shape)) if jnp.issubdtype(dtype, jnp.floating) else np.zeros((1, *shape)), dtype
+        )
         for shape, dtype in given
     ]
 

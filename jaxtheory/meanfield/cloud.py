@@ -298,7 +298,9 @@ def pair_mean(
 
 def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: Any, right: Any) -> Array:
     def term(part: tuple[Array, Array]) -> Array:
-        rows = jnp.matmul(kernel(part[0], right[0]), right[1], precision="highest")
+        with jax.default_matmul_precision("highest"):  # of a kernel's own products
+            entries = kernel(part[0], right[0])
+        rows = jnp.matmul(entries, right[1], precision="highest")
         return jnp.vdot(part[1], rows, precision="highest")
 
     return _blocked(term, block or max(1, _CPU_VALUES // len(right[1])), left)

@@ -297,7 +297,9 @@ def mmd(
         one = matrix(jax.tree.map(lambda leaf: leaf[None], theta))
         wish = f"have the target's {points.shape[1]} components"
         require(one.shape[1] == points.shape[1], "particles", one.shape[1:], wish, "pass points of one space")
-        return jnp.dot(kernel(one, points)[0], other.weights, precision="highest")
+        with jax.default_matmul_precision("highest"):  # of a kernel's own products
+            entries = kernel(one, points)[0]
+        return jnp.dot(entries, other.weights, precision="highest")
 
     cross = potential(nearness)
     return Functional(lambda cloud: pair_mean(cloud, kernel, block=block) - 2 * cross(cloud) + constant)

@@ -210,7 +210,8 @@ def stein(
             row = kernel(x + shift[None], at[None])[:, 0] * weights
             return row.sum(), row
 
-        repulsion, row = jax.grad(witness, has_aux=True)(jnp.zeros_like(at))
+        with jax.default_matmul_precision("highest"):  # of a kernel's own products
+            repulsion, row = jax.grad(witness, has_aux=True)(jnp.zeros_like(at))
         return jnp.asarray(heat, x.dtype) * repulsion - jnp.matmul(row, slope, precision="highest")
 
     def local(x: Array, slope: Array, weights: Array, *, mesh: Any) -> Array:

@@ -117,7 +117,7 @@ def _accelerated(problem: _Problem, steps: int) -> Array:
         norms = _norms(problem, moved)
         factor = guarded.over(jnp.maximum(norms - rate * problem.level, 0), norms)
         following = moved * factor
-        against = jnp.dot(ahead - following, following - b) > 0
+        against = jnp.dot(ahead - following, following - b, precision="highest") > 0
         grown = jnp.where(against, jnp.ones_like(momentum), (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2)
         share = jnp.where(against, jnp.zeros_like(momentum), (momentum - 1) / grown)
         return following, following + share * (following - b), grown, count + 1, _gap(problem, following)

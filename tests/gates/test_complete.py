@@ -11,7 +11,18 @@ import pytest
 import jaxtheory
 
 # lecture and figures are tested by what they draw; scripts, commands and interop by what they wrap
-WITHOUT_NUMBERS = {"lecture", "figures", "interop", "checks", "conversion", "placement", "cli", "__main__", "_lazy"}
+WITHOUT_NUMBERS = {
+    "lecture",
+    "figures",
+    "interop",
+    "checks",
+    "conversion",
+    "placement",
+    "memory",
+    "cli",
+    "__main__",
+    "_lazy",
+}
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS]
 
 

@@ -294,3 +294,15 @@ def test_tied_embeddings_are_refused(name, bias):
     with pytest.raises(infinite.NoLimitError, match=r"another role by.*a weight of its own") as caught:
         limit(TIED[name], np.array([[1, 2], [3, 3]]), prior.ntk(1.0, bias), shapes)
     assert "test_inputs.py:" in str(caught.value)
+
+
+def test_a_limit_made_inside_jit_serves_other_traces():
+    """A function that is cached makes it there; what it found out of tokens belongs to no trace."""
+    shapes, tokens, made = {"e": (5, 16), "o": (16, 1)}, jnp.array([[0, 1], [4, 2]]), []
+
+    def kernel(t):
+        made.extend([] if made else [limit(lambda p, t: jax.nn.relu(p["e"][t].mean(1)) @ p["o"], t, shapes=shapes)])
+        return made[0].nngp(t)
+
+    for found in (jax.jit(kernel)(tokens), jax.jit(lambda t: kernel(t))(tokens), kernel(tokens)):
+        assert_close(found[0, 1] / found[0, 0], 1 / np.pi)  # no token in common: two independent normal numbers

@@ -1,0 +1,104 @@
+"""Predicted bytes of the large calls against those that the compiler allots."""
+
+import jax
+import pytest
+
+from jaxtheory import feature_learning, kernels, meanfield, memory
+
+KERNEL = kernels.gaussian(2.0)
+
+
+def numbers(*shape):
+    return jax.ShapeDtypeStruct(shape, "float32")
+
+
+def assert_predicted(found, predicted):
+    """Within a fifth at the peak, and arguments and results within a hundredth."""
+    assert abs(predicted.peak - found.peak) <= found.peak / 5
+    assert abs(predicted.result - found.result) <= found.result / 100
+    assert abs(predicted.arguments - found.arguments) <= found.arguments / 100
+
+
+@pytest.mark.parametrize(
+    ("n1", "n2", "d", "block"),
+    [(1024, None, 16, 256), (1024, 512, 16, None), (4096, None, 512, 1024), (512, 4096, 64, 1024)],
+)
+def test_gram(n1, n2, d, block):
+    others = () if n2 is None else (numbers(n2, d),)
+    found = memory.compiled(lambda x, *x2: kernels.gram(KERNEL, x, *x2, block=block), numbers(n1, d), *others)
+    assert_predicted(found, memory.gram(n1, n2, dimension=d, block=block))
+    # the result is most of it, and says little
+    assert abs(memory.gram(n1, n2, dimension=d, block=block).temporaries / found.temporaries - 1) < 0.2
+
+
+@pytest.mark.slow
+def test_gram_of_all_at_once():
+    found = memory.compiled(lambda x: kernels.gram(KERNEL, x), numbers(1024, 16))
+    assert_predicted(found, memory.gram(1024, dimension=16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "d", "o", "options"),
+    [
+        (512, 16, 1, {"solver": "cholesky"}),
+        (1024, 16, 10, {"solver": "auto"}),
+        (4096, 16, 1, {"solver": "cg", "rank": 256, "block": 512}),
+        (12_288, 64, 1, {"solver": "auto"}),
+        (8192, 16, 32, {"solver": "cg", "rank": 256, "block": 512}),
+        (4096, 16, 2, {"solver": "cg", "rank": 64, "block": 2048}),
+    ],
+)
+def test_fit(n, d, o, options):
+    found = memory.compiled(lambda x, y: kernels.fit(KERNEL, x, y, 0.1, **options), numbers(n, d), numbers(n, o))
+    assert_predicted(found, memory.fit(n, dimension=d, outputs=o, **options))
+
+
+@pytest.mark.parametrize(
+    ("particles", "samples", "d", "block"),
+    [
+        (65_536, 256, 16, None),
+        (1024, 256, 16, None),
+        pytest.param(4096, 1024, 64, None, marks=pytest.mark.slow),
+        pytest.param(4096, 1024, 16, 128, marks=pytest.mark.slow),
+    ],
+)
+def test_simulate(particles, samples, d, block):
+    def run(theta, x, y):
+        risk = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y, block=block)
+        return meanfield.simulate(meanfield.gradient_flow(risk, 0.1), theta, steps=2, key=jax.random.key(0)).state.cloud
+
+    found = memory.compiled(run, numbers(particles, d), numbers(samples, d), numbers(samples))
+    predicted = memory.simulate(particles, d, samples=samples, block=block)
+    assert abs(predicted.peak - found.peak) <= found.peak / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "depth", "steps", "samples", "groups"),
+    [(4, 2, 20, 4096, 8), (8, 2, 20, 8192, 8), (4, 3, 20, 8192, 4), (4, 2, 80, 8192, 2)],
+)
+def test_solve(n, depth, steps, samples, groups):
+    options = {"depth": depth, "steps": steps, "samples": samples, "groups": groups}
+
+    def run(x, y):
+        return feature_learning.solve(x, y, richness=1.0, step_size=0.1, key=jax.random.key(0), **options)
+
+    found = memory.compiled(run, numbers(n, 3), numbers(n))
+    assert abs(memory.solve(n, **options).peak - found.peak) <= found.peak / 5
+
+
+def test_a_block_fits_its_limit():
+    needed = lambda block: memory.gram(1000, 1000, dimension=4, block=block)  # noqa: E731
+    for limit in (4.1e6, 4.8e6, 1e7):
+        block = memory.largest_block(needed, 1000, limit)
+        assert needed(block).peak <= limit
+        assert block == 1000 or needed(2 * block).peak > limit
+    assert memory.largest_block(needed, 1000, 0.0) == 1
+
+
+def test_sizes_below_one_are_refused(unchecked):
+    with pytest.raises(ValueError, match=r"block must be a size >= 1, got block=0"):
+        memory.gram(10, dimension=2, block=0)
+    with pytest.raises(ValueError, match=r"solver must be .* got solver=eigenpro"):
+        memory.fit(10, dimension=2, solver="eigenpro")
