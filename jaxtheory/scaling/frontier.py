@@ -172,20 +172,20 @@ def frontier_exponents(alpha: Float[Array, "..."], beta: Float[Array, "..."]) ->
     slow = 6 * alpha + 4 * beta - 4 * alpha * beta - 2
     noisy = 2 * beta - alpha - 2 * alpha * beta
     cases = (
-        (wide & steep, 1, 1 / (2 * alpha + 1), power / (2 * alpha + 1)),
-        (wide, 1, jnp.full_like(alpha, 0.5), power / 2),
-        (steep & (beta < alpha), 2, beta / total, learned),
-        (steep, 3, jnp.full_like(alpha, 0.5), aligned),
-        (alpha > 1 - 0.5**0.5, 4, jnp.full_like(alpha, 0.5), alpha),
-        (alpha > 0.25, 4, _over(beta - alpha, noisy), (1 - 2 * alpha) / 2 * _over(power, noisy)),
-        (alpha > 0, 1, _over(power, slow), 2 * alpha * _over(power, slow)),
+        (wide & steep, 1 / (2 * alpha + 1), power / (2 * alpha + 1)),
+        (wide, jnp.full_like(alpha, 0.5), power / 2),
+        (steep & (beta < alpha), beta / total, learned),
+        (steep, jnp.full_like(alpha, 0.5), aligned),
+        (alpha > 1 - 0.5**0.5, jnp.full_like(alpha, 0.5), alpha),
+        (alpha > 0.25, _over(beta - alpha, noisy), (1 - 2 * alpha) / 2 * _over(power, noisy)),
+        (alpha > 0, _over(power, slow), 2 * alpha * _over(power, slow)),
     )
-    where = [case for case, *_ in cases]
-    width, risk = (_first(where, [case[part] for case in cases]) for part in (2, 3))
-    phase = _first(where, [jnp.full(alpha.shape, case[1], jnp.int32) for case in cases])
+    where = [case[0] for case in cases]
+    width, risk = _first(where, [case[1] for case in cases]), _first(where, [case[2] for case in cases])
+    phase = _first(where, [jnp.full(alpha.shape, number, jnp.int32) for number in (1, 1, 2, 3, 4, 4, 1)])
     valid = jnp.isfinite(power)
-    found = (jnp.where(valid, value, jnp.full_like(value, jnp.nan)) for value in (-risk, width))
-    return Exponents(*found, jnp.where(valid, phase, 0))
+    risk, width = (jnp.where(valid, value, jnp.full_like(value, jnp.nan)) for value in (-risk, width))
+    return Exponents(risk, width, jnp.where(valid, phase, 0))
 
 
 def _first(conditions: list[Array], values: list[Array]) -> Array:

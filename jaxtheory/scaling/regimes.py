@@ -96,4 +96,5 @@ def _four_regimes(eigs: Array, target: Array, sizes: Array, ahead: Array, held: 
     finite = jnp.isfinite(jnp.stack(found)).all(axis=0)
     status = status_where((~valid, Status.INVALID_INPUT), (~finite, Status.NOT_FINITE))
     unsure = jnp.maximum(curve.status[:-1], curve.status[-1])
-    return Regimes(*found, jnp.where(status == Status.OK, unsure, status))
+    data, width, variance = found
+    return Regimes(data, width, variance, jnp.where(status == Status.OK, unsure, status))
