@@ -5,8 +5,10 @@ of training. What the curves must be is known: `finite_gaussian` at any size, `f
 `isotropic_flow` and `covariance_flow`), and in the proportional limit `isotropic`, `general_covariance`,
 `random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is the ridge that removes the peak of any of them.
 `variance_components` says how much of the error data, initialization and label noise cause, and `ensemble_risk` what
-averages over them leave. Of classifiers, `separability_threshold` says when noisy labels can be separated, and
-`max_margin`, `logistic` and `covariance_logistic` (also of the hinge and squared losses) what is learned.
+averages over them leave. On the sphere in high dimension the risk of a kernel or of random features falls in steps, at
+n or N next to powers of d: `staircase`, and `sphere_risk` at any dimension. Of classifiers, `separability_threshold`
+says when noisy labels can be separated, and `max_margin`, `logistic` and `covariance_logistic` (also of the hinge and
+squared losses) what is learned.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -27,6 +29,7 @@ from jaxtheory.double_descent.flows import FlowCurve, covariance_flow, isotropic
 from jaxtheory.double_descent.optimal import Optimum, optimal_ridge
 from jaxtheory.double_descent.separability import MaxMargin, max_margin, separability_threshold
 from jaxtheory.double_descent.spectral import FeatureRisk, SpectralRisk, general_covariance, random_feature_spectrum
+from jaxtheory.double_descent.staircase import SphereRisk, sphere_risk, staircase
 from jaxtheory.double_descent.width_path import WidthPath, width_path
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "MaxMargin",
     "Optimum",
     "SpectralRisk",
+    "SphereRisk",
     "WidthPath",
     "covariance_flow",
     "covariance_logistic",
@@ -56,6 +60,8 @@ __all__ = [
     "optimal_ridge",
     "random_feature_spectrum",
     "separability_threshold",
+    "sphere_risk",
+    "staircase",
     "variance_components",
     "width_path",
 ]

@@ -166,19 +166,23 @@ class Balance(NamedTuple):
     status: Array
 
 
-def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balance:
-    """The fixed point of `random_feature_spectrum`, with infinitely many negligible eigenvalues of sum `tail`."""
-    rank = jnp.sum(eigs > 0).astype(eigs.dtype)
+def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array, counts: Array | None = None) -> Balance:
+    """The fixed point of `random_feature_spectrum`, with infinitely many negligible eigenvalues of sum `tail`.
+
+    `counts` are the multiplicities of the eigenvalues, 1 by default.
+    """
+    counts = jnp.ones_like(eigs) if counts is None else counts
+    rank = jnp.sum(jnp.where(eigs > 0, counts, 0))
     fewer = jnp.minimum(n, k)
     exact = (ridge == 0) & (tail == 0) & (rank <= fewer)  # every mode is fitted: γ = 0
-    solved = _resolution(eigs, n, k, jnp.where(exact, 1, ridge), tail)
+    solved = _resolution(eigs, counts, n, k, jnp.where(exact, 1, ridge), tail)
     gamma = jnp.where(exact, 0, solved)
     total = jnp.where(exact & (eigs == 0), 1, eigs + gamma)
     learned, rest = eigs / total, jnp.where(exact, (eigs == 0).astype(eigs.dtype), gamma / total)
     features, samples = _left_over(n, k, ridge, solved)
     features = jnp.where(exact, 1 - rank / k, features)
     samples = jnp.where(exact, n - rank, samples)
-    spread = jnp.sum(learned * rest) + jnp.where(exact, 0, tail / solved)
+    spread = jnp.sum(counts * learned * rest) + jnp.where(exact, 0, tail / solved)
     per_feature = spread / k
     used = features + per_feature
     below = jnp.where(exact, samples, features * samples + spread * features + per_feature * samples)
@@ -187,7 +191,7 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Balan
     lost = jnp.where(used > 0, per_feature / jnp.where(used > 0, used, 1), 0)
     # the learned modes and what is left over make up the fewer of samples and features
     kept = jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
-    resolved = jnp.sum(learned) + jnp.where(exact, 0, tail / solved)
+    resolved = jnp.sum(counts * learned) + jnp.where(exact, 0, tail / solved)
     missing = jnp.abs(resolved + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
     status = status_where((missing & ~exact, Status.NOT_CONVERGED))
     return Balance(gamma, learned, rest, features, samples, spread, lost, inflation, status)
@@ -201,18 +205,18 @@ def _left_over(n: Array, k: Array, ridge: Array, gamma: Array) -> tuple[Array, A
     return jnp.where(endless, 1, p / finite), jnp.where(endless, ridge / gamma, r)
 
 
-def _resolution(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Array:
+def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: Array) -> Array:
     """γ by bisection of its logarithm, and two Newton steps that carry derivatives; 0 where nothing is left out."""
     fewer = jnp.minimum(n, k)
 
     def excess(log_gamma: Array) -> Array:
         gamma = jnp.exp(log_gamma)
         p_share, r = _left_over(n, k, ridge, gamma)
-        learned = jnp.sum(eigs / (eigs + gamma)) + tail / gamma
+        learned = jnp.sum(counts * eigs / (eigs + gamma)) + tail / gamma
         return learned + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r) - fewer
 
     # Σ L ≤ m/2 at γ ≥ 2 tr/m, and min(p, r) ≤ r ≤ ridge/γ + (n − k)_+ keeps the rest below at γ ≥ 4 ridge/n.
-    largest = jnp.log(4 * ((jnp.sum(eigs) + tail) / fewer + ridge / n) * (1 + n / k))
+    largest = jnp.log(4 * ((jnp.sum(counts * eigs) + tail) / fewer + ridge / n) * (1 + n / k))
     least = largest + 2 * jnp.log(jnp.finfo(eigs.dtype).eps) - jnp.log1p(fewer)
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -5,7 +5,8 @@ unnormalized Gram matrix.
 
 - kernels: `gaussian`, `laplace`, `matern`, `arc_cosine`, `polynomial`, `precomputed`; at size: `gram`, `matvec`
 - regression: `fit`, `predict`, `ridge_path` (all ridges, leave-one-out, GCV); `posterior`, `log_marginal_likelihood`
-- training of wide networks: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
+- training of wide networks, of any loss: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
+- its kernels and step sizes: `matrix_layout`, `tensor_layout` of coupled outputs; `max_learning_rate`
 - spectra: `sphere_eigenvalues`, `empirical_spectrum`, `lanczos_density`, `degrees_of_freedom`
 - random features: `random_features`, nested in the width, and their `feature_weights`; `leverage_features`, fewer
 - errors before any data: `learning_curve`, `optimal_rate`, `noiseless_rate`
@@ -19,10 +20,11 @@ unnormalized Gram matrix.
 """
 
 from jaxtheory.kernels.cross_entropy import cross_entropy_flow
-from jaxtheory.kernels.dynamics import Ensemble, Trajectory, ensemble_flow, gradient_descent, gradient_flow
+from jaxtheory.kernels.dynamics import Ensemble, ensemble_flow, gradient_descent, gradient_flow
 from jaxtheory.kernels.features import FeatureWeights, feature_weights, random_features
 from jaxtheory.kernels.functions import Kernel, arc_cosine, gaussian, laplace, matern, polynomial, precomputed
 from jaxtheory.kernels.gram import diagonal, gram, matvec
+from jaxtheory.kernels.layouts import matrix_layout, tensor_layout
 from jaxtheory.kernels.learning_curves import (
     LearningCurve,
     effective_regularization,
@@ -43,6 +45,8 @@ from jaxtheory.kernels.spectra import (
     spectral_sum,
 )
 from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eigenvalues, sphere_eigenvalues
+from jaxtheory.kernels.stability import max_learning_rate
+from jaxtheory.kernels.trajectories import TrainingState, Trajectory
 from jaxtheory.results import Estimate
 
 __all__ = [
@@ -58,6 +62,7 @@ __all__ = [
     "RidgePath",
     "SpectralDensity",
     "SphereSpectrum",
+    "TrainingState",
     "Trajectory",
     "arc_cosine",
     "cross_entropy_flow",
@@ -81,7 +86,9 @@ __all__ = [
     "log_marginal_likelihood",
     "low_rank_inverse",
     "matern",
+    "matrix_layout",
     "matvec",
+    "max_learning_rate",
     "multiplicities",
     "noiseless_rate",
     "nystrom",
@@ -96,4 +103,5 @@ __all__ = [
     "series_eigenvalues",
     "spectral_sum",
     "sphere_eigenvalues",
+    "tensor_layout",
 ]

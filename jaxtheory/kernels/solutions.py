@@ -2,6 +2,9 @@
 
 Each takes an eigenvalue λ, whether it is above rounding (`kept`), a time and its rates, and returns what is left of the
 mode, u_t/u_0, and the gain (1 − u_t/u_0)/λ. Both are smooth in λ at 0 and at critical damping, for derivatives.
+
+A mode that starts at rest has coefficients a = −(1 − u_t/u_0)/λ u_0; one that starts at u = 0 with the velocity ȧ = 1,
+or a_0 − a_{−1} = 1, has the coefficient s (`…_response`). Velocities follow from these (`…_speed`, `…_fading`).
 """
 
 import math
@@ -45,6 +48,49 @@ def heavy_ball(
     >>> f"{heavy_ball(jnp.ones(1), jnp.array([True]), one, one, 2 * one)[0][0]:.4f}"
     '0.7358'
     """
+    return _heavy_ball(values, kept, time, rate, friction)[:2]
+
+
+def heavy_ball_response(
+    values: Float[Array, " n"], kept: Array, time: Float[Array, ""], rate: Float[Array, ""], friction: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """λ s and s, where s̈ + γṡ + ηλs = 0, s(0) = 0, ṡ(0) = 1; s(∞) = 1/γ in a null direction.
+
+    >>> one = jnp.float32(1.0)
+    >>> f"{heavy_ball_response(jnp.ones(1), jnp.array([True]), one, one, 2 * one)[1][0]:.4f}"
+    '0.3679'
+    """
+    response = _heavy_ball(values, kept, time, rate, friction)[2]
+    return values * response, response
+
+
+def heavy_ball_speed(
+    values: Float[Array, " n"], kept: Array, time: Float[Array, ""], rate: Float[Array, ""], friction: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The velocity −ηs of the coefficient of u_0, and the velocity ṡ = u_t/u_0 − γs of that of ȧ_0.
+
+    >>> one = jnp.float32(1.0)
+    >>> f"{heavy_ball_speed(jnp.ones(1), jnp.array([True]), one, one, 2 * one)[0][0]:.4f}"
+    '-0.3679'
+    """
+    left, _, response = _heavy_ball(values, kept, time, rate, friction)
+    return -rate * response, left - friction * response
+
+
+def heavy_ball_fading(
+    values: Float[Array, " n"], kept: Array, time: Float[Array, ""], rate: Float[Array, ""], friction: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """`heavy_ball_speed` in the other order.
+
+    >>> one = jnp.float32(1.0)
+    >>> f"{heavy_ball_fading(jnp.ones(1), jnp.array([True]), 0 * one, one, 2 * one)[0][0]:.1f}"
+    '1.0'
+    """
+    return heavy_ball_speed(values, kept, time, rate, friction)[::-1]
+
+
+def _heavy_ball(values: Array, kept: Array, time: Array, rate: Array, friction: Array) -> tuple[Array, Array, Array]:
+    """What is left of u_0, its gain, and the response s."""
     stopped = jnp.isinf(time)
     t = jnp.where(stopped, jnp.zeros_like(time), time)
     half = friction / 2
@@ -58,13 +104,18 @@ def heavy_ball(
     over_left = jnp.exp(-slow) * (1 + pull * values * delay)
     over_gain = pull * (t * decay(0, slow) - delay * jnp.exp(-slow))
     turning = jnp.sqrt(jnp.where(near | over, one, -square))
-    damped = jnp.exp(-half * t) * (jnp.cos(turning * t) + half * jnp.sin(turning * t) / turning)
+    sine = jnp.exp(-half * t) * jnp.sin(turning * t) / turning
+    damped = jnp.exp(-half * t) * jnp.cos(turning * t) + half * sine
     z = jnp.where(near, square * t**2, jnp.zeros_like(square))
-    critical = jnp.exp(-half * t) * (stumpff(0, z) + half * t * stumpff(1, z))
+    drift = jnp.exp(-half * t) * t * stumpff(1, z)
+    critical = jnp.exp(-half * t) * stumpff(0, z) + half * drift
     left = jnp.where(over, over_left, jnp.where(near, critical, damped))
     gain = jnp.where(over, over_gain, (1 - left) / safe)
+    response = jnp.where(over, jnp.exp(-slow) * delay, jnp.where(near, drift, sine))
     null = jnp.where(kept, jnp.zeros_like(values), one)
-    return jnp.where(stopped, null, left), jnp.where(stopped, (1 - null) / safe, gain)
+    at_rest = (null, (1 - null) / safe, null / friction)
+    moving = (left, gain, response)
+    return tuple(jnp.where(stopped, a, b) for a, b in zip(at_rest, moving, strict=True))  # type: ignore[return-value]
 
 
 def powers(
@@ -76,6 +127,53 @@ def powers(
     >>> f"{powers(jnp.ones(1), jnp.array([True]), jnp.int32(2), half, 0 * half)[0][0]:.4f}"
     '0.2500'
     """
+    gain = _powers(values, step, rate, momentum, (0.0, 0.0, 1.0))[0]
+    return 1 - values * gain, gain
+
+
+def powers_response(
+    values: Float[Array, " n"], kept: Array, step: Int[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """λ s and s, where s' = (1 + μ − ηλ) s − μ s₋, s_0 = 0, s_{−1} = −1.
+
+    >>> half = jnp.float32(0.5)
+    >>> float(powers_response(jnp.zeros(1), jnp.array([False]), jnp.int32(2), half, half)[1][0])
+    0.75
+    """
+    response = _powers(values, step, rate, momentum, (0.0, -1.0, 0.0))[0]
+    return values * response, response
+
+
+def powers_speed(
+    values: Float[Array, " n"], kept: Array, step: Int[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The last updates of the coefficients of u_0 and of a_0 − a_{−1}.
+
+    >>> half = jnp.float32(0.5)
+    >>> float(powers_speed(jnp.ones(1), jnp.array([True]), jnp.int32(2), half, 0 * half)[0][0])
+    -0.25
+    """
+    gain, before = _powers(values, step, rate, momentum, (0.0, 0.0, 1.0))
+    response, earlier = _powers(values, step, rate, momentum, (0.0, -1.0, 0.0))
+    return before - gain, response - earlier
+
+
+def powers_fading(
+    values: Float[Array, " n"], kept: Array, step: Int[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """`powers_speed` in the other order.
+
+    >>> half = jnp.float32(0.5)
+    >>> float(powers_fading(jnp.zeros(1), jnp.array([False]), jnp.int32(2), half, half)[0][0])
+    0.25
+    """
+    return powers_speed(values, kept, step, rate, momentum)[::-1]
+
+
+def _powers(
+    values: Array, step: Array, rate: Array, momentum: Array, begin: tuple[float, float, float]
+) -> tuple[Array, Array]:
+    """(x_k, x_{k−1}) of x' = (1 + μ − ηλ) x − μ x₋ + η c from (x_0, x_{−1}, c) = `begin`."""
     one, zero = jnp.ones_like(values), jnp.zeros_like(values)
     row = [1 + momentum - rate * values, -momentum * one, rate * one]
     matrix = jnp.stack([jnp.stack(row, -1), jnp.stack([one, zero, zero], -1), jnp.stack([zero, zero, one], -1)], -2)
@@ -89,10 +187,10 @@ def powers(
         square = jnp.einsum("nij,njk->nik", power, power, precision="highest")
         return vector, jnp.where((step >> place) > 1, square, power)
 
-    start = jnp.stack([zero, zero, one], -1)
+    start = jnp.stack([jnp.full_like(values, part) for part in begin], -1)
     bits = jnp.iinfo(step.dtype).bits - 1
-    gain = jax.lax.fori_loop(0, bits, bit, (start, matrix))[0][:, 0]
-    return 1 - values * gain, gain
+    found = jax.lax.fori_loop(0, bits, bit, (start, matrix))[0]
+    return found[:, 0], found[:, 1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

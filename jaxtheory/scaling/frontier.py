@@ -22,7 +22,7 @@ class Frontier(NamedTuple):
 
 
 class Exponents(NamedTuple):
-    """Least risk ~ compute^`risk` at width ~ compute^`width`, and the number of the phase, 1, 2 or 3."""
+    """Least risk ~ compute^`risk` at width ~ compute^`width`, and the number of the phase, 1 to 4."""
 
     risk: Float[Array, "..."]
     width: Float[Array, "..."]
@@ -122,23 +122,30 @@ def _vertex(x: Array, y: Array) -> tuple[Array, Array]:
 
 @boundary
 def frontier_exponents(alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Exponents:
-    r"""Exponents of the compute-optimal frontier of one-pass SGD at eigenvalues j^(−2α), target j^(−β), α > 1/2.
+    r"""Exponents of the compute-optimal frontier of one-pass SGD at eigenvalues j^(−2α), target j^(−β).
 
-    At fixed step size and batch, after t steps at width d the risk is, up to constants, the largest of
+    At batch size 1 and step size γ, after t steps at width d the risk is, up to constants, the largest of
 
-        d^(−2α + max(0, 1 − 2β))   what d features cannot express,
-        t^(−(2α + 2β − 1)/(2α))    modes not yet learned,
-        d^(−1) t^(−1 + 1/(2α))     features aligned with learned modes, where β > 1/2,
-        t^(−2 + 1/(2α))            noise of the gradient, where β > α.
+        d^(−2α + max(0, 1 − 2β))          what d features cannot express,
+        (γt)^(−(2α + 2β − 1)/(2α))        modes not yet learned,
+        d^(−1) (γt)^(−1 + 1/(2α))         features aligned with learned modes, where β > 1/2 and α > 1/2,
+        γ (γt)^(−2 + 1/(2α))              noise of the gradient, where β > 1/2 and α > 1/4.
 
-    With compute d t = f, the best of d gives the phases
+    For α > 1/2 the step size is fixed. Below, the trace of the covariance grows with the number of modes, of the order
+    of d here, and stability allows γ ~ d^(2α − 1). With compute d t = f, the best of d gives the phases
 
-        1 (β < 1/2):       d ~ f^(1/(2α + 1)),   risk ~ f^(−(2α + 2β − 1)/(2α + 1))
-        2 (1/2 < β < α):   d ~ f^(β/(α + β)),    risk ~ f^(−(2α + 2β − 1)/(2(α + β)))
-        3 (α < β):         d ~ f^(1/2),          risk ~ f^(−1 + 1/(4α))
+        1  (β < 1/2)         α ≥ 1/2:       d ~ f^(1/(2α + 1)),  risk ~ f^(−(2α + 2β − 1)/(2α + 1))
+                             α < 1/2:       d ~ f^(1/2),         risk ~ f^(−(2α + 2β − 1)/2)
+           (β > 1/2)         α < 1/4:       d ~ f^(P/Q),         risk ~ f^(−2αP/Q)
+        2  (1/2 < β < α):                   d ~ f^(β/(α + β)),   risk ~ f^(−P/(2(α + β)))
+        3  (α < β, α > 1/2):                d ~ f^(1/2),         risk ~ f^(−1 + 1/(4α))
+        4  (β > 1/2)  1 − √½ < α < 1/2:     d ~ f^(1/2),         risk ~ f^(−α)
+                      1/4 < α < 1 − √½:     d ~ f^((β − α)/R),   risk ~ f^(−(1 − 2α) P/(2R))
+
+    with P = 2α + 2β − 1, Q = 6α + 4β − 4αβ − 2 and R = 2β − α − 2αβ. At α = 1/2 they agree, up to logarithms.
 
     Args:
-        alpha: α > 1/2; below it the step size must shrink with the number of modes.
+        alpha: α > 0.
         beta: β > 1/2 − α, so that the target has finite power. They broadcast.
 
     Returns:
@@ -147,23 +154,48 @@ def frontier_exponents(alpha: Float[Array, "..."], beta: Float[Array, "..."]) ->
     Raises:
         ValueError: arguments out of range or not finite.
 
-    Cost: elementwise. Source: Paquette, Paquette, Xiao, Pennington (2024), table 2: phases Ia, II and III.
+    Cost: elementwise. Source: Paquette, Paquette, Xiao, Pennington (2024), "4+3 phases": Ia, Ib, Ic, II, III, IVa, IVb.
 
     >>> found = frontier_exponents(1.0, 0.7)
     >>> f"{found.risk:.3f} {found.width:.3f} {found.phase}"
     '-0.706 0.412 2'
     """
-    is_steep = "be > 1/2 and finite, for a covariance of finite trace"
-    alpha = constrain("alpha", alpha, lambda a: (a > 0.5) & (a < jnp.inf), is_steep, "e.g. alpha=1.0")
+    wish = "be positive and finite, for a covariance whose eigenvalues decay"
+    alpha = constrain("alpha", alpha, lambda a: (a > 0) & (a < jnp.inf), wish, "e.g. alpha=1.0")
     beta = constrain("beta", beta, lambda b: abs(b) < jnp.inf, "be finite", "e.g. beta=0.7")
     alpha, beta = jnp.broadcast_arrays(alpha, beta)
     total = constrain(
         "alpha + beta", alpha + beta, lambda s: s > 0.5, "exceed 1/2, for a target of finite power", "use a larger beta"
     )
-    first, second = beta < 0.5, beta < alpha
-    power = 2 * total - 1
-    width = jnp.where(first, 1 / (2 * alpha + 1), jnp.where(second, beta / total, 0.5))
-    risk = jnp.where(first, -power * width, jnp.where(second, -power / (2 * total), 1 / (4 * alpha) - 1))
+    power, steep, wide = 2 * total - 1, alpha >= 0.5, beta < 0.5
+    learned, aligned = power / 2 / total, 1 - 1 / (4 * alpha)
+    slow = 6 * alpha + 4 * beta - 4 * alpha * beta - 2
+    noisy = 2 * beta - alpha - 2 * alpha * beta
+    cases = (
+        (wide & steep, 1 / (2 * alpha + 1), power / (2 * alpha + 1)),
+        (wide, jnp.full_like(alpha, 0.5), power / 2),
+        (steep & (beta < alpha), beta / total, learned),
+        (steep, jnp.full_like(alpha, 0.5), aligned),
+        (alpha > 1 - 0.5**0.5, jnp.full_like(alpha, 0.5), alpha),
+        (alpha > 0.25, _over(beta - alpha, noisy), (1 - 2 * alpha) / 2 * _over(power, noisy)),
+        (alpha > 0, _over(power, slow), 2 * alpha * _over(power, slow)),
+    )
+    where = [case[0] for case in cases]
+    width, risk = _first(where, [case[1] for case in cases]), _first(where, [case[2] for case in cases])
+    phase = _first(where, [jnp.full(alpha.shape, number, jnp.int32) for number in (1, 1, 2, 3, 4, 4, 1)])
     valid = jnp.isfinite(power)
-    phase = jnp.where(valid, jnp.where(first, 1, jnp.where(second, 2, 3)), 0).astype(jnp.int32)
-    return Exponents(jnp.where(valid, risk, jnp.nan), jnp.where(valid, width, jnp.nan), phase)
+    risk, width = (jnp.where(valid, value, jnp.full_like(value, jnp.nan)) for value in (-risk, width))
+    return Exponents(risk, width, jnp.where(valid, phase, 0))
+
+
+def _first(conditions: list[Array], values: list[Array]) -> Array:
+    """The value of the first condition that holds, elementwise; 0 where none does."""
+    found = jnp.zeros_like(values[0])
+    for condition, value in zip(conditions[::-1], values[::-1], strict=True):
+        found = jnp.where(condition, value, found)
+    return found
+
+
+def _over(above: Array, below: Array) -> Array:
+    """The quotient, and 0 where the denominator is not positive: a phase that does not hold there."""
+    return jnp.where(below > 0, above / jnp.where(below > 0, below, jnp.ones_like(below)), jnp.zeros_like(above))

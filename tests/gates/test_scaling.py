@@ -144,16 +144,38 @@ ENTRIES = [
         ),
     ),
     Entry(
+        "scaling.four_regimes",
+        scaling.four_regimes,
+        {
+            "eigs": quantity(EIGS),
+            "target": quantity(TARGET),
+            "sizes": quantity([2.0, 3.0]),
+            "fixed": number(1.0),
+            "noise": number(0.25),
+        },
+        invalid={
+            "eigs": (NEGATIVE,),
+            "sizes": (np.float32([1.0, 2.0]), np.float32([0.5, 2.0])),
+            "fixed": (0.0, -1.0, 2.5),
+            "noise": (-1.0,),
+        },
+        permute={"eigs,target": {"data": None, "width": None}, "sizes": {"data": 0, "variance": 0}},
+        derivatives=(Derivative(("eigs", "target", "sizes", "fixed", "noise"), order=1, reason="a long program"),),
+    ),
+    Entry(
         "scaling.frontier_exponents",
         scaling.frontier_exponents,
         {"alpha": quantity([0.75, 1.0, 2.0]), "beta": quantity([0.25, 1.5, 1.0])},
         invalid={
-            "alpha": (np.float32([0.5, 1.0, 1.0]), np.float32([-1.0, 1.0, 1.0])),
+            "alpha": (np.float32([0.0, 1.0, 1.0]), np.float32([-1.0, 1.0, 1.0])),
             "beta": (np.float32([-2.0, 1.0, 1.0]),),
         },
         integer_values={"alpha": [1, 1, 1], "beta": [1, 0, 2]},
         permute={"alpha,beta": {"risk": 0, "width": 0, "phase": 0}},
-        derivatives=(Derivative(("alpha", "beta")),),
+        derivatives=(
+            Derivative(("alpha", "beta")),
+            Derivative(("alpha", "beta"), at={"alpha": [0.2, 0.28, 0.4], "beta": [0.8, 1.0, 0.25]}),
+        ),
     ),
 ]
 
