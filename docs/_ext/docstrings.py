@@ -68,7 +68,10 @@ def literal(block: list[str]) -> list[str]:
 
 def to_rst(lines: list[str], link: Callable[[str], str] = lambda text: text) -> list[str]:
     """The docstring `lines`, cleaned of indentation, with `link` applied to escaped prose."""
-    prose = lambda text: link(escape(text))
+
+    def prose(text: str) -> str:
+        return link(escape(text))
+
     found: list[str] = []
     for block in blocks(lines):
         head = block[0]
