@@ -1,6 +1,7 @@
 """Sphinx extension: docstrings of this package for autodoc, and a check that every public name has its page."""
 
 import inspect
+import re
 
 from docstrings import to_rst
 from inventory import fields, modules, names
@@ -19,6 +20,15 @@ def process(app: Sphinx, what: str, name: str, value: object, options: object, l
     lines[:] = found
 
 
+def shorten(
+    app: Sphinx, what: str, name: str, value: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """The signature with `Array` in place of the name of its private home."""
+    short = (text and re.sub(r"\b(?:jax\.)?jaxlib\._jax\.", "", text) for text in (signature, returns))
+    first, second = short
+    return first, second
+
+
 def complete(app: Sphinx, env: object) -> None:
     """Fail where a public name is on no page."""
     documented = set(app.env.get_domain("py").data["objects"])
@@ -29,5 +39,6 @@ def complete(app: Sphinx, env: object) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", shorten)
     app.connect("env-check-consistency", complete)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
