@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +60,7 @@ def api_page(module: ModuleType, below: list[ModuleType], home: dict[int, Public
     return lines
 
 
+@cache
 def functions_by_paper() -> dict[str, list[tuple[Public, str]]]:
     """Key of a paper to the public objects whose docstring names it, with the words around its name."""
     found: dict[str, list[tuple[Public, str]]] = defaultdict(list)

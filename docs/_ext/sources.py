@@ -29,6 +29,7 @@ class Entry(NamedTuple):
         return tuple(author.split(",")[0] for author in self.authors)
 
 
+@cache
 def plain(name: str) -> str:
     """Letters without accents, in lower case, to compare names."""
     spread = unicodedata.normalize("NFKD", name.replace("ø", "o").replace("ł", "l").replace("Ł", "L"))
@@ -48,6 +49,7 @@ def bibliography(path: Path = BIBLIOGRAPHY) -> dict[str, Entry]:
     return found
 
 
+@cache
 def matches(names: str, year: str) -> list[Entry]:
     """Entries whose year is `year` and whose authors begin with those named; "et al." stands for any others."""
     more = names.endswith(" et al.")

@@ -1,6 +1,7 @@
 """The site is complete: every public name, every paper, every page; and what its pages show runs."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def test_every_public_name_is_on_one_page(site):
         for name in names
     }
     assert len(expected) > 500
-    assert expected - documented <= set(found), sorted(expected - documented - set(found))
+    missing = expected - documented - set(found)
+    # a module listed by another one has its page under its own name
+    assert all(pkgutil.resolve_name(name).__name__ in documented for name in missing), sorted(missing)
     assert max(found.values()) == 1
 
 
