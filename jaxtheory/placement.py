@@ -43,7 +43,13 @@ def whole(tree: Any, mesh: Mesh) -> Any:
 
 
 def require_rows(rows: int, name: str, mesh: Mesh) -> None:
-    """An array is split by rows into equal parts alone."""
+    """Raise unless the devices of a mesh can share `rows` rows equally.
+
+    Raises:
+        ValueError: a number of rows that is not a multiple of the devices.
+
+    >>> require_rows(8, "x", jax.make_mesh((1,), ("devices",), devices=jax.devices()[:1]))
+    """
     wish = f"have a multiple of {mesh.size} rows, one part a device"
     require(rows % mesh.size == 0, name, f"{rows} rows", wish, "drop the rest")
 

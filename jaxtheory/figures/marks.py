@@ -34,6 +34,11 @@ def theory_line(
 
     Raises:
         ValueError: lengths that differ, or no finite point at all.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> theory_line(ax, [1, 2, 3], [1.0, float("nan"), 9.0], label="theory").get_lines()[0].get_label()
+    'theory'
     """
     horizontal, vertical = _finite_pairs(x, y)
     ax.plot(horizontal, vertical, label=label, color=color, linestyle=linestyle, zorder=3)
@@ -62,6 +67,11 @@ def points(
 
     Raises:
         ValueError: lengths that differ, a negative error, or no finite point at all.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> len(points(ax, [1, 2, 3], [1.1, 3.9, 9.2], [0.1, 0.1, 0.2], label="measured").containers)
+    1
     """
     horizontal, vertical = _finite_pairs(x, y)
     bars = None if error is None else _errors(error, vertical)
@@ -94,6 +104,11 @@ def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str,
 
     Raises:
         ValueError: lengths that differ, low > high somewhere, or no finite point at all.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> len(band(ax, [1, 2], [0.9, 3.8], [1.1, 4.2], color=figures.PALETTE[0]).collections)
+    1
     """
     horizontal, below = _finite_pairs(x, low)
     above = _finite_pairs(x, high)[1]
@@ -113,6 +128,11 @@ def threshold(ax: Axes, x: float, label: str | None = None) -> Axes:
 
     Raises:
         ValueError: a place that is not finite.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> [text.get_text() for text in threshold(ax, 100.0, "p = n").texts]
+    ['p = n']
     """
     require(bool(np.isfinite(x)), "x", x, "be finite", "a threshold has a place")
     ax.axvline(x, color="#777777", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
@@ -145,6 +165,11 @@ def heat_map(
 
     Raises:
         ValueError: a table of another shape, or without a finite positive value.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> heat_map(ax, [1, 10, 100], [1, 2], [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], "risk").get_xscale()
+    'log'
     """
     table = np.asarray(values, float)
     shape = (len(np.asarray(y)), len(np.asarray(x)))
@@ -184,6 +209,11 @@ def label_axes(
         xlabel, ylabel: with units.
         title: what is to be seen, in a line.
         xscale, yscale: matplotlib's names.
+
+    >>> from jaxtheory import figures
+    >>> _, (ax,) = figures.canvas()
+    >>> label_axes(ax, "width p", "test error", yscale="log").get_yscale()
+    'log'
     """
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
     if title is not None:

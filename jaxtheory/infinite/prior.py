@@ -229,7 +229,11 @@ def scale_by_weight(prior: Prior) -> optax.GradientTransformation:
 
 
 def named_leaves(params: PyTree[Any]) -> list[tuple[str, Any]]:
-    """Leaves with their paths, such as "layers/0/kernel"."""
+    """Leaves with their paths, such as "layers/0/kernel", as a prior sees them.
+
+    >>> named_leaves({"layers": [{"kernel": 1.0}]})
+    [('layers/0/kernel', 1.0)]
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return [("/".join(_name(key) for key in path), leaf) for path, leaf in leaves]
 
