@@ -7,7 +7,7 @@ from gates.harness import Derivative, Entry, key, number, points, quantity, stat
 
 from jaxtheory import optimization
 from jaxtheory.optimization import implicit_bias as bias
-from jaxtheory.optimization import landscapes, saddles
+from jaxtheory.optimization import landscapes, saddles, teacher_student
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(3, 5)), RNG.normal(size=3)
@@ -48,7 +48,48 @@ def modes(depth):
     )
 
 
+def committee(activation):
+    """Two students of one teacher; in float64 to round-off, as differences of runs with other steps need it."""
+
+    def run(**given):
+        tolerance = 1e-13 if jax.config.jax_enable_x64 else None
+        return teacher_student.online_sgd(activation=activation, tolerance=tolerance, **given)
+
+    return Entry(
+        f"optimization.teacher_student.online_sgd ({activation})".removesuffix(" (erf)"),
+        run,
+        {
+            "q": quantity([[1.25, 0.25], [0.25, 0.75]]),
+            "r": quantity([[0.25], [0.125]]),
+            "t": quantity([[1.0]]),
+            "step_size": number(0.5),
+            "times": quantity([0.5, 2.0]),
+            "noise": number(0.25),
+        },
+        invalid={
+            "q": (np.float32([[1, 0.5], [0, 1]]), np.float32([[1, 2], [2, 1]])),
+            "r": (np.float32([[2], [0]]),),
+            "t": (np.float32([[-1.0]]),),
+            "step_size": (0.0, -1.0),
+            "times": (np.float32([2, 1]), np.float32([-1, 1])),
+            "noise": (-1.0,),
+        },
+        derivatives=(
+            Derivative(
+                ("r", "t", "step_size", "noise"),
+                reverse=False,
+                order=1,
+                condition=10,
+                reason="loops of unknown length",
+            ),
+        ),
+        slow=activation == "relu",
+    )
+
+
 ENTRIES = [
+    committee("erf"),
+    committee("relu"),
     Entry(
         "optimization.exit_time",
         optimization.exit_time,
