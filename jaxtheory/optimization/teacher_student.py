@@ -1,5 +1,7 @@
 r"""Students that learn from teachers on a stream of Gaussian inputs: exact dynamics of a few overlaps.
 
+Committees by `online_sgd`; single- and multi-index models by their exponents, their flow and SGD on the sphere.
+
 >>> one = jnp.ones((1, 1))
 >>> run = online_sgd(0.25 * one, 0.1 * one, one, step_size=0.5, times=jnp.array([2.0, 10.0]))
 >>> [f"{value:.4f}" for value in run.error]
@@ -17,10 +19,27 @@ from jaxtyping import Array, Float, Int
 from jaxtheory.checks import boundary, constrain, holds, nonnegative, positive, require
 from jaxtheory.guarded import power_of_two
 from jaxtheory.optimization.committee import erf_integrals, relu_integrals
+from jaxtheory.optimization.index_models import (
+    Escape,
+    OverlapPath,
+    escape_samples,
+    information_exponent,
+    leap_exponent,
+    overlap_flow,
+)
 from jaxtheory.optimization.runge_kutta import ascending, integrate
 from jaxtheory.results import Status, finite_status, status_where
 
-__all__ = ["Overlaps", "online_sgd"]
+__all__ = [
+    "Escape",
+    "OverlapPath",
+    "Overlaps",
+    "escape_samples",
+    "information_exponent",
+    "leap_exponent",
+    "online_sgd",
+    "overlap_flow",
+]
 
 Number = float | Float[Array, ""]
 _INTEGRALS = {"erf": erf_integrals, "relu": relu_integrals}
