@@ -375,6 +375,23 @@ ENTRIES = [
         slow=True,
     ),
     Entry(
+        "optimization.implicit_bias.sign_margin",
+        lambda x, y: bias.sign_margin(x, y)._replace(gap=None),  # round-off
+        {"x": points(PLANE), "y": quantity(SIGNS)},
+        invalid={"y": (np.float32([1, 2, 1]),), "x": (np.float32([[1, 0], [-1, 0], [3, 0]]),)},
+        scale={"x": {"direction": 0, "margin": 1, "weights": 0}},
+        integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
+        skip={"jit": "linear programs on the host"},
+    ),
+    Entry(
+        "optimization.implicit_bias.sign_descent",
+        lambda **given: bias.sign_descent(doublings=2, **given),
+        {"x": points(PLANE), "y": quantity(SIGNS), "step_size": number(0.25)},
+        invalid={"step_size": (0.0, -1.0), "y": (np.float32([1, 2, 1]),)},
+        integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
+        permute={"x,y": {"margin": None, "norm": None}},
+    ),
+    Entry(
         "optimization.implicit_bias.minimum_norm",
         bias.minimum_norm,
         {"x": points(X), "y": quantity(Y), "start": quantity([1.0, 0.0, -1.0, 0.5, 0.25])},
