@@ -90,7 +90,7 @@ def _crossing(potential: Callable[..., Any], minimum: Array, saddle: Array, eps:
     shaped &= (bends[1:] > least * jnp.max(jnp.abs(bends))).all() & (high > low)
     log_prefactor = math.log(2 * math.pi) - jnp.log(-bends[0]) + (log_bent - log_volume) / 2
     shift = jax.lax.stop_gradient(jnp.maximum(shift, shift_high))
-    values = (log_prefactor + (high - low) / eps, jnp.exp(log_prefactor), high - low, shift)
-    found = [jnp.where(shaped, value, jnp.full_like(value, jnp.nan)) for value in values]
+    values = jnp.stack([log_prefactor + (high - low) / eps, jnp.exp(log_prefactor), high - low, shift])
+    log_time, prefactor, barrier, shift = jnp.where(shaped, values, jnp.full_like(values, jnp.nan))
     status = status_where((~shaped, Status.INVALID_INPUT), (shift > 1e-3, Status.NOT_CONVERGED))
-    return Crossing(*found, finite_status(found, status))
+    return Crossing(log_time, prefactor, barrier, shift, finite_status(values, status))
