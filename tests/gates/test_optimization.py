@@ -32,9 +32,13 @@ def interpolant(x, y, scale):
     return {"beta": found.beta, "dual": found.dual, "status": found.status}
 
 
+def valley(x):
+    """Two minima and a stiffer saddle."""
+    return (x[0] ** 2 - 1) ** 2 / 2 + (2 - x[0] ** 2) ** 2 * x[1] ** 2
+
+
 def crossing(minimum, saddle, temperature):
     """Over a saddle stiffer than the minima; how far the points are from critical is round-off."""
-    valley = lambda x: (x[0] ** 2 - 1) ** 2 / 2 + (2 - x[0] ** 2) ** 2 * x[1] ** 2  # noqa: E731
     found = optimization.eyring_kramers(valley, minimum, saddle, temperature=temperature)
     return found._replace(shift=None)
 
@@ -144,6 +148,7 @@ ENTRIES = [
         {"params": tree([0.125, 1.0]), "step_size": number(1.0)},
         invalid={"step_size": (0.0, -1.0, 5.0)},
         condition=1000,
+        slow=True,
     ),
     Entry(
         "optimization.teacher_student.information_exponent",
