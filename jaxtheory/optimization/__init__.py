@@ -2,7 +2,8 @@ r"""Optimization landscapes and implicit bias: where descent gets stuck, how it 
 
 `saddles` holds the landscape on which gradient descent takes exponential time and perturbed descent does not;
 `landscapes` has losses whose critical points are known with their Hessian spectra; `implicit_bias` states which of
-many interpolants gradient descent finds, each law as an exact prediction beside its run.
+many interpolants gradient descent finds, each law as an exact prediction beside its run; `teacher_student` has the
+exact dynamics of students that learn from teachers; `edge_of_stability` says what gradient descent does at large steps.
 
 >>> import jax, numpy as np
 >>> run = saddles.escape_times(jax.random.key(0), dim=5, L=1.0, gamma=1.0, tau=float(np.e), method="perturbed")
@@ -10,8 +11,21 @@ many interpolants gradient descent finds, each law as an exact prediction beside
 True
 """
 
-from jaxtheory.optimization import implicit_bias, landscapes, saddles
+from jaxtheory.optimization import edge_of_stability, implicit_bias, landscapes, saddles, teacher_student
 from jaxtheory.optimization.langevin_exit import Exit, exit_time, mean_exit_time
+from jaxtheory.optimization.metastability import Crossing, eyring_kramers
 from jaxtheory.optimization.octopus import octopus
 
-__all__ = ["Exit", "exit_time", "implicit_bias", "landscapes", "mean_exit_time", "octopus", "saddles"]
+__all__ = [
+    "Crossing",
+    "Exit",
+    "edge_of_stability",
+    "exit_time",
+    "eyring_kramers",
+    "implicit_bias",
+    "landscapes",
+    "mean_exit_time",
+    "octopus",
+    "saddles",
+    "teacher_student",
+]

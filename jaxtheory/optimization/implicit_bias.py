@@ -17,12 +17,15 @@ from jaxtheory.optimization.least_squares import (
     stationary_covariance,
 )
 from jaxtheory.optimization.margins import MarginPath, Separator, limit_across, margin_path, max_margin
+from jaxtheory.optimization.steepest import SignPath, SignSeparator, sign_descent, sign_margin
 
 __all__ = [
     "Filtered",
     "Interpolant",
     "MarginPath",
     "Separator",
+    "SignPath",
+    "SignSeparator",
     "balanced_start",
     "deep_linear_modes",
     "diagonal_descent",
@@ -35,5 +38,7 @@ __all__ = [
     "margin_path",
     "max_margin",
     "minimum_norm",
+    "sign_descent",
+    "sign_margin",
     "stationary_covariance",
 ]

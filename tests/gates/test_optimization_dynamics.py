@@ -1,0 +1,177 @@
+"""The gates of `optimization`: teachers and students, large steps, crossing times, descent by signs."""
+
+import jax
+import numpy as np
+from gates.gates import Gates
+from gates.harness import Derivative, Entry, key, number, points, quantity, static, tree
+from gates.test_optimization import PLANE, SIGNS
+
+from jaxtheory import optimization
+from jaxtheory.optimization import edge_of_stability, teacher_student
+from jaxtheory.optimization import implicit_bias as bias
+
+
+def committee(activation):
+    """Two students of one teacher; in float64 to round-off, as differences of runs with other steps need it."""
+
+    def run(**given):
+        tolerance = 1e-13 if jax.config.jax_enable_x64 else None
+        return teacher_student.online_sgd(activation=activation, tolerance=tolerance, **given)
+
+    return Entry(
+        f"optimization.teacher_student.online_sgd ({activation})".removesuffix(" (erf)"),
+        run,
+        {
+            "q": quantity([[1.25, 0.25], [0.25, 0.75]]),
+            "r": quantity([[0.25], [0.125]]),
+            "t": quantity([[1.0]]),
+            "step_size": number(0.5),
+            "times": quantity([0.5, 2.0]),
+            "noise": number(0.25),
+        },
+        invalid={
+            "q": (np.float32([[1, 0.5], [0, 1]]), np.float32([[1, 2], [2, 1]])),
+            "r": (np.float32([[2], [0]]),),
+            "t": (np.float32([[-1.0]]),),
+            "step_size": (0.0, -1.0),
+            "times": (np.float32([2, 1]), np.float32([-1, 1])),
+            "noise": (-1.0,),
+        },
+        derivatives=(
+            Derivative(
+                ("r", "t", "step_size", "noise"),
+                reverse=False,
+                order=1,
+                condition=10,
+                reason="loops of unknown length",
+            ),
+        ),
+        slow=activation == "relu",
+    )
+
+
+def valley(x):
+    """Two minima and a stiffer saddle."""
+    return (x[0] ** 2 - 1) ** 2 / 2 + (2 - x[0] ** 2) ** 2 * x[1] ** 2
+
+
+def crossing(minimum, saddle, temperature):
+    """Over a saddle stiffer than the minima; how far the points are from critical is round-off."""
+    found = optimization.eyring_kramers(valley, minimum, saddle, temperature=temperature)
+    return found._replace(shift=None)
+
+
+def curvature(params, key):
+    """The sharpness of a quartic; its residual is round-off, of which no digit agrees."""
+    found = edge_of_stability.sharpness(lambda w: (w[0] + w[1]) ** 4 + 3 * w[2] ** 2, params, key)
+    return {"value": found.value, "status": found.status}
+
+
+ENTRIES = [
+    committee("erf"),
+    committee("relu"),
+    Entry(
+        "optimization.eyring_kramers",
+        crossing,
+        {"minimum": quantity([-1.0, 0.0]), "saddle": quantity([0.0, 0.0]), "temperature": number(0.125)},
+        invalid={"temperature": (0.0, -1.0), "minimum": (np.float32([0, 0]),), "saddle": (np.float32([1, 0]),)},
+        integer_values={"minimum": [-1, 0], "saddle": [0, 0], "temperature": 1},
+        derivatives=(Derivative(("minimum", "saddle", "temperature"), condition=10),),
+    ),
+    Entry(
+        "optimization.edge_of_stability.sharpness",
+        curvature,
+        {"params": tree([1.0, 0.5, -0.25]), "key": key()},
+        derivatives=(Derivative(("params",), order=1, reason="the direction counts as constant"),),
+    ),
+    Entry(
+        "optimization.edge_of_stability.stability_threshold",
+        lambda step_size, beta: [
+            edge_of_stability.stability_threshold(step_size, optimizer=name, beta=beta)
+            for name in ("momentum", "nesterov", "adam")
+        ],
+        {"step_size": number(0.5), "beta": number(0.75)},
+        invalid={"step_size": (0.0, -1.0), "beta": (1.0, -0.5)},
+        integer_values={"beta": 0},
+        derivatives=(Derivative(("step_size", "beta")),),
+        skip={"precision": "Python numbers pass through"},
+    ),
+    Entry(
+        "optimization.edge_of_stability.catapult",
+        lambda **given: edge_of_stability.catapult(steps=5, **given),
+        {"output": number(1.0), "curvature": number(2.0), "step_size": number(1.25), "width": number(20.0)},
+        invalid={"curvature": (0.0, -1.0, 0.125), "step_size": (0.0,), "width": (0.0, -2.0)},
+        derivatives=(Derivative(("output", "curvature", "step_size", "width")),),
+    ),
+    Entry(
+        "optimization.edge_of_stability.central_flow",
+        lambda **given: edge_of_stability.central_flow(
+            lambda w: w[1] * w[0] ** 2 / 2 - 0.5 * w[1] + 0.25 * w[0] * w[1], steps=4, **given
+        ),
+        {"params": tree([0.125, 1.0]), "step_size": number(1.0)},
+        invalid={"step_size": (0.0, -1.0, 5.0)},
+        condition=1000,
+        slow=True,
+    ),
+    Entry(
+        "optimization.teacher_student.information_exponent",
+        teacher_student.information_exponent,
+        {"link": static("relu"), "tolerance": static(1e-8)},
+        invalid={"tolerance": (0.0, np.nan, 2.0)},
+        skip={"precision": "computed in float64 on the host"},
+    ),
+    Entry(
+        "optimization.teacher_student.leap_exponent",
+        teacher_student.leap_exponent,
+        {"exponents": static([[1, 0], [1, 2]])},
+        invalid={"exponents": ([[1, -1]], [[0, 0]])},
+        skip={"jit": "an integer of the host"},
+    ),
+    Entry(
+        "optimization.teacher_student.overlap_flow",
+        teacher_student.overlap_flow,
+        {
+            "teacher": quantity([0.5, 1.0, 0.5]),
+            "student": quantity([0.0, 0.5, -0.25]),
+            "start": number(0.125),
+            "times": quantity([0.5, 2.0]),
+        },
+        invalid={"start": (1.5, -2.0), "times": (np.float32([2, 1]), np.float32([-1, 1]))},
+        derivatives=(
+            Derivative(
+                ("teacher", "student", "start"), reverse=False, order=1, condition=100, reason="loops of unknown length"
+            ),
+        ),
+    ),
+    Entry(
+        "optimization.teacher_student.escape_samples",
+        lambda **given: teacher_student.escape_samples(link="relu", dim=20, max_steps=1000, **given),
+        {"key": key(), "step_size": number(0.03125), "start": number(0.25), "target": number(0.5)},
+        invalid={"step_size": (0.0, -1.0), "start": (1.5,), "target": (0.0, 2.0)},
+        integer_values={"start": 0, "target": 1},
+        skip={"precision": "the draws of the two precisions differ"},
+    ),
+    Entry(
+        "optimization.implicit_bias.sign_margin",
+        lambda x, y: bias.sign_margin(x, y)._replace(gap=None),  # round-off
+        {"x": points(PLANE), "y": quantity(SIGNS)},
+        invalid={"y": (np.float32([1, 2, 1]),), "x": (np.float32([[1, 0], [-1, 0], [3, 0]]),)},
+        scale={"x": {"direction": 0, "margin": 1, "weights": 0}},
+        integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
+        skip={"jit": "linear programs on the host"},
+    ),
+    Entry(
+        "optimization.implicit_bias.sign_descent",
+        lambda **given: bias.sign_descent(doublings=2, **given),
+        {"x": points(PLANE), "y": quantity(SIGNS), "step_size": number(0.25)},
+        invalid={"step_size": (0.0, -1.0), "y": (np.float32([1, 2, 1]),)},
+        integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
+        permute={"x,y": {"margin": None, "norm": None}},
+    ),
+]
+
+
+class TestOptimizationDynamics(Gates):
+    """Every public function of the room that follows a dynamics in time."""
+
+    entries = ENTRIES

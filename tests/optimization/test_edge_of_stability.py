@@ -1,0 +1,148 @@
+"""Large steps against dense linear algebra, roots of recursions, descent run step by step, and solvable flows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtheory.optimization import edge_of_stability as edge
+from jaxtheory.optimization.central import _complement
+from jaxtheory.results import Status
+
+DRAWS = np.random.default_rng(0)
+MIX = DRAWS.normal(size=(12, 12))
+
+
+def quartic(params):
+    """A loss with a full Hessian, of a dict."""
+    flat = jnp.concatenate([params["a"].ravel(), params["b"]])
+    return jnp.sum(jnp.sin(jnp.asarray(MIX, flat.dtype) @ flat)) + jnp.sum(flat**4)
+
+
+def test_sharpness_is_the_largest_eigenvalue_and_its_derivative_is_that_of_differences(float64):
+    params = {"a": jnp.asarray(DRAWS.normal(size=(2, 3))), "b": jnp.asarray(DRAWS.normal(size=6))}
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    hessian = jax.jit(jax.hessian(lambda p: quartic(unravel(p))))
+    values, vectors = np.linalg.eigh(hessian(flat))
+    measure = jax.jit(lambda p: edge.sharpness(quartic, p, jax.random.key(0)))
+    found = measure(params)
+    assert found.status == Status.OK
+    np.testing.assert_allclose(found.value, values[-1], rtol=1e-10)
+    direction = jax.flatten_util.ravel_pytree(found.direction)[0]
+    np.testing.assert_allclose(abs(direction @ vectors[:, -1]), 1, rtol=1e-10)
+    slope = jax.jit(jax.grad(lambda p: edge.sharpness(quartic, unravel(p), jax.random.key(0)).value))(flat)
+    ahead, behind = (np.linalg.eigvalsh(hessian(flat + h * direction))[-1] for h in (1e-5, -1e-5))
+    np.testing.assert_allclose(slope @ direction, (ahead - behind) / 2e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("curvature", "expected"), [((0.0, 0.0, 0.0), 0.0), ((-1.0, -3.0, -2.0), -1.0)])
+def test_sharpness_is_signed(curvature, expected):
+    """A linear loss has none; of a concave one it is the least negative curvature."""
+    loss = lambda w: jnp.sum(jnp.asarray(curvature) * w**2) / 2 + jnp.sum(w)  # noqa: E731
+    found = edge.sharpness(loss, jnp.ones(3), jax.random.key(1))
+    assert found.status == Status.OK
+    np.testing.assert_allclose(found.value, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
+def test_thresholds_are_where_the_roots_of_the_recursion_leave_the_unit_disc(beta):
+    eta = 0.3
+
+    def largest(optimizer, h):
+        a = {
+            "gradient_descent": [[1 - eta * h, 0], [0, 0]],
+            "momentum": [[1 - eta * h, -eta * beta], [h, beta]],  # of (w, v) before the step
+            "nesterov": [[1 - eta * h * (1 + beta), -eta * beta**2], [h, beta]],
+            "adam": [[1 - eta * (1 - beta) * h, -eta * beta], [(1 - beta) * h, beta]],
+        }[optimizer]
+        return abs(np.linalg.eigvals(np.array(a, float))).max()
+
+    for optimizer in ("gradient_descent", "momentum", "nesterov", "adam"):
+        limit = edge.stability_threshold(eta, optimizer=optimizer, beta=beta)
+        assert largest(optimizer, 0.999 * limit) < 1 < largest(optimizer, 1.001 * limit)
+
+
+@pytest.mark.parametrize("eta_lambda", [1.5, 3.0, 4.5])
+def test_catapult_is_gradient_descent_on_the_network(eta_lambda, float64):
+    """Step by step against u and v in numpy; above 4 it diverges, above 2 the loss rises and λ falls below 2/η."""
+    n, steps = 50, 60
+    u, v = DRAWS.normal(size=(2, n))
+    lam, f = (u @ u + v @ v) / n, u @ v / n**0.5
+    eta = eta_lambda / lam
+    found = edge.catapult(f, lam, step_size=eta, width=n, steps=steps)
+    outputs, curvatures = [f], [lam]
+    for _ in range(8 if eta_lambda > 4 else steps):
+        u, v = u - eta * f * v / n**0.5, v - eta * f * u / n**0.5
+        f, lam = u @ v / n**0.5, (u @ u + v @ v) / n
+        outputs.append(f)
+        curvatures.append(lam)
+    # at chaotic steps rounding grows by a factor below four a step until the curvature settles
+    np.testing.assert_allclose(found.output[: len(outputs)], outputs, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.curvature[: len(outputs)], curvatures, rtol=1e-8)
+    assert (found.status == Status.OK) == (eta_lambda < 4)
+    if eta_lambda == 3.0:
+        assert abs(found.output).max() > 2 * abs(found.output[0])
+        assert found.curvature[-1] < 2 / eta < found.curvature[0]
+
+
+def test_complement_meets_its_conditions(float64):
+    """X ⪰ 0, Z = M + G(X) ⪰ 0, ⟨X, Z⟩ = 0 for random convex problems of three directions."""
+    solve = jax.jit(_complement)
+    for _ in range(5):
+        third = DRAWS.normal(size=(3, 3, 20))
+        third = third + third.swapaxes(0, 1)
+        slack = DRAWS.normal(size=(3, 3))
+        slack, gram = slack + slack.T, np.einsum("ijp,klp->ijkl", third, third)
+        x = np.zeros((3, 3))
+        for _ in range(20):
+            x = solve(slack, gram, x)
+        z = slack + np.einsum("ijkl,kl->ij", gram, x)
+        assert np.linalg.eigvalsh(x)[0] > -1e-9
+        assert np.linalg.eigvalsh(z)[0] > -1e-6
+        assert abs(np.sum(x * z)) < 1e-6
+
+
+def test_flow_of_solvable_losses(float64):
+    """Σ (y_i x_i²/2 − b_i y_i): y_i rises by ηb_i a step until 2/η and stays, with variance 2b_i."""
+    eta, b, steps = 0.5, np.array([0.4, 0.3]), 60
+    loss = lambda w: jnp.sum(w["y"] * w["x"] ** 2 / 2 - jnp.asarray(b) * w["y"])  # noqa: E731
+    start = {"x": np.zeros(2), "y": np.array([1.0, 0.5])}
+    found = edge.central_flow(loss, start, step_size=eta, steps=steps, directions=2)
+    exact = np.minimum(start["y"] + eta * b * np.arange(steps + 1)[:, None], 2 / eta)
+    assert found.status == Status.OK
+    np.testing.assert_allclose(found.params["y"], exact, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.eigvalsh(found.covariance[-1]), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(found.mean_loss[-1] - found.loss[-1], 2 * b.sum() / eta, rtol=1e-6)
+    np.testing.assert_allclose(found.squared_gradient[-1], b @ b + 8 * b.sum() / eta**2, rtol=1e-6)
+    blunt = edge.central_flow(loss, start, step_size=5.0, steps=2)
+    assert blunt.status == Status.INVALID_INPUT
+
+
+@pytest.mark.slow
+def test_descent_at_the_edge_follows_the_flow_in_loss_sharpness_and_variance(float64):
+    """A tanh network on twenty points: averages of descent from w + σu are those of the flow."""
+    draws = np.random.default_rng(3)
+    x = jnp.asarray(draws.normal(size=(20, 3)))
+    y = jnp.asarray(np.sin(2 * np.asarray(x[:, 0])) + np.asarray(x[:, 1] * x[:, 2]) / 2)
+    shapes = {"w": (6, 3), "b": (6,), "a": (6,)}
+    start = {name: jnp.asarray(draws.normal(size=shape)) * 0.7 for name, shape in shapes.items()}
+    loss = lambda p: jnp.mean((jnp.tanh(x @ p["w"].T + p["b"][None]) @ p["a"] - y) ** 2) / 2  # noqa: E731
+    eta, steps, begin, last = 0.6, 1500, 1200, 300
+    flow = jax.jit(lambda p: edge.central_flow(loss, p, step_size=eta, steps=steps))(start)
+    assert flow.status == Status.OK
+    np.testing.assert_allclose(flow.sharpness[begin:, 0], 2 / eta, rtol=1e-4)
+    ws = np.asarray(jax.vmap(lambda p: jax.flatten_util.ravel_pytree(p)[0])(flow.params))
+    unravel = jax.flatten_util.ravel_pytree(start)[1]
+    flat = lambda w: loss(unravel(w))  # noqa: E731
+    step = lambda w, _: (w - eta * jax.grad(flat)(w), (w, flat(w), jnp.sum(jax.grad(flat)(w) ** 2)))  # noqa: E731
+    variance = flow.covariance[begin, 0, 0]
+    u = np.linalg.eigh(jax.jit(jax.hessian(flat))(ws[begin]))[1][:, -1]
+    run = jax.jit(lambda w: jax.lax.scan(step, w, None, length=last)[1])
+    path, losses, squares = map(np.asarray, run(ws[begin] + variance**0.5 * u))
+    seen = losses.mean(), squares.mean(), ((path - ws[begin : begin + last]) @ u).var()
+    predicted = [np.mean(v[begin : begin + last]) for v in (flow.mean_loss, flow.squared_gradient, flow.covariance)]
+    smooth = np.stack([path[i : i + 20].mean(axis=0) for i in range(0, last, 20)])
+    sharp = np.asarray(jax.jit(jax.vmap(lambda w: jnp.linalg.eigvalsh(jax.hessian(flat)(w))[-1]))(jnp.asarray(smooth)))
+    np.testing.assert_allclose(seen, predicted, rtol=0.02)
+    assert seen[0] > 3 * flow.loss[begin : begin + last].mean()  # what the flow alone has
+    np.testing.assert_allclose(sharp.mean(), 2 / eta, rtol=0.005)
