@@ -18,9 +18,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import boundary, constrain, positive, quantity, require
-from jaxtheory.guarded import norm, over
 from jaxtheory.optimization.central import CentralFlow, central_flow
 from jaxtheory.results import Status, finite_status, status_where
+from jaxtheory.spectra import top_eigenpairs
 
 __all__ = ["Catapult", "CentralFlow", "Sharpness", "catapult", "central_flow", "sharpness", "stability_threshold"]
 
@@ -77,47 +77,13 @@ def sharpness(loss: Callable[..., Any], params: PyTree, key: Key[Array, ""], *, 
     shape = jax.eval_shape(value, flat).shape
     require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")
     product = lambda p, v: jax.jvp(jax.grad(value), (p,), (v,))[1]  # noqa: E731
-    scale, vector = _largest(partial(product, lax.stop_gradient(flat)), flat, key, min(steps, flat.size))
-    vector = lax.stop_gradient(vector)
-    moved = product(flat, vector)
-    top = jnp.dot(vector, moved, precision="highest")
-    residual = lax.stop_gradient(over(norm(moved - top * vector), scale))
-    loose = residual > jnp.finfo(flat.dtype).eps ** 0.5
-    status = finite_status((top, vector, residual), status_where((loose, Status.NOT_CONVERGED)))
-    return Sharpness(top, unravel(vector), residual, status)
-
-
-def _largest(product: Callable[[Array], Array], like: Array, key: Array, order: int) -> tuple[Array, Array]:
-    """The largest absolute Ritz value, and the vector of the largest one, after `order` steps of Lanczos."""
-    size = like.size
-    v = jax.random.normal(key, (size,), like.dtype)
-
-    def step(state: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], Array]:
-        basis, v = state
-        for _ in range(2):
-            v = v - jnp.dot(jnp.dot(basis, v, precision="highest"), basis, precision="highest")
-        length = norm(v)
-        # where the space is exhausted, the rounding that is left is a new direction, once orthogonal again
-        v = over(v, length)
-        for _ in range(2):
-            v = v - jnp.dot(jnp.dot(basis, v, precision="highest"), basis, precision="highest")
-        v = over(v, norm(v))
-        basis = basis.at[i].set(v)
-        moved = product(v)
-        return (basis, moved), moved
-
-    (basis, _), moved = lax.scan(step, (jnp.zeros((order, size), like.dtype), v), jnp.arange(order))
-    projected = jnp.matmul(basis, moved.T, precision="highest")
-    kept = jnp.sum(basis**2, axis=1) > 0.5
-    # directions that were not found must not count as eigenvalues 0
-    low = -jnp.max(jnp.abs(jnp.diagonal(projected)))
-    projected = jnp.where(jnp.diag(~kept), low, (projected + projected.T) / 2)
-    values, inner = jnp.linalg.eigh(projected)
-    vector = jnp.dot(inner[:, -1], basis, precision="highest")
-    vector = over(vector, norm(vector))
-    return jnp.max(jnp.abs(values)), vector * jnp.where(vector[jnp.argmax(jnp.abs(vector))] < 0, -1.0, 1.0).astype(
-        vector.dtype
-    )
+    still = lax.stop_gradient(flat)
+    pair = top_eigenpairs(partial(product, still), flat.shape, 1, key, steps=min(steps, flat.size))
+    vector = lax.stop_gradient(pair.vectors[0])
+    vector = jnp.where(vector[jnp.argmax(jnp.abs(vector))] < 0, -vector, vector)
+    top = jnp.dot(vector, product(flat, vector), precision="highest")
+    found = (top, vector, lax.stop_gradient(pair.residual[0]))
+    return Sharpness(top, unravel(vector), found[2], finite_status(found, pair.status))
 
 
 @boundary
