@@ -192,6 +192,7 @@ def _circle_claims(s: int, config: Config) -> list[Claim]:
         Claim(
             f"rate {s}", f"circle, s = {s}: slope of the deterministic risk", "Caponnetto, De Vito (2007), Thm 1", rate,
             "theory: next order n^(−1/(2s+1))", tolerance=_FAR[0] ** (-1 / (2 * s + 1)),
+            kind="formula", rival=kernels.optimal_rate(2.0 * (3 - s), 0.5)[0], rival_law=f"that of s = {3 - s}",
         ),
         Claim(
             f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,

@@ -42,7 +42,7 @@ def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:
         ),
         Claim(
             "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
-            "4 standard errors of the fit", standard_errors=4,
+            "4 standard errors of the fit", standard_errors=4, rival=-1.0, rival_law="a spread of order 1/width",
         ),
     )  # fmt: skip
 
@@ -100,7 +100,8 @@ def _about_rich() -> tuple[Claim, ...]:
     return (
         Claim(
             "alignment_growth", "digits and noise pixels: growth in training of the kernel's alignment with the labels",
-            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, basis, standard_errors=3, relation=">=",
+            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 3 standard errors above", standard_errors=-3,
+            relation=">=",
         ),
         Claim(
             "learned_less_initial", "digits and noise pixels: test error of the learned kernel minus the initial one's",
