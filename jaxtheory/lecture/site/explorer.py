@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+import jaxtheory
 from jaxtheory import double_descent, feature_learning
 from jaxtheory.infinite import phase
 from jaxtheory.lecture.site.markup import page
@@ -25,17 +26,19 @@ RICHNESS = (0.01, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
 def write(path: Path) -> Path:
-    """Write the page, if it is not there already: its arrays depend on nothing but the package."""
-    if not path.exists():
-        with jax.enable_x64(True):
-            held = {"surface": surface(), "phases": phases(), "richness": richness()}
-        template = resources.files("jaxtheory.lecture.site") / "assets" / "explorer.html"
-        numbers = json.dumps(held, separators=(",", ":"))
-        scripts = (
-            f'<script type="application/json" id="numbers">{numbers}</script>\n'
-            '<script src="assets/explorer.js"></script>\n'
-        )
-        path.write_text(page("Explorer – jaxtheory", template.read_text(encoding="utf-8"), scripts=scripts), "utf-8")
+    """Write the page, if this version of the package has not written it already: its arrays depend on nothing else."""
+    made_by = f'"version":"{jaxtheory.__version__}"'
+    if path.exists() and made_by in path.read_text(encoding="utf-8"):
+        return path
+    with jax.enable_x64(True):
+        held = {"version": jaxtheory.__version__, "surface": surface(), "phases": phases(), "richness": richness()}
+    template = resources.files("jaxtheory.lecture.site") / "assets" / "explorer.html"
+    numbers = json.dumps(held, separators=(",", ":"))
+    scripts = (
+        f'<script type="application/json" id="numbers">{numbers}</script>\n<script src="assets/explorer.js"></script>\n'
+    )
+    body = template.read_text(encoding="utf-8")
+    path.write_text(page("Explorer – jaxtheory", body, scripts=scripts), encoding="utf-8")
     return path
 
 
