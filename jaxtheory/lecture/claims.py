@@ -101,7 +101,9 @@ def _rejects(claim: Claim, allowance: float, error: float) -> bool | None:
     """Whether no measurement that meets the claim comes within 3 standard errors of its rival."""
     if claim.standard_errors < 0:  # a sign: its rival is no effect, `predicted` itself
         return True
-    return None if claim.rival is None else abs(claim.rival - claim.predicted) > allowance + _BEYOND * error
+    if claim.rival is None:
+        return None
+    return bool(abs(claim.rival - claim.predicted) > allowance + _BEYOND * error)
 
 
 def save(path: Path, claims: Claims, config: Mapping[str, Any]) -> None:

@@ -213,7 +213,7 @@ def test_a_topic_that_broke_is_told_on_the_front_page(tmp_path, monkeypatch):
 )
 def test_a_claim_that_cannot_reject_its_rival_does_not_hold(rival, error, verdict):
     """Allowance 0.1 + 1 standard error, and 3 standard errors more between it and the rival."""
-    told = claim(rival=rival, rival_law="another law", standard_errors=1.0)
+    told = claim(rival=rival, rival_law="another law", standard_errors=1.0, tolerance=np.float64(0.1))
     found = judge([told], xr.Dataset({"risk": 1.0, "risk_error": error}))
     assert found[0].holds is (verdict == "holds")
     assert table(found).splitlines()[-1].endswith(verdict)
