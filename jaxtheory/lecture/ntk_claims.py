@@ -54,7 +54,7 @@ def _about_drift(config: Any) -> tuple[Claim, ...]:
     """
     first, last = float(config.drift_widths[0]), float(config.drift_widths[-1])
     flips = (first**-0.25 - last**-0.25) / np.log(last / first)  # of a slope, where 1 + m^(−1/4) is the next order
-    general = {"rival": -2 / 3, "rival_law": "inputs in general position"}
+    general: dict[str, Any] = {"rival": -2 / 3, "rival_law": "inputs in general position"}
     return (
         Claim(
             "drift_relu", "orthogonal inputs: exponent of width in the kernel's motion in training, ReLU",
