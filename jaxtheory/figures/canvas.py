@@ -1,7 +1,10 @@
 """A figure that belongs to its caller alone, and the two files it becomes."""
 
+import contextlib
+import logging
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -85,9 +88,21 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
 
 def _write(figure: Figure, drafts: list[Path]) -> None:
     """The figure under each of the names, whose suffixes are the formats."""
-    with style():
+    with style(), _quiet_fonts():
         for draft in drafts:
             figure.savefig(draft, dpi=200, metadata=_METADATA[draft.suffix])
+
+
+@contextlib.contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """fontTools warns of the dates in the fonts that a PDF embeds, which nobody can change."""
+    logger = logging.getLogger("fontTools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _discard(drafts: list[Path]) -> None:

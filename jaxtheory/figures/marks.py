@@ -1,12 +1,13 @@
 """What goes on axes: the line of a theory, the points of a measurement, a band, a threshold, the labels."""
 
+import math
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, Formatter, NullLocator
 from numpy.typing import ArrayLike
 
 from jaxtheory.checks import require
@@ -216,6 +217,9 @@ def label_axes(
     'log'
     """
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    for axis, scale in ((ax.xaxis, xscale), (ax.yaxis, yscale)):
+        if scale == "log":
+            axis.set_minor_formatter(_FewMinor())
     if title is not None:
         ax.set_title(title)
     if ax.get_legend_handles_labels()[0]:
@@ -243,9 +247,26 @@ def ticks_at(axis: Axis, values: ArrayLike, most: int = 5) -> Axis:
     wanted = np.geomspace(places[0], places[-1], most)
     picked = places if len(places) <= most else places[sorted({int(abs(np.log(places / w)).argmin()) for w in wanted})]
     axis.set_major_locator(FixedLocator(picked.tolist()))
-    axis.set_major_formatter(FixedFormatter([f"{float(f'{place:.3g}'):.10g}" for place in picked]))
+    axis.set_major_formatter(FixedFormatter([_exactly(place) for place in picked.tolist()]))
     axis.set_minor_locator(NullLocator())
     return axis
+
+
+def _exactly(place: float) -> str:
+    """A whole number with all its digits, another one with three: 1024 is not 1020."""
+    return f"{place:.10g}" if place.is_integer() else f"{float(f'{place:.3g}'):.10g}"
+
+
+class _FewMinor(Formatter):
+    """Labels of minor ticks on a logarithmic axis: at 2 and 5, where the axis has less than 1.7 decades."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
+        low, high = sorted(self.axis.get_view_interval())
+        power = math.floor(math.log10(x) + 1e-9)
+        lead = round(x / 10.0**power)
+        few = math.log10(high / low) < 1.7
+        return f"${lead} \\times 10^{{{power}}}$" if few and lead in (2, 5) else ""
 
 
 def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

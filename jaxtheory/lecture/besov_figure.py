@@ -89,6 +89,7 @@ def _networks(ax: Axes, dataset: xr.Dataset) -> None:
     ]
     ax.text(0.04, 0.05, "atoms of a fixed dictionary\n" + "\n".join(lines), transform=ax.transAxes, fontsize=11)
     figures.label_axes(ax, "splines $N$", "$L^2$ error", "explicit networks in $B^1_{1,∞}$", xscale="log", yscale="log")
+    figures.ticks_at(ax.xaxis, size)
 
 
 def _risks(ax: Axes, dataset: xr.Dataset, claims: Claims, name: str, title: str) -> None:

@@ -12,6 +12,8 @@ import xarray as xr
 
 from jaxtheory.checks import require
 
+_BEYOND = 3.0  # standard errors between what is allowed and the rival
+
 
 class ConfigurationError(ValueError):
     """A folder that holds the run of another configuration."""
@@ -21,7 +23,12 @@ class Claim(NamedTuple):
     """One number of a theorem: the measurement of the same name must meet it.
 
     The allowance is `tolerance + standard_errors · (standard error of the measurement)`: the first part comes from
-    theory (a remainder, a round-off), the second from statistics; `basis` says which and why.
+    theory (a remainder, a round-off), the second from statistics; `basis` says which and why. A sign is claimed with
+    `standard_errors < 0`: the measurement must then lie beyond `predicted` by so many standard errors.
+
+    `rival` is the nearest other value that could be true, `rival_law` what it would mean; the claim holds only if
+    the allowance and 3 standard errors more do not reach it. `kind` says whether a simulation is held against a law,
+    or one formula against another. A statement "study: what is measured" belongs to the study it names.
     """
 
     name: str
@@ -32,6 +39,9 @@ class Claim(NamedTuple):
     tolerance: float = 0.0
     standard_errors: float = 0.0
     relation: Literal["=", "<=", ">="] = "="
+    kind: Literal["simulation", "formula"] = "simulation"
+    rival: float | None = None
+    rival_law: str = ""
 
 
 class Claims(NamedTuple):
@@ -49,6 +59,8 @@ class Verdict(NamedTuple):
     standard_error: float
     allowance: float
     holds: bool
+    rejects: bool | None = None
+    """whether the measurement tells the law from its rival; None where no rival is named"""
 
 
 def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
@@ -59,7 +71,7 @@ def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
         dataset: measurements; a claim with `standard_errors > 0` needs its error.
 
     Returns:
-        One verdict a claim; a measurement that is NaN fails.
+        One verdict a claim; a measurement that is NaN fails, and so does one that cannot reject the claim's rival.
 
     Raises:
         ValueError: a claim that was not measured.
@@ -80,7 +92,18 @@ def _verdict(claim: Claim, dataset: xr.Dataset) -> Verdict:
     allowance = claim.tolerance + claim.standard_errors * error
     excess = measured - claim.predicted
     distance = {"=": abs(excess), "<=": excess, ">=": -excess}[claim.relation]
-    return Verdict(claim, measured, error, allowance, bool(np.isfinite(measured) and distance <= allowance))
+    rejects = _rejects(claim, allowance, error)
+    meets = bool(np.isfinite(measured) and distance <= allowance)
+    return Verdict(claim, measured, error, allowance, meets and rejects is not False, rejects if meets else None)
+
+
+def _rejects(claim: Claim, allowance: float, error: float) -> bool | None:
+    """Whether no measurement that meets the claim comes within 3 standard errors of its rival."""
+    if claim.standard_errors < 0:  # a sign: its rival is no effect, `predicted` itself
+        return True
+    if claim.rival is None:
+        return None
+    return bool(abs(claim.rival - claim.predicted) > allowance + _BEYOND * error)
 
 
 def save(path: Path, claims: Claims, config: Mapping[str, Any]) -> None:
@@ -121,12 +144,15 @@ def load(path: Path, config: Mapping[str, Any]) -> Claims:
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as lines of text: claim, source, predicted, measured, tolerance, verdict."""
-    header = ("claim", "source", "predicted", "measured", "tolerance", "verdict")
+    """The verdicts as lines of text: claim, kind, source, predicted, measured, tolerance, rival, verdict."""
+    header = HEADER
     rows = [header, *map(cells, verdicts)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+HEADER = ("claim", "kind", "source", "predicted", "measured", "tolerance", "rival", "verdict")
 
 
 def cells(verdict: Verdict) -> tuple[str, ...]:
@@ -136,9 +162,17 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
     error = f" ± {verdict.standard_error:.2g}" if verdict.standard_error else ""
     return (
         claim.statement,
+        {"simulation": "simulation against law", "formula": "formula against formula"}[claim.kind],
         claim.source,
         f"{relation}{claim.predicted:.5g}",
         f"{verdict.measured:.5g}{error}",
         f"{verdict.allowance:.2g} ({claim.basis})",
-        "holds" if verdict.holds else "FAILS",
+        _rival(claim),
+        "holds" if verdict.holds else "undecided" if verdict.rejects is False else "FAILS",
     )
+
+
+def _rival(claim: Claim) -> str:
+    if claim.standard_errors < 0:
+        return f"{claim.predicted:.5g} (no effect)"
+    return "" if claim.rival is None else f"{claim.rival:.5g} ({claim.rival_law})"

@@ -15,7 +15,7 @@ import jax
 import tqdm
 import tyro
 
-from jaxtheory.lecture import claims, index
+from jaxtheory.lecture import claims, site
 from jaxtheory.lecture.claims import ConfigurationError
 from jaxtheory.lecture.registry import TOPICS
 from jaxtheory.lecture.topic import Outcome, Topic, prepare, run, share
@@ -27,14 +27,14 @@ _compiling: list[float] = []
 
 @dataclass(frozen=True)
 class Lecture:
-    """The topics of the lecture, one after another, and one page with all figures and claims."""
+    """The topics of the lecture, one after another, and a static site with their figures and claims."""
 
     topics: tyro.conf.Positional[tuple[str, ...]] = ()
     """which topics, by name; all by default"""
     preset: Preset = "quick"
     """quick: about a minute a topic on two cores; paper: the published sizes, for an accelerator"""
     out: Path | None = None
-    """folder: one subfolder a topic, and index.html; by default runs/lecture, or runs/lecture_paper"""
+    """folder: one subfolder a topic, and the site, index.html; by default runs/lecture, or runs/lecture_paper"""
     seed: int = 0
     """of every random draw"""
     x64: bool | None = None
@@ -114,7 +114,7 @@ def _all(options: Lecture) -> int:
         except Exception as error:  # whatever a topic raises is reported, here and on the page
             traceback.print_exc()
             failures[name] = f"{type(error).__name__}: {error}"
-        index.write(out / "index.html", outcomes, failures)  # after each topic: a page of what is there
+        site.write(out, outcomes, failures)  # after each topic: pages of what is there
     verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
     print(f"\n{claims.table(verdicts)}\n\npage: {out / 'index.html'}")
     return 0 if not failures and all(verdict.holds for verdict in verdicts) else 1

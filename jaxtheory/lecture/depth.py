@@ -101,7 +101,7 @@ def _separation(config: Config, dim: int) -> list[Claim]:
     gap = Claim(
         f"gap_{dim}", f"d = {dim}: that error, over the least of any two-layer network as large",
         "Eckart, Young (1936)", error / bound if bound else 0.0, "theory: rank certificate; 3 s.e.",
-        standard_errors=3, relation="<=",
+        standard_errors=3, relation="<=", rival=1.0, rival_law="two layers do as well",
     )  # fmt: skip
     return [built, gap] if bound else [built]
 

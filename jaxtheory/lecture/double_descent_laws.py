@@ -75,6 +75,12 @@ class Laws(NamedTuple):
         others = (round(q * self.dimension) for q in (0.25, 0.5, 1.8, 7.0, 14.0, 25.0))
         return sorted({*others, *self.turns()})
 
+    def beside(self, peak: int) -> int:
+        """Of the two measured n next to a peak, the one that is higher by the law."""
+        grid = self.triple_samples()
+        i = grid.index(peak)
+        return max((grid[i - 1], grid[i + 1]), key=lambda n: float(self.triple(float(n), _LAMBDAS[0])))
+
     def sizes(self, turn: int) -> list[int]:
         """Sizes n or p of Gaussian features, off the `turn` at which one equals the other and draws have no mean."""
         return sorted({round(q * turn) for q in (0.25, 0.5, 0.8, 1.25, 2.0, 3.0)})
@@ -97,13 +103,13 @@ def predict(laws: Laws) -> Claims:
 def _about_triple(laws: Laws) -> list[Claim]:
     """Where the peaks are and how high."""
     named = dict(zip(("linear peak", "valley between", "nonlinear peak"), laws.turns(), strict=True))
-    source, basis = "d'Ascoli, Sagun, Biroli (2020)", "theory: the grid of measured n, to rounding"
+    source = "d'Ascoli, Sagun, Biroli (2020)"
     claims = [
         Claim(
-            f"triple_{name.split()[0]}_place", f"triple descent: n/d at the {name}", source, n / laws.dimension, basis,
-            tolerance=1e-6,
+            f"triple_{peak}_place", f"triple descent: excess risk at the higher neighbour minus at the {peak} peak",
+            source, 0.0, "significance: 3 standard errors below", standard_errors=-3, relation="<=",
         )
-        for name, n in named.items() if "peak" in name
+        for peak in ("linear", "nonlinear")
     ]  # fmt: skip
     lam = _LAMBDAS[0]
     for name, n in named.items():
@@ -254,10 +260,9 @@ def _measured(dataset: xr.Dataset, laws: Laws) -> dict[str, float]:
         "features_all": features.isel(law_p=-1),
         "features_second": lowest[0] - lowest[1],
     }
-    mean = small.mean("draw")
-    places = {"linear": mean.sel(law_n=slice(None, valley)), "nonlinear": mean.sel(law_n=slice(valley, None))}
-    found = {f"triple_{name}_place": float(part.idxmax("law_n")) / laws.dimension for name, part in places.items()}
-    return found | {name: number for key, value in values.items() for name, number in _mean(key, value).items()}
+    for name, peak in (("linear", first), ("nonlinear", second)):
+        values[f"triple_{name}_place"] = small.sel(law_n=laws.beside(peak)) - small.sel(law_n=peak)
+    return {name: number for key, value in values.items() for name, number in _mean(key, value).items()}
 
 
 def _mean(name: str, values: xr.DataArray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The figure of the topic on expressivity: ten panels, each drawn from the saved dataset and claims alone."""
+"""The figures of the topic on expressivity: ten panels, each drawn from the saved dataset and claims alone."""
 
 from typing import Any
 
@@ -13,24 +13,28 @@ from jaxtheory import figures
 from jaxtheory.lecture.claims import Claims
 
 
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Above: networks by size, ψ, and a superposition; below: the blur law, a trained network's weights, a digit."""
-    figure, axes = figures.canvas(2, 5, panel=(5.0, 4.6))
-    _draw_random(axes[0], dataset, claims)
-    _draw_greedy(axes[1], dataset)
-    axes[2].plot(np.linspace(0, 1, dataset.sizes["place"]), dataset.psi.values, color=figures.PALETTE[0], linewidth=1.2)
-    figures.label_axes(axes[2], "$x$", r"$\psi(x)$", "Köppen's inner function")
-    _draw_cubes(axes[3], dataset, claims)
-    _draw_step(axes[4], dataset)
-    _draw_blur(axes[5], dataset, claims)
-    _draw_weights(axes[6], dataset)
+def draw(dataset: xr.Dataset, claims: Claims) -> tuple[Figure, Figure]:
+    """Networks by size and a superposition; then the ridgelet transform of a wave and of a digit."""
+    networks, (random, greedy, inner, cubes, step, off) = figures.canvas(2, 3, panel=(6.0, 4.6))
+    _draw_random(random, dataset, claims)
+    _draw_greedy(greedy, dataset)
+    inner.plot(np.linspace(0, 1, dataset.sizes["place"]), dataset.psi.values, color=figures.PALETTE[0], linewidth=1.2)
+    figures.label_axes(inner, "$x$", r"$\psi(x)$", "Köppen's inner function")
+    _draw_cubes(cubes, dataset, claims)
+    _draw_step(step, dataset)
+    off.remove()
+    ridgelets, (blur, weights, turned, digit, rebuilt, none) = figures.canvas(2, 3, panel=(6.0, 4.6))
+    _draw_blur(blur, dataset, claims)
+    _draw_weights(weights, dataset)
     reach = dataset.attrs["image_scale"] * 1.42 + 9
     turn = (-reach, reach, 0, 360)
-    _image(axes[7], dataset.sinogram.values.T, "spectrum of a digit, $|a| = 9$", "$b$", "angle of $a$, degrees", turn)
-    axes[7].set_xlim(-15, 15)
-    _draw_digit(axes[8], dataset.digit_image.values, "the digit $f$")
-    _draw_digit(axes[9], dataset.digit_sum.values, r"$S[R f]/K$ over $|a| \leq 18$")
-    return figure
+    _image(turned, dataset.sinogram.values.T, "spectrum of a digit, $|a| = 9$", "$b$", "angle of $a$, degrees", turn)
+    turned.set_xlim(-15, 15)
+    turned.set_yticks(range(0, 361, 90))
+    _draw_digit(digit, dataset.digit_image.values, "the digit $f$")
+    _draw_digit(rebuilt, dataset.digit_sum.values, r"$S[R f]/K$ over $|a| \leq 18$")
+    none.remove()
+    return networks, ridgelets
 
 
 def _draw_digit(ax: Axes, image: np.ndarray, title: str) -> None:
@@ -109,6 +113,7 @@ def _draw_weights(ax: Axes, dataset: xr.Dataset) -> None:
 
 def _image(ax: Axes, values: np.ndarray, title: str, xlabel: str, ylabel: str, extent: Any) -> None:
     """values[i, j] at the i-th x and the j-th y."""
-    ax.imshow(values.T, origin="lower", extent=extent, aspect="auto", cmap="cividis")
+    image = ax.imshow(values.T, origin="lower", extent=extent, aspect="auto", cmap="cividis")
+    ax.figure.colorbar(image, ax=ax)
     ax.grid(visible=False)
     figures.label_axes(ax, xlabel, ylabel, title)

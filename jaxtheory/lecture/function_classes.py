@@ -22,7 +22,7 @@ _DRAWS = 6
 
 
 class Row(NamedTuple):
-    """A class: the exponents of both arms, how far finite N may move them, and who proved it."""
+    """A class: the exponents of both arms, how far finite N may move them, who proved it, and their nearest rivals."""
 
     name: str
     label: str
@@ -31,6 +31,8 @@ class Row(NamedTuple):
     linear_remainder: float
     adaptive_remainder: float
     source: str
+    rivals: tuple[float, float]
+    """exponents of the nearest other classes, or of the other arm: linear, adaptive"""
 
 
 class Measured(NamedTuple):
@@ -48,13 +50,22 @@ def rows(levels: int) -> tuple[Row, ...]:
     besov_source = "DeVore, Jawerth, Popov (1992), Thm 3"
     mixed_source = "Dung, Temlyakov, Ullrich (2018), Thm 4.3.1"
     return (
-        Row("holder", "Hölder $C^1$", -1.0, -1.0, cut(1.0), cut(1.0) + one, "DeVore (1998), Thm 3.1"),
-        Row("sobolev", "Sobolev $H^1$", -1.0, -1.0, cut(1.0), cut(1.0) + one, "DeVore (1998), section 3"),
-        Row("besov", "Besov $B^1_{1,∞}$", -0.5, -1.0, cut(0.5), cut(1.0) + spikes, besov_source),
-        Row("piecewise", "piecewise $C^2$, a jump", -0.5, -2.0, cut(0.5), cut(2.0) + jump, "DeVore (1998), section 7"),
-        Row("disc", "2-D, smooth edge", -0.25, -0.5, edge, edge, "Donoho (1999), section 2"),
-        Row("mixed", "mixed, $d = 5$ (of $N$/logs)", -0.2, -1.0, 0.01, log, mixed_source),
-        Row("barron", "Barron, $d = 10$", -0.1, -0.5, 0.0, 0.0, "Barron (1993), Thms 1 and 6"),
+        Row("holder", "Hölder $C^1$", -1.0, -1.0, cut(1.0), cut(1.0) + one, "DeVore (1998), Thm 3.1", (-0.5, -0.5)),
+        Row("sobolev", "Sobolev $H^1$", -1.0, -1.0, cut(1.0), cut(1.0) + one, "DeVore (1998), section 3", (-0.5, -0.5)),
+        Row("besov", "Besov $B^1_{1,∞}$", -0.5, -1.0, cut(0.5), cut(1.0) + spikes, besov_source, (-1.0, -0.5)),
+        Row(
+            "piecewise",
+            "piecewise $C^2$, a jump",
+            -0.5,
+            -2.0,
+            cut(0.5),
+            cut(2.0) + jump,
+            "DeVore (1998), section 7",
+            (-1.0, -1.0),
+        ),
+        Row("disc", "2-D, smooth edge", -0.25, -0.5, edge, edge, "Donoho (1999), section 2", (-0.5, -0.25)),
+        Row("mixed", "mixed, $d = 5$ (of $N$/logs)", -0.2, -1.0, 0.01, log, mixed_source, (-1 / 3, -0.5)),
+        Row("barron", "Barron, $d = 10$", -0.1, -0.5, 0.0, 0.0, "Barron (1993), Thms 1 and 6", (-0.5, -0.6)),
     )
 
 

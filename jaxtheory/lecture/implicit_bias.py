@@ -80,9 +80,11 @@ def predict(config: Config) -> Claims:
     limit = float(jnp.linalg.norm(_limit_across()))
     claims = [
         Claim("ratio", "stopping against ridge at λ = 1/t: largest ratio of variances", "Ali et al. (2019), Lemma 7",
-              bias.flow_ratio(), "theory: curvature between grid points of ln x, 0.03 apart", tolerance=1e-3),
+              bias.flow_ratio(), "theory: curvature between grid points of ln x, 0.03 apart", tolerance=1e-3,
+              kind="formula",
+              rival=1.0, rival_law="flow and ridge have one variance"),
         Claim("bias", "stopping against ridge at λ = 1/t: largest ratio of biases", "Ali et al. (2019), Thm 1", 1.0,
-              "theory: round-off", tolerance=1e-12, relation="<="),
+              "theory: round-off", tolerance=1e-12, relation="<=", kind="formula"),
         Claim("across", "separable: what w keeps across the largest margin", "Soudry et al. (2018), Thm 4", limit,
               "theory: ln²t/t", tolerance=float(np.log(steps)) ** 2 / steps),
     ]  # fmt: skip

@@ -131,7 +131,7 @@ def predict(config: Config) -> Claims:
         Claim(
             f"slope_{_slug(name)}", f"{name}: exponent in width of the distance of a drawn NTK from the limit",
             "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 3 standard errors",
-            tolerance=_next_order(config.widths), standard_errors=3,
+            tolerance=_next_order(config.widths), standard_errors=3, rival=-1.0, rival_law="no fluctuation, bias 1/n",
         )
         for name in config.architectures
     ]  # fmt: skip
@@ -170,7 +170,8 @@ def _about_chaos(config: Config) -> Claim:
         "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
         "Poole et al. (2016), eq. 7", float(point.correlation),
         "theory: 1/width over the layers remembered; 3 standard errors",
-        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=3,
+        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=3, rival=1.0,
+        rival_law="order: inputs come together",
     )  # fmt: skip
 
 
@@ -178,7 +179,8 @@ def _about_digits() -> tuple[Claim, ...]:
     return (
         Claim(
             "gp_gain", "digits: error of the process with the CNN's limit minus that of a linear kernel",
-            "Novak et al. (2019), section 4", 0.0, "3 standard errors over splits", standard_errors=3, relation="<=",
+            "Novak et al. (2019), section 4", 0.0, "significance: 3 standard errors below", standard_errors=-3,
+            relation="<=",
         ),
     )  # fmt: skip
 

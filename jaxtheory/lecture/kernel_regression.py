@@ -5,6 +5,7 @@ degrees of freedom at every sample size, before any regression is solved; on the
 k^(−2s), the best ridge makes the error fall as n^(−2s/(2s+1)).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,7 @@ def predict(config: Config) -> Claims:
         curve = kernels.learning_curve(eigs, coefficients, jnp.asarray(sizes, eigs.dtype), config.ridge, 0.0)
         curves |= {f"{name} test": curve.test.tolist(), f"{name} eigenvalues": eigs.tolist()}
         claims += _digits_claims(name, eigs, coefficients, config)
+    claims += _order_claims({claim.name: claim.predicted for claim in claims}, config)
     for s in config.smoothness:
         at = jnp.geomspace(config.circle_sizes[0], config.circle_sizes[-1], 40)
         curves |= {"circle n": at.tolist(), f"circle {s}": _circle_curve(s, at).tolist()}
@@ -159,6 +161,25 @@ def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) 
     ]  # fmt: skip
 
 
+def _order_claims(predicted: dict[str, float], config: Config) -> list[Claim]:
+    """Differences between kernels on the same training sets, of neighbours in the predicted order: a curve of another
+    kernel put in the place of a kernel's own is told from it. Kernels closer than 2% of their errors are left out.
+    """
+    errors = {name: predicted[f"{name} test"] for name in _NAMES}
+    order = sorted(_NAMES, key=lambda name: errors[name])
+    pairs = [(a, b) for a, b in itertools.pairwise(order) if errors[b] - errors[a] > 0.02 * errors[b]]
+    return [
+        Claim(
+            f"{better} less {worse}", f"digits, pairs: test error of {better} minus that of {worse}, same images",
+            "Simon et al. (2023), eq. 4-8", errors[better] - errors[worse],
+            "theory: relative remainder n^(−1/2); 4.4 standard errors over pairs",
+            tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5, standard_errors=4.4, rival=0.0,
+            rival_law="one curve for both kernels",
+        )
+        for better, worse in pairs
+    ]  # fmt: skip
+
+
 def _circle_curve(s: int, n: Array, modes: int = _MODES) -> Array:
     """The deterministic excess risk on the circle at λ = n^(−2s/(2s+1)), of a target of so many frequencies."""
     k = jnp.arange(1, modes + 1, dtype=n.dtype)
@@ -192,6 +213,7 @@ def _circle_claims(s: int, config: Config) -> list[Claim]:
         Claim(
             f"rate {s}", f"circle, s = {s}: slope of the deterministic risk", "Caponnetto, De Vito (2007), Thm 1", rate,
             "theory: next order n^(−1/(2s+1))", tolerance=_FAR[0] ** (-1 / (2 * s + 1)),
+            kind="formula", rival=kernels.optimal_rate(2.0 * (3 - s), 0.5)[0], rival_law=f"that of s = {3 - s}",
         ),
         Claim(
             f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
@@ -312,7 +334,10 @@ def _share(values: Array, *, ridge: float) -> Array:
 
 def _fit_scalars(fits: xr.Dataset) -> dict[str, float]:
     last = fits.isel(size=-1)
-    return {
+    pairs = {f"{a} less {b}": last.test.sel(kernel=a) - last.test.sel(kernel=b)
+             for a, b in itertools.permutations(_NAMES, 2)}  # fmt: skip
+    found = {key: value for name, values in pairs.items() for key, value in _mean(name, values).items()}
+    return found | {
         key: value
         for name in fits.kernel.values.tolist()
         for field in ("test", "used")

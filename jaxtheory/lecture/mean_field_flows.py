@@ -37,6 +37,7 @@ def mmn_claims(config: Any) -> Claims:
         Claim(
             "threshold", "least Δ at which zero risk is reachable, d → ∞", "Mei, Montanari, Nguyen (2018)", 0.4742,
             "rounding of the published value and of the hull's 4,000 directions", tolerance=5e-4,
+            kind="formula",
         ),
     )  # fmt: skip
     radii, risks = _limit(config)

@@ -53,7 +53,7 @@ class Config:
     """networks of each width"""
     drift_widths: tuple[int, ...] = (1024, 4096, 16384)
     """hidden units of the networks trained to see how far their kernel moves"""
-    drift_seeds: int = 16
+    drift_seeds: int = 64
     """trained networks of each width and activation"""
     lazy_widths: tuple[int, ...] = (256, 1024, 4096)
     """hidden units of the networks trained beside their linearization"""
@@ -78,7 +78,7 @@ class Config:
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         quick = cls()
-        wide = replace(quick, preset="paper", widths=(64, 256, 1024, 4096, 16384), draws=10000, drift_seeds=64)
+        wide = replace(quick, preset="paper", widths=(64, 256, 1024, 4096, 16384), draws=10000, drift_seeds=256)
         wide = replace(wide, drift_widths=(1024, 4096, 16384, 65536), lazy_widths=(256, 1024, 4096, 16384))
         wide = replace(wide, lazy_seeds=16, samples=1000, rich_width=1024, rich_seeds=20)
         return wide if preset == "paper" else quick

@@ -86,7 +86,7 @@ def _errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
 def _alignment(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     times = np.arange(dataset.sizes["rich_time"]) / (dataset.sizes["rich_time"] - 1)
     _over_time(ax, times, dataset.rich_alignment, "$\\Theta_t$ with the labels", 0, "o")
-    figures.label_axes(ax, "share of training done", "centered alignment", "noisy digits: the alignment grows")
+    figures.label_axes(ax, "share of training done", "centered alignment", "noisy digits: it rises, then falls")
 
 
 def _over_time(ax: Axes, times: np.ndarray, values: xr.DataArray, label: str, number: int, marker: str) -> None:

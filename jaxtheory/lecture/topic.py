@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,10 +13,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+import jaxtheory
 from jaxtheory import figures
 from jaxtheory.checks import require
 from jaxtheory.lecture import claims
 from jaxtheory.lecture.claims import Claims, Verdict
+from jaxtheory.lecture.site.picture import save_svg
 from jaxtheory.results import Status
 
 
@@ -36,7 +40,8 @@ class Topic(NamedTuple):
     """One result of the theory, as four plain functions of its configuration.
 
     `predict(config)` says what will be measured, `measure(config)` measures it into a dataset that holds a scalar
-    for every claim (long sweeps keep their progress under `config.out`), `draw(dataset, claims)` makes the figure.
+    for every claim (long sweeps keep their progress under `config.out`), `draw(dataset, claims)` makes the figure, or
+    several.
     Where `measure` reads its numbers off sweeps, `sweep(config)` is those sweeps alone, of which `config.shard` may
     ask for a share.
     """
@@ -45,8 +50,11 @@ class Topic(NamedTuple):
     Config: Any
     predict: Callable[[Any], Claims]
     measure: Callable[[Any], xr.Dataset]
-    draw: Callable[[xr.Dataset, Claims], Figure]
+    draw: Callable[[xr.Dataset, Claims], Figure | Sequence[Figure]]
     sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
+
+
+_LEFT = ("verdicts.txt", "figure.png", "figure.pdf", "figure.svg", "figure-dark.svg", "run.json")
 
 
 class Outcome(NamedTuple):
@@ -62,8 +70,8 @@ def run(topic: Topic, config: Any) -> Outcome:
     """Predict, save, measure, save, judge against the saved file, draw; continue what an earlier run left.
 
     Files under `config.out`: predictions.json (written before anything is measured, and not rewritten after),
-    measurements.zarr, verdicts.txt, figure.png and figure.pdf. Where all of them are there nothing is measured again:
-    remove the folder, or one of them, to repeat a run.
+    measurements.zarr, verdicts.txt, figure.png, .pdf and .svg, figure-dark.svg, and run.json (versions, device,
+    seconds). Where all of them are there nothing is measured again: remove the folder, or one of them, to repeat a run.
 
     Args:
         topic: what to run.
@@ -79,16 +87,29 @@ def run(topic: Topic, config: Any) -> Outcome:
     with _numbers(config):
         saved = _predictions(topic, config)
         path = config.out / "measurements.zarr"
-        if all((config.out / name).exists() for name in ("verdicts.txt", "figure.png", "figure.pdf")) and path.exists():
+        if path.exists() and all((config.out / name).exists() for name in _LEFT):
             with xr.open_zarr(path, consolidated=False) as dataset:
                 return Outcome(topic.name, claims.judge(saved.claims, dataset), config.out / "figure.png", path)
+        start = time.perf_counter()
         dataset = topic.measure(config)
         dataset.to_zarr(path, mode="w", consolidated=False)
         verdicts = claims.judge(saved.claims, dataset)
         (config.out / "verdicts.txt").write_text(claims.table(verdicts) + "\n", encoding="utf-8")
-        with figures.style():
-            picture, _ = figures.save(topic.draw(dataset, saved), config.out / "figure")
-    return Outcome(topic.name, verdicts, picture, path)
+        _draw(topic, dataset, saved, config.out)
+        ran = {"version": jaxtheory.__version__, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
+        ran |= {"seconds": round(time.perf_counter() - start, 1)}
+        (config.out / "run.json").write_text(json.dumps(ran) + "\n", encoding="utf-8")
+    return Outcome(topic.name, verdicts, config.out / "figure.png", path)
+
+
+def _draw(topic: Topic, dataset: xr.Dataset, saved: Claims, out: Path) -> None:
+    """The topic's figures as figure, figure-2, ...: PNG, PDF and SVG."""
+    with figures.style():
+        drawn = topic.draw(dataset, saved)
+        for i, figure in enumerate([drawn] if isinstance(drawn, Figure) else drawn):
+            name = f"figure-{i + 1}" if i else "figure"
+            figures.save(figure, out / name)
+            save_svg(figure, out / name)
 
 
 def prepare(topic: Topic, config: Any) -> None:

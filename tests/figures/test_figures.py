@@ -276,3 +276,26 @@ def test_a_heat_map_has_a_cell_around_each_centre():
         figures.heat_map(ax, [1, 10], [2, 8], values, "loss")
     with pytest.raises(ValueError, match="values must hold one"):
         figures.heat_map(ax, [1, 10], [2, 8], np.zeros((2, 2)), "loss")
+
+
+def test_ticks_of_whole_numbers_have_all_their_digits():
+    _, (ax,) = figures.canvas()
+    figures.label_axes(ax, "n", "risk", xscale="log")
+    assert [text.get_text() for text in figures.ticks_at(ax.xaxis, [1024, 4096, 16384]).get_ticklabels()] == [
+        "1024",
+        "4096",
+        "16384",
+    ]
+    assert [text.get_text() for text in figures.ticks_at(ax.xaxis, [0.12345, 2.0]).get_ticklabels()] == ["0.123", "2"]
+
+
+@pytest.mark.parametrize(("high", "labels"), [(80, {"2", "5"}), (1000, set())])
+def test_minor_ticks_of_a_logarithmic_axis_are_few(high, labels):
+    """Below 1.7 decades at 2 and 5 alone, above nowhere: labels do not overlap."""
+    figure, (ax,) = figures.canvas()
+    figures.theory_line(ax, [10, high], [1, 2])
+    figures.label_axes(ax, "n", "risk", xscale="log")
+    ax.set_xlim(10, high)
+    figure.draw_without_rendering()
+    told = {text.get_text() for text in ax.get_xticklabels(minor=True)} - {""}
+    assert {word[1] for word in told} == labels

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import besov, run
+from jaxtheory.lecture import besov, function_classes, judge, run
 from jaxtheory.lecture import besov_studies as studies
 from jaxtheory.results import standard_error
 from jaxtheory.smoothness import approximation, bspline
@@ -46,11 +46,26 @@ def test_predictions_need_no_measurement():
         claims = {claim.name: claim for claim in besov.predict(TINY).claims}
     assert claims["linear, s=1, p=1"].predicted == -0.5
     assert claims["adaptive, s=1, p=1"].predicted == pytest.approx(-2 / 3)
-    assert claims["gap_spiky"].predicted == pytest.approx(-1 / 6)
-    assert claims["gap_homogeneous"].predicted == 0
+    assert claims["linear_spiky"].rival == pytest.approx(-2 / 3)
+    assert claims["gap_spiky"].standard_errors < 0
+    for row in function_classes.rows(16):
+        for rate, rival, remainder in zip(
+            (row.linear, row.adaptive), row.rivals, (row.linear_remainder, row.adaptive_remainder), strict=True
+        ):
+            assert abs(rate - rival) > remainder, row
     assert {f"{name}_adaptive" for name in ("holder", "sobolev", "besov", "piecewise", "mixed", "barron")} <= set(
         claims
     )
+
+
+@pytest.mark.parametrize(("gain", "holds"), [(-1 / 6, True), (0.0, False)])
+def test_an_estimator_that_gains_nothing_fails(gain, holds):
+    """Ten groups of slopes with the scatter of the quick run: the claims hold with the law's gain, not without."""
+    noise = np.random.default_rng(0).normal(0, 0.016, (4, 10))
+    groups = {"linear_spiky": -0.5 + noise[0], "gap_spiky": gain + noise[1],
+              "linear_homogeneous": -2 / 3 + noise[2], "gap_homogeneous": noise[3]}  # fmt: skip
+    verdicts = judge(besov._gain_claims(), xr.Dataset(besov._gains(groups)))
+    assert [verdict.holds for verdict in verdicts] == [holds, holds]
 
 
 def test_published_sizes_are_those_of_the_paper_preset():

@@ -10,8 +10,9 @@ import pytest
 import xarray as xr
 
 from jaxtheory import figures
-from jaxtheory.lecture import Claim, Claims, Topic, command, index, judge, run, table
+from jaxtheory.lecture import Claim, Claims, Topic, command, judge, run, site, table
 from jaxtheory.lecture.registry import TOPICS
+from jaxtheory.lecture.site import explorer
 
 pytestmark = pytest.mark.smoke
 
@@ -102,7 +103,8 @@ def test_a_run_leaves_predictions_data_verdicts_and_figure(tmp_path):
     outcome = run(COIN, config)
     assert outcome.verdicts[0].holds
     names = {path.name for path in config.out.iterdir()}
-    assert names == {"predictions.json", "measurements.zarr", "verdicts.txt", "figure.png", "figure.pdf"}
+    drawn = {"figure.png", "figure.pdf", "figure.svg", "figure-dark.svg"}
+    assert names == {"predictions.json", "measurements.zarr", "verdicts.txt", "run.json"} | drawn
     assert float(xr.open_zarr(outcome.dataset, consolidated=False).risk) == outcome.verdicts[0].measured
 
 
@@ -168,11 +170,12 @@ def test_what_the_user_can_put_right_ends_in_one_line(tmp_path, capsys, monkeypa
 
 def test_topics_can_be_chosen(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "keep_compilations", lambda: None)
+    monkeypatch.setattr(explorer, "write", lambda path: path)  # its arrays have a test of their own
     monkeypatch.setattr(command, "TOPICS", {"coin": COIN, "die": COIN._replace(name="die")})
     assert command.main_all(["dice"]) == 2
     assert "no topic is called dice; the topics are coin, die" in capsys.readouterr().err
     assert command.main_all(["coin", "--out", str(tmp_path), "--seed", "3"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"coin", "index.html"}
+    assert {path.name for path in tmp_path.iterdir()} == {"coin", "coin.html", "index.html", "assets"}
 
 
 def test_the_command_line_is_the_preset_with_changes():
@@ -197,8 +200,28 @@ def test_an_unknown_option_ends_with_a_message(capsys):
     assert "tossses" in capsys.readouterr().err
 
 
-def test_the_page_shows_every_figure_beside_its_claims(tmp_path):
+def test_a_topic_that_broke_is_told_on_the_front_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "write", lambda path: path)
     outcome = run(COIN, Config(out=tmp_path / "coin"))
-    page = index.write(tmp_path / "index.html", [outcome], {"broken": "ValueError: <no data>"}).read_text()
-    for part in ('src="coin/figure.png"', "the risk", "holds", "broken", "&lt;no data&gt;"):
+    page = site.write(tmp_path, [outcome], {"broken": "ValueError: <no data>"}).read_text()
+    for part in ('src="coin/figure.svg"', "1 of 1 claims hold", "broken", "&lt;no data&gt;"):
         assert part in page
+
+
+@pytest.mark.parametrize(
+    ("rival", "error", "verdict"), [(1.5, 0.01, "holds"), (1.14, 0.01, "undecided"), (1.5, 0.2, "undecided")]
+)
+def test_a_claim_that_cannot_reject_its_rival_does_not_hold(rival, error, verdict):
+    """Allowance 0.1 + 1 standard error, and 3 standard errors more between it and the rival."""
+    told = claim(rival=rival, rival_law="another law", standard_errors=1.0, tolerance=np.float64(0.1))
+    found = judge([told], xr.Dataset({"risk": 1.0, "risk_error": error}))
+    assert found[0].holds is (verdict == "holds")
+    assert table(found).splitlines()[-1].endswith(verdict)
+
+
+def test_a_sign_without_an_effect_fails():
+    """A null effect never passes: the measurement must lie beyond zero by three standard errors."""
+    told = claim(predicted=0.0, tolerance=0.0, standard_errors=-3.0, relation="<=")
+    assert not judge([told], xr.Dataset({"risk": 0.0, "risk_error": 0.0 + 1e-9}))[0].holds
+    assert not judge([told], xr.Dataset({"risk": -0.29, "risk_error": 0.1}))[0].holds
+    assert judge([told], xr.Dataset({"risk": -0.31, "risk_error": 0.1}))[0].holds

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import kernel_regression, run
+from jaxtheory.lecture import judge, kernel_regression, run
 
 TINY = kernel_regression.Config(
     images=90, sizes=(5, 9), width=16, seeds=2, smoothness=(1,), circle_sizes=(8, 20), circle_seeds=3
@@ -55,3 +55,14 @@ def test_the_closed_form_is_the_limit_of_the_networks_kernel(float64):
     x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
     functions = kernel_regression.kernel_functions(config)
     assert jnp.abs(functions["finite NTK"](x, x) - functions["NTK"](x, x)).max() < 5 * 2 / 16384**0.5
+
+
+def test_a_curve_of_another_kernel_fails():
+    """Every mismatched pair of neighbours, with the errors that 16 training sets give, is told from the right one."""
+    right = dict(zip((f"{name} test" for name in kernel_regression._NAMES), (0.438, 0.435, 0.405, 0.421), strict=True))
+    claims = kernel_regression._order_claims(right, kernel_regression.Config())
+    assert [claim.name for claim in claims] == ["NTK less finite NTK", "finite NTK less arc-cosine"]
+    for claim in claims:
+        for measured, holds in ((claim.predicted, True), (0.0, False), (-claim.predicted, False)):
+            data = xr.Dataset({claim.name: measured, f"{claim.name}_error": 0.0008})
+            assert judge([claim], data)[0].holds is holds

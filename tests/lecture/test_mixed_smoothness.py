@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import command, mixed_smoothness, run
+from jaxtheory.lecture import command, judge, mixed_smoothness, run
+from jaxtheory.smoothness import mixed
 
 TINY = mixed_smoothness.Config(levels=(3, 2, 2, 2, 2), points=50, octaves=(8, 12), replicates=20)
 
@@ -59,6 +60,27 @@ def test_two_shards_and_a_run_leave_what_one_run_leaves(outcome, tmp_path, capsy
         xr.open_zarr(path, consolidated=False) for path in (tmp_path / "measurements.zarr", outcome.dataset)
     )
     xr.testing.assert_identical(shared.load(), alone.load())
+
+
+def test_exponents_reject_the_wrong_logarithms():
+    """With the law of another class put in, (log N)^(d−1)/N, the claim of every dimension fails."""
+    claims = [mixed_smoothness._slope_claims(dim)[0] for dim in (2, 3, 5, 10)]
+    for one in claims:
+        dim = int(one.name.removeprefix("mixed_"))
+        right = mixed_smoothness._law("cross", dim, 240)
+        terms = mixed.effective_terms(right.terms[200:], dim, u=0.5)
+        true = mixed_smoothness._exponent(terms, right.errors[200:])
+        wrong = np.polyfit(np.log(terms), (dim - 1) * np.log(np.log(right.terms[200:])) - np.log(right.terms[200:]), 1)
+        verdicts = [judge([one], xr.Dataset({one.name: slope}))[0] for slope in (true, wrong[0])]
+        assert [verdict.holds for verdict in verdicts] == [True, False]
+
+
+def test_vacuous_bounds_are_no_claims():
+    """In ten dimensions the bound at level 5 is above the largest value of the function: nothing is claimed of it."""
+    with jax.enable_x64(True):
+        names = {claim.name for claim in mixed_smoothness.predict(mixed_smoothness.Config()).claims}
+    assert "interpolation_5" in names
+    assert "interpolation_10" not in names
 
 
 @pytest.mark.parametrize("rule", ["cross", "full"])
