@@ -37,6 +37,7 @@ class Explanation(NamedTuple):
     rows_per_block: int
     columns_per_block: int
     sweeps: int
+    directions: int
     bound: float
 
     @property
@@ -51,8 +52,15 @@ class Explanation(NamedTuple):
             f"{r.flops:>10.1e}{r.bytes:>10.1e}  {r.detail}"
             for r in self.rows
         ]
-        lines += [""] + [f"{name:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes" for name, c in self.methods.items()]
+        lines += [
+            "",
+            *(
+                f"{m:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes{c.work:>10.1e} work"
+                for m, c in self.methods.items()
+            ),
+        ]
         block = f"blocks of {self.rows_per_block} by {self.columns_per_block}, {self.sweeps} sweep(s)"
+        block += f" of {self.directions} output direction(s)"
         return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
 
 
@@ -84,17 +92,16 @@ def explain(
     """
     block, output = check_options(method, "each", block, memory, None), read_output(output)
     f, params, x1, x2 = prepared(f, params, x1, x2, "each")
-    found, problem, forward = plan(f, params, x1, x2, output)
+    found, problem, forward = plan(f, params, x1, x2, output, "auto")
     limit = cost.working_bound(found, problem, memory)
-    methods = {
-        m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")
-    }
-    chosen, schedule = pick(found, problem, forward, method, block, memory)
+    methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in cost.METHODS}
+    chosen, schedule = pick(*plan(f, params, x1, x2, output, method), method, block, memory)
     names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     table = zip(names, found.shapes, found.leaves, strict=True)
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
     bound = cost.bound(found, problem, memory)
-    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, bound)
+    held = directions(schedule.part)
+    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, held, bound)
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
