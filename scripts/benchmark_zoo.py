@@ -72,7 +72,7 @@ def measure(name: str, config: Config) -> dict[str, Any]:
     medians = dict(zip(compiled, np.median(seconds, axis=1).tolist(), strict=True))
     kernels = [np.asarray(run(params, x), np.float64) for run in compiled.values()]
     spread = max(float(np.abs(k - kernels[-1]).max() / np.abs(kernels[-1]).max()) for k in kernels)
-    memory = {way: run.memory_analysis().temp_size_in_bytes for way, run in compiled.items()}
+    memory = {way: getattr(run.memory_analysis(), "temp_size_in_bytes", 0) for way, run in compiled.items()}
     best = min(time for way, time in medians.items() if way != "auto")
     return {"name": name, "chosen": chosen.chosen, "directions": chosen.directions, "fallbacks": len(chosen.fallbacks),
             "ratio": medians["auto"] / best if "auto" in medians else None, "seconds": medians, "temporaries": memory,

@@ -71,6 +71,19 @@ def test_parts_give_the_same_numbers(method, output, float64):
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-12 * abs(expected).max())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "output"), [("structured", "trace"), ("directions", "diagonal"), ("jacobian", "full")]
+)
+def test_parts_over_a_mesh(method, output, float64):
+    """Rows over eight devices, each of which goes over the parts."""
+    params, x = problem()
+    expected, options = kernels()[output], {"output": output, "method": method, "memory": 2e3, "block": 1}
+    assert empirical.explain(per_example, params, x, **options).directions < 21
+    actual = empirical.ntk(per_example, params, x, mesh=jax.make_mesh((8,), ("rows",)), **options)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * abs(expected).max())
+
+
 def language_model(layers, width, vocabulary, tokens):
     """Shapes and logits of the last token of a transformer without attention's mask."""
     shape = lambda *s: jax.ShapeDtypeStruct(s, jnp.float32)  # noqa: E731
