@@ -75,8 +75,8 @@ def ntk(
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP; the whole batch
     n1·o passes of n1 + n2 examples. f is traced on batches of one, two and three.
-    Memory: the result and temporaries of at most `memory`, as far as the model of `explain` goes and one gradient of a
-    pair of examples (with `block`, of that many) fits.
+    Memory: the result, a copy of it where blocks are put in order, and temporaries of at most `memory`, as far as the
+    model of `explain` goes and one gradient of a pair of examples (with `block`, of that many) fits.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
 

@@ -123,7 +123,9 @@ def test_memory_is_kept_with_many_outputs(options, unchecked):
     f, params, x = language_model(1, 32, 300, 8)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     bound = 2 * 8 * count * 4
-    assert temporaries(f, params, x(8), memory=bound, **options) <= bound
+    # the blocks of the full kernel are put in order in a second copy of it
+    copy = 4 * (8 * 300) ** 2 if options["output"] == "full" else 0
+    assert temporaries(f, params, x(8), memory=bound, **options) <= bound + copy
 
 
 @pytest.mark.slow
