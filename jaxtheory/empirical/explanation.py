@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from jaxtheory.checks import boundary
+from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import cost
 from jaxtheory.empirical.kernel import Block, pick, plan
 from jaxtheory.empirical.outputs import Output, directions, read_output
 from jaxtheory.empirical.structured import Leaf
-from jaxtheory.empirical.validation import check_options, prepared
+from jaxtheory.empirical.validation import Batch, check_options, prepared
 
 
 class Row(NamedTuple):
@@ -72,11 +72,16 @@ def explain(
     x2: PyTree | None = None,
     *,
     output: Output = "full",
+    batch: Batch = "each",
     method: str = "auto",
     block: Block = None,
     memory: float | None = None,
 ) -> Explanation:
     """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
+
+    Args:
+        f, params, x1, x2, output, method, block, memory: as in `ntk`.
+        batch: "each" or "unchecked", as in `ntk`.
 
     Returns:
         `Explanation`; print it for the table. A "fallback" row says in `detail` what was not understood; a "direct" row
@@ -90,8 +95,9 @@ def explain(
     >>> table.chosen, [row.rule for row in table.rows], len(table.fallbacks)
     ('structured', ['structured', 'structured'], 0)
     """
-    block, output = check_options(method, "each", block, memory, None), read_output(output)
-    f, params, x1, x2 = prepared(f, params, x1, x2, "each")
+    require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has one method, 'products'")
+    block, output = check_options(method, batch, block, memory, None), read_output(output)
+    f, params, x1, x2 = prepared(f, params, x1, x2, batch)
     found, problem, forward = plan(f, params, x1, x2, output, "auto")
     limit = cost.working_bound(found, problem, memory)
     methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in cost.METHODS}
