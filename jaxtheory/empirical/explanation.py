@@ -92,8 +92,8 @@ def explain(
     >>> import jax.numpy as jnp
     >>> table = explain(lambda w, x: jnp.tanh(x @ w["a"]) @ w["b"], {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 1))},
     ...                 jnp.ones((4, 2)))
-    >>> table.chosen, [row.rule for row in table.rows], len(table.fallbacks)
-    ('structured', ['structured', 'structured'], 0)
+    >>> [row.rule for row in table.rows], len(table.fallbacks)
+    (['structured', 'structured'], 0)
     """
     require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has one method, 'products'")
     block, output = check_options(method, batch, block, memory, None), read_output(output)
