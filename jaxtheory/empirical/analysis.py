@@ -86,6 +86,19 @@ def opened(jaxpr: Any) -> tuple[Jaxpr, tuple[Any, ...]]:
     return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
 
 
+def activations(jaxpr: Any) -> tuple[int, int]:
+    """Numbers in the largest intermediate of a program, and in all of them; those of a scan as often as it turns."""
+    largest, total = 1, 0
+    for equation in opened(jaxpr)[0].eqns:
+        values = (v if isinstance(v, (tuple, list)) else (v,) for v in equation.params.values())
+        inner = [activations(v) for group in values for v in group if isinstance(v, (ClosedJaxpr, Jaxpr))]
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        sizes = [getattr(v.aval, "size", 0) for v in equation.outvars]
+        largest = max(largest, *sizes, *(turns * size for size, _ in inner))
+        total += turns * sum(size for _, size in inner) if inner else sum(sizes)
+    return largest, total
+
+
 def scan_sections(params: dict[str, Any]) -> tuple[int, int]:
     """Numbers of constants and carries of a scan, which newer JAX keeps as trees."""
     if "num_consts" in params:

@@ -29,18 +29,18 @@ def length(x: Any) -> int:
     return jax.tree.leaves(x)[0].shape[0]
 
 
-def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles) -> Array:
-    """All pairs of x1 and x2.
+def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles, other: Prepare | None = None) -> Array:
+    """All pairs of x1 and x2, whose factors `other` prepares where they are not made like those of x1.
 
     Peak memory: the result, and factors of `rows` + `columns` examples (of all of them if cached).
     """
-    n1, n2 = length(x1), length(x2)
+    n1, n2, second = length(x1), length(x2), prepare if other is None else other
     if tiles.cached:
-        return _strips(pair, _chunked(prepare, x1, tiles.columns), _chunked(prepare, x2, tiles.columns), tiles.rows)
+        return _strips(pair, _chunked(prepare, x1, tiles.columns), _chunked(second, x2, tiles.columns), tiles.rows)
 
     def strip(rows: Any) -> Array:
         first = _chunked(prepare, rows, tiles.columns)
-        blocks = jax.lax.map(lambda columns: pair(first, prepare(columns)), _split(x2, tiles.columns))
+        blocks = jax.lax.map(lambda columns: pair(first, second(columns)), _split(x2, tiles.columns))
         return _join_columns(blocks)
 
     strips = jax.lax.map(strip, _split(x1, tiles.rows))
@@ -76,7 +76,7 @@ def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles
 
 
 def sharded(
-    method: Callable[[Any, Any], tuple[Prepare, Pair]],
+    method: Callable[[Any, Any], tuple[Prepare, Prepare, Pair]],
     params: Any,
     x1: Any,
     x2: Any | None,
@@ -85,7 +85,8 @@ def sharded(
 ) -> Array:
     """Rows of the kernel over all devices of a mesh; each holds its rows and streams the columns it needs.
 
-    `method(params, x)` gives the two functions; with x2=None each device computes ⌊devices/2⌋ + 1 strips of columns.
+    `method(params, x)` gives `prepare` for x1 and for x2, and `pair`.
+    With x2=None each device computes ⌊devices/2⌋ + 1 strips of columns.
     """
     axes, devices = mesh.axis_names, mesh.size
     n1 = length(x1)
@@ -94,11 +95,11 @@ def sharded(
     own = tiles._replace(rows=min(tiles.rows, local), columns=min(tiles.columns, local), cached=False)
 
     def rows_of(number: Array, params: Any, ours: Any, everything: Any) -> Array:
-        prepare, pair = method(params, ours)
+        prepare, other, pair = method(params, ours)
         if x2 is None:
             strip = own._replace(rows=local)
             return window(prepare, pair, everything, number[0], devices, strip)
-        return rectangle(prepare, pair, ours, everything, own)
+        return rectangle(prepare, pair, ours, everything, own, other)
 
     spec = PartitionSpec(axes)
     run = jax.shard_map(

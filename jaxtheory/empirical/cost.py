@@ -5,13 +5,14 @@ Source: Novak, Sohl-Dickstein, Schoenholz (2022), table 1.
 """
 
 import math
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import opt_einsum  # type: ignore[import-untyped]
 
-from jaxtheory.empirical.analysis import opened
 from jaxtheory.empirical.blocks import Tiles
-from jaxtheory.empirical.outputs import Spec, directions
+from jaxtheory.empirical.flops import forward_flops
+from jaxtheory.empirical.outputs import Spec, directions, numbered
 from jaxtheory.empirical.structured import (
     Group,
     Portion,
@@ -22,7 +23,16 @@ from jaxtheory.empirical.structured import (
 )
 
 # Never hold more than this unasked, and do not stream to save less than that.
-LARGEST_BOUND, SMALLEST_BOUND = 2**30, 48_000_000
+LARGEST_BOUND, SMALLEST_BOUND = 2**30, 128_000_000
+# Gradients that are held while few directions are swept at a time: about a cache.
+SWEPT = 8_000_000
+# Flops that a processor does while it moves one number: from memory, and within its cache of so many bytes.
+FAR, NEAR, CACHE = 48, 6, 2**25
+# How much slower the gradients of a convolution's kernel run an example at a time, which compilers do by groups; and in
+# a loop.
+GROUPED, LOOPED = 4, 16
+CONVOLUTIONS = frozenset({"conv_general_dilated"})
+METHODS = ("structured", "jacobian", "directions", "products")
 # Of the memory, what the factors of one sweep may fill; the rest is for blocks copied out and activations.
 SHARES = (0.75, 0.62, 0.45, 0.3)
 # Flops of all pairs below which no half is left out: the loop takes longer to compile than it saves on a few cores.
@@ -65,10 +75,11 @@ class GroupCost(NamedTuple):
 
 
 class MethodCost(NamedTuple):
-    """Flops and peak bytes of one method with its blocks."""
+    """Flops and peak bytes of one method with its blocks; `work`, flops and moved numbers in flops, ranks methods."""
 
     flops: float
     bytes: float
+    work: float
 
 
 def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
@@ -79,10 +90,13 @@ def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
     flops, largest = _row_path(group, problem)
     held = rows * batch * (o * outputs + (1 if group.kind == "gather" else inputs))
     apart = GroupCost("rows", 0, gram + flops, held, largest + rows**2 * batch)
-    summed = GroupCost("jacobian", 2 * o * rows * leaf, 2 * problem.products * leaf, o * leaf, problem.spec.block)
+    # a look-up is summed by a scatter into zeros, anything else by a product
+    sums = o * (leaf + rows * outputs) if group.kind == "gather" else 2 * o * rows * leaf
+    summed = GroupCost("jacobian", sums, 2 * problem.products * leaf, o * leaf, problem.spec.block)
     return apart, summed
 
 
+@lru_cache(maxsize=4096)
 def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
     """Flops and largest intermediate of the row contraction, a pair, at a block of 8 by 8."""
     rows, batch, _, outputs = group.sizes
@@ -95,38 +109,18 @@ def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
 
 
 def choose(group: Group, problem: Problem) -> GroupCost:
-    """The strategy with fewer flops in the whole call."""
-    return min(
-        group_costs(group, problem), key=lambda c: problem.examples * c.example_flops + problem.pairs * c.pair_flops
-    )
+    """The strategy with less work in the whole call, of flops and of numbers moved."""
+
+    def work(c: GroupCost) -> float:
+        example, pair = c.example_flops + NEAR * c.example_size, c.pair_flops + NEAR * c.pair_size
+        return float(problem.examples * example + problem.pairs * pair)
+
+    return min(group_costs(group, problem), key=work)
 
 
 def strategies(found: Structure, problem: Problem) -> dict[Group, str]:
     """The cheaper strategy of every group."""
     return {group: choose(group, problem).strategy for leaf in found.leaves for group in leaf.groups}
-
-
-def forward_flops(jaxpr: Any) -> float:
-    """Flops of one evaluation: products counted, everything else one flop an entry; loops as often as they turn."""
-    body, _ = opened(jaxpr)
-    return float(sum(_equation_flops(equation) for equation in body.eqns))
-
-
-def _equation_flops(equation: Any) -> float:
-    name, params = equation.primitive.name, equation.params
-    out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
-    if name == "dot_general":
-        (contract, _), _ = params["dimension_numbers"]
-        return 2 * out * float(math.prod(equation.invars[0].aval.shape[d] for d in contract))
-    if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval
-        return 2 * out * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-    inner = [v for v in params.values() if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
-    if name == "cond":
-        return max(forward_flops(branch) for branch in params["branches"])
-    if inner:
-        return params.get("length", 1) * sum(forward_flops(j) for j in inner)
-    return out
 
 
 def count(shape: tuple[int, ...]) -> int:
@@ -146,11 +140,17 @@ def parameters(found: Structure) -> int:
 
 
 def bound(found: Structure, problem: Problem, memory: float | None = None) -> float:
-    """The bound on temporary memory: as given, or a quarter of the larger input's Jacobians within 48 MB and 1 GiB."""
+    """The bound on temporary memory, as given or by default, within 128 MB and 1 GiB.
+
+    By default a quarter of the larger input's Jacobians, and where directions add up or stand alone no more than twice
+    the gradients of one direction: what a loop over directions holds.
+    """
     if memory is not None:
         return float(memory)
-    jacobians = max(problem.n1, problem.n2) * directions(problem.spec) * parameters(found) * problem.itemsize
-    return float(min(max(jacobians / 4, SMALLEST_BOUND), LARGEST_BOUND))
+    gradients = max(problem.n1, problem.n2) * parameters(found) * problem.itemsize
+    share = directions(problem.spec) / 4
+    share = min(share, 2) if problem.spec.paired or problem.spec.kept == 1 else share
+    return float(min(max(gradients * share, SMALLEST_BOUND), LARGEST_BOUND))
 
 
 def working_bound(found: Structure, problem: Problem, memory: float | None = None) -> float:
@@ -171,7 +171,7 @@ def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
     """Bytes of one method, from the sizes of activations, factors and Jacobians."""
     o, size, spec = directions(problem.spec), parameters(found), problem.spec
     activations = found.findings.total + 3 * o * found.findings.largest
-    if method == "jacobian":
+    if method in ("jacobian", "directions"):
         return _bytes(problem, o * size, o * size + activations, o * size + activations, 2 * spec.block)
     if method == "products":
         total = found.findings.total
@@ -215,11 +215,15 @@ def _halvings(n: int) -> list[int]:
 
 
 class Schedule(NamedTuple):
-    """Blocks, the portions of the parameters that are swept one after another, and the peak bytes of temporaries."""
+    """Blocks, the portions of the parameters that are swept one after another, and the peak bytes of temporaries.
+
+    `part` is the output directions of one sweep, as many of those traced over and of those kept as it says.
+    """
 
     tiles: Tiles
     portions: tuple[Portion, ...]
     bytes: float
+    part: Spec
 
     @property
     def sweeps(self) -> int:
@@ -241,7 +245,7 @@ def _schedule(found: Structure, problem: Problem, method: str, limit: float, str
     """Hold all factors if they fit; else hold those of one portion of the parameters at a time; else stream columns."""
     cost = footprint(found, problem, method)
     used = tiles(cost, problem, limit, strips)
-    whole = Schedule(used, (everything(found),), peak(cost, problem, used))
+    whole = Schedule(used, (everything(found),), peak(cost, problem, used), problem.spec)
     if method != "structured" or used.cached:
         return whole
     swept = [plan for share in SHARES if (plan := _swept(found, problem, cost, limit, share, strips)) is not None]
@@ -256,7 +260,7 @@ def _swept(
     portions = _portions(found, problem, share * limit)
     lighter = cost._replace(held=share * limit / problem.examples, transient=cost.alone)
     split = tiles(lighter, problem, limit, 8 if strips > 1 else 1)
-    return Schedule(split, portions, peak(lighter, problem, split)) if portions and split.cached else None
+    return Schedule(split, portions, peak(lighter, problem, split), problem.spec) if portions and split.cached else None
 
 
 def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion, ...]:
@@ -306,25 +310,80 @@ def pair_flops(found: Structure, problem: Problem, method: str) -> float:
     """Flops of contracting the factors of one pair of examples."""
     if method == "products":
         return math.inf
-    if method == "jacobian":
+    if method in ("jacobian", "directions"):
         return 2.0 * problem.products * parameters(found)
     chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
     return float(2 * problem.products * differentiated_size(found) + sum(c.pair_flops for c in chosen))
 
 
 def method_cost(
-    found: Structure, forward: float, problem: Problem, method: str, limit: float
+    found: Structure, forward: float, problem: Problem, method: str, limit: float, tiles: Tiles | None = None
 ) -> tuple[MethodCost, Schedule]:
-    """Flops and bytes of a method as it would be scheduled."""
-    o, used = directions(problem.spec), schedule(found, problem, method, limit)
-    again = repeats(problem, used.tiles)
+    """Costs of a method as it would be scheduled: as many directions a sweep as leave the least work within `limit`.
+
+    With `tiles`, these blocks are used.
+    """
+    costs = []
+    for part in _parts(found, problem, method):
+        sub = problem._replace(spec=part)
+        used = schedule(found, sub, method, limit) if tiles is None else _given(found, sub, method, tiles)
+        costs.append((_cost(found, forward, problem, sub, method, used), used))
+        if used.bytes <= (min(limit, CACHE) if tiles is None and method in ("structured", "directions") else limit):
+            break
+    fitting = [cost for cost in costs if cost[1].bytes <= limit]
+    return min(fitting, key=lambda cost: cost[0].work) if fitting else min(costs, key=lambda cost: cost[0].bytes)
+
+
+def _given(found: Structure, problem: Problem, method: str, tiles: Tiles) -> Schedule:
+    needed = peak(footprint(found, problem, method), problem, tiles)
+    return Schedule(tiles, (everything(found),), needed, problem.spec)
+
+
+def _parts(found: Structure, problem: Problem, method: str) -> list[Spec]:
+    """Directions of one sweep: all, then fewer and fewer; those traced over first, as their parts only add up."""
+    spec = problem.spec
+    parts = [spec._replace(traced=t) for t in _halvings(spec.traced)]
+    if spec.paired:
+        parts = [spec._replace(kept=k) for k in _halvings(spec.kept)]
+    elif spec.kept > 1:
+        parts += [spec._replace(traced=1, kept=k) for k in _halvings(spec.kept)[1:]]
+    if method != "directions":
+        return parts
+    example = max(problem.n1, problem.n2) * (parameters(found) + found.findings.largest) * problem.itemsize
+    few = max(SWEPT / example, 1)
+    least = 1 if spec.paired else spec.kept
+    return [part for part in parts if directions(part) <= max(few, least)]
+
+
+def _cost(found: Structure, forward: float, problem: Problem, part: Problem, method: str, used: Schedule) -> MethodCost:
+    """Costs of all sweeps over parts of the directions."""
+    traced, kept, _ = numbered(problem.spec, part.spec).shape
+    # a kernel of two different sets of directions is not symmetric
+    crossed = kept > 1 and not problem.spec.paired
+    rounds = traced * kept * (kept * (2 if problem.same else 1) if crossed else 1)
+    flops, slower, moved = _counts(found, forward, part, method, used, rounds)
+    work = flops + slower + moved * (FAR if used.bytes > CACHE else NEAR)
+    return MethodCost(rounds * flops, used.bytes, rounds * work)
+
+
+def _counts(
+    found: Structure, forward: float, part: Problem, method: str, used: Schedule, rounds: int
+) -> tuple[float, float, float]:
+    """Of one of the sweeps: flops, flops of equal time that slow programs add, and numbers moved."""
+    o, total, examples = directions(part.spec), found.findings.total, part.examples * repeats(part, used.tiles)
     if method == "products":
-        flops: float = problem.pairs * o * 3 * forward + problem.n2 * o * 2 * forward
-        return MethodCost(float(flops), used.bytes), used
-    if method == "jacobian":
-        once = (1 + 2 * o) * forward
-    else:
-        chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-        once = used.sweeps * (1 + o) * forward + sum(c.example_flops for c in chosen)
-    flops = again * problem.examples * once + problem.pairs * pair_flops(found, problem, method)
-    return MethodCost(float(flops), used.bytes), used
+        flops = (3 * part.pairs + 2 * part.n2) * o * forward
+        return flops, flops, 2.0 * o * (part.n2 * parameters(found) + part.pairs * total)
+    pairs = part.pairs * pair_flops(found, part, method)
+    convolutions = examples * o * forward_flops(found.findings.plan.jaxpr, CONVOLUTIONS)
+    if method in ("jacobian", "directions"):
+        # what does not depend on the direction is taken out of the loop over directions
+        once = 1 / rounds if used.tiles.columns >= part.n1 else 1.0
+        slower = (GROUPED if rounds == 1 else LOOPED) - 1
+        moved = examples * o * (total + 2 * parameters(found))
+        return examples * (once + 2 * o) * forward + pairs, slower * convolutions, moved
+    chosen = [choose(group, part) for leaf in found.leaves for group in leaf.groups]
+    flops = examples * (used.sweeps * (1 + o) * forward + sum(c.example_flops for c in chosen)) + pairs
+    held = o * differentiated_size(found) + sum(c.example_size for c in chosen)
+    copied = 2 * part.pairs * sum(c.pair_size for c in chosen)
+    return flops, convolutions if rounds > 1 else 0.0, used.sweeps * examples * o * total + 2 * examples * held + copied

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from jaxtheory.checks import boundary
+from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import cost
 from jaxtheory.empirical.kernel import Block, pick, plan
 from jaxtheory.empirical.outputs import Output, directions, read_output
 from jaxtheory.empirical.structured import Leaf
-from jaxtheory.empirical.validation import check_options, prepared
+from jaxtheory.empirical.validation import Batch, check_options, prepared
 
 
 class Row(NamedTuple):
@@ -37,6 +37,7 @@ class Explanation(NamedTuple):
     rows_per_block: int
     columns_per_block: int
     sweeps: int
+    directions: int
     bound: float
 
     @property
@@ -51,8 +52,15 @@ class Explanation(NamedTuple):
             f"{r.flops:>10.1e}{r.bytes:>10.1e}  {r.detail}"
             for r in self.rows
         ]
-        lines += [""] + [f"{name:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes" for name, c in self.methods.items()]
+        lines += [
+            "",
+            *(
+                f"{m:<12}{c.flops:>10.1e} flops{c.bytes:>10.1e} bytes{c.work:>10.1e} work"
+                for m, c in self.methods.items()
+            ),
+        ]
         block = f"blocks of {self.rows_per_block} by {self.columns_per_block}, {self.sweeps} sweep(s)"
+        block += f" of {self.directions} output direction(s)"
         return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
 
 
@@ -64,11 +72,16 @@ def explain(
     x2: PyTree | None = None,
     *,
     output: Output = "full",
+    batch: Batch = "each",
     method: str = "auto",
     block: Block = None,
     memory: float | None = None,
 ) -> Explanation:
     """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
+
+    Args:
+        f, params, x1, x2, output, method, block, memory: as in `ntk`.
+        batch: "each" or "unchecked", as in `ntk`.
 
     Returns:
         `Explanation`; print it for the table. A "fallback" row says in `detail` what was not understood; a "direct" row
@@ -79,22 +92,22 @@ def explain(
     >>> import jax.numpy as jnp
     >>> table = explain(lambda w, x: jnp.tanh(x @ w["a"]) @ w["b"], {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 1))},
     ...                 jnp.ones((4, 2)))
-    >>> table.chosen, [row.rule for row in table.rows], len(table.fallbacks)
-    ('structured', ['structured', 'structured'], 0)
+    >>> [row.rule for row in table.rows], len(table.fallbacks)
+    (['structured', 'structured'], 0)
     """
-    block, output = check_options(method, "each", block, memory, None), read_output(output)
-    f, params, x1, x2 = prepared(f, params, x1, x2, "each")
-    found, problem, forward = plan(f, params, x1, x2, output)
+    require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has one method, 'products'")
+    block, output = check_options(method, batch, block, memory, None), read_output(output)
+    f, params, x1, x2 = prepared(f, params, x1, x2, batch)
+    found, problem, forward = plan(f, params, x1, x2, output, "auto")
     limit = cost.working_bound(found, problem, memory)
-    methods = {
-        m: cost.method_cost(found, forward, problem, m, limit)[0] for m in ("structured", "jacobian", "products")
-    }
-    chosen, schedule = pick(found, problem, forward, method, block, memory)
+    methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in cost.METHODS}
+    chosen, schedule = pick(*plan(f, params, x1, x2, output, method), method, block, memory)
     names = [jax.tree_util.keystr(path) or "params" for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     table = zip(names, found.shapes, found.leaves, strict=True)
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
     bound = cost.bound(found, problem, memory)
-    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, bound)
+    held = directions(schedule.part)
+    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, held, bound)
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:

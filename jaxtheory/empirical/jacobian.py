@@ -8,17 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
+from jaxtheory.empirical.structured import inner
 
 
-def prepare(f: Callable[..., Any], params: PyTree, spec: Spec, x: Any) -> list[Array]:
-    """Jacobians of every example, one [n, t, k, entries] array a leaf.
+def prepare(f: Callable[..., Any], params: PyTree, spec: Spec, numbers: Any, x: Any) -> list[Array]:
+    """Jacobians of every example along the directions `numbers` (None: all), one [n, t, k, entries] array a leaf.
 
     Cost: n·o backward passes; n·o·P numbers.
     """
 
     def example(one: Any) -> list[Array]:
         out, pull = jax.vjp(lambda p: f(p, jax.tree.map(lambda a: a[None], one))[0], params)
-        rows = jax.vmap(pull)(cotangents(spec, out.dtype))[0]
+        rows = jax.vmap(pull)(cotangents(spec, out.dtype, numbers))[0]
         return [widened(row).reshape(spec.traced, spec.kept, -1) for row in jax.tree.leaves(rows)]
 
     return jax.vmap(example)(x)
@@ -26,9 +27,4 @@ def prepare(f: Callable[..., Any], params: PyTree, spec: Spec, x: Any) -> list[A
 
 def pair(spec: Spec, first: list[Array], second: list[Array]) -> Array:
     """Σ_p J1 J2, [n1, k, n2, l] (or [n1, k, n2]). Cost: n1·n2·o²·P flops."""
-    last = "" if spec.paired else spec.letters
-    each = [
-        jnp.einsum(f"itkp,jt{spec.letters}p->ikj{last}", j1, j2, precision="highest")
-        for j1, j2 in zip(first, second, strict=True)
-    ]
-    return jax.tree.reduce(jnp.add, each)
+    return jax.tree.reduce(jnp.add, [inner(spec, j1, j2) for j1, j2 in zip(first, second, strict=True)])

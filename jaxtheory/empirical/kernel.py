@@ -13,6 +13,8 @@ from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
 from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.directions import over_parts
+from jaxtheory.empirical.flops import forward_flops
 from jaxtheory.empirical.outputs import Output, directions, finish, output_spec, read_output
 from jaxtheory.empirical.validation import Batch, check_options, parameters, prepared, require_function
 
@@ -51,11 +53,14 @@ def ntk(
             of the batch, J(x1) J(x2)ᵀ with J(x) = ∂f(params, x)/∂θ, for functions whose examples depend on one another
             (batch statistics, noise drawn for the batch). "unchecked" is the kernel of x ↦ f(params, x[None])[0], for
             operations that the test of "each" does not see through.
-        method: "jacobian", "products", "structured", or "auto", the one with fewest flops by the cost model. The whole
-            batch is taken by "products".
+        method: "structured", "jacobian", "directions" (the Jacobian of one or a few outputs at a time), "products", or
+            "auto", the one with the least work by the cost model. The whole batch is taken by "products". All but
+            "structured" and "auto" treat f as a black box, whatever its derivative rules.
         block: examples a block, or (rows, columns); by default so that temporaries stay under `memory`.
-        memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps; by
-            default a quarter of the Jacobians, n·o·P·itemsize/4, but no less than 48 MB and no more than 1 GiB.
+        memory: bytes that temporaries may take beside the result. Less means derivatives taken in more sweeps, of
+            parameters and of output directions. By default a quarter of the Jacobians, n·o·P·itemsize/4, and with a
+            trace or a diagonal at most twice the gradients of one output, 2·n·P·itemsize, but no less than 128 MB and
+            no more than 1 GiB.
         mesh: rows of the kernel are spread over all devices of this mesh, which may belong to several processes that
             make the same call. With x2=None its p devices send one another the mirrored blocks, n1²·o²/p numbers each
             in one all-to-all, and otherwise nothing. An n1 that p does not divide brings the whole kernel to every
@@ -70,7 +75,8 @@ def ntk(
 
     Cost: structured n·o·FP plus n²·o²·width a dense layer, jacobian n·o·FP + n²·o²·P, products n²·o·FP; the whole batch
     n1·o passes of n1 + n2 examples. f is traced on batches of one, two and three.
-    Memory: the result and, without `block`, temporaries of at most `memory`, as far as the model of `explain` goes.
+    Memory: the result, a copy of it where blocks are put in order, and temporaries of at most `memory`, as far as the
+    model of `explain` goes and one gradient of a pair of examples (with `block`, of that many) fits.
     Differentiable in params and x in forward mode; in reverse mode too.
     Source: Jacot, Gabriel, Hongler (2018); Novak, Sohl-Dickstein, Schoenholz (2022).
 
@@ -113,15 +119,16 @@ def kernel_fn(
 
 
 def plan(
-    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, output: Output
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, output: Output, method: str
 ) -> tuple[structured.Structure, cost.Problem, float]:
     """How each parameter enters f, the sizes of the call, and the flops of one forward pass."""
-    found = structured.structure(f, params, x1)
+    read = structured.structure if method in ("auto", "structured") else structured.opaque
+    found = read(f, params, x1)
     spec = output_spec(output, found.out_shape)
     n1 = blocks.length(x1)
     itemsize = max(jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params))
     problem = cost.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
-    return found, problem, cost.forward_flops(found.findings.plan.jaxpr)
+    return found, problem, forward_flops(found.findings.plan.jaxpr)
 
 
 def pick(
@@ -133,22 +140,22 @@ def pick(
     memory: float | None,
 ) -> tuple[str, cost.Schedule]:
     """The method and how it is scheduled."""
-    limit = cost.working_bound(found, problem, memory)
-    costs = {m: cost.method_cost(found, forward, problem, m, limit) for m in ("structured", "jacobian", "products")}
-    # structured flops are matrix products; the others' run through batched backward passes at a fraction of the speed
-    weights = {"structured": 1, "jacobian": 2, "products": 2}
-    name = min(costs, key=lambda m: weights[m] * costs[m][0].flops) if method == "auto" else method
-    if block is None:
-        needed = costs[name][1].bytes / 0.8
-        hint = f"allow {needed:.3g} bytes, or pass blocks of your own"
-        require(memory is None or needed <= memory, "memory", memory, "hold one pair of examples", hint)
-        return name, costs[name][1]
-    rows, columns = (block, block) if isinstance(block, int) else block
-    fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
-    require(fits, "block", block, f"lie within the {problem.n1} by {problem.n2} examples", "pass a smaller block")
-    given = Tiles(rows, columns, False)
-    needed = cost.peak(cost.footprint(found, problem, name), problem, given)
-    return name, cost.Schedule(given, (structured.everything(found),), needed)
+    limit, given = cost.working_bound(found, problem, memory), None
+    if block is not None:
+        rows, columns = (block, block) if isinstance(block, int) else block
+        fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
+        require(fits, "block", block, f"lie within the {problem.n1} by {problem.n2} examples", "pass a smaller block")
+        given = Tiles(rows, columns, False)
+    names = cost.METHODS if method == "auto" else (method,)
+    costs = {m: cost.method_cost(found, forward, problem, m, limit, given) for m in names}
+    fitting = {m: c for m, c in costs.items() if c[1].bytes <= limit} or costs
+    name = min(fitting, key=lambda m: fitting[m][0].work)
+    schedule = costs[name][1]
+    needed = schedule.bytes / 0.8
+    hint = f"allow {needed:.3g} bytes, or pass blocks of your own"
+    known = memory is None or block is not None or needed <= memory
+    require(known, "memory", memory, "hold one pair of examples", hint)
+    return name, schedule
 
 
 @partial(jax.jit, static_argnames=("f", "output", "method", "block", "memory", "mesh"))
@@ -163,17 +170,23 @@ def _ntk(
     memory: float | None,
     mesh: Mesh | None,
 ) -> Array:
-    found, problem, forward = plan(f, params, x1, x2, output)
+    found, problem, forward = plan(f, params, x1, x2, output, method)
     name, schedule = pick(found, problem, forward, method, block, memory)
-    if mesh is not None:
+    part = problem._replace(spec=schedule.part)
+
+    def kernel(first: Any, second: Any) -> Array:
+        # kernels between different directions are not symmetric
+        other = x1 if x2 is None and first is not second else x2
+        if mesh is None:
+            return _portions(name, part, f, schedule, params, x1, other, found, (first, second))
+
         # traced anew on each device: a jaxpr remembers the mesh it was traced under
-        make = partial(_method, name, problem, f, structured.everything(found), 0)
-        return finish(problem.spec, blocks.sharded(make, params, x1, x2, schedule.tiles, mesh))
-    total: Any = None
-    for portion in schedule.portions:
-        sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found)
-        total = _added(total, sweep, portion.sweeps)
-    return finish(problem.spec, total)
+        def make(given: Any, x: Any) -> Any:
+            return _method(name, part, f, structured.everything(found), 0, given[0], x, given[1:])
+
+        return blocks.sharded(make, (params, first, second), x1, other, schedule.tiles, mesh)
+
+    return finish(problem.spec, over_parts(problem.spec, schedule.part, kernel))
 
 
 @partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
@@ -200,6 +213,25 @@ def _whole(
     return finish(spec, run(rows, params, x1, x2)[:n1])
 
 
+def _portions(
+    name: str,
+    problem: cost.Problem,
+    f: Function,
+    schedule: cost.Schedule,
+    params: PyTree,
+    x1: Any,
+    x2: Any,
+    found: structured.Structure,
+    numbers: tuple[Any, Any],
+) -> Array:
+    """The kernel along some directions, the sum over portions of the parameters."""
+    total: Any = None
+    for portion in schedule.portions:
+        sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found, numbers)
+        total = _added(total, sweep, portion.sweeps)
+    return total
+
+
 def _added(total: Array | None, sweep: Callable[[Any], Array], sweeps: int) -> Array:
     """`total` and the sum of all sweeps; in a loop, so that one sweep's factors are gone before the next are made."""
     if sweeps == 1:
@@ -220,12 +252,13 @@ def _sweep(
     x1: Any,
     x2: Any,
     found: structured.Structure,
+    numbers: tuple[Any, Any],
     sweep: Any,
 ) -> Array:
-    prepare, pair = _method(name, problem, f, portion, sweep, params, x1, found)
+    prepare, other, pair = _method(name, problem, f, portion, sweep, params, x1, numbers, found)
     if x2 is None:
         return blocks.symmetric(prepare, pair, x1, tiles)
-    return blocks.rectangle(prepare, pair, x1, x2, tiles)
+    return blocks.rectangle(prepare, pair, x1, x2, tiles, other)
 
 
 def _method(
@@ -236,14 +269,17 @@ def _method(
     sweep: Any,
     params: PyTree,
     x: PyTree,
+    numbers: tuple[Any, Any],
     found: structured.Structure | None = None,
-) -> tuple[blocks.Prepare, blocks.Pair]:
-    spec = problem.spec
-    if name == "jacobian":
-        return partial(jacobian.prepare, f, params, spec), partial(jacobian.pair, spec)
+) -> tuple[blocks.Prepare, blocks.Prepare, blocks.Pair]:
+    """How the factors of x1 and of x2 are prepared, and contracted."""
+    spec, (first, second) = problem.spec, numbers
+    if name in ("jacobian", "directions"):
+        make = partial(jacobian.prepare, f, params, spec)
+        return partial(make, first), partial(make, second), partial(jacobian.pair, spec)
     if name == "products":
-        return lambda x: x, partial(products.tile, f, params, spec)
+        return lambda x: x, lambda x: x, partial(products.tile, f, params, spec, first, second)
     found = structured.structure(f, params, x) if found is None else found
     chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
-    prepare = partial(structured.prepare, found, chosen, spec, leaves, portion, sweep)
-    return prepare, partial(structured.pair, chosen, spec, portion)
+    build = partial(structured.prepare, found, chosen, spec, leaves, portion, sweep)
+    return partial(build, first), partial(build, second), partial(structured.pair, chosen, spec, portion)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
+from jaxtheory.empirical.forward import pushforward
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
 from jaxtheory.empirical.validation import Batch, parameters, prepared, require_function
@@ -92,7 +93,7 @@ def _step(center: PyTree, moved: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _along(function: Callable[[PyTree], Any], step: PyTree) -> Callable[[PyTree], Any]:
-    return lambda p: jax.jvp(function, (p,), (step,))[1]
+    return lambda p: pushforward(function, p)[1](step)
 
 
 @boundary

@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.empirical.forward import pushforward
 from jaxtheory.empirical.validation import Batch, prepared
 
 Operator = Callable[[Array], Array]
@@ -32,7 +33,7 @@ def ntk_operator(
             parameters are whole on each; a product then sums P numbers, a gradient's, over the devices.
 
     Raises:
-        ValueError: as `ntk`; a vector of another shape.
+        ValueError: as `ntk`; a vector of another shape; a custom derivative rule that is not linear in the cotangent.
 
     Cost: a forward and a backward pass of f on all of x a product; memory that of one gradient.
 
@@ -45,7 +46,7 @@ def ntk_operator(
         mesh = placement.line(mesh, "rows")
         placement.require_rows(len(jax.tree.leaves(x)[0]), "x", mesh)
         params, x = placement.whole(params, mesh), placement.split(x, mesh)
-    out, push = jax.linearize(lambda p: f(p, x), params)
+    out, push = pushforward(lambda p: f(p, x), params)
     pull = jax.linear_transpose(push, params)
 
     def product(v: Array) -> Array:

@@ -82,13 +82,27 @@ def widened(values: Array) -> Array:
     return values.astype(jnp.float32) if half else values
 
 
-def cotangents(spec: Spec, dtype: jnp.dtype) -> Float[Array, "directions ..."]:
-    """The directions as cotangents of one example's output, those traced over first."""
+def cotangents(spec: Spec, dtype: jnp.dtype, numbers: Any = None) -> Float[Array, "directions ..."]:
+    """The directions as cotangents of one example's output, those traced over first.
+
+    With `numbers`, these directions alone; a number of o or more gives a cotangent of zeros.
+    """
     o = math.prod(spec.shape)
     if spec.summed:
         return jnp.full((1, *spec.shape), o**-0.5, dtype)
-    index = np.arange(o).reshape(spec.shape).transpose(spec.order).ravel()
-    return jnp.asarray(np.eye(o)[index].reshape(o, *spec.shape), dtype)
+    index = jnp.asarray(np.arange(o).reshape(spec.shape).transpose(spec.order).ravel())
+    if numbers is not None:
+        index = index.at[numbers].get(mode="fill", fill_value=-1)
+    return (index[:, None] == jnp.arange(o)[None]).astype(dtype).reshape(len(index), *spec.shape)
+
+
+def numbered(spec: Spec, part: Spec) -> np.ndarray:
+    """Numbers of the directions of each part, [traced parts, kept parts, directions]; o where none is left."""
+    steps = (-(-spec.traced // part.traced), -(-spec.kept // part.kept))
+    t = np.arange(steps[0] * part.traced).reshape(steps[0], 1, part.traced, 1)
+    k = np.arange(steps[1] * part.kept).reshape(1, steps[1], 1, part.kept)
+    inside = (t < spec.traced) & (k < spec.kept)
+    return np.where(inside, t * spec.kept + k, spec.traced * spec.kept).reshape(*steps, -1)
 
 
 def directions(spec: Spec) -> int:

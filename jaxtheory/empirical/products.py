@@ -7,23 +7,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from jaxtheory.empirical.forward import pushforward
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
 
 Pull = Callable[[Array], PyTree]
 Push = Callable[[PyTree], Array]
 
 
-def tile(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: Any) -> Array:
+def tile(f: Callable[..., Any], params: PyTree, spec: Spec, first: Any, second: Any, x1: Any, x2: Any) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel, one example of x2 at a time.
 
+    `first` and `second` are the numbers of the directions of x1 and of x2 (None: all).
     Cost: n1·n2·o forward-mode passes; memory o·P and the forward pass of x1.
     """
-    out, push = jax.linearize(lambda p: f(p, x1), params)
-    basis = cotangents(spec, out.dtype)
+    out, push = pushforward(lambda p: f(p, x1), params)
+    left, right = (cotangents(spec, out.dtype, numbers) for numbers in (first, second))
 
     def column(one: Any) -> Array:
         _, pull = jax.vjp(lambda p: f(p, jax.tree.map(lambda a: a[None], one))[0], params)
-        return _contracted(spec, jax.vmap(lambda cotangent: push(pull(cotangent)[0]))(basis), basis)
+        return _contracted(spec, jax.vmap(lambda cotangent: push(pull(cotangent)[0]))(right), left)
 
     columns = jax.lax.map(column, x2)
     return columns.transpose(1, 2, 0) if spec.paired else columns.transpose(1, 2, 0, 3)
@@ -42,7 +44,7 @@ def whole_rows(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: A
     Cost: rows·o backward passes of x1 and forward-mode passes of x2; memory `size`·P and a forward pass of both.
     """
     first, pull = jax.vjp(lambda p: f(p, x1), params)
-    _, push = jax.linearize(lambda p: f(p, x2), params)
+    _, push = pushforward(lambda p: f(p, x2), params)
     basis = cotangents(spec, first.dtype)
 
     def row(number: Array) -> Array:

@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical import views
-from jaxtheory.empirical.analysis import Event, Findings, Path, analyse
+from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, activations, analyse
 from jaxtheory.empirical.interpreter import BIAS, run
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
 from jaxtheory.empirical.rules import Sizes, bias_factor, factors, sizes
@@ -92,6 +92,18 @@ def structure(f: Function, params: PyTree, x: Any) -> Structure:
     return Structure(findings, leaves, shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
+def opaque(f: Function, params: PyTree, x: Any) -> Structure:
+    """The program of one example without the analysis: every leaf is differentiated as JAX does it."""
+    closed = one_example(f, params, x)
+    leaves = jax.tree.leaves(params)
+    plan = Plan(closed.jaxpr, tuple(closed.consts), (None,) * len(closed.jaxpr.eqns))
+    largest, total = activations(closed)
+    findings = Findings(plan, {}, (), {}, largest, total)
+    leaf = Leaf("fallback", "not analysed", ())
+    shapes = tuple(jnp.shape(value) for value in leaves)
+    return Structure(findings, (leaf,) * len(leaves), shapes, closed.jaxpr.outvars[0].aval.shape)
+
+
 def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
     roles: dict[Any, list[Path]] = {}
     for path, use in findings.uses.items():
@@ -143,16 +155,19 @@ def prepare(
     leaves: list[Array],
     portion: Portion,
     sweep: Any,
+    numbers: Any,
     x: Any,
 ) -> dict[str, list[Any]]:
-    """For every example the factors of its Jacobian: from one forward and `directions(spec)` backward passes.
+    """For every example the factors of its Jacobian along the directions `numbers` (None: all).
+
+    Cost: one forward and `directions(spec)` backward passes an example.
 
     Returns:
         "factored": (a, b, g), [n, rows batch inputs], [n, rows, batch] (a bias's input; None: ones) and
         [n, t k, rows batch outputs]; "jacobian": [n, t k, entries] for groups whose rows are summed at once and for
         leaves differentiated directly.
     """
-    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, example))(x)
+    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, numbers, example))(x)
 
 
 def _example(
@@ -162,6 +177,7 @@ def _example(
     leaves: list[Array],
     portion: Portion,
     sweep: Any,
+    numbers: Any,
     x: Any,
 ) -> dict[str, list[Any]]:
     uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
@@ -176,7 +192,7 @@ def _example(
         return outs[0], kept
 
     out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
-    g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype))
+    g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype, numbers))
     # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
     factored, reduced = [], [widened(j).reshape(len(j), -1) for j in jacobians]
     for group in portion.groups:
@@ -217,7 +233,7 @@ def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any,
     total: Any = 0
     for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):
         j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
-        total = total + _inner(spec, j1, j2)
+        total = total + inner(spec, j1, j2)
     for group, (a1, b1, g1), (a2, b2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
         (a1, g1), (a2, g2) = _parts(group, spec, a1, g1), _parts(group, spec, a2, g2)
         total = total + _contract(group, spec, _gram(group, a1, b1, a2, b2).astype(g1.dtype), g1, g2)
@@ -249,7 +265,7 @@ def _input_products(a1: Array, a2: Array) -> Array:
     return products.reshape(*a1.shape[:2], *a2.shape[:2]).transpose(0, 2, 1, 3)[..., None]
 
 
-def _inner(spec: Spec, first: Array, second: Array) -> Array:
+def inner(spec: Spec, first: Array, second: Array) -> Array:
     """[n1, t, k, f] with [n2, t, k, f] over t and f: [n1, k, n2, l] or [n1, k, n2].
 
     Where it is one product of matrices it is written so: XLA copies the second operand of any other.
@@ -264,7 +280,7 @@ def _inner(spec: Spec, first: Array, second: Array) -> Array:
 
 def _contract(group: Group, spec: Spec, gram: Array, g1: Array, g2: Array) -> Array:
     if group.sizes.rows == 1 and group.sizes.batch == 1:
-        other = _inner(spec, g1[..., 0, 0, :], g2[..., 0, 0, :])
+        other = inner(spec, g1[..., 0, 0, :], g2[..., 0, 0, :])
         return other * (gram[:, None, :, 0, 0, 0] if spec.paired else gram[:, None, :, 0, 0, 0, None])
     last = spec.letters if not spec.paired else ""
     return jnp.einsum(

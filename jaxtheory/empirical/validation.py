@@ -17,7 +17,7 @@ from jaxtheory.checks import require
 from jaxtheory.empirical import mixing
 from jaxtheory.empirical.analysis import scan_sections
 
-METHODS = ("auto", "jacobian", "products", "structured")
+METHODS = ("auto", "structured", "jacobian", "directions", "products")
 BATCHES = ("each", "whole", "unchecked")
 
 Batch = Literal["each", "whole", "unchecked"]

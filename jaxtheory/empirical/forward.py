@@ -1,0 +1,46 @@
+"""Jacobian-vector products of any function that has vector-Jacobian products."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxtyping import PyTree
+
+from jaxtheory.checks import require
+
+
+def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, Callable[[PyTree], Any]]:
+    """The value of `function` at `point` and v ↦ ∂f(point) v, as `jax.linearize` gives them.
+
+    A function with a `jax.custom_vjp` has no forward mode. Its pullback u ↦ uᵀ ∂f is linear in u; the transpose of that
+    is v ↦ ∂f v, with the derivatives that the custom rule states.
+
+    Raises:
+        ValueError: a custom rule that is not linear in the cotangent, or not by operations that can be transposed.
+
+    Cost: a forward and a backward pass at most.
+    """
+    out, push = jax.linearize(function, point)
+    if not _stays_reverse(jax.make_jaxpr(push)(point)):
+        return out, push
+    out, pull = jax.vjp(function, point)
+    try:
+        transposed = jax.linear_transpose(pull, out)
+        jax.eval_shape(transposed, (point,))
+    except Exception as error:
+        told = f"a custom derivative that cannot be transposed ({type(error).__name__})"
+        hint = "use empirical.ntk with method='jacobian', which takes reverse mode alone"
+        require(False, "f", told, "have a rule that is linear in the cotangent", hint)
+        raise
+    return out, lambda step: transposed((step,))[0]
+
+
+def _stays_reverse(jaxpr: Any) -> bool:
+    """Whether a linear map holds the tangent of a custom_vjp, which only its transpose can evaluate."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        values = (v if isinstance(v, (tuple, list)) else (v,) for v in equation.params.values())
+        inner = [v for group in values for v in group if isinstance(v, (ClosedJaxpr, Jaxpr))]
+        if equation.primitive.name == "custom_lin" or any(_stays_reverse(sub) for sub in inner):
+            return True
+    return False
