@@ -130,10 +130,13 @@ def weighted_ntk_operator(
     def product(v: Array) -> Array:
         v = jnp.asarray(quantity("v", v, out.dtype)).astype(out.dtype)
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
-        weigh = lambda u: jnp.einsum("nij,nj->ni", root, u.reshape(len(u), -1)).reshape(u.shape)  # noqa: E731
-        return weigh(push(pull(weigh(v))[0]))
+        return _weigh(root, push(pull(_weigh(root, v))[0]))
 
     return product
+
+
+def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
+    return jnp.einsum("nij,nj->ni", root, v.reshape(len(v), -1), precision="highest").reshape(v.shape)
 
 
 @boundary

@@ -28,7 +28,6 @@ LESS_PRECISE = {
         f"empirical.{name}": "calls the user's network as it is; functions that take networks ask for more"
         for name in ("filter_params", "from_linen", "from_equinox", "from_haiku", "from_nnx")
     },
-    "empirical.weighted_ntk_operator": "the product of a weight with what the operator gives",
 }
 
 
