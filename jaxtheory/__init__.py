@@ -11,6 +11,10 @@ import importlib
 import pkgutil
 import types
 
+from jaxtheory._compiler import keep_sums_right
+
+keep_sums_right()
+
 # The one place of the version: pyproject.toml reads this line, and a source tree knows it without installation.
 __version__ = "0.1.0"
 
