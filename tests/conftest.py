@@ -32,6 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_platforms", "cpu")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `first_case`, all cases but the first belong to the slow set."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if item.get_closest_marker("first_case") and call is not None and any(call.indices.values()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def strict_promotion() -> Iterator[None]:
     """Our code never mixes dtypes or ranks by accident."""

@@ -53,6 +53,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("case", FORMULAS)
+@pytest.mark.first_case
 def test_values_slopes_and_curvatures_are_the_formulas(case, float64):
     name = case.split()[0]
     targets, value, slope, curvature = FORMULAS[case]

@@ -195,6 +195,7 @@ def test_a_model_of_a_mesh_predicts_on_it_and_off_it(preconditioner, float64):
         assert np.linalg.norm(found - expected) <= np.finfo(float64).eps ** 0.5 * np.linalg.norm(y)
 
 
+@pytest.mark.slow
 def test_arrays_that_lie_on_one_device_are_taken_to_the_mesh():
     x, v = jax.device_put((jnp.asarray(meshes.X), jnp.asarray(meshes.V)), jax.devices()[3])
     for run in (

@@ -492,6 +492,7 @@ def test_gradient_through_a_jump_without_closed_form_is_refused(float64):
         jax.jit(jax.grad(derivative_dual("hard_tanh"), 1))(*arrays((1.0, 0.5, 1.0)))
 
 
+@pytest.mark.slow
 def test_what_has_no_dual_is_refused(unchecked):
     with pytest.raises(ValueError, match="at most eight kinks"):
         dual(jnp.ceil)

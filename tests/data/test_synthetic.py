@@ -67,6 +67,7 @@ def teachers():
     return np.asarray(x), {name: np.asarray(jax.jit(draw)(keys)) for name, draw in draws.items()}
 
 
+@pytest.mark.slow
 def test_teacher_is_the_network_it_states_to_be(teachers):
     """For a linear φ, the signal over many teachers has covariance ⟨x, x'⟩ / d: within 5 standard errors."""
     x, signals = teachers

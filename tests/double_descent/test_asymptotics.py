@@ -74,6 +74,7 @@ SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("tanh", "er
 
 
 @pytest.mark.parametrize("activation", ["relu", *SLOW_ONES, lambda x: jnp.abs(x - 0.3)])
+@pytest.mark.first_case
 def test_mei_montanari_is_the_published_rational_function(activation, dtype):
     """At 120 points, at the rounded arguments; nothing is lost to their degree-five cancellations."""
     arguments = [jnp.asarray(v, dtype) for v in points(1)]
@@ -236,6 +237,7 @@ def central(function, at, order):
 
 @pytest.mark.parametrize("point", DERIVATIVES)
 @pytest.mark.parametrize("argument", [0, 1, 2])
+@pytest.mark.first_case
 def test_first_and_second_derivatives_are_those_of_differences(point, argument, float64):
     """At, near and off the threshold, where |ψ1 − ψ2| would have a kink. Near it the scale of ψ is √λ."""
 
@@ -380,6 +382,7 @@ def test_unseen_features_are_the_limit_of_a_misspecified_fit(gamma, lam, float64
 
 
 @pytest.mark.parametrize("gamma", [0.25, 0.8, 1.25, 4.0])
+@pytest.mark.first_case
 def test_unseen_features_are_the_limit_of_the_finite_law(gamma, float64):
     """At n = 80·2^k the exact risk is 1 + O(1/n) times the limit: each doubling halves the distance."""
     law = isotropic(gamma, signal=1.0, noise=0.3, lam=0.0, unseen=0.6)
@@ -434,6 +437,7 @@ def test_bad_arguments_of_isotropic_are_named(name, value):
         )
 
 
+@pytest.mark.slow
 def test_inside_jit_bad_arguments_are_a_status():
     psi1, lam = jnp.array([1.0, -1.0, 1.0, 2.0]), jnp.array([0.1, 0.1, -0.1, 0.0])
     predicted = jax.jit(lambda a, b: risk(a, 2.0, b, activation="relu"))(psi1, lam)

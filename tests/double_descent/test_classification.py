@@ -124,6 +124,7 @@ def test_reference_values_of_the_largest_margin_of_a_power_law(float64):
     assert not fit.status.any()
 
 
+@pytest.mark.slow
 def test_any_covariance_with_equal_eigenvalues_is_isotropic(float64):
     """Also in other units: x twice as long and a ridge four times as large halve b and leave the scores."""
     delta, ridge, signal = jnp.array([2.0, 5.0]), jnp.array([0.1, 1e-3]), jnp.array([2.0, np.sqrt(5.0)])

@@ -106,6 +106,7 @@ def test_shares_add_up_to_the_risks_of_features_and_of_the_sphere(float64):
     np.testing.assert_allclose(parts.excess, sphere.excess, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_an_infinite_ensemble_is_the_kernel(float64):
     """With its effective ridge κ(1 − d₁/n) = lam/(1 − d₁/width); infinite width is the kernel at lam itself."""
     eigs, beta = power_law()

@@ -57,6 +57,7 @@ def test_equal_eigenvalues_are_isotropic(float64, gamma):
     assert not curve.status.any()
 
 
+@pytest.mark.slow
 def test_any_covariance_at_the_end_and_with_many_samples(float64):
     """t → ∞ is `general_covariance` without a ridge; n → ∞ is the fixed design of `flow_risk`; t = 0 is nothing."""
     i = jnp.arange(1.0, 61.0)

@@ -71,6 +71,7 @@ def test_published_values_of_general_covariance(float64):
     np.testing.assert_allclose([risk.kappa, risk.variance], [0.00242761, 0.07826], rtol=5e-5)
 
 
+@pytest.mark.slow
 def test_equal_eigenvalues_are_isotropic(float64):
     """p/n = γ with every λ_i = 1, against the closed form, at and off the threshold."""
     lam = jnp.array([1e-6, 0.1, 2.0])
@@ -361,6 +362,7 @@ def test_coefficients_that_are_lost_are_not_a_risk():
     assert lost.status == Status.NOT_FINITE
 
 
+@pytest.mark.slow
 def test_an_eigenvalue_of_zero_has_the_derivative_of_its_power(float64):
     """A mode without variance is missed: d bias/dλ = β²/(1 − df/n) there, with κ as it is, for Σ of one other mode."""
     beta, n, lam = jnp.array([0.0, 3.0]), 4.0, 0.5

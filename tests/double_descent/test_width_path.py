@@ -86,6 +86,7 @@ def assert_solved(path, problem, ridge, widths, rtol=1e-9):
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1, 1e-11, 1e-6, 30.0, 1e10])
+@pytest.mark.first_case
 def test_every_width_is_the_least_squares_solution(float64, ridge):
     """Through n = 20: 1e-9 in test error, norm and, to round-off of y, train error."""
     problem = draw()
@@ -128,6 +129,7 @@ def test_where_the_rank_is_deficient_the_answer_is_that_of_the_pseudo_inverse(fl
 
 
 @pytest.mark.parametrize("kind", ["columns", "rows", "both", "pixels"])
+@pytest.mark.first_case
 def test_where_the_rank_is_deficient_float32_is_right_or_says_so(kind):
     """Wherever it says OK it is within 1% of the pseudo-inverse in float64 of the same numbers."""
     problem = degenerate(kind, np.float32)
@@ -180,6 +182,7 @@ def test_condition_is_the_frobenius_condition_number(float64, ridge):
     seed=st.integers(0, 10**6), width=st.integers(1, LIMIT - 1), spread=st.sampled_from([0, 3, 12, 30]),
     ridge=st.sampled_from([0.0, 0.1]),
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
     """Bit for bit, whatever the scales of the columns: others in the place of those beyond a width.
 
@@ -206,6 +209,7 @@ def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
 @pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.first_case
 def test_fewer_columns_give_the_first_widths(ridge, scaled):
     """path(A[:, :37]) = path(A)[:37], bit for bit, also with columns of scales 1e-8 to 1e8."""
     features, targets, tests, test_targets = draw(dtype=np.float32)
@@ -230,6 +234,7 @@ def test_monomials_interpolate_at_the_threshold(float64):
     assert_solved(path, problem, 0.0, np.flatnonzero(good[:8]) + 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_huge_last_column_does_not_reach_width_22():
     """Standard normal A [20, 30], T [40, 30], y, z of default_rng(0), the last column times 1e8: 7.342 at width 22."""
     rng = np.random.default_rng(0)
@@ -343,6 +348,7 @@ def test_reverse_forward_and_second_derivatives_are_those_of_differences(float64
         np.testing.assert_allclose(jax.jit(second)(0.0), bend, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_traced_ridge_may_be_zero_and_not_less(float64):
     problem = draw()
     paths = jax.vmap(lambda ridge: width_path(*problem, ridge=ridge))(jnp.array([-1.0, 0.0, 0.1, jnp.nan]))
@@ -353,6 +359,7 @@ def test_a_traced_ridge_may_be_zero_and_not_less(float64):
         np.testing.assert_allclose(paths.test_mse[row][jnp.array([4, 19, 59])], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_nan_inside_jit_is_a_status_from_its_column_on(float64):
     features, *rest = draw()
     path = jax.jit(lambda a: width_path(a, *rest))(jnp.asarray(features).at[3, 7].set(jnp.nan))
@@ -376,6 +383,7 @@ def test_more_features_never_raise_the_training_objective(seed, shape, log_ridge
         assert (np.diff(objective) <= 1e-9 * objective[0]).all()
 
 
+@pytest.mark.slow
 def test_a_single_output_is_a_sign(float64):
     features, targets, test_features, test_targets = draw(15, 30, outputs=1)
     path = width_path(features, targets[:, 0], test_features, np.sign(test_targets[:, 0]))
@@ -392,6 +400,7 @@ def test_widths_are_picked_from_the_whole_path(dtype):
     assert some.test_mse.dtype == dtype
 
 
+@pytest.mark.slow
 def test_memory_is_what_the_docstring_states():
     """Compiled temporary memory within the stated number of floats."""
     from jaxtheory.double_descent.width_path import _path

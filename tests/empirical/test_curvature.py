@@ -39,6 +39,7 @@ def softmax_hessians(params, x):
     return np.einsum("nk,kl->nkl", p, np.eye(3)) - p[:, :, None] * p[:, None, :]
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_written_out(drawn):
     params, x, labels = drawn
     j, size = jacobian(params, x), sum(np.prod(s) for s in SHAPES.values())
@@ -76,6 +77,7 @@ def test_empirical_fisher_is_written_out(drawn):
     assert_close(found, gradients.T @ gradients / 6, condition=100)
 
 
+@pytest.mark.slow
 def test_weighted_kernel_and_gauss_newton_share_their_spectrum(drawn, key):
     params, x, labels = drawn
     weighted = empirical.weighted_ntk_operator(net, params, x, labels)
@@ -104,6 +106,7 @@ def test_influence_is_the_solve_written_out(drawn):
     np.testing.assert_allclose(found.values, gradients[:2] @ np.linalg.solve(g, gradients.T), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_influence_is_what_leaving_out_does(float64, key):
     """Ridge regression without example i: first order in 1/n, so the error falls fourfold as n doubles."""
     f, decay = (lambda w, x: x @ w), 0.1

@@ -41,6 +41,7 @@ SLOW_32 = [pytest.param("float32", marks=pytest.mark.slow), "float64"]
 
 @pytest.mark.parametrize("dtype", SLOW_32, indirect=True)
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.first_case
 def test_structured_is_the_contraction_of_jacobians(name, dtype, key):
     """Both strategies of every group: rows kept apart and rows summed."""
     network = NETWORKS[name]
@@ -65,6 +66,7 @@ SLOW_METHODS = [pytest.param(method, marks=pytest.mark.slow) for method in ("aut
 
 @pytest.mark.parametrize("output", ["full", *SLOW_OUTPUTS])
 @pytest.mark.parametrize("method", ["structured", *SLOW_METHODS])
+@pytest.mark.slow
 def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, float64, key):
     """To 1e-10 in float64, for both inputs alike and for two; 7 examples divide into no block and no 8 devices."""
     network = NETWORKS["conv"]
@@ -156,6 +158,7 @@ def test_memory_is_a_quarter_of_the_jacobians(name, unchecked):
     assert not table.fallbacks
 
 
+@pytest.mark.slow
 def test_memory_is_what_it_is_told(unchecked):
     """One output of the CNN in a quarter of its Jacobians, below the bound by default; and an impossible bound."""
     case = benchmark_ntk.CASES["cnn n=64 o=1"]()

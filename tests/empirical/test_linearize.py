@@ -81,6 +81,7 @@ def test_drift_falls_with_width(float64, key):
     assert fit.standard_error < 0.2
 
 
+@pytest.mark.slow
 def test_monte_carlo_is_the_arc_cosine_kernel(float64, key):
     """Bias-free ReLU with variance 2: NNGP and NTK of one hidden layer (Cho and Saul 2009), 4 standard errors."""
     net = networks.multilayer(3, 256, 1, weight_variance=2.0, dtype=jnp.float64)

@@ -58,6 +58,7 @@ def check(f, params, x, limit=2e-4):
     assert not empirical.explain(f, params, x).fallbacks
 
 
+@pytest.mark.slow
 def test_nnx_resnet_in_inference(key):
     with relaxed_promotion():
         f, params = empirical.from_nnx(Residual(nnx.Rngs(0)))
@@ -69,6 +70,7 @@ def test_nnx_resnet_in_inference(key):
         np.testing.assert_array_equal(f(params, x), f(params, x))
 
 
+@pytest.mark.slow
 def test_linen_transformer_and_batch_norm(key):
     with relaxed_promotion():
         tokens = jax.random.randint(key, (3, 5), 0, 7)

@@ -26,6 +26,7 @@ def test_product_is_that_of_the_dense_kernel(float64, key):
     assert_close(product(params, v).ravel(), dense @ v.ravel(), condition=30)
 
 
+@pytest.mark.slow
 def test_operator_solves_by_conjugate_gradients_and_is_differentiable(float64, key):
     """CG on Theta + I, against a dense solve; the gradient of v.Theta v in params against that of the dense kernel."""
     f, params, x, dense = problem(key)

@@ -33,6 +33,7 @@ def trace(f, params, x):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.first_case
 def test_a_network_of_the_zoo(name, float64):
     """The automatic choice; in the slow tests every method."""
     f, params, x = drawn(name)

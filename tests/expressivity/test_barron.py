@@ -40,6 +40,7 @@ def test_monte_carlo_errs_by_exactly_its_law(neurons, key):
     assert abs(draws.mean() - barron.monte_carlo_law(x, neurons)) < 4 * error
 
 
+@pytest.mark.slow
 def test_monte_carlo_is_below_barrons_bound():
     x = jax.random.ball(jax.random.key(0), 5, shape=(500,))
     assert barron.monte_carlo_law(x, 20) <= barron.bound(barron.gaussian_constant(5), 1.0, 20)

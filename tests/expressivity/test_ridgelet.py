@@ -187,6 +187,7 @@ def test_other_pairs_reconstruct_with_their_constant(activation, derivative):
     assert jnp.linalg.norm(got - truth) < lost * jnp.linalg.norm(truth) + grid_error
 
 
+@pytest.mark.slow
 def test_reconstruction_in_two_dimensions():
     """The closed-form spectrum of a Gaussian, K = −(2π)^(3/2), the factor (1 + A^(−2))-blur of the law."""
     points = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.5, -1.0]])
@@ -208,6 +209,7 @@ def test_reconstruction_in_two_dimensions():
     np.testing.assert_allclose(got, np.trapezoid(kept * bessel, radii, axis=1), rtol=0, atol=grid_error)
 
 
+@pytest.mark.slow
 def test_sampled_neurons_with_solved_weights_beat_monte_carlo(reconstructed, key):
     """Least squares over the same neurons: N^(−2) of piecewise linear functions against N^(−1/2), at N = 100."""
     points, spectrum, pairs, _ = reconstructed

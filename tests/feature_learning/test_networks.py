@@ -22,6 +22,7 @@ def trained(step_size):
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_as_written():
     found = trained(0.2)
     # parameters [inputs, outputs] in the gauge of unit variance

@@ -42,6 +42,7 @@ def particle_flow(nodes=40):
     return records
 
 
+@pytest.mark.slow
 def test_one_hidden_layer_is_the_particle_flow_by_quadrature():
     found = course(1)
     for record, (f, features) in enumerate(particle_flow()):
@@ -52,6 +53,7 @@ def test_one_hidden_layer_is_the_particle_flow_by_quadrature():
     assert int(found.status) == Status.OK
 
 
+@pytest.mark.slow
 def test_published_values_of_two_hidden_layers():
     found = course(2)
     expected = np.array([[0.281, -0.105, -0.130], [0.622, -0.349, -0.096]])
@@ -63,6 +65,7 @@ def test_published_values_of_two_hidden_layers():
     np.testing.assert_array_equal(found.predictions.value[0], 0)
 
 
+@pytest.mark.slow
 def test_two_hidden_layers_are_the_mean_of_networks_at_training_and_test_points():
     found = course(2)
     points = jnp.concatenate([X, TEST])
@@ -86,6 +89,7 @@ def test_error_falls_as_the_root_of_the_samples_and_standard_errors_cover():
     assert 1.2 < errors[4096] / errors[16_384] < 3.4
 
 
+@pytest.mark.slow
 def test_small_richness_is_gradient_descent_with_the_tangent_kernel():
     def f(params, x):
         h = jnp.tanh(x @ params["first"])

@@ -55,6 +55,7 @@ def test_kl_inverse_at_the_ends(float64):
     assert np.isinf(float(by_c(0.2, 0.0)))
 
 
+@pytest.mark.slow
 def test_a_layer_of_zeros_has_its_measures(float64):
     """Σ_l of what layer l adds, times the norms of the others; with finite derivatives."""
     rng = np.random.default_rng(0)
@@ -72,6 +73,7 @@ def test_a_layer_of_zeros_has_its_measures(float64):
     assert all(bool(jnp.isfinite(s).all()) for s in slopes)
 
 
+@pytest.mark.slow
 def test_equinox_layers_are_outputs_by_inputs():
     """Square layers too, where no shape tells: as a list of layers, and as the module."""
     net = eqx.nn.MLP(3, 2, 3, 2, activation=jax.nn.relu, key=jax.random.key(0))

@@ -18,10 +18,12 @@ from jaxtheory.generalization import bounds
 from jaxtheory.networks import train
 
 
+@pytest.mark.slow
 def test_chain_computes_what_the_network_computes(trained, sample):
     assert_close(gen.forward(gen.chain(trained[0]), sample[0]), numpy_outputs(trained[0], sample[0]), dtype="float32")
 
 
+@pytest.mark.slow
 def test_bare_measures_are_those_written_out(trained, sample):
     weights, start = trained
     table = gen.measures(weights, sample, reference=start)

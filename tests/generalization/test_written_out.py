@@ -37,6 +37,7 @@ def cross_entropy(net, x, y):
     return -jnp.take_along_axis(log_shares, y[:, None], 1).mean()
 
 
+@pytest.mark.slow
 def test_sharpness(network):
     """Ascent along the gradient by hand; and the rises along the same random directions."""
     matrices, _, net, _, x, y = network

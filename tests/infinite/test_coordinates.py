@@ -100,6 +100,7 @@ def expected(k11, k12, k22):
     return kernel, tangent
 
 
+@pytest.mark.slow
 def test_drawn_channels_have_the_kernels_of_an_integral(float64):
     """Of three inputs in the plane, within five of the standard errors that are given, and these small."""
     x = points((2,), jnp.float64)

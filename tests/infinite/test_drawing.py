@@ -23,6 +23,7 @@ def network():
     return f, params, x, infinite.limit(f, params, x, prior=prior.ntk(sigma_w=1.4, sigma_b=0.3))
 
 
+@pytest.mark.slow
 def test_draws_have_the_moments_of_the_prior_in_their_roles(network):
     _, params, _, limit = network
     drawn = prior.draw(jax.random.key(2), params, limit.prior)
@@ -39,6 +40,7 @@ def test_a_parameter_is_the_same_whatever_else_is_drawn():
     assert (both["a"] != both["b"]).all()
 
 
+@pytest.mark.slow
 def test_a_step_moves_outputs_by_the_weighted_kernel(network):
     """To first order in the step, with the kernel from explicit Jacobians; and that kernel is the limit's at width."""
     f, params, x, limit = network

@@ -75,6 +75,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.first_case
 def test_a_merged_axis_is_one_axis_of_tokens(name):
     names, found, plain = PAIRS[name]
     others = [n for n in names if n != "cls"] if name == "and back" else names
@@ -118,6 +119,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", SCATTERS)
+@pytest.mark.first_case
 def test_a_scatter_is_a_product_with_the_edges(name):
     names = ("in", "mix", "out")
     found = kernels(lambda p, x: messages(p, x, SCATTERS[name]), NODES, names)

@@ -210,6 +210,7 @@ FAST = ("pairs",)
 
 
 @pytest.mark.parametrize("name", FAST)
+@pytest.mark.slow
 def test_copies_are_added_and_not_averaged(name):
     """Pairs and eights of channels are few next to those that are kept: their sums stay random."""
     agree(lambda o: Module(name, WIDTH, o), MODULES[name][1])
@@ -231,6 +232,7 @@ def test_nnx_modules_have_the_kernels_of_their_limit(name):
     agree(lambda o: make(WIDTH, o, nnx.Rngs(0)), example)
 
 
+@pytest.mark.slow
 def test_a_convolution_and_its_running_averages_have_a_limit():
     """Means 0 and variances 1 of inference are numbers, also where there are places."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, *IMAGE)), jnp.float32)

@@ -135,6 +135,7 @@ def test_a_mean_of_zero_of_any_kind_is_zero(zero):
     assert_close(limit(rule=law, check_width=False).nngp(X), NNGP)
 
 
+@pytest.mark.slow
 def test_the_matrix_is_symmetric_to_the_bit():
     """At inputs whose angles are all 0 or π up to rounding, over several blocks, so that regression takes it."""
     x = np.linspace(-31, 31, 200, dtype=np.float32)[:, None]

@@ -104,6 +104,7 @@ def test_weight_one_is_gradient_descent_on_the_parameters(float64):
     np.testing.assert_allclose(ntk, n * norm / 3 / 2 + norm / 2, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_recursion(float64):
     """Finite and right in inputs and in σ_w and σ_b, on the diagonal too, against finite differences."""
     x = np.random.default_rng(4).standard_normal((3, 2))
@@ -134,6 +135,7 @@ def test_single_precision_is_double_precision_to_the_root_of_epsilon():
         assert np.abs(np.asarray(one) - np.asarray(two)).max() < 5e-6 * np.abs(np.asarray(two)).max()
 
 
+@pytest.mark.slow
 def test_blocks_and_devices_give_the_same_kernel(float64):
     """Through the gram of every kernel function."""
     x = jnp.asarray(np.random.default_rng(7).standard_normal((16, 3)))

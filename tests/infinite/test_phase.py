@@ -34,6 +34,7 @@ SIX_DIGITS = 6e-7
         ("relu", 0.0, 2.0),
     ],
 )
+@pytest.mark.first_case
 def test_critical_line_is_the_published_one(phi, bias, weight, float64):
     point = critical_point(phi, math.sqrt(bias))
     assert abs(point.sigma_w**2 - weight) < SIX_DIGITS
@@ -158,6 +159,7 @@ def test_without_biases_order_is_no_variance_at_all(float64):
     assert abs(point.chi_one - 0.64) < 1e-12
 
 
+@pytest.mark.slow
 def test_diagram_is_the_grid_of_fixed_points_and_its_boundary_the_critical_line():
     sigma_w, sigma_b = jnp.linspace(0.5, 2.5, 5), jnp.array([0.1, 0.5])
     grid = diagram("erf", sigma_w, sigma_b)
@@ -198,6 +200,7 @@ ROOTS = {
 
 
 @pytest.mark.parametrize("name", ROOTS)
+@pytest.mark.first_case
 def test_derivatives_of_roots_are_those_of_differences(name, float64):
     """Implicit derivatives of fixed and critical points, some by hand: dq/dσ_b = 2σ_b/(1 − χ_q)."""
     function, at, by_hand = ROOTS[name]
@@ -214,6 +217,7 @@ def test_second_derivatives_of_roots_are_those_of_differences(float64):
     np.testing.assert_allclose(second, difference(first, 0.3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_roots_without_a_derivative_say_so(float64):
     """No variance at all: derivative 0, not NaN. On the critical line the kernel of infinite depth has none."""
     assert jax.grad(lambda w: fixed_point("erf", w, 0.0).variance)(0.5) == 0
@@ -239,6 +243,7 @@ def test_where_order_turns_to_chaos_correlations_have_no_derivative(float64):
     assert np.isnan(jax.grad(lambda b: critical_point("erf", b).sigma_w)(0.0))
 
 
+@pytest.mark.slow
 def test_scales_that_are_no_deviations_are_refused_or_invalid(unchecked):
     for call in (lambda s: fixed_point("relu", 1.2, s), lambda s: critical_point("relu", s)):
         traced = jax.jit(call)

@@ -101,6 +101,7 @@ def agree(exact, found, width):
         assert z.max() < 5, f"z = {z.max():.1f}"
 
 
+@pytest.mark.slow
 def test_drawn_scores_have_the_kernels_of_quadrature(float64):
     """Both kernels, entry by entry, within five of the standard errors that are given."""
     x = points(jnp.float64)
@@ -216,6 +217,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.first_case
 def test_scores_that_are_not_averaged_are_refused(name):
     """Their kernel would be random: the error says so, and where."""
     f, draws, words = REFUSED[name]
@@ -291,6 +293,7 @@ def test_the_variance_of_the_scores_decides_wherever_their_factors_stand(where):
         read(scaled(where, 0.0))
 
 
+@pytest.mark.slow
 def test_scores_of_small_and_of_large_size_are_judged_by_their_power():
     """A factor of 0.01 does not make them vanish, nor one of 30 them fluctuate; without another width size decides."""
     plain = scaled("scores", 0.5)

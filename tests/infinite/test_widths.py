@@ -87,6 +87,7 @@ GROWING = {
 
 
 @pytest.mark.parametrize("name", GROWING)
+@pytest.mark.first_case
 def test_what_grows_with_the_width_is_refused(name):
     """The weight and the line are named; the network is read all the same where that is asked for."""
     f, words = GROWING[name]
@@ -136,6 +137,7 @@ HELD = {
 
 
 @pytest.mark.parametrize("name", HELD)
+@pytest.mark.first_case
 def test_numbers_of_one_width_or_one_draw_are_refused(name):
     """The limit would be that of the draw: the line is named, and what to leave out."""
     f, words = HELD[name]
@@ -144,6 +146,7 @@ def test_numbers_of_one_width_or_one_draw_are_refused(name):
     assert "test_widths.py:" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_numbers_of_the_input_and_of_every_width_are_part_of_the_network():
     """A mask of pixels, features that are drawn beforehand, signs that a width of any size has."""
     pixels = np.array([1.0, 0.0, 1.0], np.float32)

@@ -126,6 +126,7 @@ def wrong_by(solver, answer, kernel, x, y, ridge):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.first_case
 def test_no_finite_wrong_answer_passes_as_ok(name, solver, unchecked):
     """145 inputs. An OK must be finite, symmetric, and have a float64 residual of at most 2 √ε of float32."""
     error, answer, status, wrong = outcome(name, solver)

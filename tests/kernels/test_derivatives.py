@@ -12,6 +12,7 @@ from jaxtheory.results import Status
 
 @pytest.mark.parametrize("dim", [2, 5])
 @pytest.mark.parametrize(("smoothness", "curvature"), [(1.5, 3.0), (2.5, 5 / 3)])
+@pytest.mark.first_case
 def test_matern_has_its_second_derivatives_at_coincident_points(smoothness, curvature, dim, float64):
     """−3/ℓ² I and −5/(3ℓ²) I in x, the opposite sign for one derivative in each argument."""
     x, length = jnp.linspace(0.3, 1.0, dim), 0.7

@@ -150,6 +150,7 @@ def test_cross_entropy_says_when_steps_run_out(float64):
     assert jnp.isnan(path.train).all()
 
 
+@pytest.mark.slow
 def test_ensemble_is_a_sample_of_networks(problem, key):
     """20,000 draws of f_0 ~ N(0, K), each flowed by itself: moments within 5 standard errors."""
     theta, cross, y, _, _ = problem
@@ -270,6 +271,7 @@ def test_networks_of_width_4096_follow_the_predicted_loss_curves(momentum, key):
         assert curve[1][-1] < 0.75 * curve[1][0]  # it did learn, so that the agreement says something
 
 
+@pytest.mark.slow
 def test_networks_of_width_4096_follow_the_cross_entropy_flow(key):
     """The same for the logistic loss (two classes with logits ±f/2, of NTK Θ/2 and Θ scalar), small steps as the flow.
 

@@ -49,6 +49,7 @@ def erf_kernel(covariance):
 
 @pytest.mark.parametrize(("activation", "kernel"), [("relu", relu_kernel), ("erf", erf_kernel)])
 @pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (1.7, 0.4)])
+@pytest.mark.first_case
 def test_gram_tends_to_the_gaussian_expectation(x, key, activation, kernel, scale, bias):
     """The covariance of the pre-activations is s² ⟨x, x'⟩ / d + b²."""
     z = kernels.random_features(x, WIDTH, key, activation=activation, scale=scale, bias=bias)
@@ -136,6 +137,7 @@ def test_features_can_be_traced_over_everything_but_their_shape(x, key):
     assert_close(features(keys, scales), np.stack(loop))
 
 
+@pytest.mark.slow
 def test_features_of_sharded_points_are_those_of_one_device(key):
     mesh = jax.make_mesh((8,), ("points",), axis_types=(jax.sharding.AxisType.Auto,))
     points = jax.random.normal(key, (16, 5))

@@ -41,6 +41,7 @@ def test_arc_cosine_is_an_expectation_over_neurons(order, float64, key):
     assert (jnp.abs(products.mean(axis=0) - kernels.arc_cosine(order)(x, x)) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_kernels_have_gradients_at_coincident_points(float64, key):
     x = jnp.concatenate([points(key, 3, 6)] * 2)
     for kernel in (kernels.laplace(), kernels.matern(2.5), kernels.gaussian(), kernels.arc_cosine(1)):
@@ -64,6 +65,7 @@ def test_parameters_are_leaves_and_do_not_compile_again(float64):
 
 @pytest.mark.parametrize("block", [None, 1, 4, 5, 13, 50])
 @pytest.mark.parametrize("other", [None, 6])
+@pytest.mark.first_case
 def test_blocks_do_not_change_the_gram_matrix_or_its_products(block, other, float64, key):
     x = points(key, 13, 5)
     x2 = None if other is None else points(jax.random.fold_in(key, 1), other, 5)
@@ -76,6 +78,7 @@ def test_blocks_do_not_change_the_gram_matrix_or_its_products(block, other, floa
 
 @pytest.mark.parametrize("devices", [1, 2, 5])
 @pytest.mark.parametrize("other", [False, True])
+@pytest.mark.first_case
 def test_devices_do_not_change_the_gram_matrix(devices, other, key):
     mesh = jax.make_mesh((devices,), ("rows",), devices=jax.devices()[:devices])
     x = points(key, 40, 5, jnp.float32)

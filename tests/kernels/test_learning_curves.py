@@ -20,6 +20,7 @@ def curve(n, ridge, noise, **options):
 
 
 @pytest.mark.parametrize("ridge", [0.0, 1e-3, 1.0])
+@pytest.mark.first_case
 def test_regularization_is_the_root_and_learnability_is_conserved(ridge, dtype):
     sizes = [3.0, 50.0, 200.0]
     found = curve(sizes, ridge, 0.1)
@@ -35,6 +36,7 @@ def test_regularization_is_the_root_and_learnability_is_conserved(ridge, dtype):
 
 
 @pytest.mark.parametrize(("n", "ridge", "noise"), [(60, 0.0, 0.05), (60, 0.5, 0.05), (150, 0.05, 0.0)])
+@pytest.mark.first_case
 def test_curve_is_the_mean_of_simulated_regressions(n, ridge, noise, float64, key):
     """Gaussian features, 200 draws: test and train errors within 4 standard errors plus the theory's own O(1/n)."""
     eigs, coefficients = jnp.asarray(EIGS, jnp.float64), jnp.asarray(COEFFICIENTS, jnp.float64)
@@ -84,6 +86,7 @@ def test_finite_rank_is_classical_least_squares(float64):
     assert found.status.tolist() == [Status.OK, Status.NOT_FINITE]
 
 
+@pytest.mark.slow
 def test_curve_is_differentiable(float64):
     def risk(ridge):
         return curve([50.0], ridge, 0.1).test[0]

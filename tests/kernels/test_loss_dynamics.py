@@ -243,6 +243,7 @@ def test_a_smaller_step_converges_and_a_larger_one_does_not(float64):
             assert (grown > 1e6) == (factor > 1)
 
 
+@pytest.mark.slow
 def test_local_curvature_is_that_of_the_hessian(float64):
     """λ_max(Θ H) of the softmax by NumPy's eigenvalues; never larger than the bound of 1/2."""
     p = scipy.special.softmax(START, axis=1)

@@ -19,6 +19,7 @@ def data(float64, key):
     return x, jnp.sin(x[:, 0]), x[:7] + 0.4
 
 
+@pytest.mark.slow
 def test_posterior_is_scikit_learns(data):
     x, y, test = data
     oracle = GaussianProcessRegressor(RBF(1.3), alpha=0.01, optimizer=None).fit(x, y)
@@ -41,6 +42,7 @@ def test_evidence_is_a_normal_density_summed_over_outputs(data):
     assert_close(kernels.log_marginal_likelihood(kernels.laplace(), x, both, 0.1).value, expected, condition=1e3)
 
 
+@pytest.mark.slow
 def test_evidence_and_posterior_are_differentiable(data):
     """Against the closed form ½ tr((αᵀα − K⁻¹) ∂K) for the noise, and central differences for the bandwidth."""
     x, y, test = data
@@ -64,6 +66,7 @@ def test_evidence_and_posterior_are_differentiable(data):
     assert abs(slope[2, 1] - bumped) < 1e3 * step**2 * max(abs(bumped), 1.0)
 
 
+@pytest.mark.slow
 def test_mean_is_kernel_ridge_regression(data):
     x, y, test = data
     model = kernels.fit(kernels.matern(2.5), x, y, 0.05)
@@ -71,6 +74,7 @@ def test_mean_is_kernel_ridge_regression(data):
     assert_close(found.mean, kernels.predict(model, test), condition=1e4)
 
 
+@pytest.mark.slow
 def test_jitter_of_an_exact_process_is_reported(data):
     x, y, test = data
     twice = jnp.concatenate([x, x])

@@ -30,6 +30,7 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ridge", [1e-2, 1.0])
+@pytest.mark.first_case
 def test_every_solver_is_scikit_learns_kernel_ridge(method, ridge, problem):
     """Relative error of α ≤ residual · condition number, both of which are known."""
     x, y = problem
@@ -46,6 +47,7 @@ def test_every_solver_is_scikit_learns_kernel_ridge(method, ridge, problem):
 
 
 @pytest.mark.parametrize("solver", ["cholesky", "cg", "eigenpro"])
+@pytest.mark.first_case
 def test_residual_and_dtype_are_those_of_the_problem(solver, key):
     """In float32; in float64 the residual is held against scikit-learn's solution above."""
     dtype = jnp.dtype("float32")
@@ -60,6 +62,7 @@ def test_residual_and_dtype_are_those_of_the_problem(solver, key):
 
 
 @pytest.mark.parametrize("method", ["rpcholesky", "nystrom"])
+@pytest.mark.first_case
 def test_preconditioner_saves_iterations(method, problem):
     x, y = problem
     plain, better = (
@@ -86,6 +89,7 @@ def test_rpcholesky_error_is_within_its_theorem(problem):
         assert min(np.linalg.eigvalsh(gram - f @ f.T)[0] for f in factors[:3]) > -1e-10
 
 
+@pytest.mark.slow
 def test_nystrom_is_below_the_kernel_and_full_rank_is_exact(problem):
     x, _ = problem
     gram = kernels.laplace(3.0)(x, x)
@@ -124,6 +128,7 @@ def test_all_points_as_centres_is_the_full_regression(problem):
     assert_close(kernels.predict(model, x), kernels.predict(full, x), condition=1e5)
 
 
+@pytest.mark.slow
 def test_a_gram_matrix_stands_for_a_kernel(problem):
     x, y = problem
     everything = kernels.laplace(2.0)(x, x)
@@ -198,6 +203,7 @@ def test_differentiable_cholesky_has_the_right_gradient(float64, key):
     assert_close(jax.grad(volume)(2.0), np.trace(inverse @ np.asarray(root @ root.T)), condition=1e2)
 
 
+@pytest.mark.slow
 def test_fit_works_inside_jit(problem):
     x, y = problem
     ridges = jnp.array([0.1, 1.0])

@@ -141,6 +141,7 @@ def test_degrees_of_freedom_is_a_trace(float64, key):
     assert kernels.degrees_of_freedom(jnp.array([1.0, 0.0]), 0.0) == 1
 
 
+@pytest.mark.slow
 def test_lanczos_quadrature_estimates_traces(float64, key):
     """log det and degrees of freedom of 400 points, never forming K: within 4 standard errors, and 3% of the truth."""
     x = jax.random.normal(key, (400, 4), jnp.float64)

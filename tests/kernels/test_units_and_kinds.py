@@ -43,6 +43,7 @@ def test_scaling_the_targets_scales_the_answer_to_the_bit(solver):
         assert int(verdict) == (Status.NOT_FINITE if quadratic else Status.OK)
 
 
+@pytest.mark.slow
 def test_integers_booleans_and_lists_are_their_numbers(unchecked):
     x = np.arange(12, dtype=np.uint8).reshape(4, 3) ** 2
     y = [1, 0, 2, 1]
@@ -85,6 +86,7 @@ def test_bandwidths_of_another_length_are_refused(unchecked):
         kernels.gaussian(jnp.ones(3))(jnp.ones((4, 2)), jnp.ones((4, 2)))
 
 
+@pytest.mark.slow
 def test_noise_for_each_point(float64, key):
     x, noise = jax.random.normal(key, (12, 2), float), jnp.linspace(0.1, 2.0, 12)
     y, gram = jnp.sin(x[:, 0]), np.asarray(kernels.laplace()(x, x))
@@ -124,6 +126,7 @@ def test_duplicates_are_ill_conditioned_not_invalid(ridge):
 
 
 @pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.first_case
 def test_centres_with_a_singular_matrix(copies, float64):
     """Twenty centres under a wide kernel, once and twice each: the least squares fit in their span, by pinv."""
     x = jnp.linspace(0.0, 1.0, 300)

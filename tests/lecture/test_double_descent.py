@@ -33,6 +33,7 @@ def test_every_claim_is_measured(outcome):
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
 
 
+@pytest.mark.slow
 def test_curves_hold_every_width_seed_and_ridge(dataset):
     assert dataset.test_mse.sizes == {"ridge": 3, "seed": 2, "width": 100}
     assert dataset.ridge.values.tolist() == [0.0, 1.0, 30.0]
@@ -59,6 +60,7 @@ def test_an_interrupted_run_continues(outcome, dataset):
     assert (folder / "figure.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_predicted_ridges_are_the_solvers(float64):
     """λ of the paper is the solver's ridge times d/(nN): the claim at N = n equals the formula written out."""
     config = replace(TINY, x64=True)

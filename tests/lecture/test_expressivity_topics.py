@@ -46,6 +46,7 @@ def test_depth_keeps_its_promises(layers):
     assert "gap_5" not in found  # the certificate is void there, and says nothing
 
 
+@pytest.mark.slow
 def test_depth_counts_neurons_by_audit(layers):
     dataset = xr.open_zarr(layers.dataset, consolidated=False).load()
     assert dataset.neurons.values.tolist() == [

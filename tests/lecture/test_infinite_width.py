@@ -27,6 +27,7 @@ def test_every_claim_is_measured(outcome):
     assert (outcome.dataset.parent / "figure.png").exists()
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_theory(float64):
     """−1/2 for every architecture; log χ₁ of tanh by a quadrature of its own."""
     whole = replace(infinite_width.Config(), x64=True)

@@ -27,6 +27,7 @@ def test_every_claim_is_measured_and_the_exact_ones_hold(outcome):
     assert not failed
 
 
+@pytest.mark.slow
 def test_curves_hold_every_dimension_and_rule(outcome):
     data = xr.open_zarr(outcome.dataset, consolidated=False).load()
     assert data.cross_risk.sizes == {"octave": 5, "seed": 20}
@@ -39,6 +40,7 @@ def arguments(folder):
     return ["--out", str(folder), *(str(word) for name, values in fields.items() for word in (f"--{name}", *values))]
 
 
+@pytest.mark.slow
 def test_two_shards_and_a_run_leave_what_one_run_leaves(outcome, tmp_path, capsys, monkeypatch):
     """And the run computes nothing again: each shard has committed five of the ten chunks of √100 points."""
     monkeypatch.setattr(command, "keep_compilations", lambda: None)

@@ -26,6 +26,7 @@ def far():
     return tuple(jnp.asarray(1e3 + 0.1 * draw, jnp.float32) for draw in draws)
 
 
+@pytest.mark.slow
 def test_exact_far_from_the_origin(far):
     """|x|² + |y|² − 2xy has no digit left there; differences give scipy's cost of the same numbers."""
     x, y = far
@@ -49,6 +50,7 @@ def test_the_certificate_far_from_the_origin(far):
     assert float(found.residual * found.cost) > 0.999 * lost
 
 
+@pytest.mark.slow
 def test_sliced_and_sinkhorn_do_not_see_a_common_shift(key):
     """Numbers on a grid that float32 holds with the shift: the same costs about 0 and about 4096, in ten dimensions."""
     x, y = (jnp.round(draw * 128) / 128 for draw in jax.random.normal(key, (2, 12, 10)))

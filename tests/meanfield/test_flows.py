@@ -99,6 +99,7 @@ def test_fisher_rao_weights_a_fixed_potential_exactly(key, float64):
     np.testing.assert_allclose(run(flow, theta, 7).weights, tilted / tilted.sum(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_birth_and_death_is_fisher_rao_on_average(key):
     """Particles fixed at two places: the share at the lower follows e^(−tV), within 4 standard errors of 200 runs."""
     theta = jnp.concatenate([jnp.zeros((30, 1)), jnp.ones((70, 1))])
@@ -245,6 +246,7 @@ def test_a_memory_without_a_rule_for_offspring_is_refused():
         flow.init(meanfield.as_cloud(jnp.ones((3, 1))))
 
 
+@pytest.mark.slow
 def test_a_million_offspring_are_their_means_rounded(key):
     """Each count is N w rounded up or down, in float32 at N = 2^20 + 7, whatever the running sums."""
     count = 2**20 + 7

@@ -35,6 +35,7 @@ def test_risk_and_its_derivatives_are_the_formulas(key, dtype, block):
     assert_close(meanfield.wasserstein_gradient(risk)(cloud), slope)
 
 
+@pytest.mark.slow
 def test_a_cloud_with_every_particle_twice_moves_as_the_cloud(key, float64):
     """F is a function of the measure: copies change neither its value nor any particle's velocity."""
     x, y, theta, _ = problem(key, float64)
@@ -113,6 +114,7 @@ def test_a_subset_of_the_data_is_the_risk_there(key, float64):
     assert_close(F.subset(indices)(theta), 2 * part(theta) + 0.05 * (theta**2).sum() / len(theta))
 
 
+@pytest.mark.slow
 def test_a_million_particles_fit(key):
     """Compiled, not run, at d = 100: less memory than one N × n array, and twice the data adds next to nothing."""
     particles = jax.ShapeDtypeStruct((1_000_000, 100), jnp.float32)
@@ -185,6 +187,7 @@ def test_particles_are_what_users_pass(unchecked):
     assert meanfield.as_cloud(forms[0], [1, 3]).weights.tolist() == [1.0, 3.0]
 
 
+@pytest.mark.slow
 def test_kernels_see_the_numbers_of_a_pytree_as_one_row(key, float64):
     """Interaction, MMD and SVGD of a pytree are those of its leaves side by side."""
     x, _, theta, weights = problem(key, float64)
@@ -227,6 +230,7 @@ def test_sums_over_millions_of_particles_keep_their_digits():
     np.testing.assert_allclose(found, draws.astype(np.float64).mean(0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_unit_is_compiled_once_for_a_functional():
     """Evaluations, gradients and variations of one functional on one shape share a program."""
     F, calls = meanfield.potential(lambda theta: calls.append(1) or theta @ theta), []

@@ -21,6 +21,7 @@ def reweighted():
     return Cloud(jnp.asarray(draws[:, None]), jnp.exp(-(jnp.asarray(draws) ** 2) / 2))
 
 
+@pytest.mark.slow
 def test_weights_make_the_law(reweighted):
     """Entropy, free energy and gap are those of N(0, 1), 1.419, ½ − 1.419 and 0, where the draws' own is log 80."""
     nodes = observables.grid_nodes(jnp.linspace(-9.0, 9.0, 181))
@@ -121,6 +122,7 @@ def test_every_observable_and_distance_takes_arrays_pytrees_and_clouds(key, unch
     assert float(wasserstein.w1d(line, [[2], [3], [5]])) == 1.0
 
 
+@pytest.mark.slow
 def test_a_degenerate_normalizer_shows(key):
     """N(0, I_7) at its own minimum has gap 0: nodes of variance .1 say ILL_CONDITIONED, those of variance 1 pass."""
     cloud = jax.random.normal(key, (1000, 7))
@@ -131,6 +133,7 @@ def test_a_degenerate_normalizer_shows(key):
         assert not passes or abs(float(gap.value)) < 4 * float(gap.standard_error)
 
 
+@pytest.mark.slow
 def test_nodes_that_miss_a_sharp_posterior_show():
     """At a low temperature the Gibbs law is far narrower than N(0, λ/ridge): a few draws carry all the weight."""
     x = jnp.linspace(-1.0, 1.0, 10)[:, None] * jnp.array([[1.0, 0.5, -0.3]])

@@ -20,6 +20,7 @@ def test_the_entropy_of_gaussians(key):
     assert abs(float(observables.entropy(points * 2.0, neighbours=4).value - found.value) - 2 * np.log(2)) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_duality_gap_of_a_gaussian_is_its_divergence(key):
     """F = κ|θ|²/2 and μ = N(m, s²): λ KL(μ ‖ N(0, λ/κ)), and the free energy, within 4 standard errors."""
     kappa, temperature, mean, scale = 2.0, 0.5, 0.8, 1.3
@@ -53,6 +54,7 @@ def test_the_duality_gap_closes_at_the_fixed_point(key):
     assert float(gaps[1].value) > 0.1
 
 
+@pytest.mark.slow
 def test_chaos_at_time_zero_is_exact(key):
     """N · Var f_N = Var h for independent particles; N · E‖f_N − f‖² the mean of it over points."""
     unit, x, seeds, particles = meanfield.neuron("tanh"), jnp.array([[0.5], [2.0]]), 4000, 25

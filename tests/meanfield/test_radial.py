@@ -107,6 +107,7 @@ def test_the_least_risk_of_activations_that_cannot_tell(delta):
         np.testing.assert_allclose(radial.least_risk(activation, delta, points=200), 1.0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_radial_says_what_is_wrong(unchecked):
     with pytest.raises(ValueError, match=r"delta must be in \(0, 1\)"):
         radial.mixture(jax.random.key(0), 3, 4, 1.5)

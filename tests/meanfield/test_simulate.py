@@ -38,6 +38,7 @@ def flows(functional):
 
 
 @pytest.mark.parametrize("name", ["gradient", "langevin", "kinetic"])
+@pytest.mark.first_case
 def test_eight_devices_exchange_the_outputs_once_a_step(functional, particles, mesh, name, key):
     """One all-reduce of n numbers in the whole program, beside the scalar of the status; the trajectory is the same."""
     flow = flows(functional)[name]
@@ -58,6 +59,7 @@ def test_eight_devices_exchange_the_outputs_once_a_step(functional, particles, m
     )
 
 
+@pytest.mark.slow
 def test_pairs_meet_around_a_ring(particles, mesh):
     """The double sum and its gradient do not depend on the number of devices, and only neighbours exchange blocks."""
     mmd = meanfield.mmd(kernels.gaussian(1.0), jnp.ones((7, 5)))

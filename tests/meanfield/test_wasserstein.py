@@ -53,6 +53,7 @@ def test_bures_is_the_distance_of_optimal_maps(key, float64):
     assert jnp.isnan(wasserstein.bures(jnp.zeros(2), -jnp.eye(2), jnp.zeros(2), jnp.eye(2)))
 
 
+@pytest.mark.slow
 def test_a_moved_cloud_is_as_far_as_it_was_moved(key, float64):
     """Translation by a: W₂² = |a|² exactly; sliced |a|²/d within 4 standard errors; Gaussian moments agree."""
     x, _ = clouds(key, 30)
@@ -137,6 +138,7 @@ def test_the_rate_of_matching_is_the_sheets(dimension, seen, key):
     assert abs(float(slope.slope) - seen) < 4 * float(slope.standard_error) + 0.03
 
 
+@pytest.mark.slow
 def test_the_rate_in_one_dimension(key):
     """(E W₂²)^½ = (3(n + 1))^(−½) at every n, within 4 standard errors."""
     sizes = (10, 40, 160)

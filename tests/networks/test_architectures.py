@@ -103,6 +103,7 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.first_case
 def test_outputs_are_those_of_loops(name, float64):
     network, example = NETWORKS[name]
     rng = np.random.default_rng(len(name))
@@ -184,6 +185,7 @@ def test_a_negative_variance_is_nan_inside_jit(key):
     assert jnp.isnan(drawn["out"]["kernel"]).all()
 
 
+@pytest.mark.slow
 def test_a_network_trains_like_any_other(key):
     """Small steps of the training loop that all rooms share lower the loss, each of them."""
     network = networks.cnn(1)

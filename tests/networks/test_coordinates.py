@@ -59,6 +59,7 @@ def faster(name):
     return mistake
 
 
+@pytest.mark.slow
 def test_sizes_are_those_written_out():
     """Against the same two steps of gradient descent written by hand, for the first seed of the first width."""
     mu = rules("maximal_update", "sgd")
@@ -131,6 +132,7 @@ def test_sums_over_axes_shared_with_data_are_the_readouts_activations():
         np.testing.assert_allclose(measured, np.sqrt(np.mean(own**2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_wrong_rate_is_found_by_its_name():
     """Adam's first step has the size of the rate, so that a wrong one shows at its own parameter alone."""
     found = checked(rules("maximal_update", "adam"), optax.adam, 1e-2, [16, 128], 1, faster("2"), seeds=8)

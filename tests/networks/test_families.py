@@ -117,6 +117,7 @@ def points():
     return jnp.asarray(rng.standard_normal((15, 4)), jnp.float32), jnp.arange(15) % 3
 
 
+@pytest.mark.slow
 def test_members_start_from_their_seeds_keys_and_descend():
     """At a rate of zero the predictions are those of the modules as they draw themselves."""
     x, y = points()

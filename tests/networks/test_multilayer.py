@@ -23,6 +23,7 @@ def pair(parameterization, float64, padded=13):
 
 
 @pytest.mark.parametrize("parameterization", [networks.standard, networks.ntk, networks.mup, networks.mup_adam])
+@pytest.mark.first_case
 def test_a_padded_network_begins_as_its_corner(parameterization, float64, key):
     bare, padded = pair(parameterization, float64)
     small, large = bare.init(key), padded.init(key)
@@ -71,6 +72,7 @@ def test_nested_draws_are_independent_gaussians(float64, key):
     assert max(abs((z[1:] * z[:-1]).mean()), abs((z[:, 1:] * z[:, :-1]).mean())) < 5.1e-3
 
 
+@pytest.mark.slow
 def test_mup_for_adam_moves_features_at_every_width_alike(float64, key):
     """The first step of Adam moves the second layer's features by a size independent of width (factor 2 over 32×).
 

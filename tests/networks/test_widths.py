@@ -95,6 +95,7 @@ def assert_twins(run, width, seed, **how):
             assert not b[~live].any()
 
 
+@pytest.mark.slow
 def test_a_padded_network_is_its_unpadded_twin(float64, deep):
     assert (deep.dataset.padded > deep.dataset.width).any()
     assert_twins(deep, 7, 0, depth=2, abc=RICH, loss="xent")
@@ -139,6 +140,7 @@ def test_buckets_are_few_and_waste_little(depth):
             assert waste(groups, cost) == pytest.approx(min(allowed.values()))
 
 
+@pytest.mark.slow
 def test_a_compiled_bucket_needs_the_stated_memory(monkeypatch):
     """Networks times parameters times (2 + 2 for Adam), held once, and the activations beside."""
     n, m, depth, width, models = 300, 100, 2, 12, 6
@@ -173,6 +175,7 @@ def test_a_compiled_bucket_needs_the_stated_memory(monkeypatch):
 BUCKETS = {"widths": [2, 3, 30], "optimizer": optax.sgd(0.01), "steps": 2, "record_every": 1}
 
 
+@pytest.mark.slow
 def test_one_compilation_a_bucket_and_none_the_second_time():
     """Counted by JAX's own events; other seeds and other noise are other data to the same programs."""
     compiled = []

@@ -19,6 +19,7 @@ def quartic(params):
     return jnp.sum(jnp.sin(jnp.asarray(MIX, flat.dtype) @ flat)) + jnp.sum(flat**4)
 
 
+@pytest.mark.slow
 def test_sharpness_is_the_largest_eigenvalue_and_its_derivative_is_that_of_differences(float64):
     params = {"a": jnp.asarray(DRAWS.normal(size=(2, 3))), "b": jnp.asarray(DRAWS.normal(size=6))}
     flat, unravel = jax.flatten_util.ravel_pytree(params)
@@ -102,6 +103,7 @@ def test_complement_meets_its_conditions(float64):
         assert abs(np.sum(x * z)) < 1e-6
 
 
+@pytest.mark.slow
 def test_flow_of_solvable_losses(float64):
     """Σ (y_i x_i²/2 − b_i y_i): y_i rises by ηb_i a step until 2/η and stays, with variance 2b_i."""
     eta, b, steps = 0.5, np.array([0.4, 0.3]), 60

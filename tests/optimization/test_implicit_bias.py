@@ -101,6 +101,7 @@ def flat_hull():
     return y[:, None] * x, y
 
 
+@pytest.mark.slow
 def test_direction_is_found_at_the_speed_of_a_logarithm(flat_hull, float64):
     """What w keeps across ŵ tends to a limit known beforehand, so distance · log t does; never ‖w‖/log t itself."""
     x, y = map(jnp.asarray, flat_hull)

@@ -27,6 +27,7 @@ def noisy(loss, seed, size=0.01):
     return loss * np.exp(size * np.random.default_rng(seed).normal(size=loss.shape))
 
 
+@pytest.mark.slow
 def test_exact_tables_give_the_truth():
     law = fit(SIZES, TOKENS, loss_of(SIZES, TOKENS))
     assert law.status == Status.OK

@@ -18,6 +18,7 @@ def power_law(alpha, beta, modes=MODES):
     return i ** (-2 * alpha), i**-beta
 
 
+@pytest.mark.slow
 def test_regimes_are_limits_of_the_risk_of_random_features(float64):
     eigs, target = power_law(0.8, 0.3)
     found = four_regimes(eigs, target, SIZES, FIXED, NOISE)

@@ -88,6 +88,7 @@ def test_all_terms_together_are_the_interpolating_spline(order, float64):
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_spline_terms_go_where_the_function_is_rough(float64):
     """Nine of ten of the finest knots of the best 60 terms lie within 1/16 of a singularity."""
     n, place = 2**10, 1 / math.sqrt(3)

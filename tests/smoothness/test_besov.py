@@ -40,6 +40,7 @@ def spread(ratios):
 
 @pytest.mark.parametrize("kind", ["spike+dense", "weak-lp", "gaussian"])
 @pytest.mark.parametrize(("s", "p", "q", "dim"), [(1.0, 1.0, 1.0, 1), (0.7, 0.5, math.inf, 1), (2.0, 2.0, 2.0, 2)])
+@pytest.mark.first_case
 def test_samples_lie_on_the_sphere(kind, s, p, q, dim, key, float64):
     c = besov.sample(key, s, p, q, 5, kind, dim=dim, dtype=jnp.float64)
     weights = [2.0 ** (j * (s + dim / 2 - dim / p)) for j in range(5)]
@@ -55,6 +56,7 @@ def test_spikes_stand_out_by_their_law(key, float64):
     np.testing.assert_allclose(np.sort(detail)[-1] / np.sort(detail)[:-1], 2**7 + 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_sobolev_is_b_s_2_2(float64):
     """Fourier norms within one constant of wavelet norms, at every resolution."""
     s = 1.2

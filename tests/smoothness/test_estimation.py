@@ -127,6 +127,7 @@ def test_denoise_keeps_coarse_levels_and_kills_noise(key):
         assert float(sum((d != 0).sum() for d in kept.details[2:])) <= 3
 
 
+@pytest.mark.slow
 def test_lasso_satisfies_its_optimality_conditions(key, float64):
     """Aᵀ(y − Ab) = λ sgn(b) on the support, ≤ λ off it, for columns of norm 1."""
     design = jax.random.normal(key, (40, 60), jnp.float64)
@@ -183,6 +184,7 @@ def test_lasso_where_there_is_nothing_to_fit(key):
     np.testing.assert_allclose(loose.coefficients, np.linalg.lstsq(*map(np.asarray, (design, y)))[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_lasso_estimate_is_a_relu_network(key, float64):
     """A network of its terms, within the terms' accuracy of the fitted values."""
     t = jnp.linspace(0.01, 0.99, 64)

@@ -21,6 +21,7 @@ def test_a_step_is_an_orthogonal_matrix_that_is_the_periodic_one_inside(wavelet,
 
 
 @pytest.mark.parametrize(("wavelet", "levels"), [("db2", 2), ("db3", 1), ("db4", 2), ("db5", 1)])
+@pytest.mark.first_case
 def test_polynomials_have_no_details_and_come_back(wavelet, levels, float64):
     """Degree N − 1 vanishes to round-off times the edges' condition, up to the ends; degree N does not; x returns."""
     moments, n = wavelets.vanishing_moments(wavelet), 64

@@ -43,6 +43,7 @@ def test_equal_scales_are_one_scale():
     np.testing.assert_array_equal(bspline.evaluate_sum(one, x), bspline.evaluate_sum(both, x))
 
 
+@pytest.mark.slow
 def test_scales_of_another_number_of_axes_are_named(unchecked):
     with pytest.raises(ValueError, match="scales must be one a term"):
         bspline.relu_sum(jnp.ones(1), jnp.ones((1, 3)), jnp.zeros((1, 2)), 1, 0.1)

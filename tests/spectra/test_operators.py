@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from tolerances import assert_close
 
 from jaxtheory import kernels, spectra
@@ -18,6 +19,7 @@ def problem(key):
     return lambda v: (dense @ v.ravel()).reshape(SHAPE), dense
 
 
+@pytest.mark.slow
 def test_trace_and_diagonal_are_within_their_standard_errors(float64, key):
     theta, dense = problem(key)
     trace = spectra.trace(theta, SHAPE, key, probes=200)
@@ -30,6 +32,7 @@ def test_trace_and_diagonal_are_within_their_standard_errors(float64, key):
     assert abs(z).max() < 5
 
 
+@pytest.mark.slow
 def test_top_eigenpairs_and_density(float64, key):
     theta, dense = problem(key)
     values, vectors = np.linalg.eigh(np.asarray(dense))
@@ -61,6 +64,7 @@ def test_effective_rank_and_alignments(float64, key):
     assert_close(spectra.centered_alignment(dense, jnp.asarray(flat)), np.asarray(expected), condition=10)
 
 
+@pytest.mark.slow
 def test_both_densities_are_one(float64, key):
     """Weights that sum to one for any operator, to n for a Gram matrix; a matrix of two eigenvalues needs two nodes."""
     gram = jnp.eye(6) + jnp.ones((6, 6))  # 1 five times, and 7

@@ -60,6 +60,7 @@ def test_chunks_of_one_static_combination_come_together(data):
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_tasks_hold_every_point_to_do_once_and_whole_chunks_where_they_always_are(data):
     layout, _ = draw_layout(data)
     chunks = layouts.chunks(layout)

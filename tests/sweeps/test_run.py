@@ -104,6 +104,7 @@ def made(drawn):
 
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(any_sweep())
+@pytest.mark.slow
 def test_random_sweeps_are_loops(drawn):
     grid, options = made(drawn)
     ds = run(coded, grid, key=9, **options)

@@ -128,6 +128,7 @@ def test_derivatives_reach_what_a_cost_closes_over(pair, float64):
     np.testing.assert_allclose(slope, (at(0.8 + h)[1] - at(0.8 - h)[1]) / (2 * h), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gradient_in_a_weight_is_a_potential(pair, float64):
     """Along a change of weights that keeps the mass, the derivative is ⟨f, change⟩, also at a weight of 0."""
     x, y = (jnp.asarray(points) for points in pair)
@@ -137,6 +138,7 @@ def test_a_gradient_in_a_weight_is_a_potential(pair, float64):
     np.testing.assert_allclose(slope @ change, solve(jnp.asarray(A)).potentials.f @ change, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_problems_and_a_warm_start_saves_iterations(pair):
     """vmap over ε; ε lowered by a scan, each from the last potentials, ends as a cold start, in fewer iterations."""
     x, y = (jnp.asarray(points, jnp.float32) for points in pair)

@@ -24,6 +24,7 @@ def functionals(target, key):
 
 
 @pytest.mark.parametrize("name", ["sinkhorn", "sliced"])
+@pytest.mark.first_case
 def test_a_weight_is_a_multiplicity(clouds, name, key, float64):
     """A particle of weight 2/4 is two particles of 1/4: the same value and velocity."""
     x, target = (jnp.asarray(points) for points in clouds)
@@ -48,6 +49,7 @@ def test_the_mean_of_a_sinkhorn_flow_is_exact(clouds, key, float64):
     assert F(run.state.cloud) < F(cloud)
 
 
+@pytest.mark.slow
 def test_functionals_say_what_is_wrong(clouds, key, unchecked):
     x, target = (jnp.asarray(points, jnp.float32) for points in clouds)
     with pytest.raises(ValueError, match="particles must have the target's 2 components"):
