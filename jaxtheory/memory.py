@@ -56,11 +56,11 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Bytes:
 def gram(n1: int, n2: int | None = None, *, dimension: int, block: int | None = None, itemsize: int = 4) -> Bytes:
     r"""Of `kernels.gram(kernel, x1, x2, block=block)`, for n1 and n2 points in d dimensions.
 
-    Without blocks n1 (d + 1) numbers beside K, or another K and (n1 + n2) d where there is an x2. With blocks of b,
+    Without blocks n1 (d + 1) numbers beside K, or (n1 + n2) d where there is an x2. With blocks of b,
 
-        2 b² + 2 b d,
+        b² + 4 b d,
 
-    for stationary kernels, whose squared distances and values are two blocks.
+    for stationary kernels: a block, and points of both sides as they are cut and scaled.
 
     Args:
         n1, n2: numbers of points; None where x2 is None.
@@ -77,9 +77,9 @@ def gram(n1: int, n2: int | None = None, *, dimension: int, block: int | None = 
     points, whole = n1 * dimension + (0 if n2 is None else n2 * dimension), n1 * columns
     if block is not None and block < max(n1, columns):
         height, width = min(block, n1), min(block, columns)
-        temporaries = 2 * height * width + (height + width) * dimension
+        temporaries = height * width + 2 * (height + width) * dimension
     else:
-        temporaries = n1 * (dimension + 1) if n2 is None else whole + points
+        temporaries = n1 * (dimension + 1) if n2 is None else points
     return _bytes(itemsize, points, whole, temporaries)
 
 
@@ -198,8 +198,9 @@ def largest_block(needed: Callable[[int], Bytes], largest: int, limit: float) ->
     Raises:
         ValueError: largest < 1.
 
-    >>> largest_block(lambda block: gram(4096, 4096, dimension=8, block=block), 4096, 80e6)
-    1024
+    >>> needed = lambda block: fit(20_000, dimension=8, solver="cg", rank=256, block=block)
+    >>> largest_block(needed, 20_000, 100e6)
+    1250
     """
     _require_sizes(largest=largest)
     sizes = (-(-largest // 2**k) for k in range(math.ceil(math.log2(largest)) + 1))
