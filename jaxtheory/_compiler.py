@@ -7,37 +7,38 @@ The compiler reads its options when JAX first uses a device, so that they must b
 """
 
 import os
+import sys
 import warnings
 from importlib.metadata import distributions
 
 _OPTION = "--xla_cpu_experimental_ynn_fusion_type"
 _AFFECTED = any(found.version == "0.10.2" for found in distributions(name="jaxlib"))
-_pending = _AFFECTED
 
 
 def keep_sums_right() -> None:
-    """Switch these sums off by an option of XLA, unless the user has chosen one."""
+    """Switch these sums off by an option of XLA, unless the user has chosen one; warn where it comes too late."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if _AFFECTED and _OPTION not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=-reduce".strip()
-
-
-def warn_if_late() -> None:
-    """Once, at the first call of a public function: warn if JAX had used a device before the option was set."""
-    global _pending
-    if not _pending:
+    if not _AFFECTED or _OPTION in flags:
         return
-    _pending = False
-    import jax  # not on top: `import jaxtheory` alone does not load JAX
-    import jax.numpy as jnp
-
-    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((40_000, 3), (3, 3)))
-    program = jax.jit(lambda x, m: jnp.sum((x @ m) ** 2, axis=1)).lower(*shapes).compile().as_text()
-    # a sum in the library's hands, not the product alone
-    if any("= f32[40000]{0} fusion(" in line and "__ynn_fusion" in line for line in (program or "").splitlines()):
+    os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=-reduce".strip()
+    if _device_was_used():
         warnings.warn(
             "jaxlib 0.10.2 computes some sums wrongly on the CPU, and JAX had used a device before jaxtheory was "
             f"imported; import jaxtheory first, set XLA_FLAGS={_OPTION}=-reduce, or install another jaxlib.",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _device_was_used() -> bool:
+    """JAX refuses to change the number of CPU devices once it has used one; else it is put back."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return False
+    now = jax.config.jax_num_cpu_devices
+    try:
+        jax.config.update("jax_num_cpu_devices", now + 2)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", now)
+    return False

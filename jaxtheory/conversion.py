@@ -16,8 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtheory._compiler import warn_if_late
-
 F = TypeVar("F", bound=Callable[..., Any])
 _COMPUTED = (jnp.dtype("float32"), jnp.dtype("float64"))
 
@@ -75,7 +73,6 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        warn_if_late()
         bound = signature.bind(*args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name in kinds}
         dtype = _common_dtype(value for name, value in given.items() if kinds[name].real is not None)

@@ -22,6 +22,7 @@ WITHOUT_NUMBERS = {
     "cli",
     "__main__",
     "_lazy",
+    "_compiler",
 }
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS]
 
