@@ -174,8 +174,7 @@ def _beside(new: Array, split: Split, fresh: Fresh, ridge: Array) -> Array:
 def _grow(span: Span, block: Block, unit: Float[Array, " b"]) -> tuple[Span, Split]:
     """Split columns of order one, with a Householder reflection of the frame for each that is fresh.
 
-    The reflections are found on the block's columns and the targets; the frame is turned by all of them at once. What
-    is outside the span after a column is what is outside after the block and the directions that came in between.
+    The reflections are found on the block's columns and the targets; the frame is turned by all of them at once.
     """
     samples, eps = len(block.columns), jnp.finfo(unit.dtype).eps
     rows, size = jnp.arange(samples), block.columns.shape[1]
@@ -195,13 +194,12 @@ def _grow(span: Span, block: Block, unit: Float[Array, " b"]) -> tuple[Span, Spl
         rank = span.rank + fresh.astype(span.rank.dtype)
         doubt = jnp.where(first & fresh, noise / jnp.where(fresh, height, 1), span.doubt)
         dropped = root(span.dropped**2 + jnp.where(fresh, 0, height * unit[index]) ** 2)
-        none = jnp.zeros_like(height)
         split = Split(
             inside=within + jnp.where(first, signed, 0),
             fresh=fresh,
             rank=rank,
-            outside=none,
-            missed=none,
+            outside=jnp.zeros_like(height),  # after the block
+            missed=jnp.zeros_like(height),
             tail=(jnp.where((rows >= rank)[:, None], panel[:, size:], 0) ** 2).sum(),
             noise=root(eps**2 + (doubt**2).sum()),
             dropped=dropped,
@@ -211,12 +209,16 @@ def _grow(span: Span, block: Block, unit: Float[Array, " b"]) -> tuple[Span, Spl
     panel = jnp.concatenate([span.frame @ block.columns, span.targets], axis=1)
     (turned, panel), (mirrors, split) = jax.lax.scan(step, (span, panel), jnp.arange(size))
     frame = span.frame - mirrors.T @ (factor(mirrors).T @ (mirrors @ span.frame))
-    span = turned._replace(frame=frame, targets=panel[:, size:])
-    rest = jnp.where((rows >= span.rank)[:, None], frame, 0)
+    return _outside(turned._replace(frame=frame, targets=panel[:, size:]), split)
+
+
+def _outside(span: Span, split: Split) -> tuple[Span, Split]:
+    """What each column leaves outside: what the block leaves, and the directions of the columns between."""
+    rest = jnp.where((jnp.arange(len(span.frame)) >= span.rank)[:, None], span.frame, 0)
     fresh = _fresh(span, split)
-    missed = fresh.direction[:, :, None] * fresh.coordinate[:, None]
     outside = _later(fresh.direction**2) + (rest**2).sum(axis=0)[None]
-    return span, split._replace(outside=outside, missed=_later(missed) + (rest.T @ span.targets)[None])
+    missed = _later(fresh.direction[:, :, None] * fresh.coordinate[:, None]) + (rest.T @ span.targets)[None]
+    return span, split._replace(outside=outside, missed=missed)
 
 
 def _later(x: Array) -> Array:

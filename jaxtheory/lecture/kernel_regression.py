@@ -161,8 +161,9 @@ def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) 
 
 
 def _order_claims(predicted: dict[str, float], config: Config) -> list[Claim]:
-    """Differences between kernels on the same training sets, of neighbours in the predicted order: a curve of another
-    kernel put in the place of a kernel's own is told from it. Kernels closer than 2% of their errors are left out.
+    """Differences between kernels on the same training sets, of neighbours in the predicted order.
+
+    They reject one curve for both kernels of a pair. Kernels closer than 2% of their errors are left out.
     """
     errors = {name: predicted[f"{name} test"] for name in _NAMES}
     order = sorted(_NAMES, key=lambda name: errors[name])

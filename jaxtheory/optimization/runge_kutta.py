@@ -8,19 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# Dormand and Prince (1980): stages, whose last row is the solution of order five, and order five minus order four
-_STAGES = np.array(
-    [
-        (0, 0, 0, 0, 0, 0, 0),
-        (1 / 5, 0, 0, 0, 0, 0, 0),
-        (3 / 40, 9 / 40, 0, 0, 0, 0, 0),
-        (44 / 45, -56 / 15, 32 / 9, 0, 0, 0, 0),
-        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729, 0, 0, 0),
-        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656, 0, 0),
-        (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
-    ]
-)
-_ERROR = np.array([71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40])
+from jaxtheory.kernels.integrators import dormand_prince, judged
 
 
 class Path(NamedTuple):
@@ -79,21 +67,8 @@ def _step(field: Callable[[Array], Array], course: _Course, stop: Array, toleran
     last = now + size >= stop
     used = jnp.where(last, stop - now, size)
 
-    def stage(slopes: Array, entry: tuple[Array, Array]) -> tuple[Array, Array]:
-        row, i = entry
-        at = state + used * jnp.dot(row, slopes, precision="highest")
-        return slopes.at[i].set(field(at)), at
-
-    # one trace of the field: seven would be compiled for a minute
-    rows = (jnp.asarray(_STAGES, state.dtype), jnp.arange(7))
-    slopes, points = lax.scan(stage, jnp.zeros((7, len(state)), state.dtype), rows)
-    new = points[-1]
-    gap = used * jnp.dot(jnp.asarray(_ERROR, state.dtype), slopes, precision="highest")
-    allowed = tolerance * (1 + jnp.maximum(jnp.abs(state), jnp.abs(new)))
-    error = lax.stop_gradient(jnp.sqrt(jnp.mean((gap / allowed) ** 2)))
-    error = jnp.where(jnp.isfinite(error) & jnp.isfinite(new).all(), error, jnp.full_like(error, jnp.inf))
-    accepted = error <= 1
-    factor = jnp.clip(0.9 * jnp.maximum(error, 1e-8) ** -0.2, 0.2, 5.0)
+    new, gap = dormand_prince(field, state, used)
+    accepted, factor = judged(state, new, gap, tolerance)
     following = jnp.where(accepted & last, jnp.maximum(size, used * factor), used * factor)
     # below round-off of the time nothing moves any more: give up
     stuck = ~accepted & (used < 4 * jnp.finfo(now.dtype).eps * stop)
