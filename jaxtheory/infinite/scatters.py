@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import GatherScatterMode
 
 from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.errors import Site, refuse
@@ -27,11 +28,13 @@ def _scatter(graph: Graph, where: Site, equation: Any, values: list[Value], adds
     plain = numbers.inserted_window_dims == numbers.scatter_dims_to_operand_dims == (axis,)
     scattered = [d for d in range(len(updates.shape)) if d not in numbers.update_window_dims]
     if not plain or len(scattered) != 1:
-        refuse(where, "it scatters along several axes", "scatter along one axis of positions")
+        refuse(where, "it scatters along several axes, or to one position", "scatter along one axis of positions")
     own = flattened(where, updates, scattered[0])
     if [f.kind for f in own.axes[scattered[0]]] != ["i"]:
         refuse(where, "it scatters channels", "multiply by a 0-1 matrix")
     f, places = own.axes[scattered[0]][0], np.broadcast_to(np.asarray(indices.value), indices.shape).ravel()
+    if equation.params["mode"] == GatherScatterMode.CLIP:
+        places = places.clip(0, shape[axis] - 1)
     places = np.where((places >= 0) & (places < shape[axis]), places, shape[axis])  # what is outside is dropped
     unique = len(np.unique(places)) == len(places)
     if not (adds or unique):

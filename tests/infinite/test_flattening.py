@@ -110,11 +110,13 @@ SCATTERS = {
     "beside itself": lambda h: h + jnp.zeros_like(h).at[:, EDGES[:, 1]].add(h[:, EDGES[:, 0]]),
     "set": lambda h: jnp.zeros_like(h).at[:, jnp.array([3, 1, 0])].set(h[:, 1:4]),
     "dropped": lambda h: jnp.zeros_like(h).at[:, jnp.array([3, 9, 0])].add(h[:, 1:4], mode="drop"),
+    "clipped": lambda h: jnp.zeros_like(h).at[:, jnp.array([3, 9, 0])].add(h[:, 1:4], mode="clip"),
 }
 EXPECTED = {
     "beside itself": lambda h: h + by_matrix(h),
     "set": lambda h: by_matrix(h, np.array([[1, 3], [2, 1], [3, 0]])),
     "dropped": lambda h: by_matrix(h, np.array([[1, 3], [3, 0]])),
+    "clipped": lambda h: by_matrix(h, np.array([[1, 3], [2, 4], [3, 0]])),
 }
 
 
