@@ -1,0 +1,88 @@
+"""A topic made of studies: each study owns its claims, its measurement and its panel."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxtheory import figures
+from jaxtheory.checks import require
+from jaxtheory.lecture.claims import Claims
+from jaxtheory.lecture.topic import Topic
+
+_PANEL = (5.4, 4.3)  # inches
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """What every topic is configured by; a topic's own `Config` adds its sizes."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: about half a minute on two cores; paper: the published sizes, for an accelerator"""
+    out: Path = field(compare=False)
+    """folder for predictions, measurements, table and figure"""
+    seed: int = 0
+    """of every random draw"""
+    x64: bool = True
+    """compute in float64"""
+
+
+class Study(NamedTuple):
+    """One statement of a topic: what is predicted, how it is measured, and the panel that shows both.
+
+    `predict(config)` gives the claims and the curves of the theory, `measure(config)` a dataset that holds a scalar
+    (and its `_error`) for every claim, and `draw(ax, dataset, claims)` one panel. Names of claims, curves, variables
+    and dimensions are unique within a topic.
+    """
+
+    name: str
+    predict: Callable[[Any], Claims]
+    measure: Callable[[Any], xr.Dataset]
+    draw: Callable[[Axes, xr.Dataset, Claims], None]
+
+
+def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3) -> Topic:
+    """The topic whose claims, measurements and panels are those of its studies, in their order.
+
+    Args:
+        name: of the topic, as the command line takes it.
+        Config: its configuration, a subclass of `BaseConfig`.
+        studies: at least one.
+        columns: panels in a row of the figure.
+
+    Raises:
+        ValueError: (when it runs) two studies use one name.
+    """
+
+    def predict(config: Any) -> Claims:
+        predicted = [study.predict(config) for study in studies]
+        claims = tuple(claim for part in predicted for claim in part.claims)
+        curves = [item for part in predicted for item in part.curves.items()]
+        _require_distinct("claims", [claim.name for claim in claims])
+        _require_distinct("curves", [name for name, _ in curves])
+        return Claims(claims, dict(curves))
+
+    def measure(config: Any) -> xr.Dataset:
+        measured = [study.measure(config) for study in studies]
+        _require_distinct("measurements", [str(name) for part in measured for name in part.variables])
+        return xr.merge(measured, join="exact", compat="equals")
+
+    def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
+        wide = min(columns, len(studies))
+        figure, axes = figures.canvas(rows=-(-len(studies) // wide), columns=wide, panel=_PANEL)
+        for ax, study in zip(axes, studies, strict=False):
+            study.draw(ax, dataset, claims)
+        for ax in axes[len(studies) :]:
+            ax.set_axis_off()
+        return figure
+
+    return Topic(name, Config, predict, measure, draw)
+
+
+def _require_distinct(what: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, what, twice, "have one name each within a topic", "put the study's name before them")
