@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxtheory.empirical import views
-from jaxtheory.empirical.custom import rule_agrees
+from jaxtheory.programs.custom import rule_agrees
 from jaxtheory.empirical.rules import Use, bias_shape, dot_spec, reads_gather
 from jaxtheory.empirical.views import View
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import opt_einsum  # type: ignore[import-untyped]
 
 from jaxtheory.empirical.blocks import Tiles
-from jaxtheory.empirical.flops import forward_flops
+from jaxtheory.programs.flops import forward_flops
 from jaxtheory.empirical.outputs import Spec, directions, numbered
 from jaxtheory.empirical.structured import (
     Group,

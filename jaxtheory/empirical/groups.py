@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
-from jaxtheory.empirical.models import filter_params
+from jaxtheory.programs.models import filter_params
 from jaxtheory.empirical.outputs import Output
 from jaxtheory.empirical.validation import require_function
 

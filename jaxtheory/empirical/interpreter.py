@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxtheory.empirical.analysis import Path, Plan, scan_sections
 from jaxtheory.empirical.convolution import convolve
-from jaxtheory.empirical.custom import bind
+from jaxtheory.programs.custom import bind
 from jaxtheory.empirical.rules import Use
 
 Taps = dict[Path, Array]

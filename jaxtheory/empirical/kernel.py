@@ -14,7 +14,7 @@ from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
 from jaxtheory.empirical.blocks import Tiles
 from jaxtheory.empirical.directions import over_parts
-from jaxtheory.empirical.flops import forward_flops
+from jaxtheory.programs.flops import forward_flops
 from jaxtheory.empirical.outputs import Output, directions, finish, output_spec, read_output
 from jaxtheory.empirical.validation import Batch, check_options, parameters, prepared, require_function
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical.forward import pushforward
+from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
 from jaxtheory.empirical.validation import Batch, parameters, prepared, require_function

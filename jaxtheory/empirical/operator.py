@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, quantity, require
-from jaxtheory.empirical.forward import pushforward
+from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.validation import Batch, prepared
 
 Operator = Callable[[Array], Array]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxtheory.empirical.forward import pushforward
+from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
 
 Pull = Callable[[Array], PyTree]

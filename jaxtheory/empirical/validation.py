@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
-from jaxtheory.empirical import mixing
+from jaxtheory.programs import mixing
 from jaxtheory.empirical.analysis import scan_sections
 
 METHODS = ("auto", "structured", "jacobian", "directions", "products")

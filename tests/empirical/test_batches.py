@@ -11,7 +11,7 @@ from flax import linen, nnx
 from tolerances import assert_close
 
 from jaxtheory import empirical, networks
-from jaxtheory.empirical import mixing
+from jaxtheory.programs import mixing
 
 W, X = (
     jnp.array([[0.5, -1.0], [0.75, 0.5], [1.0, -0.25]]),

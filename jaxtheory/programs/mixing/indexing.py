@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtheory.empirical.mixing.facts import (
+from jaxtheory.programs.mixing.facts import (
     Axis,
     Fact,
     aligned,
@@ -29,8 +29,8 @@ from jaxtheory.empirical.mixing.facts import (
     spread,
     text_token,
 )
-from jaxtheory.empirical.mixing.rules import Rule
-from jaxtheory.empirical.mixing.shapes import shape_of
+from jaxtheory.programs.mixing.rules import Rule
+from jaxtheory.programs.mixing.shapes import shape_of
 
 _LONGEST = 4096  # places that are looked at one by one
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtheory.empirical.mixing.facts import (
+from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
     Axis,
@@ -23,7 +23,7 @@ from jaxtheory.empirical.mixing.facts import (
     spread,
     text_token,
 )
-from jaxtheory.empirical.mixing.shapes import SHAPES, shape_of, transposed
+from jaxtheory.programs.mixing.shapes import SHAPES, shape_of, transposed
 
 Rule = Callable[[Any, list[Fact]], list[Fact]]
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import PyTree
 
-from jaxtheory.empirical.mixing.walk import Site, Verdict, differs, examine, verdict
+from jaxtheory.programs.mixing.walk import Site, Verdict, differs, examine, verdict
 
 __all__ = ["Site", "Verdict", "find"]
 

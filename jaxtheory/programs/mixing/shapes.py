@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtheory.empirical.mixing.facts import (
+from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
     Axis,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxtheory.empirical.mixing.facts import (
+from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
     SHARED,
@@ -33,9 +33,9 @@ from jaxtheory.empirical.mixing.facts import (
     spread,
     text_token,
 )
-from jaxtheory.empirical.mixing.indexing import INDEXING
-from jaxtheory.empirical.mixing.rules import REFERENCES, RULES, opaque
-from jaxtheory.empirical.mixing.shapes import shape_of
+from jaxtheory.programs.mixing.indexing import INDEXING
+from jaxtheory.programs.mixing.rules import REFERENCES, RULES, opaque
+from jaxtheory.programs.mixing.shapes import shape_of
 
 _TURNS = 4  # of a loop that are gone through one by one
 _PASSES = 8  # until the carry of a longer loop is the same
