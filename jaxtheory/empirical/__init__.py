@@ -24,10 +24,10 @@ from jaxtheory.empirical.explanation import Explanation, explain
 from jaxtheory.empirical.groups import ntk_by_group
 from jaxtheory.empirical.kernel import kernel_fn, ntk
 from jaxtheory.empirical.linearize import Drift, linearize, ntk_drift, taylor
-from jaxtheory.programs.models import Frozen, filter_params, from_equinox, from_haiku, from_linen, from_nnx
 from jaxtheory.empirical.montecarlo import Average, mean_ntk, nngp
 from jaxtheory.empirical.operator import ntk_operator
 from jaxtheory.empirical.projections import projected_gradients
+from jaxtheory.programs.models import Frozen, filter_params, from_equinox, from_haiku, from_linen, from_nnx
 from jaxtheory.spectra import (
     Density,
     Eigenpairs,

@@ -14,13 +14,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxtheory.empirical import views
-from jaxtheory.programs.custom import rule_agrees
 from jaxtheory.empirical.rules import Use, bias_shape, dot_spec, reads_gather
 from jaxtheory.empirical.views import View
+from jaxtheory.programs.calls import CALLS, CUSTOM, REMAT, body_of, opened, scan_sections
+from jaxtheory.programs.custom import rule_agrees
 
-INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-REMAT = {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
-CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _ELEMENTWISE = frozenset(
     [
         *("add", "add_any", "sub", "mul", "div", "neg", "select_n", "reduce_sum"),
@@ -79,32 +77,6 @@ def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
     context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
     largest, total = max(context.sizes), sum(context.sizes)
     return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total)
-
-
-def opened(jaxpr: Any) -> tuple[Jaxpr, tuple[Any, ...]]:
-    """A jaxpr and its constants, whether it came closed or open."""
-    return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
-
-
-def activations(jaxpr: Any) -> tuple[int, int]:
-    """Numbers in the largest intermediate of a program, and in all of them; those of a scan as often as it turns."""
-    largest, total = 1, 0
-    for equation in opened(jaxpr)[0].eqns:
-        values = (v if isinstance(v, (tuple, list)) else (v,) for v in equation.params.values())
-        inner = [activations(v) for group in values for v in group if isinstance(v, (ClosedJaxpr, Jaxpr))]
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
-        sizes = [getattr(v.aval, "size", 0) for v in equation.outvars]
-        largest = max(largest, *sizes, *(turns * size for size, _ in inner))
-        total += turns * sum(size for _, size in inner) if inner else sum(sizes)
-    return largest, total
-
-
-def scan_sections(params: dict[str, Any]) -> tuple[int, int]:
-    """Numbers of constants and carries of a scan, which newer JAX keeps as trees."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(tuple(consts.vals)), len(tuple(carry.vals))
 
 
 class _Scope(NamedTuple):
@@ -168,7 +140,7 @@ def _action(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, co
     if not any(scope.view(v) is not None for v in equation.invars):
         return None
     name = equation.primitive.name
-    if name in INLINE or name in REMAT or name in CUSTOM or name in ("scan", "cond"):
+    if name in CALLS or name in ("scan", "cond"):
         return _nested(equation, scope, loops, path, context)
     moved = _rearrange(equation, scope)
     if moved is not None:
@@ -294,8 +266,7 @@ def _nested(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, co
     if name in CUSTOM and not rule_agrees(equation, [i for i, view in enumerate(inputs) if view is not None]):
         _record(equation.invars, scope, context, f"{name} with a derivative that is not its function's")
         return None
-    body = params[INLINE.get(name) or REMAT.get(name) or ("call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr")]
-    plan, outs, moves = _walk(body, inputs, moving, loops, path, context)
+    plan, outs, moves = _walk(body_of(equation), inputs, moving, loops, path, context)
     for var, view in zip(equation.outvars, outs, strict=True):
         if view is not None:
             scope.views[var] = view

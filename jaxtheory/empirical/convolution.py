@@ -11,7 +11,7 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from jaxtheory.programs.custom import bind
+from jaxtheory.programs.calls import bind
 
 
 def convolve(equation: Any, values: list[Any]) -> list[Array]:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import opt_einsum  # type: ignore[import-untyped]
 
 from jaxtheory.empirical.blocks import Tiles
-from jaxtheory.programs.flops import forward_flops
 from jaxtheory.empirical.outputs import Spec, directions, numbered
 from jaxtheory.empirical.structured import (
     Group,
@@ -21,6 +20,7 @@ from jaxtheory.empirical.structured import (
     everything,
     row_contraction,
 )
+from jaxtheory.programs.flops import forward_flops
 
 # Never hold more than this unasked, and do not stream to save less than that.
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 128_000_000

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 from jaxtyping import Array
 
-from jaxtheory.empirical.analysis import Path, Plan, scan_sections
+from jaxtheory.empirical.analysis import Path, Plan
 from jaxtheory.empirical.convolution import convolve
-from jaxtheory.programs.custom import bind
 from jaxtheory.empirical.rules import Use
+from jaxtheory.programs.calls import bind, scan_sections
 
 Taps = dict[Path, Array]
 # what a use's path is followed by to name the scalar factor of its bias, if it has one

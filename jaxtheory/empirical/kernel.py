@@ -14,9 +14,9 @@ from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
 from jaxtheory.empirical.blocks import Tiles
 from jaxtheory.empirical.directions import over_parts
-from jaxtheory.programs.flops import forward_flops
 from jaxtheory.empirical.outputs import Output, directions, finish, output_spec, read_output
 from jaxtheory.empirical.validation import Batch, check_options, parameters, prepared, require_function
+from jaxtheory.programs.flops import forward_flops
 
 Function = Callable[[Any, Any], Any]
 Block = int | tuple[int, int] | None

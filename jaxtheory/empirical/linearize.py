@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
 from jaxtheory.empirical.validation import Batch, parameters, prepared, require_function
 from jaxtheory.guarded import norm, power_of_two
+from jaxtheory.programs.forward import pushforward
 
 Function = Callable[[Any, Any], Any]
 

@@ -14,8 +14,8 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, quantity, require
-from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.validation import Batch, prepared
+from jaxtheory.programs.forward import pushforward
 
 Operator = Callable[[Array], Array]
 

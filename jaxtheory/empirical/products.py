@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxtheory.programs.forward import pushforward
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
+from jaxtheory.programs.forward import pushforward
 
 Pull = Callable[[Array], PyTree]
 Push = Callable[[PyTree], Array]

@@ -19,10 +19,11 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical import views
-from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, activations, analyse
+from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, analyse
 from jaxtheory.empirical.interpreter import BIAS, run
 from jaxtheory.empirical.outputs import Spec, cotangents, widened
 from jaxtheory.empirical.rules import Sizes, bias_factor, factors, sizes
+from jaxtheory.programs.flops import activations
 
 Function = Callable[..., Any]
 

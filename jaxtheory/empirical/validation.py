@@ -8,14 +8,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.extend.core import Literal as Constant
+from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.programs import mixing
-from jaxtheory.empirical.analysis import scan_sections
+from jaxtheory.programs.loops import while_loops
+from jaxtheory.programs.models import is_module
 
 METHODS = ("auto", "structured", "jacobian", "directions", "products")
 BATCHES = ("each", "whole", "unchecked")
@@ -49,11 +49,10 @@ def check_batch(batch: str) -> None:
 
 def require_function(f: Any) -> None:
     """f can be called with parameters and examples; models are told what to pass instead."""
-    bases = {(base.__module__.split(".")[0], base.__name__) for base in type(f).__mro__}
     wrapped = type(f).__module__.startswith("equinox._")  # filter_jit and the like, which are functions
-    if ("flax", "Module") in bases:
+    if is_module(f, "flax.nnx") or is_module(f, "flax.linen"):
         hint = "pass what empirical.from_linen or empirical.from_nnx returns"
-    elif ("equinox", "Module") in bases and not wrapped:
+    elif is_module(f, "equinox") and not wrapped:
         hint = "split it by eqx.partition, and pass lambda p, x: jax.vmap(eqx.combine(p, rest))(x)"
     elif callable(f):
         return _require_two(f)
@@ -197,49 +196,8 @@ def _check_loops(program: ClosedJaxpr, params: PyTree) -> None:
     """No loop of unknown length stands between parameters and outputs."""
     count, inputs = len(jax.tree.leaves(params)), len(program.jaxpr.invars)
     hint = "use lax.scan or lax.fori_loop with static bounds"
-    bad = _through_while(program, [i < count for i in range(inputs)])[1]
+    bad = while_loops(program, [i < count for i in range(inputs)])[1]
     require(not bad, "f", "a while loop", "be differentiable in params in reverse mode", hint)
-
-
-def _through_while(program: Any, moved: list[bool]) -> tuple[list[bool], bool]:
-    """Which outputs depend on the inputs that are `moved`, and whether a float among them comes from a while loop."""
-    body = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    touched = {var for var, move in zip(body.invars, moved, strict=True) if move}
-    bad = False
-    for equation in body.eqns:
-        given = [not isinstance(v, Constant) and v in touched for v in equation.invars]
-        if not any(given):
-            continue
-        if equation.primitive.name == "while":
-            bad |= any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.outvars)
-        outs = [True] * len(equation.outvars)
-        for inner in _programs(equation):
-            count = len((inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner).invars)
-            start = given[-count:] if count <= len(given) else [True] * count
-            found, inside = _through_while(inner, start)
-            if equation.primitive.name == "scan":  # what one turn leaves the next one starts from
-                found, inside = _through_while(
-                    inner, [a or b for a, b in zip(start, _carried(equation, found), strict=True)]
-                )
-            bad |= inside
-            # what a loop or a branch returns may depend on everything that it is given
-            outs = found if equation.primitive.name not in ("scan", "cond") and len(found) == len(outs) else outs
-        touched.update(var for var, move in zip(equation.outvars, outs, strict=True) if move)
-    return [not isinstance(v, Constant) and v in touched for v in body.outvars], bad
-
-
-def _carried(equation: Any, outs: list[bool]) -> list[bool]:
-    """The inputs of a turn of a scan that an earlier turn may have moved."""
-    consts, carry = scan_sections(equation.params)
-    return [False] * consts + outs[:carry] + [False] * (len(equation.invars) - consts - carry)
-
-
-def _programs(equation: Any) -> list[Any]:
-    if equation.primitive.name == "while" or equation.primitive.name.startswith("custom_"):
-        # a custom derivative replaces what it is the derivative of
-        return []
-    values = (value if isinstance(value, (tuple, list)) else (value,) for value in equation.params.values())
-    return [value for group in values for value in group if isinstance(value, (ClosedJaxpr, Jaxpr))]
 
 
 def _dtype(leaf: Any) -> Any:

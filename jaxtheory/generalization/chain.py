@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.checks import boundary, holds, known, quantity, require
+from jaxtheory.programs.models import is_module
 
 Chain = tuple[Float[Array, "_ _"], ...]
 _LARGEST = 2**26  # entries of one unrolled layer: 256 MiB in float32
@@ -122,7 +123,7 @@ def count_parameters(model: Any) -> int:
         return sum(int(jnp.size(part)) for layer in layers for part in layer if part is not None)
     if isinstance(model, tuple):
         return sum(int(jnp.size(leaf)) for leaf in jax.tree.leaves(model[1]["params"]))
-    if _is_equinox(model):
+    if is_module(model, "equinox"):
         return sum(
             int(leaf.size) for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype") and leaf.dtype.kind in "fV"
         )
@@ -188,11 +189,7 @@ def _check_reproduces(net: Chain, model: Any, x: Any) -> None:
 def _outputs(model: Any, x: Any) -> Array:
     if isinstance(model, tuple):
         return model[0].apply(model[1], x)
-    return jax.vmap(model)(x) if _is_equinox(model) else model(x)
-
-
-def _is_equinox(model: Any) -> bool:
-    return any(base.__module__.startswith("equinox") and base.__name__ == "Module" for base in type(model).__mro__)
+    return jax.vmap(model)(x) if is_module(model, "equinox") else model(x)
 
 
 def _traced(model: Any, x: Any) -> list[tuple[Array, Array | None]]:
@@ -201,7 +198,7 @@ def _traced(model: Any, x: Any) -> list[tuple[Array, Array | None]]:
     if isinstance(model, tuple):
         calls = _linen_calls(model[0], model[1], x)
     else:
-        calls = _equinox_calls(model, x) if _is_equinox(model) else _nnx_calls(model, x)
+        calls = _equinox_calls(model, x) if is_module(model, "equinox") else _nnx_calls(model, x)
     return [_unrolled(*call) for call in calls]
 
 

@@ -20,6 +20,7 @@ from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, placed
 from jaxtheory.infinite.movement import beside, sliced
 from jaxtheory.infinite.nodes import Carried, Node
 from jaxtheory.infinite.views import Param
+from jaxtheory.programs.calls import scan_sections
 
 _PASSES = 6
 
@@ -32,14 +33,6 @@ def scan(context: Any, equation: Any, values: list[Value]) -> list[Value]:
     return _unrolled(context, equation, values)
 
 
-def sections(params: dict[str, Any]) -> tuple[int, int]:
-    """Numbers of constants and carries of a scan, which newer JAX keeps as trees."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(tuple(consts.vals)), len(tuple(carry.vals))
-
-
 def _unused(variable: Any) -> bool:
     return type(variable).__name__ == "DropVar"
 
@@ -48,7 +41,7 @@ def _unused(variable: Any) -> bool:
 
 
 def _unrolled(context: Any, equation: Any, values: list[Value]) -> list[Value]:
-    where, (consts, carries) = site(equation), sections(equation.params)
+    where, (consts, carries) = site(equation), scan_sections(equation.params)
     fixed, carry, stacked = values[:consts], values[consts : consts + carries], values[consts + carries :]
     length = equation.params["length"]
     turns = range(length)[::-1] if equation.params["reverse"] else range(length)
@@ -242,7 +235,7 @@ def _whole(calculus: Any, item: Item, mask: Any, value: Any) -> Any:
 
 
 def _rolled(context: Any, equation: Any, values: list[Value]) -> list[Value]:
-    where, (consts, carries) = site(equation), sections(equation.params)
+    where, (consts, carries) = site(equation), scan_sections(equation.params)
     fixed, carry, stacked = values[:consts], values[consts : consts + carries], values[consts + carries :]
     if any(not _unused(v) for v in equation.outvars[carries:]):
         raise NoLimitError("a loop that stacks its turns is walked turn by turn")

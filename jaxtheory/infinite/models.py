@@ -11,6 +11,7 @@ from jaxtheory.checks import require
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.prior import named_leaves
 from jaxtheory.infinite.widths import Shapes
+from jaxtheory.programs.models import is_module, split_nnx
 
 _HINT = "pass model.apply, the module itself, or a function of (params, x)"
 
@@ -40,7 +41,7 @@ class Model(NamedTuple):
 
     def widened(self, after: Shapes, x: Any) -> "Model":
         """The network with its parameters at other widths; a linen module with those attributes that are widths."""
-        if not _is_kind(self.written, "flax.linen."):
+        if not is_module(self.written, "flax.linen"):
             return self._replace(shapes=after)
         widths = {m for p, q in zip(self.shapes, after, strict=True) for m, k in zip(p, q, strict=True) if m != k}
         module = _doubled(self.written, widths)
@@ -57,12 +58,12 @@ def model_of(f: Any, params: Any, x: Any) -> Model:
 
 def function_of(f: Any, params: Any, x: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """f as a function of (params, x), and the shapes of its parameters."""
-    if _is_kind(f, "flax.nnx."):
+    if is_module(f, "flax.nnx"):
         return _nnx(f)
-    if _is_kind(f, "flax.linen."):
+    if is_module(f, "flax.linen"):
         return f.apply, _shapes(params if params is not None else _linen(f, x))
     require(callable(f), "f", repr(f), "be a function f(params, x), or a module of Flax or Equinox", _HINT)
-    if params is None and _is_kind(f, "equinox."):
+    if params is None and is_module(f, "equinox"):
         return _held(lambda module, x: jax.vmap(module)(x), f)
     return _held(f, params)
 
@@ -75,7 +76,7 @@ def _shapes(params: Any) -> Any:
 
 def _held(f: Callable[[Any, Any], Any], params: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """f as a function of the parameters alone: functions, strings and, in a module, numbers in `params` are its own."""
-    module = any(_is_kind(node, "equinox.") for node in _nodes(params))
+    module = any(is_module(node, "equinox") for node in _nodes(params))
     leaves, structure = jax.tree.flatten(params)
     tree: Any = structure
     free = [hasattr(p, "dtype") or (not module and isinstance(p, int | float)) for p in leaves]
@@ -96,7 +97,7 @@ def _nodes(params: Any) -> list[Any]:
 
     def visit(node: Any) -> bool:
         found.append(node)
-        return _is_kind(node, "equinox.")
+        return is_module(node, "equinox")
 
     jax.tree.leaves(params, is_leaf=visit)
     return found
@@ -111,20 +112,8 @@ def _linen(module: Any, x: Any) -> Any:
 
 def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """A module's parameters are its `nnx.Param`s; all else is a constant of the function."""
-    from flax import nnx
-
-    graph, params, *others = nnx.split(module, nnx.Param, ...)
-
-    def apply(values: Any, x: Any) -> Any:
-        return nnx.merge(graph, values, *others, copy=True)(x)  # its counters and averages are this call's own
-
-    return apply, _shapes(params)
-
-
-def _is_kind(value: Any, library: str) -> bool:
-    """Whether a value is a module of a library."""
-    kinds = (f"{base.__module__}.{base.__name__}" for base in type(value).__mro__)
-    return any(kind.startswith(library) and kind.endswith("Module") for kind in kinds)
+    merged, params, state = split_nnx(module)
+    return lambda values, x: merged(values, state)(x), _shapes(params)
 
 
 def _doubled(value: Any, widths: set[int]) -> Any:
@@ -133,7 +122,7 @@ def _doubled(value: Any, widths: set[int]) -> Any:
         return type(value)(_doubled(v, widths) for v in value)
     if isinstance(value, int) and not isinstance(value, bool):
         return 2 * value if value in widths else value
-    if not _is_kind(value, "flax.linen."):
+    if not is_module(value, "flax.linen"):
         return value
     names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
     return value.clone(**{name: _doubled(getattr(value, name), widths) for name in names})

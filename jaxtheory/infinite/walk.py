@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 
 from jaxtheory.infinite import determined
 from jaxtheory.infinite.contraction import convolution, dot
@@ -24,11 +24,9 @@ from jaxtheory.infinite.reductions import RULES as REDUCTIONS
 from jaxtheory.infinite.scatters import RULES as SCATTERS
 from jaxtheory.infinite.tiling import tile
 from jaxtheory.infinite.widths import twice
+from jaxtheory.programs.calls import CALLS, CUSTOM, body_of, opened
 
-_INLINE = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-_INLINE |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
-_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
-_COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *_INLINE, *_CUSTOM}
+_COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *CALLS}
 _SUMS = ("add", "add_any", "sub")
 _BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
 _WHY = {
@@ -83,13 +81,11 @@ class Context:
 
     def equation(self, equation: Any, values: list[Value]) -> list[Value]:
         """The outputs of one equation."""
-        name, params = equation.primitive.name, equation.params
-        if name in _INLINE:
-            return self._inside(equation, params[_INLINE[name]], values)
-        if name in _CUSTOM:
-            if not all(isinstance(v, Det) for v in values):
+        name = equation.primitive.name
+        if name in CALLS:
+            if name in CUSTOM and not all(isinstance(v, Det) for v in values):
                 require_derivative(equation)
-            return self._inside(equation, params["call_jaxpr" if "call_jaxpr" in params else "fun_jaxpr"], values)
+            return self._inside(equation, body_of(equation), values)
         if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
             return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
         if all(isinstance(v, Det) for v in values):
@@ -153,11 +149,6 @@ class Context:
             )
         index = int(np.clip(int(np.asarray(choice.value).reshape(())), 0, len(equation.params["branches"]) - 1))
         return self.walk(equation.params["branches"][index], values[1:])
-
-
-def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A jaxpr and its constants, whether it came closed or open."""
-    return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
 
 
 def constant(value: Any) -> Det:

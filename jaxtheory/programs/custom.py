@@ -5,35 +5,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import jaxpr_as_fun
+
+from jaxtheory.programs.calls import bind, body_of, closed
 
 
-def bind(equation: Any, values: list[Any]) -> list[Any]:
-    """Evaluate one equation as JAX has it, custom rules included."""
-    params = equation.primitive.get_bind_params(equation.params)
-    out = equation.primitive.bind(*values, **params)
-    return list(out) if equation.primitive.multiple_results else [out]
-
-
-def rule_agrees(equation: Any, operands: list[int]) -> bool:
+def rule_agrees(equation: Any, operands: list[int]) -> bool | None:
     """Compare, at one generic point, the custom derivative in `operands` with that of the inlined function.
 
     A rule that means something else (a straight-through estimator, a clipped gradient) must be kept; one that only
-    says the same faster need not be. A function that has no derivative but its rule does not agree.
+    says the same faster need not be. A function that has no derivative but its rule does not agree. None where it
+    cannot be told: an operand that is no number, or a constant that an outer transformation traces.
     Cost: two vector-Jacobian products of the function, at trace time, once.
     """
     avals = [v.aval for v in equation.invars]
     if not all(jnp.issubdtype(a.dtype, jnp.number) or a.dtype == bool for a in avals):
-        return False
-    body = equation.params["call_jaxpr" if "call_jaxpr" in equation.params else "fun_jaxpr"]
-    closed = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, [])
-    if any(isinstance(c, jax.core.Tracer) for c in closed.consts):
-        return False
+        return None
+    function = closed(body_of(equation))
+    if any(isinstance(c, jax.core.Tracer) for c in function.consts):
+        return None
     with jax.ensure_compile_time_eval():
         point = _generic(avals, np.random.default_rng(0))
         custom = _gradient(lambda *args: bind(equation, list(args)), point, operands)
         try:
-            plain = _gradient(lambda *args: jaxpr_as_fun(closed)(*args), point, operands)
+            plain = _gradient(lambda *args: jaxpr_as_fun(function)(*args), point, operands)
         except Exception:  # the rule is there because JAX cannot differentiate the function, e.g. a while loop
             return False
     return all(_close(x, y) for x, y in zip(custom, plain, strict=True))

@@ -1,9 +1,9 @@
-"""Flops of one evaluation of a program, from its jaxpr."""
+"""Flops and intermediates of one evaluation of a program, from its jaxpr."""
 
 import math
 from typing import Any
 
-from jaxtheory.empirical.analysis import opened
+from jaxtheory.programs.calls import opened, subprograms
 
 
 def forward_flops(jaxpr: Any, kinds: frozenset[str] | None = None) -> float:
@@ -18,7 +18,7 @@ def forward_flops(jaxpr: Any, kinds: frozenset[str] | None = None) -> float:
 def _equation_flops(equation: Any, kinds: frozenset[str] | None) -> float:
     name, params = equation.primitive.name, equation.params
     out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
-    inner = [v for v in params.values() if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
+    inner = [] if name == "cond" else subprograms(equation)
     if name == "cond":
         return max(forward_flops(branch, kinds) for branch in params["branches"])
     if inner:
@@ -32,3 +32,15 @@ def _equation_flops(equation: Any, kinds: frozenset[str] | None) -> float:
         kernel = equation.invars[1].aval
         return 2 * out * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
     return out
+
+
+def activations(jaxpr: Any) -> tuple[int, int]:
+    """Numbers in the largest intermediate of a program, and in all of them; those of a scan as often as it turns."""
+    largest, total = 1, 0
+    for equation in opened(jaxpr)[0].eqns:
+        inner = [activations(program) for program in subprograms(equation)]
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        sizes = [getattr(v.aval, "size", 0) for v in equation.outvars]
+        largest = max(largest, *sizes, *(turns * size for size, _ in inner))
+        total += turns * sum(size for _, size in inner) if inner else sum(sizes)
+    return largest, total

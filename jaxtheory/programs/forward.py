@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
+from jaxtheory.programs.calls import equations
 
 
 def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, Callable[[PyTree], Any]]:
@@ -38,9 +38,4 @@ def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, 
 
 def _stays_reverse(jaxpr: Any) -> bool:
     """Whether a linear map holds the tangent of a custom_vjp, which only its transpose can evaluate."""
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        values = (v if isinstance(v, (tuple, list)) else (v,) for v in equation.params.values())
-        inner = [v for group in values for v in group if isinstance(v, (ClosedJaxpr, Jaxpr))]
-        if equation.primitive.name == "custom_lin" or any(_stays_reverse(sub) for sub in inner):
-            return True
-    return False
+    return any(equation.primitive.name == "custom_lin" for equation, _ in equations(jaxpr))

@@ -17,6 +17,12 @@ from jaxtheory.checks import require
 Select = Callable[[Any], Any]
 
 
+def is_module(value: Any, library: str) -> bool:
+    """Whether a value is a module of "flax.nnx", "flax.linen" or "equinox", which need not be installed."""
+    kinds = (f"{base.__module__}.{base.__name__}" for base in type(value).__mro__)
+    return any(kind.startswith(f"{library}.") and kind.endswith("Module") for kind in kinds)
+
+
 @dataclass(frozen=True, eq=False)
 class Frozen:
     """A model with part of its state fixed: `f(params, x)`. `fixed` names what was held, by path."""
@@ -59,15 +65,25 @@ def from_nnx(module: Any, *, wrt: Any = None, select: Select | None = None, **ca
     require(isinstance(module, nnx.Module), "module", type(module).__name__, "be a flax.nnx.Module", "see from_linen")
     copy = nnx.clone(module)
     copy.eval()
-    split: Any = nnx.split(copy, nnx.Param if wrt is None else wrt, ...)
-    graph, params, state = split
+    merged, params, state = split_nnx(copy, wrt)
     require(bool(jax.tree.leaves(params)), "wrt", wrt, "select parameters of the module", "pass a filter of nnx.state")
 
     def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
-        # copied, so that what the call writes (statistics, caches) does not leave it
-        return _called(nnx.merge(graph, params, state, copy=True), type(module).__call__, x, select, call)
+        return _called(merged(params, state), type(module).__call__, x, select, call)
 
     return Frozen(apply, state), params
+
+
+def split_nnx(module: Any, wrt: Any = None) -> tuple[Callable[[PyTree, PyTree], Any], PyTree, PyTree]:
+    """A flax.nnx module as (merge, params, state): merge(params, state) is the module at other values.
+
+    Each merged module is a copy, so that what a call writes (statistics, counters, caches) does not leave it.
+    """
+    from flax import nnx
+
+    split: Any = nnx.split(module, nnx.Param if wrt is None else wrt, ...)
+    graph, params, state = split
+    return lambda params, state: nnx.merge(graph, params, state, copy=True), params, state
 
 
 def from_linen(module: Any, variables: PyTree, *, select: Select | None = None, **call: Any) -> tuple[Frozen, PyTree]:

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend.core import Literal
 from jaxtyping import Array, Key
 
 from jaxtheory import losses
 from jaxtheory.checks import boundary, require
-from jaxtheory.networks.parameterization.reading import CALLS, Reading, body_of, opened, read, scan_sections
+from jaxtheory.networks.parameterization.reading import Reading, read
 from jaxtheory.networks.parameterization.rules import Parameterization, standard
+from jaxtheory.programs.calls import CALLS, bind, body_of, opened, scan_sections
 
 if TYPE_CHECKING:
     import xarray
@@ -218,13 +220,12 @@ def _run(
     Found at each use of a parameter: the output, and its change when this parameter alone moves.
     """
     body, consts = opened(jaxpr)
-    known = dict(zip([*body.constvars, *body.invars], [*consts, *values], strict=True))
-    moved = {var: other for var, other in zip(body.invars, others, strict=True) if other is not None}
-    literal = lambda atom: hasattr(atom, "val")  # noqa: E731
+    known: dict[Any, Any] = dict(zip([*body.constvars, *body.invars], [*consts, *values], strict=True))
+    moved: dict[Any, Any] = {var: other for var, other in zip(body.invars, others, strict=True) if other is not None}
     for number, equation in enumerate(body.eqns):
         here = (*path, number)
-        now = [atom.val if literal(atom) else known[atom] for atom in equation.invars]
-        then = [None if literal(atom) else moved.get(atom) for atom in equation.invars]
+        now = [atom.val if isinstance(atom, Literal) else known[atom] for atom in equation.invars]
+        then = [None if isinstance(atom, Literal) else moved.get(atom) for atom in equation.invars]
         if equation.primitive.name in CALLS:
             outs, alternatives = _run(body_of(equation), now, then, here, reading, found)
         elif equation.primitive.name == "scan":
@@ -233,25 +234,20 @@ def _run(
             outs, alternatives = _evaluated(equation, now, then, here, reading, found)
         known |= dict(zip(equation.outvars, outs, strict=True))
         moved |= {v: a for v, a in zip(equation.outvars, alternatives, strict=True) if a is not None}
-    outs = [atom.val if literal(atom) else known[atom] for atom in body.outvars]
-    return outs, [None if literal(atom) else moved.get(atom) for atom in body.outvars]
+    outs = [atom.val if isinstance(atom, Literal) else known[atom] for atom in body.outvars]
+    return outs, [None if isinstance(atom, Literal) else moved.get(atom) for atom in body.outvars]
 
 
 def _evaluated(
     equation: Any, now: list[Any], then: list[Any], here: tuple[int, ...], reading: Reading, found: Found
 ) -> tuple[list[Any], list[Any]]:
-    outs, nothing = _bound(equation, now), [None] * len(equation.outvars)
+    outs, nothing = bind(equation, now), [None] * len(equation.outvars)
     if all(other is None for other in then):
         return outs, nothing
-    alternatives = _bound(equation, [a if b is None else b for a, b in zip(now, then, strict=True)])
+    alternatives = bind(equation, [a if b is None else b for a, b in zip(now, then, strict=True)])
     for use in reading.sites.get(here, ()):
         found.setdefault(use.leaf, []).append((outs[0], alternatives[0] - outs[0]))
     return outs, alternatives if here in reading.alone or here in reading.through else nothing
-
-
-def _bound(equation: Any, values: list[Any]) -> list[Any]:
-    out = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
-    return list(out) if equation.primitive.multiple_results else [out]
 
 
 def _scan(

@@ -16,11 +16,10 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxtheory.networks.parameterization import views as axis_views
 from jaxtheory.networks.parameterization.views import View
+from jaxtheory.programs.calls import CALLS, body_of, opened, scan_sections
 
 Path = tuple[int, ...]
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
-CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 _LAYOUT = {"convert_element_type", "copy", "copy_p", "reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
 _SCORES = {"sub", "add", "max", "min", "select_n", "convert_element_type"}  # masks and shifts keep a score's scale
@@ -100,24 +99,6 @@ def read(closed: ClosedJaxpr, leaves: int) -> Reading:
     uses = tuple(use for found in sites.values() for use in found)
     through, alone = frozenset(reader.through), frozenset(reader.alone)
     return Reading(uses, sites, through, alone, reader.unread, tuple(reader.scores), tuple(reader.branches))
-
-
-def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A jaxpr and its constants, whether it came closed or open."""
-    return (jaxpr.jaxpr, tuple(jaxpr.consts)) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
-
-
-def body_of(equation: Any) -> Any:
-    """The jaxpr that a call runs."""
-    return next(equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
-
-
-def scan_sections(params: dict[str, Any]) -> tuple[int, int]:
-    """Numbers of constants and carries of a scan, which newer JAX keeps as trees."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(tuple(consts.vals)), len(tuple(carry.vals))
 
 
 class _Reader:

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import PyTree
 
-from jaxtheory.programs.mixing.walk import Site, Verdict, differs, examine, verdict
+from jaxtheory.programs.mixing.walk import Verdict, differs, examine, verdict
+from jaxtheory.programs.sites import Site
 
 __all__ = ["Site", "Verdict", "find"]
 

@@ -1,7 +1,6 @@
 """Go through a program on a small batch, and record for every array whose numbers it holds."""
 
 import functools
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxtheory.programs.calls import opened, scan_sections, subprograms
 from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
@@ -36,16 +36,10 @@ from jaxtheory.programs.mixing.facts import (
 from jaxtheory.programs.mixing.indexing import INDEXING
 from jaxtheory.programs.mixing.rules import REFERENCES, RULES, opaque
 from jaxtheory.programs.mixing.shapes import shape_of
+from jaxtheory.programs.sites import UNKNOWN, Site, site
 
 _TURNS = 4  # of a loop that are gone through one by one
 _PASSES = 8  # until the carry of a longer loop is the same
-
-
-class Site(NamedTuple):
-    """An operation of a program and the user's line that made it."""
-
-    operation: str
-    line: str
 
 
 class Verdict(NamedTuple):
@@ -63,26 +57,6 @@ class _Context(NamedTuple):
     examples: int
     marks: list[Mark]
     outer: tuple[Any, ...] = ()  # the equations that call the program at hand
-
-
-_PACKAGES = ("/jax/", "/flax/", "/equinox/", "/haiku/", "/optax/", "/jaxtyping/", "/beartype/", "/chex/", "/einops/")
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_UNKNOWN = "an unknown line"
-
-
-def _site(equation: Any, outer: Sequence[Any]) -> Site:
-    """The operation of an equation and the line of the user's that made it or the call that it belongs to."""
-    lines = (_line(each) for each in (equation, *outer[::-1]))
-    return Site(str(equation.primitive.name), next((line for line in lines if line is not None), _UNKNOWN))
-
-
-def _line(equation: Any) -> str | None:
-    """The innermost line of source that is in no library of models."""
-    trace = equation.source_info.traceback
-    frames = [] if trace is None else trace.frames
-    own = (f for f in frames if not any(part in f.file_name for part in (*_PACKAGES, _OURS, "<", "/contextlib.py")))
-    frame = next(own, None)
-    return None if frame is None else f"{frame.file_name}:{frame.line_num}"
 
 
 def examine(program: ClosedJaxpr, batched: Sequence[bool], count: int) -> tuple[Fact, list[Mark]]:
@@ -108,7 +82,7 @@ def verdict(found: Fact, count: int) -> Verdict | None:
     """What is wrong with an output, or None."""
     rows = expand(found, 0)
     owners, tokens = rows.owner.reshape(count, -1), rows.token.reshape(count, -1)
-    place = Site("the output", _UNKNOWN)
+    place = Site("the output", UNKNOWN)
     if (owners == MIXED).any():
         where = found.blame.mixed or place
         seen = where.operation in _CONTROL or where.operation in RULES or where.operation in INDEXING
@@ -128,11 +102,7 @@ def differs(first: list[Mark], second: list[Mark]) -> Verdict | None:
         return None
     pairs = zip(first, second, strict=True)
     found = next((mine for mine, yours in pairs if mine[2] != yours[2]), None)
-    return None if found is None else Verdict(_site(found[0], found[1]), "depends on the number of examples")
-
-
-def _opened(program: Any) -> tuple[Jaxpr, Sequence[Any]]:
-    return (program.jaxpr, program.consts) if isinstance(program, ClosedJaxpr) else (program, ())
+    return None if found is None else Verdict(site(found[0], found[1]), "depends on the number of examples")
 
 
 def _constant(value: Any, place: int) -> Fact:
@@ -144,7 +114,7 @@ def _constant(value: Any, place: int) -> Fact:
 
 
 def _walk(program: Any, inputs: Sequence[Fact], context: _Context) -> list[Fact]:
-    body, consts = _opened(program)
+    body, consts = opened(program)
     env: dict[Any, Fact] = dict(zip(body.invars, inputs, strict=True))
     env |= {var: _constant(value, i) for i, (var, value) in enumerate(zip(body.constvars, consts, strict=True))}
 
@@ -174,21 +144,18 @@ def _outputs(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
 
 def _called(equation: Any) -> Any:
     """The program that an equation calls with its own inputs and outputs: jit, remat, custom derivatives."""
-    for value in equation.params.values():
-        if isinstance(value, (ClosedJaxpr, Jaxpr)):
-            body = _opened(value)[0]
-            for mine, theirs in ((equation.invars, body.invars), (equation.outvars, body.outvars)):
-                if [shape_of(v) for v in mine] != [shape_of(v) for v in theirs]:
-                    break
-            else:
-                return value
+    for program in subprograms(equation):
+        body, _ = opened(program)
+        pairs = ((equation.invars, body.invars), (equation.outvars, body.outvars))
+        if all([shape_of(v) for v in mine] == [shape_of(v) for v in theirs] for mine, theirs in pairs):
+            return program
     return None
 
 
 def _attributed(equation: Any, facts: list[Fact], out: Fact, context: _Context) -> Fact:
     """The output, with this equation blamed for what its inputs were not."""
     mixed, uneven, moved = blamed(facts).after(out.blame)
-    here = partial(_site, equation, context.outer)
+    here = partial(site, equation, context.outer)
     if mixed is None and (out.owner == MIXED).any():
         mixed = here()
     if uneven is None and not is_even(out):
@@ -210,11 +177,7 @@ def _merged(first: Fact, second: Fact) -> Fact:
 def _scan(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
     params = equation.params
     length, body = params["length"], params["jaxpr"]
-    if "num_consts" in params:
-        consts, carries = params["num_consts"], params["num_carry"]
-    else:
-        fixed, start, _ = params["ft_in"].unpack()
-        consts, carries = len(tuple(fixed.vals)), len(tuple(start.vals))
+    consts, carries = scan_sections(params)
     constants, carry, stacked = facts[:consts], facts[consts : consts + carries], facts[consts + carries :]
     if length <= _TURNS or any(_owners_vary(fact) for fact in stacked):
         return _turn_by_turn(equation, body, constants, carry, stacked, context)
