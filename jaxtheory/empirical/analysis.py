@@ -7,16 +7,28 @@ is run again with probes on the outputs of those uses. Everything else is left a
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxtheory.empirical import views
 from jaxtheory.empirical.rules import Use, bias_shape, dot_spec, reads_gather
 from jaxtheory.empirical.views import View
-from jaxtheory.programs.calls import CALLS, CUSTOM, REMAT, body_of, opened, scan_sections
+from jaxtheory.programs.calls import (
+    CALLS,
+    CUSTOM,
+    REMAT,
+    Atom,
+    Body,
+    Equation,
+    Program,
+    body_of,
+    opened,
+    scan_sections,
+)
 from jaxtheory.programs.custom import rule_agrees
 
 _ELEMENTWISE = frozenset(
@@ -30,12 +42,59 @@ _SAME = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision",
 Path = tuple[int, ...]
 
 
-class Plan(NamedTuple):
-    """What to do at each equation of one jaxpr: None, ("use", …), ("scale", …), ("bias", …), or how to enter it."""
+class Scale(NamedTuple):
+    """The output is the view in operand `operand`, rearranged, or scaled by the number `other`: "mul", "div", "neg"."""
 
-    jaxpr: Jaxpr
+    operand: int
+    other: Atom | None
+    op: str
+
+
+class Tap(NamedTuple):
+    """The use of a parameter, its operand `operand`: the output gets a probe."""
+
+    path: Path
+    operand: int
+
+
+class Bias(NamedTuple):
+    """Operand `operand` is a bias that shares the probe of the use at `path`."""
+
+    path: Path
+    operand: int
+
+
+class Inside(NamedTuple):
+    """A function that is called; `remat`: whose intermediates are computed again in the backward pass."""
+
+    path: Path
+    plan: "Plan"
+    remat: bool
+
+
+class Turns(NamedTuple):
+    """A scan."""
+
+    path: Path
+    plan: "Plan"
+
+
+class Branches(NamedTuple):
+    """A cond."""
+
+    path: Path
+    plans: "tuple[Plan, ...]"
+
+
+Action = Scale | Tap | Bias | Inside | Turns | Branches
+
+
+class Plan(NamedTuple):
+    """What to do at each equation of one jaxpr: an action, or None to evaluate it as it is."""
+
+    jaxpr: Body
     consts: tuple[Any, ...]
-    actions: tuple[Any, ...]
+    actions: tuple[Action | None, ...]
 
 
 class Event(NamedTuple):
@@ -58,6 +117,8 @@ class Findings(NamedTuple):
 
 
 class _Context(NamedTuple):
+    """What all jaxprs of one program share."""
+
     uses: dict[Path, Use]
     events: list[Event]
     sizes: list[int]
@@ -73,100 +134,116 @@ def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
     shapes = [v.aval.shape for v in closed.jaxpr.invars[:leaves]]
     inputs: list[View | None] = [views.whole(i, shape) for i, shape in enumerate(shapes)]
     rest = len(closed.jaxpr.invars) - leaves
-    plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, (), (), context)
+    plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, _Place(), context)
     context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
     largest, total = max(context.sizes), sum(context.sizes)
     return Findings(plan, context.uses, tuple(context.events), context.biases, largest, total)
 
 
+class _Place(NamedTuple):
+    """Where a jaxpr stands: the lengths of the loops around it, and the numbers of the equations that call it."""
+
+    loops: tuple[int, ...] = ()
+    path: Path = ()
+
+
 class _Scope(NamedTuple):
     """What is known of the variables of one jaxpr."""
 
-    views: dict[Any, View]
-    data: dict[Any, bool]
-    uniform: dict[Any, Any]
-    produced: dict[Any, Path]
-    consumers: dict[Any, int]
+    place: _Place
+    context: _Context
+    consumers: dict[Atom, int]
+    views: dict[Atom, View]
+    data: dict[Atom, bool]
+    uniform: dict[Atom, Atom]
+    produced: dict[Atom, Path]
 
-    def view(self, atom: Any) -> View | None:
+    def view(self, atom: Atom) -> View | None:
+        """The parameter that an atom is a view of."""
         return None if isinstance(atom, Literal) else self.views.get(atom)
 
-    def moves(self, atom: Any) -> bool:
+    def moves(self, atom: Atom) -> bool:
+        """Whether an atom depends on the example."""
         return not isinstance(atom, Literal) and self.data.get(atom, False)
 
-    def scalar(self, atom: Any) -> Any:
+    def scalar(self, atom: Atom) -> Atom | None:
         """The size-one atom that `atom` repeats, or None."""
         if np.prod(np.shape(atom.val) if isinstance(atom, Literal) else atom.aval.shape) == 1:
             return atom
         return None if isinstance(atom, Literal) else self.uniform.get(atom)
 
+    def record(self, atoms: Iterable[Atom], name: str) -> None:
+        """Note that these parameters met an equation that is not one of the rules."""
+        found = [view for view in map(self.view, atoms) if view is not None]
+        self.context.events.extend(Event(view.leaf, name, name in _ELEMENTWISE) for view in found)
+
+    def give(self, equation: Equation, found: list[View | None], moves: list[bool]) -> None:
+        """Note what a nested jaxpr returns."""
+        for var, view, moved in zip(equation.outvars, found, moves, strict=True):
+            self.data[var] = moved
+            if view is not None:
+                self.views[var] = view
+
 
 def _walk(
-    jaxpr: Any, inputs: list[View | None], moving: list[bool], loops: tuple[int, ...], path: Path, context: _Context
+    jaxpr: Program, inputs: list[View | None], moving: list[bool], place: _Place, context: _Context
 ) -> tuple[Plan, list[View | None], list[bool]]:
     body, consts = opened(jaxpr)
-    scope = _Scope({}, {}, {}, {}, _consumers(body))
+    scope = _Scope(place, context, _consumers(body), {}, {}, {}, {})
     for var, view, moves in zip(body.invars, inputs, moving, strict=True):
         scope.data[var] = moves
         if view is not None:
             scope.views[var] = view
     actions = []
     for number, equation in enumerate(body.eqns):
-        actions.append(_action(equation, scope, loops, (*path, number), context))
-        _note_sizes(equation, scope, loops, context)
+        actions.append(_action(equation, scope, (*place.path, number)))
+        _note_sizes(equation, scope)
     out_views = [scope.view(v) for v in body.outvars]
     return Plan(body, consts, tuple(actions)), out_views, [scope.moves(v) for v in body.outvars]
 
 
-def _consumers(body: Jaxpr) -> dict[Any, int]:
+def _consumers(body: Body) -> dict[Atom, int]:
     """How many times each variable is read."""
     atoms = [atom for equation in body.eqns for atom in equation.invars] + list(body.outvars)
     return dict(Counter(atom for atom in atoms if not isinstance(atom, Literal)))
 
 
-def _note_sizes(equation: Any, scope: _Scope, loops: tuple[int, ...], context: _Context) -> None:
+def _note_sizes(equation: Equation, scope: _Scope) -> None:
     moves = any(scope.moves(v) for v in equation.invars)
     for var in equation.outvars:
         scope.data[var] = scope.data.get(var, False) or moves
         if scope.data[var] and hasattr(var.aval, "size"):
-            context.sizes.append(var.aval.size * math.prod(loops))
+            scope.context.sizes.append(var.aval.size * math.prod(scope.place.loops))
     if equation.primitive.name in ("broadcast_in_dim", "reshape"):
         source = scope.scalar(equation.invars[0])
         if source is not None:
             scope.uniform[equation.outvars[0]] = source
 
 
-def _action(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, context: _Context) -> Any:
+def _action(equation: Equation, scope: _Scope, path: Path) -> Action | None:
     if not any(scope.view(v) is not None for v in equation.invars):
         return None
     name = equation.primitive.name
-    if name in CALLS or name in ("scan", "cond"):
-        return _nested(equation, scope, loops, path, context)
+    if name in _NESTED:
+        return _NESTED[name](equation, scope, path)
     moved = _rearrange(equation, scope)
     if moved is not None:
         return moved
-    use = _use(equation, scope, loops)
+    use = _use(equation, scope)
     if use is not None:
-        context.uses[path] = use
+        scope.context.uses[path] = use
         scope.produced[equation.outvars[0]] = path
-        extra = [v for i, v in enumerate(equation.invars) if i != use.operand and scope.view(v) is not None]
         # a product of two parameters: the second one is left to plain differentiation
-        _record(extra, scope, context, "a product with another parameter")
-        return ("use", path, use.operand)
-    bias = _bias(equation, scope, context) if name == "add" else None
-    if bias is not None:
-        return bias
-    if name != "stop_gradient":
-        _record(equation.invars, scope, context, name)
-    return None
+        extra = [v for i, v in enumerate(equation.invars) if i != use.operand]
+        scope.record(extra, "a product with another parameter")
+        return Tap(path, use.operand)
+    bias = _bias(equation, scope) if name == "add" else None
+    if bias is None and name != "stop_gradient":
+        scope.record(equation.invars, name)
+    return bias
 
 
-def _record(atoms: Any, scope: _Scope, context: _Context, name: str) -> None:
-    found = [view for view in map(scope.view, atoms) if view is not None]
-    context.events.extend(Event(view.leaf, name, name in _ELEMENTWISE) for view in found)
-
-
-def _rearrange(equation: Any, scope: _Scope) -> Any:
+def _rearrange(equation: Equation, scope: _Scope) -> Scale | None:
     """Follow a view through an equation that only rearranges or rescales it."""
     name, params, atom = equation.primitive.name, equation.params, equation.invars[0]
     view, out = scope.view(atom), equation.outvars[0]
@@ -177,7 +254,7 @@ def _rearrange(equation: Any, scope: _Scope) -> Any:
         return None
     if name in _SAME or name == "neg":
         scope.views[out] = view
-        return ("scale", 0, None, name)
+        return Scale(0, None, name)
     if name == "transpose":
         scope.views[out] = views.transposed(view, params["permutation"])
     elif name in ("reshape", "squeeze", "expand_dims", "broadcast_in_dim"):
@@ -192,26 +269,26 @@ def _rearrange(equation: Any, scope: _Scope) -> Any:
         scope.views[out] = views.rearranged(view, "slice", limits, shape)
     else:
         return None
-    return ("scale", 0, None, "same")
+    return Scale(0, None, "same")
 
 
 def _reorders(name: str, params: dict[str, Any]) -> bool:
     return name == "reshape" and params.get("dimensions") is not None
 
 
-def _rescale(equation: Any, scope: _Scope) -> Any:
+def _rescale(equation: Equation, scope: _Scope) -> Scale | None:
     """W c and W / c, with c one number, are W up to a factor."""
     for i in (0, 1) if equation.primitive.name == "mul" else (0,):
         view, other = scope.view(equation.invars[i]), scope.scalar(equation.invars[1 - i])
         same_shape = view is not None and equation.outvars[0].aval.shape == view.shape
         if view is not None and same_shape and other is not None and scope.view(other) is None:
             scope.views[equation.outvars[0]] = view
-            return ("scale", i, other, equation.primitive.name)
+            return Scale(i, other, equation.primitive.name)
     return None
 
 
-def _use(equation: Any, scope: _Scope, loops: tuple[int, ...]) -> Use | None:
-    name, params = equation.primitive.name, equation.params
+def _use(equation: Equation, scope: _Scope) -> Use | None:
+    name, params, loops = equation.primitive.name, equation.params, scope.place.loops
     out = jax.ShapeDtypeStruct(equation.outvars[0].aval.shape, equation.outvars[0].aval.dtype)
     atoms = equation.invars
     if name == "dot_general":
@@ -229,72 +306,68 @@ def _use(equation: Any, scope: _Scope, loops: tuple[int, ...]) -> Use | None:
     return None
 
 
-def _bias(equation: Any, scope: _Scope, context: _Context) -> Any:
+def _bias(equation: Equation, scope: _Scope) -> Bias | None:
     """W a + b: where nothing else reads W a, the bias shares the cotangent of W: one more input, always 1."""
+    uses = scope.context.uses
     for i in (0, 1):
         view, other = scope.view(equation.invars[i]), equation.invars[1 - i]
         path = None if isinstance(other, Literal) else scope.produced.get(other)
-        if view is None or path is None or scope.consumers[other] != 1 or context.uses[path].kind == "gather":
+        if view is None or path is None or scope.consumers[other] != 1 or uses[path].kind == "gather":
             continue
-        use = context.uses[path]
+        use = uses[path]
         same_turns = {loop for loop, _ in view.bound} == {loop for loop, _ in use.view.bound}
         if same_turns and view.shape == bias_shape(use):
-            context.biases[path] = view.leaf
-            return ("bias", path, i)
+            scope.context.biases[path] = view.leaf
+            return Bias(path, i)
     return None
 
 
-def _aval(atom: Any) -> jax.ShapeDtypeStruct:
+def _aval(atom: Atom) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
 
 
-def _nested(equation: Any, scope: _Scope, loops: tuple[int, ...], path: Path, context: _Context) -> Any:
-    name, params = equation.primitive.name, equation.params
-    inputs = [scope.view(v) for v in equation.invars]
-    moving = [scope.moves(v) for v in equation.invars]
-    if name == "scan":
-        return _nested_scan(equation, inputs, moving, scope, loops, path, context)
-    if name == "cond":
-        _record(equation.invars[:1], scope, context, "the predicate of cond")
-        walked = [
-            _walk(branch, inputs[1:], moving[1:], loops, (*path, i), context)
-            for i, branch in enumerate(params["branches"])
-        ]
-        context.events.extend(Event(v.leaf, "cond", False) for _, outs, _ in walked for v in outs if v is not None)
-        _mark(equation, scope, [any(moves) for moves in zip(*(m for _, _, m in walked), strict=True)])
-        return ("cond", path, tuple(plan for plan, _, _ in walked))
+def _call(equation: Equation, scope: _Scope, path: Path) -> Inside | None:
+    name, inputs = equation.primitive.name, [scope.view(v) for v in equation.invars]
     if name in CUSTOM and not rule_agrees(equation, [i for i, view in enumerate(inputs) if view is not None]):
-        _record(equation.invars, scope, context, f"{name} with a derivative that is not its function's")
+        scope.record(equation.invars, f"{name} with a derivative that is not its function's")
         return None
-    plan, outs, moves = _walk(body_of(equation), inputs, moving, loops, path, context)
-    for var, view in zip(equation.outvars, outs, strict=True):
-        if view is not None:
-            scope.views[var] = view
-    _mark(equation, scope, moves)
-    return ("remat" if name in REMAT else "inline", path, plan)
+    moving = [scope.moves(v) for v in equation.invars]
+    plan, outs, moves = _walk(body_of(equation), inputs, moving, scope.place._replace(path=path), scope.context)
+    scope.give(equation, outs, moves)
+    return Inside(path, plan, name in REMAT)
 
 
-def _nested_scan(
-    equation: Any,
-    inputs: list[View | None],
-    moving: list[bool],
-    scope: _Scope,
-    loops: tuple[int, ...],
-    path: Path,
-    context: _Context,
-) -> Any:
+def _cond(equation: Equation, scope: _Scope, path: Path) -> Branches:
+    scope.record(equation.invars[:1], "the predicate of cond")
+    inputs, moving = [scope.view(v) for v in equation.invars[1:]], [scope.moves(v) for v in equation.invars[1:]]
+    walked = [
+        _walk(branch, inputs, moving, scope.place._replace(path=(*path, i)), scope.context)
+        for i, branch in enumerate(equation.params["branches"])
+    ]
+    returned = [view for _, outs, _ in walked for view in outs if view is not None]
+    scope.context.events.extend(Event(view.leaf, "cond", False) for view in returned)
+    moves = [any(each) for each in zip(*(m for _, _, m in walked), strict=True)]
+    scope.give(equation, [None] * len(moves), moves)
+    return Branches(path, tuple(plan for plan, _, _ in walked))
+
+
+def _scan(equation: Equation, scope: _Scope, path: Path) -> Turns:
+    inputs, moving = [scope.view(v) for v in equation.invars], [scope.moves(v) for v in equation.invars]
     consts, carry = scan_sections(equation.params)
-    _record(equation.invars[consts : consts + carry], scope, context, "the carry of a scan")
+    loops = scope.place.loops
+    scope.record(equation.invars[consts : consts + carry], "the carry of a scan")
     stacked = [None if v is None else views.sliced_by_loop(v, len(loops)) for v in inputs[consts + carry :]]
     inner: list[View | None] = [*inputs[:consts], *[None] * carry, *stacked]
     moves_in = [*moving[:consts], *[True] * carry, *moving[consts + carry :]]
-    inner_loops = (*loops, equation.params["length"])
-    plan, outs, _ = _walk(equation.params["jaxpr"], inner, moves_in, inner_loops, path, context)
-    context.events.extend(Event(view.leaf, "scan", False) for view in outs if view is not None)
-    _mark(equation, scope, [True] * len(outs))
-    return ("scan", path, plan)
+    place = _Place((*loops, equation.params["length"]), path)
+    plan, outs, _ = _walk(equation.params["jaxpr"], inner, moves_in, place, scope.context)
+    scope.context.events.extend(Event(view.leaf, "scan", False) for view in outs if view is not None)
+    scope.give(equation, [None] * len(outs), [True] * len(outs))
+    return Turns(path, plan)
 
 
-def _mark(equation: Any, scope: _Scope, moves: list[bool]) -> None:
-    for var, moved in zip(equation.outvars, moves, strict=True):
-        scope.data[var] = moved
+_NESTED: dict[str, Callable[[Equation, _Scope, Path], Action | None]] = {
+    **dict.fromkeys(CALLS, _call),
+    "scan": _scan,
+    "cond": _cond,
+}

@@ -4,16 +4,16 @@ A method gives `prepare(x) -> factors`, with examples leading, and `pair(factors
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-Prepare = Callable[[Any], Any]
-Pair = Callable[[Any, Any], Array]
+Prepare = Callable[[PyTree], PyTree]
+Pair = Callable[[PyTree, PyTree], Array]
 
 
 class Tiles(NamedTuple):
@@ -24,12 +24,14 @@ class Tiles(NamedTuple):
     cached: bool
 
 
-def length(x: Any) -> int:
+def length(x: PyTree) -> int:
     """How many examples."""
     return jax.tree.leaves(x)[0].shape[0]
 
 
-def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles, other: Prepare | None = None) -> Array:
+def rectangle(
+    prepare: Prepare, pair: Pair, x1: PyTree, x2: PyTree, tiles: Tiles, other: Prepare | None = None
+) -> Array:
     """All pairs of x1 and x2, whose factors `other` prepares where they are not made like those of x1.
 
     Peak memory: the result, and factors of `rows` + `columns` examples (of all of them if cached).
@@ -38,7 +40,7 @@ def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles, othe
     if tiles.cached:
         return _strips(pair, _chunked(prepare, x1, tiles.columns), _chunked(second, x2, tiles.columns), tiles.rows)
 
-    def strip(rows: Any) -> Array:
+    def strip(rows: PyTree) -> Array:
         first = _chunked(prepare, rows, tiles.columns)
         blocks = jax.lax.map(lambda columns: pair(first, second(columns)), _split(x2, tiles.columns))
         return _join_columns(blocks)
@@ -47,7 +49,7 @@ def rectangle(prepare: Prepare, pair: Pair, x1: Any, x2: Any, tiles: Tiles, othe
     return strips.reshape(-1, *strips.shape[2:])[:n1, :, :n2]
 
 
-def symmetric(prepare: Prepare, pair: Pair, x: Any, tiles: Tiles) -> Array:
+def symmetric(prepare: Prepare, pair: Pair, x: PyTree, tiles: Tiles) -> Array:
     """All pairs of x with itself, of which only one of (i, j) and (j, i) is computed but within a strip.
 
     Cached, blocks (r, c) with c ≥ r: (s + 1)/2s of the pairs for s strips. Streamed, strip r meets the ⌊s/2⌋ + 1
@@ -64,7 +66,7 @@ def symmetric(prepare: Prepare, pair: Pair, x: Any, tiles: Tiles) -> Array:
     return _mirror(whole, _cyclic(count, tiles.rows))[:n, :, :n]
 
 
-def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles: Tiles) -> Array:
+def window(prepare: Prepare, pair: Pair, x: PyTree, strip: Array, count: int, tiles: Tiles) -> Array:
     """Strip number `strip` of `count` against itself and the ⌊count/2⌋ strips after it; zero elsewhere."""
     n, start = length(x), strip * tiles.rows
     wide = (count // 2 + 1) * tiles.rows
@@ -76,10 +78,10 @@ def window(prepare: Prepare, pair: Pair, x: Any, strip: Array, count: int, tiles
 
 
 def sharded(
-    method: Callable[[Any, Any], tuple[Prepare, Prepare, Pair]],
-    params: Any,
-    x1: Any,
-    x2: Any | None,
+    method: Callable[[PyTree, PyTree], tuple[Prepare, Prepare, Pair]],
+    params: PyTree,
+    x1: PyTree,
+    x2: PyTree | None,
     tiles: Tiles,
     mesh: Mesh,
 ) -> Array:
@@ -94,7 +96,7 @@ def sharded(
     padded = _pad(x1, local * devices)
     own = tiles._replace(rows=min(tiles.rows, local), columns=min(tiles.columns, local), cached=False)
 
-    def rows_of(number: Array, params: Any, ours: Any, everything: Any) -> Array:
+    def rows_of(number: Array, params: PyTree, ours: PyTree, everything: PyTree) -> Array:
         prepare, other, pair = method(params, ours)
         if x2 is None:
             strip = own._replace(rows=local)
@@ -115,23 +117,23 @@ def sharded(
     return whole[:n1]
 
 
-def _strips(pair: Pair, first: Any, second: Any, rows: int) -> Array:
+def _strips(pair: Pair, first: PyTree, second: PyTree, rows: int) -> Array:
     n = length(first)
     return jnp.concatenate([pair(_part(first, i, i + rows), second) for i in range(0, n, rows)])
 
 
-def _part(tree: Any, start: int, stop: int) -> Any:
+def _part(tree: PyTree, start: int, stop: int) -> PyTree:
     return jax.tree.map(lambda a: a[start:stop], tree)
 
 
-def _triangle(pair: Pair, held: Any, count: int, rows: int) -> Array:
+def _triangle(pair: Pair, held: PyTree, count: int, rows: int) -> Array:
     """Blocks on and above the diagonal, one after the other, zeros below."""
     if count == 1:
         return pair(held, held)
     # numbers, not a program that computes them: it would take longer to compile than the loop
     first, second = (jnp.asarray(index, jnp.int32) for index in np.triu_indices(count))
 
-    def block_at(i: Array) -> Any:
+    def block_at(i: Array) -> PyTree:
         return jax.tree.map(
             lambda a: jax.lax.dynamic_slice_in_dim(a, i * rows, rows, allow_negative_indices=False), held
         )
@@ -166,17 +168,17 @@ def _mirror(whole: Array, computed: Array) -> Array:
     return jnp.where(computed[:, None, :], whole, whole.transpose(2, 1, 0))
 
 
-def _pad(x: Any, n: int) -> Any:
+def _pad(x: PyTree, n: int) -> PyTree:
     """Repeat the last example: a padded row is finite and is cut off at the end."""
     return jax.tree.map(lambda a: jnp.pad(a, ((0, n - a.shape[0]), *[(0, 0)] * (a.ndim - 1)), mode="edge"), x)
 
 
-def _split(x: Any, size: int) -> Any:
+def _split(x: PyTree, size: int) -> PyTree:
     count = -(-length(x) // size)
     return jax.tree.map(lambda a: a.reshape(count, size, *a.shape[1:]), _pad(x, count * size))
 
 
-def _chunked(prepare: Prepare, x: Any, size: int) -> Any:
+def _chunked(prepare: Prepare, x: PyTree, size: int) -> PyTree:
     n = length(x)
     if size >= n:
         return prepare(x)

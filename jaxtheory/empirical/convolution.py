@@ -11,10 +11,10 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from jaxtheory.programs.calls import bind
+from jaxtheory.programs.calls import Equation, bind
 
 
-def convolve(equation: Any, values: list[Any]) -> list[Array]:
+def convolve(equation: Equation, values: list[Any]) -> list[Array]:
     """The equation conv_general_dilated at `values`, with the same derivatives to any order."""
 
     @jax.custom_jvp
@@ -32,7 +32,7 @@ def convolve(equation: Any, values: list[Any]) -> list[Array]:
     return [convolution(*values)]
 
 
-def _exchanged(equation: Any, image: Array, kernel: Array) -> Array:
+def _exchanged(equation: Equation, image: Array, kernel: Array) -> Array:
     """The same convolution, the kernel's axes in memory in the order [taps, out, in]."""
     numbers = equation.params["dimension_numbers"]
     out, into, *taps = numbers.rhs_spec

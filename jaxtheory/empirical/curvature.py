@@ -6,7 +6,6 @@ losses by the outputs, Gauss-Newton is G = JᵀHJ / n; the kernel weighted by th
 nonzero eigenvalues.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +16,11 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxtheory import losses
 from jaxtheory.checks import boundary, positive, quantity, require
 from jaxtheory.empirical.operator import Operator
-from jaxtheory.empirical.validation import prepared
+from jaxtheory.empirical.validation import Function, prepared
 from jaxtheory.guarded import norm, over
 from jaxtheory.losses import Loss
 from jaxtheory.results import Status, finite_status, status_where
 
-Function = Callable[[Any, Any], Any]
 Targets = Float[Array, "n ..."] | Int[Array, "n ..."]
 
 

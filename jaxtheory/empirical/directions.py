@@ -1,15 +1,13 @@
 """A loop over parts of the output directions, for outputs so many that their derivatives are not held at once."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxtheory.empirical.outputs import Spec, numbered
+from jaxtheory.empirical.outputs import Numbers, Spec, numbered
 
-Numbers = Array | None
 Kernel = Callable[[Numbers, Numbers], Array]
 
 
@@ -37,7 +35,7 @@ def over_parts(spec: Spec, part: Spec, kernel: Kernel) -> Array:
     return found.reshape(n1, kept * width, n2, kept * width)[:, : spec.kept, :, : spec.kept]
 
 
-def _sum(kernel: Callable[[Any], Array], parts: Array) -> Array:
+def _sum(kernel: Callable[[Array], Array], parts: Array) -> Array:
     """The sum over parts, one after the other."""
     if len(parts) == 1:
         return kernel(parts[0])

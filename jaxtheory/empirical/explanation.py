@@ -1,7 +1,6 @@
 """What `ntk` would do: every parameter's rule, every method's flops and memory, as a table."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jaxtyping import PyTree
@@ -11,7 +10,7 @@ from jaxtheory.empirical import cost
 from jaxtheory.empirical.kernel import Block, pick, plan
 from jaxtheory.empirical.outputs import Output, directions, read_output
 from jaxtheory.empirical.structured import Leaf
-from jaxtheory.empirical.validation import Batch, check_options, prepared
+from jaxtheory.empirical.validation import Batch, Function, check_options, prepared
 
 
 class Row(NamedTuple):
@@ -66,7 +65,7 @@ class Explanation(NamedTuple):
 
 @boundary
 def explain(
-    f: Callable[[Any, Any], Any],
+    f: Function,
     params: PyTree,
     x1: PyTree,
     x2: PyTree | None = None,

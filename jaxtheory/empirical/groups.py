@@ -11,10 +11,9 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
-from jaxtheory.empirical.validation import require_function
+from jaxtheory.empirical.validation import Function, require_function
 from jaxtheory.programs.models import filter_params
 
-Function = Callable[[Any, Any], Any]
 Groups = str | Mapping[str, str] | Callable[[str], str | None]
 
 

@@ -1,20 +1,42 @@
 """Run a planned jaxpr again, with a tap on the output of every linear use of a parameter."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 from jaxtyping import Array
 
-from jaxtheory.empirical.analysis import Path, Plan
+from jaxtheory.empirical.analysis import Bias, Branches, Inside, Path, Plan, Scale, Tap, Turns
 from jaxtheory.empirical.convolution import convolve
 from jaxtheory.empirical.rules import Use
-from jaxtheory.programs.calls import bind, scan_sections
+from jaxtheory.programs.calls import Atom, Equation, bind, scan_sections
 
 Taps = dict[Path, Array]
+Scales = list[Array | None]  # of values that are views: their scalar factor so far, or None for 1
 # what a use's path is followed by to name the scalar factor of its bias, if it has one
 BIAS = -1
+
+
+class Run(NamedTuple):
+    """What the values of a jaxpr come to: its outputs, the scales of those that are views, and what taps kept."""
+
+    outputs: list[Any]
+    scales: Scales
+    kept: Taps
+
+
+class Probes(NamedTuple):
+    """Zeros in the shape of each tapped output, loops in front (only those below `depth`), and the uses to tap."""
+
+    zeros: Taps
+    uses: dict[Path, Use]
+    depth: int = 0
+
+    def below(self, path: Path) -> "Probes":
+        """Those inside the call, loop or branches at this equation."""
+        return self._replace(zeros={p: zero for p, zero in self.zeros.items() if p[: len(path)] == path})
 
 
 @jax.custom_jvp
@@ -28,70 +50,70 @@ def _tap_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tup
     return primals[0], tangents[0] + tangents[1]
 
 
-def run(
-    plan: Plan, inputs: list[Any], scales: list[Any], probes: Taps, uses: dict[Path, Use], depth: int = 0
-) -> tuple[list[Any], list[Any], Taps]:
+def run(plan: Plan, inputs: list[Any], scales: Scales, probes: Probes) -> Run:
     """Evaluate a plan.
 
     Args:
         plan: from `analyse`.
         inputs: values of the jaxpr's inputs.
         scales: for each input that is a view, its scalar factor so far, or None for 1.
-        probes: zeros in the shape of each tapped output, loops in front (only those below `depth`).
-        uses: the uses to tap.
-        depth: how many loops enclose this jaxpr.
+        probes: what is tapped.
 
     Returns:
         The outputs, the scales of outputs that are views, and each tapped use's other operand, scaled.
     """
-    env: dict[Any, Any] = dict(zip(plan.jaxpr.constvars, plan.consts, strict=True))
+    env: dict[Atom, Any] = dict(zip(plan.jaxpr.constvars, plan.consts, strict=True))
     env.update(zip(plan.jaxpr.invars, inputs, strict=True))
-    factor: dict[Any, Any] = dict(zip(plan.jaxpr.invars, scales, strict=True))
+    factor: dict[Atom, Array | None] = dict(zip(plan.jaxpr.invars, scales, strict=True))
     kept: Taps = {}
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    def scale_of(atom: Any) -> Any:
+    def scale_of(atom: Atom) -> Array | None:
         return None if isinstance(atom, Literal) else factor.get(atom)
 
     for equation, action in zip(plan.jaxpr.eqns, plan.actions, strict=True):
         values = [read(v) for v in equation.invars]
-        kind = None if action is None else action[0]
-        if kind in _NESTED:
-            given = [scale_of(v) for v in equation.invars]
-            outs, out_scales, acts = _NESTED[kind](equation, action, values, given, probes, uses, depth)
-            kept.update(acts)
-            factor.update(zip(equation.outvars, out_scales, strict=True))
-        elif equation.primitive.name == "conv_general_dilated":
-            outs = convolve(equation, values)
-        else:
-            outs = bind(equation, values)
-        if kind == "scale":
-            other = None if action[2] is None else read(action[2])
-            factor[equation.outvars[0]] = _rescaled(scale_of(equation.invars[action[1]]), other, action[3], outs[0])
-        if kind == "use" and action[1] in uses:
-            other, probe = _tapped(uses[action[1]], values, scale_of(equation.invars[action[2]]), probes[action[1]])
-            kept[action[1]], outs = other, [tap(outs[0], probe)]
-        if kind == "bias" and action[1] in uses and scale_of(equation.invars[action[2]]) is not None:
-            kept[(*action[1], BIAS)] = scale_of(equation.invars[action[2]]).astype(outs[0].dtype)
+        match action:
+            case Inside() | Turns() | Branches():
+                given = [scale_of(v) for v in equation.invars]
+                outs, out_scales, acts = _nested(equation, action, values, given, probes)
+                kept.update(acts)
+                factor.update(zip(equation.outvars, out_scales, strict=True))
+            case Tap(path, operand) if path in probes.uses:
+                value = _evaluated(equation, values)[0]
+                pair = _tapped(probes.uses[path], values, scale_of(equation.invars[operand]), probes.zeros[path])
+                kept[path], outs = pair[0], [tap(value, pair[1])]
+            case Scale(operand, other, op):
+                outs = _evaluated(equation, values)
+                number = None if other is None else read(other)
+                factor[equation.outvars[0]] = _rescaled(scale_of(equation.invars[operand]), number, op, outs[0])
+            case Bias(path, operand) if path in probes.uses:
+                outs, scale = _evaluated(equation, values), scale_of(equation.invars[operand])
+                if scale is not None:
+                    kept[(*path, BIAS)] = scale.astype(outs[0].dtype)
+            case _:
+                outs = _evaluated(equation, values)
         env.update(zip(equation.outvars, outs, strict=True))
-    return [read(v) for v in plan.jaxpr.outvars], [scale_of(v) for v in plan.jaxpr.outvars], kept
+    return Run([read(v) for v in plan.jaxpr.outvars], [scale_of(v) for v in plan.jaxpr.outvars], kept)
 
 
-def _tapped(use: Use, values: list[Any], scale: Any, probe: Array) -> tuple[Array, Array]:
+def _evaluated(equation: Equation, values: list[Any]) -> list[Any]:
+    return convolve(equation, values) if equation.primitive.name == "conv_general_dilated" else bind(equation, values)
+
+
+def _tapped(use: Use, values: list[Any], scale: Array | None, probe: Array) -> tuple[Array, Array]:
     """The other operand and the probe, one of them times the view's scalar factor."""
     other = values[1 - use.operand]
     if scale is None:
         return other, probe
-    return (
-        (other, probe * scale.astype(probe.dtype))
-        if use.kind == "gather"
-        else (other * scale.astype(other.dtype), probe)
-    )
+    if use.kind == "gather":
+        return other, probe * scale.astype(probe.dtype)
+    return other * scale.astype(other.dtype), probe
 
 
-def _rescaled(scale: Any, other: Any, op: str, out: Array) -> Any:
+def _rescaled(scale: Array | None, other: Any, op: str, out: Array) -> Array | None:
     if op in ("mul", "div"):
         number = jnp.asarray(other, out.dtype).reshape(())
         number = number if op == "mul" else 1 / number
@@ -101,66 +123,66 @@ def _rescaled(scale: Any, other: Any, op: str, out: Array) -> Any:
     return scale
 
 
-def _inline(
-    equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int
-) -> Any:
-    return run(action[2], values, scales, _below(probes, action[1]), uses, depth)
+def _nested(
+    equation: Equation, action: Inside | Turns | Branches, values: list[Any], scales: Scales, probes: Probes
+) -> Run:
+    own = probes.below(action.path)
+    if isinstance(action, Turns):
+        return _scan(equation, action.plan, values, scales, own)
+    if isinstance(action, Branches):
+        return _cond(equation, action.plans, values, scales, own)
+    if not action.remat:
+        return run(action.plan, values, scales, own)
 
-
-def _remat(
-    equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int
-) -> Any:
-    def body(values: list[Any], scales: list[Any], probes: Taps) -> Any:
-        return run(action[2], values, scales, probes, uses, depth)
+    def body(values: list[Any], scales: Scales, zeros: Taps) -> Run:
+        return run(action.plan, values, scales, own._replace(zeros=zeros))
 
     policy, prevent = equation.params.get("policy"), equation.params.get("prevent_cse", True)
-    return jax.checkpoint(body, policy=policy, prevent_cse=prevent)(values, scales, _below(probes, action[1]))
+    return jax.checkpoint(body, policy=policy, prevent_cse=prevent)(values, scales, own.zeros)
 
 
-def _scan(equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int) -> Any:
+def _scan(equation: Equation, plan: Plan, values: list[Any], scales: Scales, probes: Probes) -> Run:
     consts, carries = scan_sections(equation.params)
     fixed, start, stacked = values[:consts], values[consts : consts + carries], values[consts + carries :]
 
     def body(carry: list[Any], turn: tuple[list[Any], Taps]) -> tuple[list[Any], tuple[list[Any], Taps]]:
-        outs, _, kept = run(action[2], [*fixed, *carry, *turn[0]], scales, turn[1], uses, depth + 1)
+        inside = Probes(turn[1], probes.uses, probes.depth + 1)
+        outs, _, kept = run(plan, [*fixed, *carry, *turn[0]], scales, inside)
         return outs[:carries], (outs[carries:], kept)
 
-    turns = (stacked, _below(probes, action[1]))
     how = {name: equation.params[name] for name in ("length", "reverse", "unroll")}
-    last, (rest, kept) = jax.lax.scan(body, start, turns, **how)
-    return [*last, *rest], [None] * len(equation.outvars), kept
+    last, (rest, kept) = jax.lax.scan(body, start, (stacked, probes.zeros), **how)
+    return Run([*last, *rest], [None] * len(equation.outvars), kept)
 
 
-def _cond(equation: Any, action: Any, values: list[Any], scales: list[Any], probes: Taps, uses: Any, depth: int) -> Any:
-    inside = _below(probes, action[1])
-    biased = {act[1] for plan in action[2] for act in _actions(plan) if act[0] == "bias"}
-    shapes = {p: (*uses[p].loops[depth:], *uses[p].other.shape) for p in inside}
-    dtypes = {p: uses[p].other.dtype for p in inside}
-    for p in [p for p in inside if p in biased]:
+def _cond(equation: Equation, plans: tuple[Plan, ...], values: list[Any], scales: Scales, probes: Probes) -> Run:
+    uses, depth = probes.uses, probes.depth
+    biased = {action.path for plan in plans for action in _actions(plan) if isinstance(action, Bias)}
+    shapes = {p: (*uses[p].loops[depth:], *uses[p].other.shape) for p in probes.zeros}
+    dtypes = {p: uses[p].other.dtype for p in probes.zeros}
+    for p in [p for p in probes.zeros if p in biased]:
         shapes[(*p, BIAS)], dtypes[(*p, BIAS)] = uses[p].loops[depth:], uses[p].out.dtype
 
     def branch(plan: Plan) -> Any:
-        def taken(values: list[Any], probes: Taps) -> Any:
-            outs, _, kept = run(plan, values, scales[1:], probes, uses, depth)
+        def taken(values: list[Any], zeros: Taps) -> tuple[list[Any], Taps]:
+            outs, _, kept = run(plan, values, scales[1:], probes._replace(zeros=zeros))
             # zeros where nothing was used, and the factor one of biases that were not scaled
             absent = {p: jnp.full(shapes[p], p[-1] == BIAS, dtypes[p]) for p in shapes if p not in kept}
             return outs, {**kept, **absent}
 
         return taken
 
-    outs, kept = jax.lax.switch(values[0].astype("int32"), [branch(p) for p in action[2]], values[1:], inside)
-    return outs, [None] * len(equation.outvars), kept
+    outs, kept = jax.lax.switch(values[0].astype("int32"), [branch(p) for p in plans], values[1:], probes.zeros)
+    return Run(outs, [None] * len(equation.outvars), kept)
 
 
-def _actions(plan: Plan) -> list[Any]:
+def _actions(plan: Plan) -> Iterator[Scale | Tap | Bias]:
     """All actions of a plan, nested ones included."""
-    found = [action for action in plan.actions if action is not None]
-    inner = [sub for a in found if a[0] in _NESTED for sub in (a[2] if a[0] == "cond" else [a[2]])]
-    return found + [action for sub in inner for action in _actions(sub)]
-
-
-def _below(probes: Taps, path: Path) -> Taps:
-    return {p: probe for p, probe in probes.items() if p[: len(path)] == path}
-
-
-_NESTED = {"inline": _inline, "remat": _remat, "scan": _scan, "cond": _cond}
+    for action in plan.actions:
+        if isinstance(action, Branches):
+            for inner in action.plans:
+                yield from _actions(inner)
+        elif isinstance(action, Inside | Turns):
+            yield from _actions(action.plan)
+        elif action is not None:
+            yield action

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,12 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import blocks, cost, jacobian, products, structured
-from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.blocks import Pair, Prepare, Tiles
 from jaxtheory.empirical.directions import over_parts
-from jaxtheory.empirical.outputs import Output, directions, finish, output_spec, read_output
-from jaxtheory.empirical.validation import Batch, check_options, parameters, prepared, require_function
+from jaxtheory.empirical.outputs import Numbers, Output, directions, finish, output_spec, read_output
+from jaxtheory.empirical.validation import Batch, Function, check_options, parameters, prepared, require_function
 from jaxtheory.programs.flops import forward_flops
 
-Function = Callable[[Any, Any], Any]
 Block = int | tuple[int, int] | None
 _WHOLE_MEMORY = 2.0**30  # of gradients held at once, unless asked
 
@@ -162,8 +161,8 @@ def pick(
 def _ntk(
     f: Function,
     params: PyTree,
-    x1: Any,
-    x2: Any,
+    x1: PyTree,
+    x2: PyTree,
     output: Output,
     method: str,
     block: Block,
@@ -174,15 +173,15 @@ def _ntk(
     name, schedule = pick(found, problem, forward, method, block, memory)
     part = problem._replace(spec=schedule.part)
 
-    def kernel(first: Any, second: Any) -> Array:
+    def kernel(first: PyTree, second: PyTree) -> Array:
         # kernels between different directions are not symmetric
         other = x1 if x2 is None and first is not second else x2
         if mesh is None:
-            return _portions(name, part, f, schedule, params, x1, other, found, (first, second))
+            return _portions(_Call(name, f, part, found), params, x1, other, schedule, (first, second))
 
         # traced anew on each device: a jaxpr remembers the mesh it was traced under
-        def make(given: Any, x: Any) -> Any:
-            return _method(name, part, f, structured.everything(found), 0, given[0], x, given[1:])
+        def make(given: PyTree, x: PyTree) -> tuple[Prepare, Prepare, Pair]:
+            return _method(_Call(name, f, part, None), structured.everything(found), 0, given[0], x, given[1:])
 
         return blocks.sharded(make, (params, first, second), x1, other, schedule.tiles, mesh)
 
@@ -191,7 +190,7 @@ def _ntk(
 
 @partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
 def _whole(
-    f: Function, params: PyTree, x1: Any, x2: Any, output: Output, memory: float | None, mesh: Mesh | None
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree, output: Output, memory: float | None, mesh: Mesh | None
 ) -> Array:
     """The kernel of the function of the batch."""
     out = jax.eval_shape(f, params, x1)
@@ -204,7 +203,7 @@ def _whole(
         return finish(spec, products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size))
     split = PartitionSpec(mesh.axis_names)
 
-    def rows_of(rows: Array, params: PyTree, x1: Any, x2: Any) -> Array:
+    def rows_of(rows: Array, params: PyTree, x1: PyTree, x2: PyTree) -> Array:
         return products.whole_rows(f, params, spec, x1, x2, rows, size)
 
     run = jax.shard_map(rows_of, mesh=mesh, in_specs=(split, *[PartitionSpec()] * 3), out_specs=split, check_vma=False)
@@ -213,26 +212,35 @@ def _whole(
     return finish(spec, run(rows, params, x1, x2)[:n1])
 
 
-def _portions(
-    name: str,
-    problem: cost.Problem,
-    f: Function,
-    schedule: cost.Schedule,
-    params: PyTree,
-    x1: Any,
-    x2: Any,
-    found: structured.Structure,
-    numbers: tuple[Any, Any],
-) -> Array:
+class _Call(NamedTuple):
+    """What is computed and how: a method for a function, the sizes, and how parameters enter (None: not read yet)."""
+
+    method: str
+    f: Function
+    problem: cost.Problem
+    found: structured.Structure | None
+
+
+Pairs = tuple[Numbers, Numbers]  # the output directions of x1 and of x2
+
+
+def _portions(call: _Call, params: PyTree, x1: PyTree, x2: PyTree, schedule: cost.Schedule, numbers: Pairs) -> Array:
     """The kernel along some directions, the sum over portions of the parameters."""
-    total: Any = None
-    for portion in schedule.portions:
-        sweep = partial(_sweep, name, problem, f, portion, schedule.tiles, params, x1, x2, found, numbers)
-        total = _added(total, sweep, portion.sweeps)
+
+    def sweep(portion: structured.Portion, number: Array | int) -> Array:
+        prepare, other, pair = _method(call, portion, number, params, x1, numbers)
+        if x2 is None:
+            return blocks.symmetric(prepare, pair, x1, schedule.tiles)
+        return blocks.rectangle(prepare, pair, x1, x2, schedule.tiles, other)
+
+    first, *rest = schedule.portions
+    total = _added(None, partial(sweep, first), first.sweeps)
+    for portion in rest:
+        total = _added(total, partial(sweep, portion), portion.sweeps)
     return total
 
 
-def _added(total: Array | None, sweep: Callable[[Any], Array], sweeps: int) -> Array:
+def _added(total: Array | None, sweep: Callable[[Array | int], Array], sweeps: int) -> Array:
     """`total` and the sum of all sweeps; in a loop, so that one sweep's factors are gone before the next are made."""
     if sweeps == 1:
         return sweep(0) if total is None else total + sweep(0)
@@ -242,44 +250,19 @@ def _added(total: Array | None, sweep: Callable[[Any], Array], sweeps: int) -> A
     return jax.lax.scan(lambda carry, i: (carry + sweep(i), None), total, jnp.arange(sweeps))[0]
 
 
-def _sweep(
-    name: str,
-    problem: cost.Problem,
-    f: Function,
-    portion: structured.Portion,
-    tiles: Tiles,
-    params: PyTree,
-    x1: Any,
-    x2: Any,
-    found: structured.Structure,
-    numbers: tuple[Any, Any],
-    sweep: Any,
-) -> Array:
-    prepare, other, pair = _method(name, problem, f, portion, sweep, params, x1, numbers, found)
-    if x2 is None:
-        return blocks.symmetric(prepare, pair, x1, tiles)
-    return blocks.rectangle(prepare, pair, x1, x2, tiles, other)
-
-
 def _method(
-    name: str,
-    problem: cost.Problem,
-    f: Function,
-    portion: structured.Portion,
-    sweep: Any,
-    params: PyTree,
-    x: PyTree,
-    numbers: tuple[Any, Any],
-    found: structured.Structure | None = None,
-) -> tuple[blocks.Prepare, blocks.Prepare, blocks.Pair]:
+    call: _Call, portion: structured.Portion, sweep: Array | int, params: PyTree, x: PyTree, numbers: Pairs
+) -> tuple[Prepare, Prepare, Pair]:
     """How the factors of x1 and of x2 are prepared, and contracted."""
-    spec, (first, second) = problem.spec, numbers
-    if name in ("jacobian", "directions"):
+    f, problem, (first, second) = call.f, call.problem, numbers
+    spec = problem.spec
+    if call.method in ("jacobian", "directions"):
         make = partial(jacobian.prepare, f, params, spec)
         return partial(make, first), partial(make, second), partial(jacobian.pair, spec)
-    if name == "products":
-        return lambda x: x, lambda x: x, partial(products.tile, f, params, spec, first, second)
-    found = structured.structure(f, params, x) if found is None else found
+    if call.method == "products":
+        return lambda x: x, lambda x: x, partial(products.tile, f, params, spec, numbers)
+    found = structured.structure(f, params, x) if call.found is None else call.found
     chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
-    build = partial(structured.prepare, found, chosen, spec, leaves, portion, sweep)
-    return partial(build, first), partial(build, second), partial(structured.pair, chosen, spec, portion)
+    task = structured.Task(found, chosen, spec, portion)
+    build = partial(structured.prepare, task, leaves, sweep)
+    return partial(build, first), partial(build, second), partial(structured.pair, task)

@@ -5,7 +5,7 @@ space by `kernels.gradient_flow` or `kernels.gradient_descent` on its tangent ke
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,9 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
-from jaxtheory.empirical.validation import Batch, parameters, prepared, require_function
+from jaxtheory.empirical.validation import Batch, Function, parameters, prepared, require_function
 from jaxtheory.guarded import norm, power_of_two
 from jaxtheory.programs.forward import pushforward
-
-Function = Callable[[Any, Any], Any]
 
 
 class Drift(NamedTuple):
@@ -69,9 +67,9 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
     center = parameters(params)
 
     @jax.default_matmul_precision("highest")
-    def polynomial(moved: PyTree, x: PyTree) -> Any:
+    def polynomial(moved: PyTree, x: PyTree) -> Array:
         start, step = _step(center, moved)
-        term: Callable[[PyTree], Any] = lambda p: f(p, x)  # noqa: E731
+        term: Callable[[PyTree], Array] = lambda p: f(p, x)  # noqa: E731
         total, factorial = term(start), 1.0
         for k in range(1, degree + 1):
             term = _along(term, step)
@@ -92,7 +90,7 @@ def _step(center: PyTree, moved: PyTree) -> tuple[PyTree, PyTree]:
     return start, jax.tree.map(lambda a, b: b.astype(a.dtype) - a, start, moved)
 
 
-def _along(function: Callable[[PyTree], Any], step: PyTree) -> Callable[[PyTree], Any]:
+def _along(function: Callable[[PyTree], Array], step: PyTree) -> Callable[[PyTree], Array]:
     return lambda p: pushforward(function, p)[1](step)
 
 

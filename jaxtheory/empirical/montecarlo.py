@@ -1,7 +1,7 @@
 """Infinite-width kernels by averaging finite networks over independent initializations, with standard errors."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output, widened
-from jaxtheory.empirical.validation import Batch, check_output, examples, require_function
+from jaxtheory.empirical.validation import Batch, Function, check_output, examples, require_function
 from jaxtheory.results import standard_error
 
 
@@ -24,7 +24,7 @@ class Average(NamedTuple):
 @boundary(static=("samples",))
 def nngp(
     init: Callable[[Array], PyTree],
-    f: Callable[[Any, Any], Any],
+    f: Function,
     x1: PyTree,
     x2: PyTree | None,
     key: Key[Array, ""],
@@ -69,7 +69,7 @@ def nngp(
 @boundary(static=("samples",))
 def mean_ntk(
     init: Callable[[Array], PyTree],
-    f: Callable[[Any, Any], Any],
+    f: Function,
     x1: PyTree,
     x2: PyTree | None,
     key: Key[Array, ""],
@@ -100,7 +100,7 @@ def mean_ntk(
     return _average(lambda key: ntk(f, init(key), x1, x2, output=output, method=method, batch=batch), key, samples)
 
 
-def _drawn(init: Callable[[Array], PyTree], f: Any, key: Array) -> PyTree:
+def _drawn(init: Callable[[Array], PyTree], f: Function, key: Array) -> PyTree:
     """Shapes of the parameters that `init` draws."""
     require_function(f)
     try:

@@ -5,7 +5,6 @@ Vectors are shaped like the outputs, [n, *out], and Θv = J(Jᵀv). What takes a
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, quantity, require
-from jaxtheory.empirical.validation import Batch, prepared
+from jaxtheory.empirical.validation import Batch, Function, prepared
 from jaxtheory.programs.forward import pushforward
 
 Operator = Callable[[Array], Array]
@@ -23,7 +22,7 @@ Operator = Callable[[Array], Array]
 @boundary
 @jax.default_matmul_precision("highest")
 def ntk_operator(
-    f: Callable[[Any, Any], Any], params: PyTree, x: PyTree, *, batch: Batch = "each", mesh: Mesh | None = None
+    f: Function, params: PyTree, x: PyTree, *, batch: Batch = "each", mesh: Mesh | None = None
 ) -> Operator:
     """v ↦ Θ(x, x) v = J Jᵀ v, v of the shape of f's outputs; linear, symmetric, positive semidefinite, differentiable.
 

@@ -11,6 +11,8 @@ from jaxtheory.checks import require
 
 Output = str | tuple[int, ...]
 
+Numbers = Array | np.ndarray | None  # of output directions; None: all
+
 
 class Spec(NamedTuple):
     """Output directions in rows of `traced` times `kept` cotangents; `paired` keeps only equal ones."""
@@ -82,7 +84,7 @@ def widened(values: Array) -> Array:
     return values.astype(jnp.float32) if half else values
 
 
-def cotangents(spec: Spec, dtype: jnp.dtype, numbers: Any = None) -> Float[Array, "directions ..."]:
+def cotangents(spec: Spec, dtype: jnp.dtype, numbers: Numbers = None) -> Float[Array, "directions ..."]:
     """The directions as cotangents of one example's output, those traced over first.
 
     With `numbers`, these directions alone; a number of o or more gives a cotangent of zeros.

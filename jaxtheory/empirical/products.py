@@ -1,29 +1,36 @@
 """NTK-vector products: each row of the kernel from one vector-Jacobian and one Jacobian-vector product."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxtheory.empirical.outputs import Spec, cotangents, widened
+from jaxtheory.empirical.outputs import Numbers, Spec, cotangents, widened
+from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.forward import pushforward
 
 Pull = Callable[[Array], PyTree]
 Push = Callable[[PyTree], Array]
 
 
-def tile(f: Callable[..., Any], params: PyTree, spec: Spec, first: Any, second: Any, x1: Any, x2: Any) -> Array:
+def tile(
+    f: Function,
+    params: PyTree,
+    spec: Spec,
+    numbers: tuple[Numbers, Numbers],
+    x1: PyTree,
+    x2: PyTree,
+) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel, one example of x2 at a time.
 
-    `first` and `second` are the numbers of the directions of x1 and of x2 (None: all).
+    `numbers` are those of the directions of x1 and of x2 (None: all).
     Cost: n1·n2·o forward-mode passes; memory o·P and the forward pass of x1.
     """
     out, push = pushforward(lambda p: f(p, x1), params)
-    left, right = (cotangents(spec, out.dtype, numbers) for numbers in (first, second))
+    left, right = (cotangents(spec, out.dtype, chosen) for chosen in numbers)
 
-    def column(one: Any) -> Array:
+    def column(one: PyTree) -> Array:
         _, pull = jax.vjp(lambda p: f(p, jax.tree.map(lambda a: a[None], one))[0], params)
         return _contracted(spec, jax.vmap(lambda cotangent: push(pull(cotangent)[0]))(right), left)
 
@@ -31,7 +38,7 @@ def tile(f: Callable[..., Any], params: PyTree, spec: Spec, first: Any, second: 
     return columns.transpose(1, 2, 0) if spec.paired else columns.transpose(1, 2, 0, 3)
 
 
-def whole_rows(f: Callable[..., Any], params: PyTree, spec: Spec, x1: Any, x2: Any, rows: Array, size: int) -> Array:
+def whole_rows(f: Function, params: PyTree, spec: Spec, x1: PyTree, x2: PyTree, rows: Array, size: int) -> Array:
     """Rows [rows, k, n2, l] (or [rows, k, n2]) of the kernel of the function of the batch, J(x1) J(x2)ᵀ.
 
     Args:

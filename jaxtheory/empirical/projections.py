@@ -1,18 +1,15 @@
 """Gradients of every example under one random projection: features whose inner products estimate the tangent kernel."""
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical.validation import Batch, prepared
+from jaxtheory.empirical.validation import Batch, Function, prepared
 
-Function = Callable[[Any, Any], Any]
 _DRAWN = 2**22  # signs that are drawn at once
 
 

@@ -10,8 +10,7 @@ Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +19,11 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical import views
 from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, analyse
-from jaxtheory.empirical.interpreter import BIAS, run
-from jaxtheory.empirical.outputs import Spec, cotangents, widened
-from jaxtheory.empirical.rules import Sizes, bias_factor, factors, sizes
+from jaxtheory.empirical.interpreter import BIAS, Probes, Taps, run
+from jaxtheory.empirical.outputs import Numbers, Spec, cotangents, widened
+from jaxtheory.empirical.rules import Sizes, Use, bias_factor, factors, sizes
+from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.flops import activations
-
-Function = Callable[..., Any]
 
 
 class Group(NamedTuple):
@@ -67,19 +65,19 @@ class Structure(NamedTuple):
     out_shape: tuple[int, ...]
 
 
-def one_example(f: Function, params: PyTree, x: Any) -> ClosedJaxpr:
+def one_example(f: Function, params: PyTree, x: PyTree) -> ClosedJaxpr:
     """The jaxpr of f at a batch of one, seen as a function of the leaves and of one example."""
     leaves, tree = jax.tree.leaves(params), jax.tree.structure(params)
     shapes = [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
 
-    def single(leaves: list[Array], example: Any) -> Array:
+    def single(leaves: list[Array], example: PyTree) -> Array:
         return f(jax.tree.unflatten(tree, leaves), jax.tree.map(lambda a: a[None], example))[0]
 
     return jax.make_jaxpr(single)(shapes, example)
 
 
-def structure(f: Function, params: PyTree, x: Any) -> Structure:
+def structure(f: Function, params: PyTree, x: PyTree) -> Structure:
     """Find how each parameter leaf enters f. Cost: one trace, no arithmetic."""
     closed = one_example(f, params, x)
     count = len(jax.tree.leaves(params))
@@ -93,7 +91,7 @@ def structure(f: Function, params: PyTree, x: Any) -> Structure:
     return Structure(findings, leaves, shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
-def opaque(f: Function, params: PyTree, x: Any) -> Structure:
+def opaque(f: Function, params: PyTree, x: PyTree) -> Structure:
     """The program of one example without the analysis: every leaf is differentiated as JAX does it."""
     closed = one_example(f, params, x)
     leaves = jax.tree.leaves(params)
@@ -106,7 +104,7 @@ def opaque(f: Function, params: PyTree, x: Any) -> Structure:
 
 
 def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
-    roles: dict[Any, list[Path]] = {}
+    roles: dict[tuple[object, ...], list[Path]] = {}
     for path, use in findings.uses.items():
         if use.view.leaf == leaf:
             roles.setdefault(use.role, []).append(path)
@@ -149,51 +147,51 @@ def everything(found: Structure) -> Portion:
     return Portion(tuple(g for leaf in found.leaves for g in leaf.groups), tuple(differentiated(found)))
 
 
-def prepare(
-    found: Structure,
-    strategies: dict[Group, str],
-    spec: Spec,
-    leaves: list[Array],
-    portion: Portion,
-    sweep: Any,
-    numbers: Any,
-    x: Any,
-) -> dict[str, list[Any]]:
+class Task(NamedTuple):
+    """What is contracted: a program's structure, what is done with rows ("rows" or summed), directions, parameters."""
+
+    found: Structure
+    strategies: dict[Group, str]
+    spec: Spec
+    portion: Portion
+
+
+class Prepared(NamedTuple):
+    """The factors of Jacobians, the examples first.
+
+    `factored`: (a, b, g), [n, rows batch inputs], [n, rows, batch] (a bias's input; None: ones) and
+    [n, t k, rows batch outputs]. `jacobian`: [n, t k, entries] for groups whose rows are summed at once and for leaves
+    differentiated directly.
+    """
+
+    factored: list[tuple[Array, Array | None, Array]]
+    jacobian: list[Array]
+
+
+def prepare(task: Task, leaves: list[Array], sweep: Array | int, numbers: Numbers, x: PyTree) -> Prepared:
     """For every example the factors of its Jacobian along the directions `numbers` (None: all).
 
     Cost: one forward and `directions(spec)` backward passes an example.
-
-    Returns:
-        "factored": (a, b, g), [n, rows batch inputs], [n, rows, batch] (a bias's input; None: ones) and
-        [n, t k, rows batch outputs]; "jacobian": [n, t k, entries] for groups whose rows are summed at once and for
-        leaves differentiated directly.
     """
-    return jax.vmap(lambda example: _example(found, strategies, spec, leaves, portion, sweep, numbers, example))(x)
+    return jax.vmap(lambda example: _example(task, leaves, sweep, numbers, example))(x)
 
 
-def _example(
-    found: Structure,
-    strategies: dict[Group, str],
-    spec: Spec,
-    leaves: list[Array],
-    portion: Portion,
-    sweep: Any,
-    numbers: Any,
-    x: Any,
-) -> dict[str, list[Any]]:
+def _example(task: Task, leaves: list[Array], sweep: Array | int, numbers: Numbers, x: PyTree) -> Prepared:
+    found, strategies, spec, portion = task
     uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
     probes = {p: jnp.zeros((*use.loops, *use.out.shape), use.out.dtype) for p, use in uses.items()}
 
-    def program(probes: Any, chosen: list[Array]) -> tuple[Array, Any]:
+    def program(probes: Taps, chosen: list[Array]) -> tuple[Array, Taps]:
         values = list(leaves)
         for i, value in zip(portion.direct, chosen, strict=True):
             values[i] = value
         inputs = [*values, *jax.tree.leaves(x)]
-        outs, _, kept = run(found.findings.plan, inputs, [None] * len(inputs), probes, uses)
+        outs, _, kept = run(found.findings.plan, inputs, [None] * len(inputs), Probes(probes, uses))
         return outs[0], kept
 
     out, pull, kept = jax.vjp(program, probes, [leaves[i] for i in portion.direct], has_aux=True)
-    g, jacobians = jax.vmap(pull)(cotangents(spec, out.dtype, numbers))
+    rows = cotangents(spec, out.dtype, numbers)
+    g, jacobians = jax.vmap(pull)(rows)
     # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
     factored, reduced = [], [widened(j).reshape(len(j), -1) for j in jacobians]
     for group in portion.groups:
@@ -204,10 +202,12 @@ def _example(
             factored.append((a.ravel(), b, h.reshape(len(h), -1)))
         else:
             reduced.append(_summed(group, a, b, h).reshape(len(h), -1))
-    return {"factored": factored, "jacobian": [jnp.concatenate(reduced, axis=-1)] if reduced else []}
+    if not factored and not reduced:  # outputs that depend on no parameter
+        reduced.append(jnp.zeros((len(rows), 1), widened(rows).dtype))
+    return Prepared(factored, [jnp.concatenate(reduced, axis=-1)] if reduced else [])
 
 
-def _factors(group: Group, uses: Any, kept: Any, cotangents: Any) -> tuple[Array, Array | None, Array]:
+def _factors(group: Group, uses: dict[Path, Use], kept: Taps, cotangents: Taps) -> tuple[Array, Array | None, Array]:
     """All uses' factors row after row: a [rows, batch, inputs], a bias's input [rows, batch] (None: ones), and g."""
     pairs = [factors(uses[p], kept[p], cotangents[p]) for p in group.paths]
     a, g = (widened(jnp.concatenate([pair[i] for pair in pairs], axis=i)) for i in (0, 1))
@@ -228,17 +228,18 @@ def _summed(group: Group, a: Array, b: Array | None, g: Array) -> Array:
     return jnp.einsum("rbc,orbf->obfc", a.astype(g.dtype), g, precision="highest")
 
 
-def pair(strategies: dict[Group, str], spec: Spec, portion: Portion, first: Any, second: Any) -> Array:
+def pair(task: Task, first: Prepared, second: Prepared) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel from the factors of two sets of examples."""
+    _, strategies, spec, portion = task
     groups = [group for group in portion.groups if strategies[group] == "rows"]
-    total: Any = 0
-    for j1, j2 in zip(first["jacobian"], second["jacobian"], strict=True):
+    parts = []
+    for j1, j2 in zip(first.jacobian, second.jacobian, strict=True):
         j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
-        total = total + inner(spec, j1, j2)
-    for group, (a1, b1, g1), (a2, b2, g2) in zip(groups, first["factored"], second["factored"], strict=True):
+        parts.append(inner(spec, j1, j2))
+    for group, (a1, b1, g1), (a2, b2, g2) in zip(groups, first.factored, second.factored, strict=True):
         (a1, g1), (a2, g2) = _parts(group, spec, a1, g1), _parts(group, spec, a2, g2)
-        total = total + _contract(group, spec, _gram(group, a1, b1, a2, b2).astype(g1.dtype), g1, g2)
-    return total
+        parts.append(_contract(group, spec, _gram(group, a1, b1, a2, b2).astype(g1.dtype), g1, g2))
+    return sum(parts[1:], parts[0])
 
 
 def _parts(group: Group, spec: Spec, a: Array, g: Array) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.programs import mixing
@@ -21,6 +21,7 @@ METHODS = ("auto", "structured", "jacobian", "directions", "products")
 BATCHES = ("each", "whole", "unchecked")
 
 Batch = Literal["each", "whole", "unchecked"]
+Function = Callable[[PyTree, PyTree], Array]
 
 
 def check_options(method: str, batch: str, block: Any, memory: Any, mesh: Mesh | None) -> Any:
@@ -113,16 +114,16 @@ def examples(name: str, x: PyTree) -> PyTree:
 class Alone:
     """f of one example at a time, whatever f does with several."""
 
-    f: Callable[[Any, Any], Any]
+    f: Function
 
-    def __call__(self, params: PyTree, x: PyTree) -> Any:
+    def __call__(self, params: PyTree, x: PyTree) -> Array:
         """Outputs of every example, from batches of one."""
         return jax.vmap(lambda one: self.f(params, jax.tree.map(lambda a: a[None], one))[0])(x)
 
 
 def prepared(
-    f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1"
-) -> tuple[Callable[..., Any], PyTree, PyTree, PyTree | None]:
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1"
+) -> tuple[Function, PyTree, PyTree, PyTree | None]:
     """f, parameters and examples as they are computed with.
 
     Raises:
@@ -148,7 +149,7 @@ def prepared(
     return f, params, x1, x2
 
 
-def check_output(f: Callable[..., Any], params: PyTree, x: PyTree, name: str) -> None:
+def check_output(f: Function, params: PyTree, x: PyTree, name: str) -> None:
     """f(params, x) is one array of floats with the examples first."""
     count, shapes = len(jax.tree.leaves(x)[0]), [leaf.shape for leaf in jax.tree.leaves(x)]
     try:
@@ -181,7 +182,7 @@ def _check_size(trace: Callable[[], Any], count: int | str) -> Any:
     raise ValueError(f"f must take any number of examples, got {told}; {hint}.") from failed
 
 
-def _check_alone(f: Callable[..., Any], params: PyTree, x: PyTree) -> None:
+def _check_alone(f: Function, params: PyTree, x: PyTree) -> None:
     found = _check_size(lambda: mixing.find(f, params, x), "2 or 3")
     if found is not None:
         told = f"{found.site.operation} at {found.site.line}, which {found.reason}"

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxtheory.programs.calls import bind, body_of, closed
+from jaxtheory.programs.calls import Equation, bind, body_of, closed
 
 
-def rule_agrees(equation: Any, operands: list[int]) -> bool | None:
+def rule_agrees(equation: Equation, operands: list[int]) -> bool | None:
     """Compare, at one generic point, the custom derivative in `operands` with that of the inlined function.
 
     A rule that means something else (a straight-through estimator, a clipped gradient) must be kept; one that only

@@ -1,12 +1,11 @@
 """Flops and intermediates of one evaluation of a program, from its jaxpr."""
 
 import math
-from typing import Any
 
-from jaxtheory.programs.calls import opened, subprograms
+from jaxtheory.programs.calls import Equation, Program, opened, subprograms
 
 
-def forward_flops(jaxpr: Any, kinds: frozenset[str] | None = None) -> float:
+def forward_flops(jaxpr: Program, kinds: frozenset[str] | None = None) -> float:
     """Flops of one evaluation: products counted, everything else one flop an entry; loops as often as they turn.
 
     With `kinds`, those of the primitives of these names alone.
@@ -15,7 +14,7 @@ def forward_flops(jaxpr: Any, kinds: frozenset[str] | None = None) -> float:
     return float(sum(_equation_flops(equation, kinds) for equation in body.eqns))
 
 
-def _equation_flops(equation: Any, kinds: frozenset[str] | None) -> float:
+def _equation_flops(equation: Equation, kinds: frozenset[str] | None) -> float:
     name, params = equation.primitive.name, equation.params
     out = float(getattr(equation.outvars[0].aval, "size", 0)) if equation.outvars else 0.0
     inner = [] if name == "cond" else subprograms(equation)
@@ -34,7 +33,7 @@ def _equation_flops(equation: Any, kinds: frozenset[str] | None) -> float:
     return out
 
 
-def activations(jaxpr: Any) -> tuple[int, int]:
+def activations(jaxpr: Program) -> tuple[int, int]:
     """Numbers in the largest intermediate of a program, and in all of them; those of a scan as often as it turns."""
     largest, total = 1, 0
     for equation in opened(jaxpr)[0].eqns:

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
-from jaxtheory.programs.calls import equations
+from jaxtheory.programs.calls import Program, equations
 
 
 def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, Callable[[PyTree], Any]]:
@@ -36,6 +36,6 @@ def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, 
     return out, lambda step: transposed((step,))[0]
 
 
-def _stays_reverse(jaxpr: Any) -> bool:
+def _stays_reverse(jaxpr: Program) -> bool:
     """Whether a linear map holds the tangent of a custom_vjp, which only its transpose can evaluate."""
     return any(equation.primitive.name == "custom_lin" for equation, _ in equations(jaxpr))

@@ -1,14 +1,12 @@
 """Loops of unknown length that stand between a program's inputs and its outputs: reverse mode cannot pass them."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from jaxtheory.programs.calls import opened, scan_sections, subprograms
+from jaxtheory.programs.calls import Equation, Program, opened, scan_sections, subprograms
 
 
-def while_loops(program: Any, moved: list[bool]) -> tuple[list[bool], bool]:
+def while_loops(program: Program, moved: list[bool]) -> tuple[list[bool], bool]:
     """Which outputs depend on the inputs that are `moved`, and whether a float among them comes from a while loop."""
     body, _ = opened(program)
     touched = {var for var, move in zip(body.invars, moved, strict=True) if move}
@@ -23,7 +21,7 @@ def while_loops(program: Any, moved: list[bool]) -> tuple[list[bool], bool]:
     return [not isinstance(v, Literal) and v in touched for v in body.outvars], found
 
 
-def _through(equation: Any, given: list[bool]) -> tuple[list[bool], bool]:
+def _through(equation: Equation, given: list[bool]) -> tuple[list[bool], bool]:
     """The same of one equation."""
     name, outs = equation.primitive.name, [True] * len(equation.outvars)
     if name == "while":
@@ -44,7 +42,7 @@ def _through(equation: Any, given: list[bool]) -> tuple[list[bool], bool]:
     return outs, found
 
 
-def _carried(equation: Any, outs: list[bool]) -> list[bool]:
+def _carried(equation: Equation, outs: list[bool]) -> list[bool]:
     """The inputs of a turn of a scan that an earlier turn may have moved."""
     consts, carry = scan_sections(equation.params)
     return [False] * consts + outs[:carry] + [False] * (len(equation.invars) - consts - carry)

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jaxtheory.programs.calls import Equation
 
 UNKNOWN = "an unknown line"
 
@@ -17,13 +19,13 @@ class Site(NamedTuple):
     line: str
 
 
-def site(equation: Any, outer: Sequence[Any] = ()) -> Site:
+def site(equation: Equation, outer: Sequence[Equation] = ()) -> Site:
     """The operation of an equation and the user's line that made it, or made the innermost of the calls it is in."""
     lines = (_line(each) for each in (equation, *outer[::-1]))
     return Site(str(equation.primitive.name), next((line for line in lines if line is not None), UNKNOWN))
 
 
-def _line(equation: Any) -> str | None:
+def _line(equation: Equation) -> str | None:
     """The innermost line of source that is in no library."""
     trace = equation.source_info.traceback
     frames = [] if trace is None else trace.frames

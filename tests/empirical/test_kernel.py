@@ -198,6 +198,13 @@ def test_explain_names_what_it_does_not_understand(key):
         assert "fallback" in str(table)
 
 
+@pytest.mark.parametrize("method", ["structured", "jacobian", "products"])
+@pytest.mark.parametrize("output", ["trace", "full"])
+def test_outputs_that_no_parameter_enters_have_the_kernel_zero(method, output):
+    kernel = empirical.ntk(lambda p, x: 2 * x, {"w": jnp.ones((2, 2))}, jnp.ones((3, 2)), method=method, output=output)
+    np.testing.assert_array_equal(kernel, np.zeros((3, 3) if output == "trace" else (3, 3, 2, 2)))
+
+
 def test_bad_input_is_refused(unchecked):
     x, w = jnp.ones((4, 3)), jnp.ones((3, 2))
     dense = lambda w, x: x @ w  # noqa: E731

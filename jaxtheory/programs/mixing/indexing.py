@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtheory.programs.calls import Equation
 from jaxtheory.programs.mixing.facts import (
     Axis,
     Fact,
@@ -54,7 +55,7 @@ def _vector(components: Sequence[Fact], shape: Sequence[Axis]) -> Fact:
     return join("index", components) if components else shared(shape, text_token("index"), uniform=True)
 
 
-def gather(equation: Any, facts: list[Fact]) -> list[Fact]:
+def gather(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Slices of the operand at the places that the indices name."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     paired = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
@@ -66,7 +67,7 @@ def gather(equation: Any, facts: list[Fact]) -> list[Fact]:
     ]  # fmt: skip
 
 
-def dynamic_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
+def dynamic_slice(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """A gather of one slice."""
     operand, *starts = facts
     rank = len(operand.shape)
@@ -79,7 +80,7 @@ def dynamic_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
 
 def _gathered(
     facts: list[Fact], shape: tuple[int, ...], sizes: Sequence[Axis], offset: Sequence[Axis], collapsed: Sequence[Axis],
-    indexed: Sequence[Axis], paired: dict[Any, Any], starts: list[Fact] | None = None,
+    indexed: Sequence[Axis], paired: dict[Axis, Axis], starts: list[Fact] | None = None,
 ) -> Fact:  # fmt: skip
     operand = facts[0]
     if starts is None:
@@ -125,7 +126,7 @@ def _range(extent: int, axis: Axis, rank: int) -> np.ndarray:
     return np.arange(extent).reshape([-1 if dim == axis else 1 for dim in range(rank)])
 
 
-def scatter(equation: Any, facts: list[Fact]) -> list[Fact]:
+def scatter(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """The operand, changed at the places that the indices name."""
     operand, indices, updates = facts
     numbers = equation.params["dimension_numbers"]
@@ -137,7 +138,7 @@ def scatter(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [_scattered(operand, updates, starts, numbers.scatter_dims_to_operand_dims, target, paired)]
 
 
-def dynamic_update_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
+def dynamic_update_slice(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """A scatter of one slice."""
     operand, updates, *starts = facts
     axes = range(len(operand.shape))
@@ -146,7 +147,7 @@ def dynamic_update_slice(equation: Any, facts: list[Fact]) -> list[Fact]:
 
 def _scattered(
     operand: Fact, updates: Fact, starts: list[Fact], indexed: Sequence[Axis], target: dict[Any, Any],
-    paired: dict[Any, Any],
+    paired: dict[Axis, Axis],
 ) -> Fact:  # fmt: skip
     batch = [axis for axis in range(len(updates.shape)) if axis not in target.values()]
     rest, places = [], {}
@@ -200,7 +201,7 @@ def _everywhere(
 
 def _aim(
     change: Fact, shape: tuple[int, ...], loose: list[Any], target: dict[Any, Any], paired: dict[int, int],
-    batch: list[Any],
+    batch: list[Axis],
 ) -> Fact:  # fmt: skip
     """The updates in the operand's axes; those of its own that the operand does not have are gone."""
     place = {dim: axis for axis, dim in target.items()} | {batch[i]: axis for axis, i in paired.items()}
@@ -210,7 +211,7 @@ def _aim(
 
 def _one_place(
     operand: Fact, change: Fact, at: dict[Any, Any], places: dict[Any, np.ndarray], target: dict[int, int],
-    paired: dict[Any, Any], batch: list[Any],
+    paired: dict[Axis, Axis], batch: list[Axis],
 ) -> Fact:  # fmt: skip
     """One update written where its indices say."""
     where, window = {}, list(change.shape)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtheory.programs.calls import Equation
 from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
@@ -25,7 +26,7 @@ from jaxtheory.programs.mixing.facts import (
 )
 from jaxtheory.programs.mixing.shapes import SHAPES, shape_of, transposed
 
-Rule = Callable[[Any, list[Fact]], list[Fact]]
+Rule = Callable[[Equation, list[Fact]], list[Fact]]
 
 
 def _names(text: str, *others: str) -> frozenset[str]:
@@ -66,7 +67,7 @@ _NUMPY: dict[str, Any] = {
 }
 
 
-def elementwise(equation: Any, facts: list[Fact]) -> list[Fact]:
+def elementwise(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Entries from corresponding entries; numbers are computed while they are few."""
     name, shape = equation.primitive.name, shape_of(equation.outvars[0])
     # numbers of rank 0, and axes of extent 1, may stand beside whole arrays
@@ -81,7 +82,7 @@ def elementwise(equation: Any, facts: list[Fact]) -> list[Fact]:
     ]
 
 
-def _evaluated(equation: Any, facts: list[Fact]) -> Any:
+def _evaluated(equation: Equation, facts: list[Fact]) -> Any:
     name = equation.primitive.name
     known = [fact.known for fact in facts if fact.known is not None]
     if len(known) < len(facts) or max(values.size for values in known) > LARGEST:
@@ -97,12 +98,12 @@ def _evaluated(equation: Any, facts: list[Fact]) -> Any:
             return None
 
 
-def same(equation: Any, facts: list[Fact]) -> list[Fact]:
+def same(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Every output is its input."""
     return facts
 
 
-def reduction(equation: Any, facts: list[Fact]) -> list[Fact]:
+def reduction(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Over the axes that the equation names."""
     params = equation.params
     axes = params["axes"] if "axes" in params else params["dimensions"]
@@ -114,7 +115,7 @@ def reduction(equation: Any, facts: list[Fact]) -> list[Fact]:
 def along(axes: Callable[[Any], Sequence[Axis]]) -> Rule:
     """A rule for what works along some axes that stay: sorts, cumulative sums, Fourier transforms."""
 
-    def rule(equation: Any, facts: list[Fact]) -> list[Fact]:
+    def rule(equation: Equation, facts: list[Fact]) -> list[Fact]:
         found = collapse(join(equation.primitive.name, facts), axes(equation))
         shapes = [shape_of(v) for v in equation.outvars]
         return [found._replace(shape=shape, token=mix(found.token, np.uint64(i))) for i, shape in enumerate(shapes)]
@@ -125,7 +126,7 @@ def along(axes: Callable[[Any], Sequence[Axis]]) -> Rule:
 def leading(core: int) -> Rule:
     """A rule for what works on the last axes of its operands, for each place along the first ones."""
 
-    def rule(equation: Any, facts: list[Fact]) -> list[Fact]:
+    def rule(equation: Equation, facts: list[Fact]) -> list[Fact]:
         count = len(facts[0].shape) - core
         kept = [drop(collapse(fact, _after(count, fact)), _after(count, fact)) for fact in facts]
         found = join(equation.primitive.name, kept)
@@ -140,13 +141,13 @@ def _after(count: int, fact: Any) -> range:
     return range(count, len(fact.shape))
 
 
-def recast(equation: Any, facts: list[Fact]) -> list[Fact]:
+def recast(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Entries from several of the last axis, or several from one: keys from their words, numbers from their bytes."""
     count = min(len(shape_of(equation.outvars[0])), len(facts[0].shape))
     return leading(len(facts[0].shape) - count)(equation, facts)
 
 
-def first_axis(equation: Any, facts: list[Fact]) -> list[Fact]:
+def first_axis(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """What works on each entry of the first axis, as fused attention does on images or sentences."""
     count = facts[0].shape[0]
     kept = [_rows(fact, count) for fact in facts]
@@ -166,7 +167,7 @@ def _rows(fact: Fact, count: int) -> Fact:
     return spread(drop(collapse(fact, range(rank)), range(rank)), (count,), ())
 
 
-def dot_general(equation: Any, facts: list[Fact]) -> list[Fact]:
+def dot_general(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Sums over the contracted axes of both operands."""
     (contract, batch), shape = equation.params["dimension_numbers"], shape_of(equation.outvars[0])
     sides, offset = [], len(batch[0])
@@ -180,7 +181,7 @@ def dot_general(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [join("dot_general", sides)]
 
 
-def convolution(equation: Any, facts: list[Fact]) -> list[Fact]:
+def convolution(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Sums over windows and channels; groups of channels, or of images, stay apart."""
     params, shape = equation.params, shape_of(equation.outvars[0])
     numbers_of = params["dimension_numbers"]
@@ -200,7 +201,7 @@ def convolution(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [join("conv_general_dilated", found)]
 
 
-def windows(equation: Any, facts: list[Fact]) -> list[Fact]:
+def windows(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Sums and maxima over windows: axes that windows do not cover stay apart."""
     params, shapes = equation.params, [shape_of(v) for v in equation.outvars]
     rank = len(shapes[0])
@@ -217,7 +218,7 @@ def _sized(fact: Fact, shape: Sequence[Axis], covered: Sequence[Axis]) -> Fact:
     return collapse(fact, covered)._replace(shape=tuple(shape))
 
 
-def opaque(equation: Any, facts: list[Fact]) -> list[Fact]:
+def opaque(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Anything may depend on everything."""
     flat = [drop(collapse(fact, range(len(fact.shape))), range(len(fact.shape))) for fact in facts]
     name, shapes = equation.primitive.name, [shape_of(v) for v in equation.outvars]
@@ -228,7 +229,7 @@ def opaque(equation: Any, facts: list[Fact]) -> list[Fact]:
     ]
 
 
-def collective(equation: Any, facts: list[Fact]) -> list[Fact]:
+def collective(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Over mapped axes; over those of arrays where `jax.vmap` has named them."""
     axes = equation.params["axes"]
     if not all(isinstance(axis, int) for axis in axes):
@@ -236,7 +237,7 @@ def collective(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [drop(collapse(fact, axes), axes) for fact in facts]
 
 
-def reference(equation: Any, facts: list[Fact]) -> list[Fact]:
+def reference(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Arrays that are written in place are not followed: they may hold anything."""
     return [fact._replace(owner=np.full_like(fact.owner, MIXED)) for fact in opaque(equation, facts)]
 

@@ -2,11 +2,11 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxtheory.programs.calls import Atom, Equation
 from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
@@ -27,12 +27,12 @@ from jaxtheory.programs.mixing.facts import (
 )
 
 
-def shape_of(atom: Any) -> tuple[int, ...]:
+def shape_of(atom: Atom) -> tuple[int, ...]:
     """The shape of a variable; empty for tokens of effects."""
     return tuple(getattr(atom.aval, "shape", ()))
 
 
-def broadcast_in_dim(equation: Any, facts: list[Fact]) -> list[Fact]:
+def broadcast_in_dim(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """New axes repeat what is there."""
     shape, dims = shape_of(equation.outvars[0]), equation.params["broadcast_dimensions"]
     found = spread(facts[0], shape, dims)
@@ -46,7 +46,7 @@ def broadcast_in_dim(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [found._replace(known=np.ma.MaskedArray(data, np.broadcast_to(np.ma.getmaskarray(known), shape)))]
 
 
-def reshape(equation: Any, facts: list[Fact]) -> list[Fact]:
+def reshape(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Also squeeze and expand_dims."""
     fact = facts[0]
     if equation.params.get("dimensions") is not None and equation.primitive.name == "reshape":
@@ -54,7 +54,7 @@ def reshape(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [reshaped(fact, shape_of(equation.outvars[0]))]
 
 
-def transpose(equation: Any, facts: list[Fact]) -> list[Fact]:
+def transpose(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Axes in another order."""
     return [transposed(facts[0], equation.params["permutation"])]
 
@@ -66,7 +66,7 @@ def transposed(fact: Fact, order: Sequence[Axis]) -> Fact:
     return Fact(shape, fact.owner.transpose(order), fact.token.transpose(order), uniform, known, fact.blame)
 
 
-def slices(equation: Any, facts: list[Fact]) -> list[Fact]:
+def slices(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """A part of each axis."""
     params, fact = equation.params, facts[0]
     steps = params["strides"] or (1,) * len(fact.shape)
@@ -86,7 +86,7 @@ def sliced(fact: Fact, parts: tuple[slice, ...]) -> Fact:
     return Fact(shape, fact.owner[grid], mix(fact.token[grid], *where), uniform, known, fact.blame)
 
 
-def split(equation: Any, facts: list[Fact]) -> list[Fact]:
+def split(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Consecutive parts of one axis."""
     ends = np.cumsum([0, *equation.params["sizes"]])
     parts: list[list[slice]] = [[slice(None)] * len(facts[0].shape) for _ in ends[1:]]
@@ -95,14 +95,14 @@ def split(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [sliced(facts[0], tuple(part)) for part in parts]
 
 
-def rev(equation: Any, facts: list[Fact]) -> list[Fact]:
+def rev(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Axes backwards."""
     dims, fact = equation.params["dimensions"], facts[0]
     known = None if fact.known is None else np.flip(fact.known, dims)
     return [fact._replace(owner=np.flip(fact.owner, dims), token=np.flip(fact.token, dims), known=known)]
 
 
-def pad(equation: Any, facts: list[Fact]) -> list[Fact]:
+def pad(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Edges, and gaps between entries, of one number."""
     fact, value = facts
     shape, config = shape_of(equation.outvars[0]), equation.params["padding_config"]
@@ -129,7 +129,7 @@ def pad(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [Fact(shape, owner, token, uniform, None, blamed(facts))]
 
 
-def concatenate(equation: Any, facts: list[Fact]) -> list[Fact]:
+def concatenate(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """One after another; told apart along the axis where owners differ, or where it is short, as vectors of indices."""
     return [joined(equation.params["dimension"], facts)]
 
@@ -165,14 +165,14 @@ def _without(fact: Fact, axis: Axis) -> Fact:
     return collapse(fact, [axis])._replace(shape=shape)
 
 
-def stack(equation: Any, facts: list[Fact]) -> list[Fact]:
+def stack(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Arrays of one shape along a new axis."""
     axis = equation.params["axis"]
     shape = tuple(int(n) for n in np.insert(facts[0].shape, axis, 1))
     return [joined(axis, [reshaped(fact, shape) for fact in facts])]
 
 
-def unstack(equation: Any, facts: list[Fact]) -> list[Fact]:
+def unstack(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """The slices along an axis."""
     axis, fact = equation.params["axis"], facts[0]
     parts = [[slice(None)] * len(fact.shape) for _ in range(fact.shape[axis])]
@@ -182,7 +182,7 @@ def unstack(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [reshaped(sliced(fact, tuple(part)), shape) for part in parts]
 
 
-def tile(equation: Any, facts: list[Fact]) -> list[Fact]:
+def tile(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Each axis repeated as a whole."""
     fact, reps = facts[0], tuple(equation.params["reps"])
     pairs = [(n, extent) for n, extent in zip(reps, fact.shape, strict=True)]
@@ -190,7 +190,7 @@ def tile(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [reshaped(repeated, shape_of(equation.outvars[0]))]
 
 
-def iota(equation: Any, facts: list[Fact]) -> list[Fact]:
+def iota(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Numbers 0, 1, … along one axis."""
     shape, axis = shape_of(equation.outvars[0]), equation.params["dimension"]
     if np.prod(shape) > LARGEST:
@@ -201,12 +201,12 @@ def iota(equation: Any, facts: list[Fact]) -> list[Fact]:
     return [found._replace(uniform=tuple(extent <= 1 or dim != axis for dim, extent in enumerate(shape)))]
 
 
-def blank(equation: Any, facts: list[Fact]) -> list[Fact]:
+def blank(equation: Equation, facts: list[Fact]) -> list[Fact]:
     """Numbers that nobody reads."""
     return [shared(shape_of(equation.outvars[0]), text_token("empty"), uniform=True)]
 
 
-SHAPES: dict[str, Any] = {
+SHAPES: dict[str, Callable[[Equation, list[Fact]], list[Fact]]] = {
     "broadcast_in_dim": broadcast_in_dim,
     **dict.fromkeys(("reshape", "squeeze"), reshape),
     "transpose": transpose,

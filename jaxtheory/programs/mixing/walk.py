@@ -1,7 +1,7 @@
 """Go through a program on a small batch, and record for every array whose numbers it holds."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from jaxtheory.programs.calls import opened, scan_sections, subprograms
+from jaxtheory.programs.calls import Atom, Equation, Program, opened, scan_sections, subprograms
 from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
@@ -50,13 +50,13 @@ class Verdict(NamedTuple):
 
 
 # an equation whose outputs belong to examples, the calls it is in, and what its outputs are for the first example
-Mark = tuple[Any, tuple[Any, ...], int]
+Mark = tuple[Equation, tuple[Equation, ...], int]
 
 
 class _Context(NamedTuple):
     examples: int
     marks: list[Mark]
-    outer: tuple[Any, ...] = ()  # the equations that call the program at hand
+    outer: tuple[Equation, ...] = ()  # the equations that call the program at hand
 
 
 def examine(program: ClosedJaxpr, batched: Sequence[bool], count: int) -> tuple[Fact, list[Mark]]:
@@ -113,12 +113,12 @@ def _constant(value: Any, place: int) -> Fact:
     return shared(shape, text_token(f"constant {place}"))
 
 
-def _walk(program: Any, inputs: Sequence[Fact], context: _Context) -> list[Fact]:
+def _walk(program: Program, inputs: Sequence[Fact], context: _Context) -> list[Fact]:
     body, consts = opened(program)
-    env: dict[Any, Fact] = dict(zip(body.invars, inputs, strict=True))
+    env: dict[Atom, Fact] = dict(zip(body.invars, inputs, strict=True))
     env |= {var: _constant(value, i) for i, (var, value) in enumerate(zip(body.constvars, consts, strict=True))}
 
-    def read(atom: Any) -> Fact:
+    def read(atom: Atom) -> Fact:
         return _constant(np.asarray(atom.val), 0) if isinstance(atom, Literal) else env[atom]
 
     for equation in body.eqns:
@@ -128,7 +128,7 @@ def _walk(program: Any, inputs: Sequence[Fact], context: _Context) -> list[Fact]
     return [read(atom) for atom in body.outvars]
 
 
-def _outputs(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
+def _outputs(equation: Equation, facts: list[Fact], context: _Context) -> list[Fact]:
     name, shapes = equation.primitive.name, [shape_of(v) for v in equation.outvars]
     if all(0 in shape for shape in shapes):
         return [shared(shape, text_token("empty"), uniform=True) for shape in shapes]
@@ -142,7 +142,7 @@ def _outputs(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
     return opaque(equation, facts) if inner is None else _walk(inner, facts, context)
 
 
-def _called(equation: Any) -> Any:
+def _called(equation: Equation) -> Program | None:
     """The program that an equation calls with its own inputs and outputs: jit, remat, custom derivatives."""
     for program in subprograms(equation):
         body, _ = opened(program)
@@ -152,7 +152,7 @@ def _called(equation: Any) -> Any:
     return None
 
 
-def _attributed(equation: Any, facts: list[Fact], out: Fact, context: _Context) -> Fact:
+def _attributed(equation: Equation, facts: list[Fact], out: Fact, context: _Context) -> Fact:
     """The output, with this equation blamed for what its inputs were not."""
     mixed, uneven, moved = blamed(facts).after(out.blame)
     here = partial(site, equation, context.outer)
@@ -174,7 +174,7 @@ def _merged(first: Fact, second: Fact) -> Fact:
     return join("either", [forget(first), forget(second)])
 
 
-def _scan(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
+def _scan(equation: Equation, facts: list[Fact], context: _Context) -> list[Fact]:
     params = equation.params
     length, body = params["length"], params["jaxpr"]
     consts, carries = scan_sections(params)
@@ -196,7 +196,7 @@ def _owners_vary(fact: Fact) -> bool:
 
 
 def _turn_by_turn(
-    equation: Any, body: Any, constants: list[Fact], carry: list[Fact], stacked: list[Fact], context: _Context
+    equation: Equation, body: Program, constants: list[Fact], carry: list[Fact], stacked: list[Fact], context: _Context
 ) -> list[Fact]:
     length = equation.params["length"]
     kept: list[list[Fact]] = []
@@ -225,7 +225,7 @@ def _stacked(rows: list[Fact]) -> Fact:
     return Fact((len(rows), *same[0].shape), owner, token, (len(rows) == 1, *uniform), None, blamed(same))
 
 
-def _settle(body: Any, carry: list[Fact]) -> tuple[list[Fact], list[Fact]]:
+def _settle(body: Callable[[list[Fact]], list[Fact]], carry: list[Fact]) -> tuple[list[Fact], list[Fact]]:
     """The carry of a loop of any number of turns, and the outputs of a turn that starts from it."""
     count = len(carry)
     for _ in range(_PASSES):
@@ -242,7 +242,7 @@ def _settle(body: Any, carry: list[Fact]) -> tuple[list[Fact], list[Fact]]:
     return carry, body(carry)
 
 
-def _while(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
+def _while(equation: Equation, facts: list[Fact], context: _Context) -> list[Fact]:
     params = equation.params
     first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     tests, constants, carry = facts[:first], facts[first:second], [forget(fact) for fact in facts[second:]]
@@ -252,20 +252,20 @@ def _while(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
     return [join("while", [fact, spread(forget(test), fact.shape, range(len(test.shape)))]) for fact in last]
 
 
-def _cond(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
+def _cond(equation: Equation, facts: list[Fact], context: _Context) -> list[Fact]:
     branches = [_walk(branch, facts[1:], context) for branch in equation.params["branches"]]
     outs = [functools.reduce(_merged, each) for each in zip(*branches, strict=True)]
     return [join("cond", [out, spread(forget(facts[0]), out.shape, ())]) for out in outs]
 
 
-def _linear_solve(equation: Any, facts: list[Fact], context: _Context) -> list[Fact]:
+def _linear_solve(equation: Equation, facts: list[Fact], context: _Context) -> list[Fact]:
     lengths, programs = equation.params["const_lengths"], equation.params["jaxprs"]
     before = lengths.matvec + lengths.vecmat
     constants, count = facts[before : before + lengths.solve], sum(lengths)
     return _walk(programs.solve, [*constants, *facts[count:]], context)
 
 
-_CONTROL: dict[str, Any] = {
+_CONTROL: dict[str, Callable[[Equation, list[Fact], _Context], list[Fact]]] = {
     "scan": _scan, "while": _while, "cond": _cond,
     "custom_linear_solve": _linear_solve,
 }  # fmt: skip
