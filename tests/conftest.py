@@ -34,8 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `first_case`, all cases but the first belong to the slow set."""
+    """Examples of docstrings are a set of their own; all cases but the first of `first_case` belong to the slow set."""
     for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.example)
         call = getattr(item, "callspec", None)
         if item.get_closest_marker("first_case") and call is not None and any(call.indices.values()):
             item.add_marker(pytest.mark.slow)
