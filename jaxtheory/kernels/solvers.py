@@ -126,7 +126,7 @@ def conjugate_gradients(
         level: what rounding makes of a vanishing pᵀ A p / pᵀ p.
 
     Cost: a step is one `apply`, one `inverse` and 12 n o flops; memory 4 n o. Differentiable by `solution_of` alone.
-    Source: Golub and Van Loan (2013), Algorithm 11.5.2.
+    Source: Golub and Van Loan (2013), section 11.5, preconditioned conjugate gradients.
 
     >>> done = conjugate_gradients(lambda v: 2 * v, jnp.ones((2, 1)), lambda r: r, tolerance=1e-6, max_iterations=5)
     >>> f"{done.solution.ravel()} {done.iterations}"

@@ -330,7 +330,7 @@ def svgd_gaussian(
     Raises:
         ValueError: shapes that do not fit, η ≤ 0 (NaN inside `jit`), steps < 0.
 
-    Cost: O(steps · d³). Source: Liu, Wang (2018), theorem 3.5; Liu et al. (2024).
+    Cost: O(steps · d³). Source: Liu, Wang (2018), theorem 3.5; Liu et al. (2023).
 
     >>> one = jnp.eye(1)
     >>> after = svgd_gaussian(jnp.ones(1), one, precision=one, center=jnp.zeros(1), step_size=0.1, steps=1)

@@ -25,7 +25,7 @@ def stopped_early(dataset: "xarray.Dataset", patience: int, by: str = "test_loss
     Raises:
         ValueError: no dimension `step`, no variable `by` along it, or patience < 1.
 
-    Cost: one pass over the records. Source: Prechelt (1998), Early stopping, but when?
+    Cost: one pass over the records. Source: Prechelt (1998), Early stopping - but when?
 
     >>> import xarray
     >>> curve = ("step", [3.0, 2.0, 2.5, 2.5, 1.0])

@@ -173,7 +173,7 @@ def escape_times(
             64-bit types, whose logarithms would not count.
 
     Cost: `gradient_descent` O(dim) divisions and some ten steps a saddle; others O(steps · max_dim).
-    Source: Du et al. (2017), Theorems 4.1 and 5.1; Jin et al. (2017).
+    Source: Du et al. (2017), Theorem 4.1, and section 5 for the experiment; Jin et al. (2017).
 
     >>> runs = escape_times(jax.random.key(0), dim=4, L=1.0, gamma=1.0, tau=2.72, method="perturbed")
     >>> int(runs.status), bool(runs.total < 400)
