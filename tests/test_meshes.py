@@ -76,6 +76,7 @@ SENT = {
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name == "infinite" else ()) for name in METHODS]
 )
+@pytest.mark.first_case
 def test_what_is_sent_is_what_is_known_on_paper(name, devices):
     """Kinds, counts and sizes of all collectives but those of single numbers; one device's result, a p-th on each."""
     program, inputs = traced(name, devices)

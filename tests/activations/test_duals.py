@@ -196,6 +196,7 @@ def test_gradients_are_differences_of_the_integral(name, float64):
 
 
 @pytest.mark.parametrize("name", few(("relu", "tanh"), KNOWN))
+@pytest.mark.first_case
 def test_zero_variance_is_the_value_at_zero_and_nothing_is_nan(name, dtype):
     known = KNOWN[name]
     at_zero = float(known.values(np.zeros(())))

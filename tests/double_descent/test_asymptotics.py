@@ -204,6 +204,7 @@ def test_training_error_grows_with_the_ridge_from_its_ridgeless_limit(psi1, psi2
                 np.testing.assert_allclose(predicted.excess[1], predicted.excess[0], rtol=1e-8)
 
 
+@pytest.mark.first_case
 def test_arguments_broadcast_and_vmap_and_jit_agree(dtype):
     psi1, lam = jnp.linspace(0.5, 4.0, 7, dtype=dtype)[:, None], jnp.array([[0.0, 0.01, 1.0]], dtype)
     call = partial(risk, activation="erf")
@@ -383,6 +384,7 @@ def test_unseen_features_are_the_limit_of_a_misspecified_fit(gamma, lam, float64
 
 @pytest.mark.parametrize("gamma", [0.25, 0.8, 1.25, 4.0])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_unseen_features_are_the_limit_of_the_finite_law(gamma, float64):
     """At n = 80·2^k the exact risk is 1 + O(1/n) times the limit: each doubling halves the distance."""
     law = isotropic(gamma, signal=1.0, noise=0.3, lam=0.0, unseen=0.6)

@@ -10,6 +10,7 @@ from jaxtheory.double_descent import flow_risk, linear_flow
 
 
 @pytest.mark.parametrize(("samples", "width"), [(12, 5), (5, 12)])
+@pytest.mark.first_case
 def test_the_flow_is_the_integral_of_its_gradient(float64, samples, width):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((samples, width)), rng.standard_normal(samples)

@@ -109,6 +109,7 @@ SHAPES = [pytest.param(*shape, marks=pytest.mark.slow) for shape in ((20, 20), (
 
 @pytest.mark.parametrize(("samples", "limit"), [(20, 7), (2, 9), *SHAPES])
 @pytest.mark.smoke
+@pytest.mark.first_case
 def test_any_shape_ends_where_it_should(float64, samples, limit):
     """P below, at and above n, and blocks that do not divide: last width against the oracle."""
     problem = draw(samples, limit, seed=samples)
@@ -210,6 +211,7 @@ def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_fewer_columns_give_the_first_widths(ridge, scaled):
     """path(A[:, :37]) = path(A)[:37], bit for bit, also with columns of scales 1e-8 to 1e8."""
     features, targets, tests, test_targets = draw(dtype=np.float32)

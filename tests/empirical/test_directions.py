@@ -56,6 +56,7 @@ FAST = [("structured", "trace"), ("structured", "full"), ("directions", "diagona
 @pytest.mark.parametrize(
     ("method", "output"), [*FAST, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW if pair not in FAST)]
 )
+@pytest.mark.first_case
 def test_parts_give_the_same_numbers(method, output, float64):
     """With one input and with two, where memory allows but few directions at a time."""
     params, x = problem()

@@ -119,6 +119,7 @@ def test_one_step_errs_within_its_bound(base, terms, digits):
 
 
 @pytest.mark.parametrize(("dim", "base", "digits"), [(2, 8, 2), (3, 8, 1)])
+@pytest.mark.first_case
 def test_every_point_lies_in_all_cubes_but_n(dim, base, digits):
     """For f = 1 the sum counts plateaus: at least m + 1 − n of them everywhere, all of them somewhere."""
     terms = 2 * dim + 1

@@ -20,6 +20,7 @@ def off(samples, expected):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("widths", [(20,), (30, 12), (16, 16, 16, 16)])
+@pytest.mark.first_case
 def test_moments_of_drawn_networks(widths, key):
     x = jnp.array([0.3, -1.0, 0.8])
     draws = sample_relu(key, x, widths, draws=40_000)

@@ -122,6 +122,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", SCATTERS)
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_a_scatter_is_a_product_with_the_edges(name):
     names = ("in", "mix", "out")
     found = kernels(lambda p, x: messages(p, x, SCATTERS[name]), NODES, names)

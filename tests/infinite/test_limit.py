@@ -62,6 +62,7 @@ def test_ready_network_is_the_recursion(float64):
     ("depth", "expected"),
     [(1, (2, 0.942331, 0.318310, 0)), (2, (3, 1.351480, 0.685709, 0.318310)), (3, (4, 1.737845, 1.060388, 0.685709))],
 )
+@pytest.mark.first_case
 def test_published_values_of_the_bias_free_relu_network(depth, expected, float64):
     """σ_w² = 2 in every layer and |x|² = d/2, at cosines 1, 1/2, 0 and −1, to the digits that are published."""
     cosine = jnp.array([1.0, 0.5, 0.0, -1.0])

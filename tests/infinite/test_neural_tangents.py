@@ -279,6 +279,7 @@ READY = {
 
 
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in READY])
+@pytest.mark.slow
 def test_ready_networks_are_those_of_neural_tangents(name, float64):
     """Of images."""
     network, theirs = READY[name]

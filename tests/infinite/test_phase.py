@@ -35,6 +35,7 @@ SIX_DIGITS = 6e-7
     ],
 )
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_critical_line_is_the_published_one(phi, bias, weight, float64):
     point = critical_point(phi, math.sqrt(bias))
     assert abs(point.sigma_w**2 - weight) < SIX_DIGITS

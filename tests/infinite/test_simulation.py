@@ -46,6 +46,7 @@ def agree(net: Network, rule, seed: int, draws: infinite.MonteCarlo | None = Non
 
 @pytest.mark.parametrize("name", FAST)
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_drawn_networks_have_the_kernels_of_the_limit(name):
     """A few of them in every run."""
     agree(NETWORKS[name], RULE, 1)

@@ -55,6 +55,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_it_is_the_network_written_without(name):
     tiled, plain = PAIRS[name]
     found = kernels(tiled, 192 if name == "channels" else 64)

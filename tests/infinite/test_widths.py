@@ -52,6 +52,7 @@ FAST = ("after, by the shape of the input", "by a width that is held")
 
 
 @pytest.mark.parametrize("how", [*FAST, *(pytest.param(how, marks=pytest.mark.slow) for how in SLOW)])
+@pytest.mark.first_case
 def test_the_tangent_parameterization_as_it_is_written(how):
     """Passes by default, and is the recursion."""
     kernels = infinite.limit(network(how), structs(SHAPES, jnp.float32), X, prior=prior.unit()).both(X)

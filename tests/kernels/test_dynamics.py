@@ -241,6 +241,7 @@ def train(key, x, y, x_test, rate, steps, loss, momentum=0.0):
 
 
 @pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.8])
+@pytest.mark.slow
 def test_networks_of_width_4096_follow_the_predicted_loss_curves(momentum, key):
     """Mean squared error on 64 training and 64 test digits at every step, three networks from scratch.
 

@@ -50,6 +50,7 @@ def erf_kernel(covariance):
 @pytest.mark.parametrize(("activation", "kernel"), [("relu", relu_kernel), ("erf", erf_kernel)])
 @pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (1.7, 0.4)])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_gram_tends_to_the_gaussian_expectation(x, key, activation, kernel, scale, bias):
     """The covariance of the pre-activations is s² ⟨x, x'⟩ / d + b²."""
     z = kernels.random_features(x, WIDTH, key, activation=activation, scale=scale, bias=bias)
@@ -74,6 +75,7 @@ def test_fourier_phases_are_uniform_on_the_circle(key):
             assert abs(float(wave.mean())) < 5 * np.sqrt(0.5 / WIDTH)
 
 
+@pytest.mark.first_case
 def test_a_function_of_the_users_is_applied_elementwise(x, key, dtype):
     points = x.astype(dtype)
     drawn = kernels.feature_weights(5, 7, key, dtype=dtype)
@@ -106,6 +108,7 @@ def test_spherical_weights_have_the_moments_of_the_sphere(key):
 
 
 @pytest.mark.parametrize("weights", ["gaussian", "sphere"])
+@pytest.mark.first_case
 def test_a_narrow_draw_is_the_beginning_of_a_wide_one(key, float64, weights):
     """Not bit for bit: a compiler may round a short vector otherwise than a long one."""
     drawn = [kernels.feature_weights(5, p, key, weights=weights, dtype=float64) for p in (3, 64)]
@@ -115,6 +118,7 @@ def test_a_narrow_draw_is_the_beginning_of_a_wide_one(key, float64, weights):
 
 
 @pytest.mark.parametrize("activation", ["relu", "cos"])
+@pytest.mark.first_case
 def test_narrow_features_are_the_first_columns_of_wide_ones(x, key, activation):
     few, many = (kernels.random_features(x, p, key, activation=activation) for p in (3, 64))
     assert_close(many[:, :3], few)

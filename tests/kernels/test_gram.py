@@ -119,6 +119,7 @@ def peak(function, *arguments):
 
 
 @pytest.mark.parametrize("n", [1024, 4096])
+@pytest.mark.first_case
 def test_peak_memory_is_what_is_stated(n):
     """gram: n² and a few blocks; matvec: a few blocks and vectors, whatever n. Bytes of the compiled program."""
     block, dim = 256, 20

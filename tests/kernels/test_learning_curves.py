@@ -37,6 +37,7 @@ def test_regularization_is_the_root_and_learnability_is_conserved(ridge, dtype):
 
 @pytest.mark.parametrize(("n", "ridge", "noise"), [(60, 0.0, 0.05), (60, 0.5, 0.05), (150, 0.05, 0.0)])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_curve_is_the_mean_of_simulated_regressions(n, ridge, noise, float64, key):
     """Gaussian features, 200 draws: test and train errors within 4 standard errors plus the theory's own O(1/n)."""
     eigs, coefficients = jnp.asarray(EIGS, jnp.float64), jnp.asarray(COEFFICIENTS, jnp.float64)

@@ -63,6 +63,7 @@ def test_residual_and_dtype_are_those_of_the_problem(solver, key):
 
 @pytest.mark.parametrize("method", ["rpcholesky", "nystrom"])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_preconditioner_saves_iterations(method, problem):
     x, y = problem
     plain, better = (

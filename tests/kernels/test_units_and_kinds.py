@@ -66,6 +66,7 @@ def test_numbers_are_points_on_a_line(unchecked):
 
 
 @pytest.mark.parametrize("dim", [2, 5])
+@pytest.mark.first_case
 def test_a_bandwidth_for_each_dimension(dim, float64, key):
     """Also where as many points as dimensions would broadcast the wrong way; eager and inside jit."""
     x1, x2 = jax.random.normal(key, (4, dim), float), jax.random.normal(jax.random.fold_in(key, 1), (dim, dim), float)

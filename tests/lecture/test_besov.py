@@ -22,6 +22,7 @@ TINY = besov.Config(
 
 @pytest.mark.parametrize("name", ["spiky", "homogeneous"])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_the_exact_linear_risk_is_the_mean_of_the_losses(name, key, float64):
     """A closed form in the claims, against the estimator that it is about."""
     ball = studies.BALLS[name]

@@ -15,6 +15,7 @@ SWEEPING = {name: topic for name, topic in lecture.TOPICS.items() if topic.sweep
 
 
 @pytest.mark.parametrize("name", SWEEPING)
+@pytest.mark.first_case
 def test_every_sweep_of_a_topic_does_the_share_that_is_asked_for(name, monkeypatch, tmp_path):
     asked = []
 

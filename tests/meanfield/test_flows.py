@@ -51,6 +51,7 @@ def gradient_draws(estimator, cloud, memory, count=4000):
 
 
 @pytest.mark.parametrize("name", ["stochastic", "svrg"])
+@pytest.mark.first_case
 def test_estimates_of_the_gradient_are_unbiased(name):
     """Within 4 standard errors, at particles that are not where svrg's anchor is."""
     F = linear_problem()

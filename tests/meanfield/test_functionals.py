@@ -22,6 +22,7 @@ def problem(key, dtype, particles=12, samples=7, dimension=3):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("block", [None, 5])
+@pytest.mark.first_case
 def test_risk_and_its_derivatives_are_the_formulas(key, dtype, block):
     """Weighted particles: R, δR/δμ = (1/n) Σ (f − y) h, and its gradient in θ; no factor of N is lost."""
     x, y, theta, weights = problem(key, dtype)

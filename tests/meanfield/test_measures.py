@@ -168,6 +168,7 @@ def test_a_gap_that_is_ok_holds_the_truth(dimension):
 
 
 @pytest.mark.parametrize("axis", [np.linspace(-1, 1, 101), np.linspace(-30, 30, 21)], ids=["short", "coarse"])
+@pytest.mark.first_case
 def test_a_grid_that_does_not_resolve_the_density_shows(key, axis):
     cloud = jax.random.normal(key, (300, 1))
     gap = observables.duality_gap(WELL, 1.0, cloud, observables.grid_nodes(jnp.asarray(axis, jnp.float32)))

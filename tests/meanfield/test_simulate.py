@@ -39,6 +39,7 @@ def flows(functional):
 
 @pytest.mark.parametrize("name", ["gradient", "langevin", "kinetic"])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_eight_devices_exchange_the_outputs_once_a_step(functional, particles, mesh, name, key):
     """One all-reduce of n numbers in the whole program, beside the scalar of the status; the trajectory is the same."""
     flow = flows(functional)[name]

@@ -29,6 +29,7 @@ def data(dtype, n=12, d=4):
 @pytest.mark.parametrize(
     ("family", "layers"), [(networks.standard, 3), (networks.ntk, 3), (networks.mup, 3), (networks.mean_field, 2)]
 )
+@pytest.mark.first_case
 def test_gauge_leaves_sgd_unchanged(family, layers, theta, float64, key):
     """(a, b, c) -> (a + theta, b - theta, c - 2 theta): every output of 20 steps agrees to 1e-12."""
     x, y = data(float64)

@@ -126,6 +126,7 @@ READY = {
 @pytest.mark.parametrize(
     "name", [n if n in ("cnn", "attention") else pytest.param(n, marks=pytest.mark.slow) for n in READY]
 )
+@pytest.mark.first_case
 def test_draws_follow_the_prior(name, key):
     """Of wide layers, by their sample moments; fan-in counted here from the equations."""
     network, example = READY[name]

@@ -24,6 +24,7 @@ def pair(parameterization, float64, padded=13):
 
 @pytest.mark.parametrize("parameterization", [networks.standard, networks.ntk, networks.mup, networks.mup_adam])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_a_padded_network_begins_as_its_corner(parameterization, float64, key):
     bare, padded = pair(parameterization, float64)
     small, large = bare.init(key), padded.init(key)

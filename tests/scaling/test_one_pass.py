@@ -69,6 +69,7 @@ def test_more_features_than_modes_and_repeated_features_are_no_exception(float64
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.7])
+@pytest.mark.first_case
 def test_one_pass_risk_is_the_mean_of_simulated_sgd(momentum, key):
     """Against averages over independent streams, within 4 of their standard errors."""
     features, eigs, target = (jnp.asarray(value, jnp.float32) for value in problem(20, 6, 0.8, 0.6))

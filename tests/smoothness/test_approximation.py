@@ -43,6 +43,7 @@ def remainder(kind, s, rate):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("s", "kind"), [(1.0, "spike+dense"), (1.5, "spike+dense"), (1.0, "weak-lp")])
+@pytest.mark.first_case
 def test_n_terms_beat_first_terms_where_the_sample_is_inhomogeneous(s, kind, key, float64):
     """DeVore (1998): N^{−s} against N^{−(s − 1/2)} at p = 1."""
     c = besov.sample(key, s, 1.0, math.inf, 18, kind, dtype=jnp.float64)
@@ -76,6 +77,7 @@ def test_a_disc_is_half_as_hard_for_wavelets_as_for_fourier(float64):
 
 
 @pytest.mark.parametrize("order", [1, 3, 5])
+@pytest.mark.first_case
 def test_all_terms_together_are_the_interpolating_spline(order, float64):
     n = 32
     grid = np.arange(n + 1) / n

@@ -102,6 +102,7 @@ def test_holder_is_b_s_inf_inf(float64):
         pytest.param(0.5, math.inf, 2.0, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_moduli_and_wavelets_give_equivalent_norms(s, p, q, float64):
     """The ratio stays within a band that does not widen with the resolution."""
     moduli = lambda x: besov.modulus_norm(x, s, p, q, periodic=True)  # noqa: E731

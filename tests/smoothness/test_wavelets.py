@@ -25,6 +25,7 @@ def test_filters_are_those_of_pywavelets(wavelet):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("wavelet", "levels"), [("haar", 6), ("db2", 3), ("db4", 6), ("db7", 6), ("db10", 6)])
+@pytest.mark.first_case
 def test_every_level_is_that_of_pywavelets(wavelet, levels, float64):
     """To 1e-10 absolute, as asked of a transform, also where the filter is longer than the signal."""
     x = np.random.default_rng(1).normal(size=64)
@@ -53,6 +54,7 @@ def test_tensor_basis_is_the_transform_of_rows_and_columns(float64):
     np.testing.assert_allclose(wavelets.tensor_dwt(jnp.asarray(x), "db2"), expected, atol=1e-10)
 
 
+@pytest.mark.first_case
 def test_energy_is_kept_and_batches_vmap(dtype, key):
     x = jax.random.normal(key, (5, 32), dtype)
     batch = jax.vmap(lambda row: wavelets.dwt(row, "db4"))(x)

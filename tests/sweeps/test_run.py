@@ -62,6 +62,7 @@ def on_one_device():
 
 
 @pytest.mark.parametrize(("count", "block"), [(1, 7), (2, 5), (8, None), (8, 1), (8, 30)])
+@pytest.mark.first_case
 def test_draws_do_not_depend_on_devices_or_blocks(count, block):
     reference, ds = on_one_device(), run(draws, GRID, mesh=devices(count), block=block)
     np.testing.assert_array_equal(ds.bits, reference.bits)

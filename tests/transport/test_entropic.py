@@ -161,6 +161,7 @@ def test_a_batch_is_its_problems_and_a_warm_start_saves_iterations(pair):
 
 
 @pytest.mark.parametrize("differentiate", [False, True], ids=["value", "gradient"])
+@pytest.mark.first_case
 def test_memory_is_that_of_the_points_and_a_block(differentiate):
     """At 10^5 × 10^5 points the compiled program holds at most 100 (n + m) numbers and a few blocks of 2^18 pairs."""
     n, d = 100_000, 3

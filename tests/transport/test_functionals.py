@@ -25,6 +25,7 @@ def functionals(target, key):
 
 @pytest.mark.parametrize("name", ["sinkhorn", "sliced"])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_a_weight_is_a_multiplicity(clouds, name, key, float64):
     """A particle of weight 2/4 is two particles of 1/4: the same value and velocity."""
     x, target = (jnp.asarray(points) for points in clouds)
