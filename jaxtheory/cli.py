@@ -1,4 +1,4 @@
-"""The command line: `jaxtheory lecture [TOPIC ...]`, `jaxtheory sweep status PATH`, or `python -m jaxtheory ...`.
+"""The command line: `jaxtheory lecture [TOPIC ...]`, `sweep status PATH`, `benchmark`, or `python -m jaxtheory ...`.
 
 Each command is a function of its arguments that returns an exit code; a new one is an entry here.
 """
@@ -9,7 +9,11 @@ from collections.abc import Sequence
 
 import jaxtheory
 
-COMMANDS = {"lecture": "jaxtheory.lecture.command:main_all", "sweep": "jaxtheory.sweeps.command:main"}
+COMMANDS = {
+    "lecture": "jaxtheory.lecture.command:main_all",
+    "sweep": "jaxtheory.sweeps.command:main",
+    "benchmark": "jaxtheory.benchmark.command:main",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

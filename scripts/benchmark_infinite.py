@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import in_turns
 
 from jaxtheory import data, infinite
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.interop import neural_tangents
 
 

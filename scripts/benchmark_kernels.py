@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.kernel_ridge import KernelRidge
-from timing import in_turns
 
 from jaxtheory import kernels
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.results import Status
 
 DIM, BANDWIDTH, NOISE = 10, 3.0, 0.1

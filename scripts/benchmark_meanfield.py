@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
-from timing import in_turns
 
 from jaxtheory import meanfield
+from jaxtheory.benchmark.timing import in_turns
 
 _SIDE = 2048  # of the matrices whose product is a machine's best
 

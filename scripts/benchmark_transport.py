@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import batching
 from jaxtyping import Array
-from timing import in_turns
 
 from jaxtheory import transport
+from jaxtheory.benchmark.timing import in_turns
 
 
 def theirs(x: Array, y: Array, epsilon: float, iterations: int, batch: int | None) -> Callable[[], Any]:

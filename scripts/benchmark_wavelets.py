@@ -8,8 +8,8 @@ import argparse
 import jax
 import numpy as np
 import pywt
-from timing import in_turns
 
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.smoothness import wavelets
 
 

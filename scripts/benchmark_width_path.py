@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import in_turns
 
 from jaxtheory import data
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.double_descent import WidthPath, width_path
 from jaxtheory.kernels import random_features
 

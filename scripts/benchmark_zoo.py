@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import in_turns
 from zoo import ARCHITECTURES, Draws
 
 from jaxtheory import empirical
+from jaxtheory.benchmark.timing import in_turns
 
 WAYS = ("plain", "auto", "structured", "jacobian", "directions")
 

@@ -19,6 +19,7 @@ WITHOUT_NUMBERS = {
     "conversion",
     "placement",
     "memory",
+    "benchmark",
     "cli",
     "__main__",
     "_lazy",
