@@ -1,5 +1,6 @@
 """Regression on centres: preconditioned conjugate gradients of the normal equations in the kernel's eigenbasis."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory.guarded import over
 from jaxtheory.kernels.gram import matvec
-from jaxtheory.kernels.matrix_functions import eigenpairs
+from jaxtheory.kernels.matrix_functions import Eigenpairs, eigenpairs
 from jaxtheory.kernels.scales import worst_residual
 from jaxtheory.kernels.solvers import Iterates, conjugate_gradients, solution_of
 from jaxtheory.results import Status
@@ -61,16 +62,9 @@ def falkon(
     corner = kernel(centres, centres).astype(y.dtype)
     pairs = eigenpairs(jax.lax.stop_gradient(corner))
     eps = float(jnp.finfo(y.dtype).eps)
-    scale = jax.lax.rsqrt(jnp.where(pairs.kept, pairs.values, jnp.ones_like(pairs.values)))
-    whitening = jnp.where(pairs.kept, scale, jnp.zeros_like(scale))[:, None]
+    colour, whiten = _roots(pairs)
     least = jnp.min(ridge)
     weights = jnp.where(ridge == least, jnp.ones_like(ridge), over(least, ridge))
-
-    def colour(v: Array) -> Array:
-        return _dot(pairs.vectors, whitening * v)
-
-    def whiten(v: Array) -> Array:
-        return whitening * _dot(pairs.vectors.T, v)
 
     def normal(alpha: Array) -> Array:
         ahead = weights * matvec(kernel, x, alpha, block, x2=centres)
@@ -98,6 +92,13 @@ def falkon(
     residual = worst_residual(normal(jax.lax.stop_gradient(alpha)), target)
     status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
     return Fitted(alpha, residual, found.iterations, status, found.singular)
+
+
+def _roots(pairs: Eigenpairs) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Products with C = Q Λ^(−1/2) and with its transpose."""
+    scale = jax.lax.rsqrt(jnp.where(pairs.kept, pairs.values, jnp.ones_like(pairs.values)))
+    whitening = jnp.where(pairs.kept, scale, jnp.zeros_like(scale))[:, None]
+    return lambda v: _dot(pairs.vectors, whitening * v), lambda v: whitening * _dot(pairs.vectors.T, v)
 
 
 def _dot(a: Array, b: Array) -> Array:

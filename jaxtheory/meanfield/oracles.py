@@ -204,16 +204,20 @@ def _gibbs(
     residual = jnp.maximum(jnp.abs(gap(f)).max(), jnp.finfo(x.dtype).eps * jnp.abs(f).max())
     cell = jnp.stack([axis[1] - axis[0] for axis in axes]).prod()
     found = Gibbs(f, covariance, fluctuation, density / cell, residual, jnp.int32(Status.OK))
-    small = jnp.sqrt(jnp.finfo(x.dtype).eps)
+    return found._replace(status=_stated(found, density, values, limit))
+
+
+def _stated(found: Gibbs, density: Array, values: Array, limit: Array) -> Array:
+    """The status: all is finite, the equation is solved, and the grid holds the density and resolves it."""
+    small = jnp.sqrt(jnp.finfo(density.dtype).eps)
     short = _edge(density) > small * density.max()
     coarse = _coarsening(density, values) > jnp.maximum(small * jnp.abs(values).max(), limit)
     lost = ~jnp.stack([jnp.isfinite(field).all() for field in found[:-1]]).all()
-    faults = (
+    return status_where(
         (lost, Status.NOT_FINITE),
-        (~(residual <= limit), Status.NOT_CONVERGED),
+        (~(found.residual <= limit), Status.NOT_CONVERGED),
         (short | coarse, Status.ILL_CONDITIONED),
     )
-    return found._replace(status=status_where(*faults))
 
 
 def _coarsening(density: Array, values: Array) -> Array:

@@ -108,12 +108,11 @@ def multilayer(
     bias_variance = nonnegative("bias_variance", bias_variance, "pass σ², not −σ")
     biased = not isinstance(bias_variance, float) or bias_variance > 0
     shapes = (inputs, *[size] * hidden_layers, outputs)
-    spread = [(weight_variance / (inputs if l == 0 else 1)) ** 0.5 for l in range(layers)]  # noqa: E741
     power = partial(_power, width, dtype)
     multipliers = [power(-a) for a in exponents.a]
-    deviations = [power(-b) * s for b, s in zip(exponents.b, spread, strict=True)]
+    fans = [inputs, *[1] * hidden_layers]
+    deviations = [power(-b) * (weight_variance / fan) ** 0.5 for b, fan in zip(exponents.b, fans, strict=True)]
     mask = None if padded is None else _mask(shapes, width, biased)
-
     begin = bias_start if biased else None
 
     def start(drawn: list[Layer]) -> list[Layer]:

@@ -86,7 +86,6 @@ def train(
     batches = _batches(steps, record_every, batches)
     params = jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params)
     check_optimizer(optimizer)
-    transform = optax.with_extra_args_support(optimizer)
     _require_like("mask", mask, params, "params", "map over params")
     if state is None:
         state = begin(optimizer, params)
@@ -94,10 +93,27 @@ def train(
         fresh = jax.eval_shape(lambda p: begin(optimizer, p), params)
         _require_like("state", state, fresh, "that of this optimizer", "pass the state that the same optimizer left")
 
+    step = _step(loss, optimizer, key, mask, batched=batches is not None)
+
+    def stretch(carry: tuple[PyTree, TrainingState], part: PyTree) -> tuple[tuple[PyTree, TrainingState], PyTree]:
+        carry, values = jax.lax.scan(step, carry, part, length=record_every)
+        return carry, (values[-1], None if record is None else record(carry[0]))
+
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, record_every, *leaf.shape[1:]), batches)
+    (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), parts, length=steps // record_every)
+    return Training(last, state, losses, records, finite_status((last, losses, records)))
+
+
+def _step(
+    loss: Callable[..., Array], optimizer: optax.GradientTransformation, key: Any, mask: PyTree, *, batched: bool
+) -> Callable[[tuple[PyTree, TrainingState], PyTree], tuple[tuple[PyTree, TrainingState], Array]]:
+    """One step of the optimizer, and the loss before it."""
+    transform = optax.with_extra_args_support(optimizer)
+
     def step(carry: tuple[PyTree, TrainingState], batch: PyTree) -> tuple[tuple[PyTree, TrainingState], Array]:
         params, (memory, count) = carry
         given = () if key is None else (jax.random.fold_in(key, count),)
-        given = given if batches is None else (*given, batch)
+        given = (*given, batch) if batched else given
 
         def now(params: PyTree) -> Array:
             return _scalar(loss(params, *given))
@@ -109,13 +125,7 @@ def train(
             params = optax.apply_updates(params, _held(mask, updates))
         return (params, TrainingState(memory, count + 1)), value
 
-    def stretch(carry: tuple[PyTree, TrainingState], part: PyTree) -> tuple[tuple[PyTree, TrainingState], PyTree]:
-        carry, values = jax.lax.scan(step, carry, part, length=record_every)
-        return carry, (values[-1], None if record is None else record(carry[0]))
-
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, record_every, *leaf.shape[1:]), batches)
-    (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), parts, length=steps // record_every)
-    return Training(last, state, losses, records, finite_status((last, losses, records)))
+    return step
 
 
 def begin(optimizer: optax.GradientTransformation, params: PyTree) -> TrainingState:

@@ -88,23 +88,18 @@ def _gathered(
     batch = [axis for axis in range(len(shape)) if axis not in offset]
     windows = [axis for axis in range(len(operand.shape)) if axis not in (*collapsed, *paired)]
     target = dict(zip(windows, offset, strict=True))
-    rest, places = [], {}
-    for start, axis in zip(starts, indexed, strict=True):
-        whole = axis in target and sizes[axis] == operand.shape[axis]
-        if whole or operand.shape[axis] == 1:
-            continue
-        if start.known is not None and start.known.size * sizes[axis] <= _LONGEST >= operand.shape[axis]:
-            operand, places[axis] = expand(operand, axis), np.asarray(start.known.data)
-        else:
-            operand = collapse(operand, [axis])
-            rest.append(forget(start))
-    index: list[Any] = []
+    moving = [
+        (start, axis)
+        for start, axis in zip(starts, indexed, strict=True)
+        if operand.shape[axis] != 1 and not (axis in target and sizes[axis] == operand.shape[axis])
+    ]
+    operand, places, rest = _placed(operand, moving, sizes)
+    index: list[np.ndarray] = []
     for axis, extent in enumerate(operand.owner.shape):
-        at: Any = np.zeros((1,) * len(shape), int)
+        at = np.zeros((1,) * len(shape), int)
         if axis in places:
-            lead = (
-                places[axis].reshape([n if d in batch else 1 for d, n in enumerate(shape)]) if batch else places[axis]
-            )
+            along = [n if d in batch else 1 for d, n in enumerate(shape)]
+            lead = places[axis].reshape(along) if batch else places[axis]
             at = np.clip(lead, 0, operand.shape[axis] - sizes[axis]) + at
             at = at + _range(sizes[axis], target[axis], len(shape)) if axis in target else at
         elif extent > 1:
@@ -120,6 +115,20 @@ def _gathered(
     taken = Fact(shape, owner, token, tuple(uniform), None, operand.blame)
     vector = _vector(rest, starts[0].shape if starts else tuple(shape[axis] for axis in batch))
     return join("gather", [taken, spread(vector, shape, batch)])
+
+
+def _placed(
+    operand: Fact, moving: list[tuple[Fact, Axis]], sizes: Sequence[Axis]
+) -> tuple[Fact, dict[Axis, np.ndarray], list[Fact]]:
+    """The operand with axes entry by entry where their starts are known, those starts, and the unknown ones."""
+    rest, places = [], {}
+    for start, axis in moving:
+        if start.known is not None and start.known.size * sizes[axis] <= _LONGEST >= operand.shape[axis]:
+            operand, places[axis] = expand(operand, axis), np.asarray(start.known.data)
+        else:
+            operand = collapse(operand, [axis])
+            rest.append(forget(start))
+    return operand, places, rest
 
 
 def _range(extent: int, axis: Axis, rank: int) -> np.ndarray:
