@@ -15,7 +15,7 @@ from jaxtheory.infinite.decisions import decide
 from jaxtheory.infinite.models import model_of
 from jaxtheory.infinite.monte_carlo import MonteCarlo
 from jaxtheory.infinite.plans import Compiled, Settings, compile_plans, outside
-from jaxtheory.infinite.prior import Moments, Prior, Role
+from jaxtheory.infinite.prior import Moments, Prior, Role, require_rule
 from jaxtheory.infinite.program import BATCH, require_apart
 from jaxtheory.infinite.roles import moments
 from jaxtheory.kernels.gram import gram
@@ -106,7 +106,7 @@ def limit(
     >>> kernels.both(jnp.ones((1, 3)))
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
-    require(callable(prior), "prior", repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
+    require_rule("prior", prior)
     draws = _checked(monte_carlo)
     scale = positive("scale", scale, "pass the largest standard deviation of the pre-activations, e.g. scale=3.0")
     x = inputs.batch("x", x)
