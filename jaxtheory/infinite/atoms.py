@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxtheory.infinite import masks
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import (
     as_left,
@@ -125,4 +126,6 @@ def _fixeds(c: Any, a: n.Fixed, b: n.Fixed, sides: Any, mask: Any) -> Plan:
     return Plan(needs, make)
 
 
-ATOMS: dict[type, Callable[..., Plan]] = {n.Use: _uses, n.Vector: _vectors, n.Lookup: _lookups, n.Fixed: _fixeds}
+ATOMS: dict[type, Callable[..., Plan]] = {
+    n.Use: _uses, n.Vector: _vectors, n.Lookup: _lookups, n.Fixed: _fixeds, masks.Mask: masks.pair,
+}  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtheory.infinite import masks
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.determined import ELEMENTWISE, Det, bind, derived, known, reshaped
@@ -14,6 +15,7 @@ from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import Expression, bound, constant
 from jaxtheory.infinite.layout import Layout, Rand, Value, meeting, multiplied, placed, times
 from jaxtheory.infinite.nodes import Graph, Node, combination
+from jaxtheory.infinite.sources import Source
 from jaxtheory.infinite.views import Param
 
 NAMES = ELEMENTWISE
@@ -25,13 +27,22 @@ def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     name, out = equation.primitive.name, equation.outvars[0].aval
     if name in _SAME and (name != "convert_element_type" or _real_to_real(equation)):
         return values[0]
+    sources = [v.source if isinstance(v, Det) and v.random else None for v in values]
+    if any(sources) and not any(isinstance(v, Rand) for v in values):
+        refuse(where, "it draws with a key numbers for parameters", "draw them for activations, as dropout does")
     rescaled = _rescaled(name, values, out.shape)
     if rescaled is not None:
         return rescaled
-    layout = meeting(where, values, out.shape)
+    layout = meeting(where, [_as_drawn(v, s) for v, s in zip(values, sources, strict=True)], out.shape)
     pieces = []
     for segment in _segments(values, layout):
-        operands = [placed(graph, where, v, layout, segment) for v in values]
+        operands = [
+            masks.mask(graph, where, s, layout, segment) if s else placed(graph, where, v, layout, segment)
+            for v, s in zip(values, sources, strict=True)
+        ]
+        if name == "select_n" and sources[0]:
+            pieces.append((masks.chosen(graph, where, sources[0], operands[1:], layout, segment), segment[1]))
+            continue
         if any(
             isinstance(v, Det) and v.value is not None and isinstance(x, n.Fixed)
             for v, x in zip(values, operands, strict=True)
@@ -40,6 +51,13 @@ def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -
         node = combined(graph, where, equation, operands, layout)
         pieces.append((node, segment[1]))
     return Rand(tuple(pieces), layout.axes, layout.channels)
+
+
+def _as_drawn(value: Value, source: Source | None) -> Value:
+    """What a program draws, as a quantity that is uniform only along axes without draws of their own."""
+    if source is None or not isinstance(value, Det):
+        return value
+    return Det(value.shape, tuple(not own for own in source.own), (), None)
 
 
 def _real_to_real(equation: Any) -> bool:

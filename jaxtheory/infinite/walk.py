@@ -128,8 +128,9 @@ class Context:
 
     def _require_no_draw(self, equation: Any, values: list[Value]) -> None:
         """Raise where a random value meets numbers that the program draws, as a dropout mask."""
-        met = any(isinstance(v, Rand) for v in values) or equation.primitive.name in NAMES
-        if met and any(isinstance(v, Det) and v.random for v in values):
+        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Det) and v.random]
+        met = any(isinstance(v, Rand) for v in values) or name in NAMES or not self.graph.shared_draws
+        if met and drawn and not (name in NAMES and all(v.source for v in drawn)):
             reason = (
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
             )
