@@ -13,6 +13,7 @@ from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.determined import ELEMENTWISE, Det, bind, derived, known, reshaped
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import Expression, bound, constant
+from jaxtheory.infinite.fields import field
 from jaxtheory.infinite.layout import Layout, Rand, Value, meeting, multiplied, placed, times
 from jaxtheory.infinite.nodes import Graph, Node, combination
 from jaxtheory.infinite.sources import Source
@@ -213,6 +214,9 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
     for x in operands:
         if isinstance(x, Det):
             if x.value is None or not x.scalar:
+                drawn = _field(graph, where, equation, operands)
+                if drawn is not None:
+                    return drawn
                 reason = "it mixes a random value with a number that depends on the example or the place"
                 refuse(where, reason, "add or multiply such numbers, which is linear, before the layer's weights")
             arguments.append(constant(np.asarray(x.value).reshape(())))
@@ -222,7 +226,9 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
     made = n.function(where, arguments, build)
     if made is not None:
         return made
-    several = joint(graph, where, arguments, build)
+    several: Node | None = joint(graph, where, arguments, build)
+    if several is None:
+        several = _field(graph, where, equation, operands)
     if several is None or not graph.draws:
         if graph.constants and any(isinstance(x, Node) and _holds_numbers(x) for x in operands):
             reason = "it is given known numbers that differ between channels"
@@ -233,6 +239,21 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
         opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
         refuse(where, reason, "put a layer of weights between the two nonlinearities" + opt_in)
     return several
+
+
+def _field(graph: Graph, where: Site, equation: Any, operands: list[Node | Det]) -> Node | None:
+    """The function of nodes and known numbers, position by position, where it is drawn."""
+    nodes = tuple(x for x in operands if isinstance(x, Node))
+    if any(isinstance(x, Det) and x.value is None for x in operands):
+        return None
+
+    def make(arrays: list[Any]) -> Any:
+        given = iter(arrays)
+        values = [next(given) if isinstance(x, Node) else x.value for x in operands]
+        return jnp.broadcast_to(_bound(equation, values), index)
+
+    index = _index(operands, len(nodes[0].index))
+    return field(graph, where, nodes, index, make)
 
 
 def _holds_numbers(node: Node) -> bool:

@@ -104,7 +104,7 @@ def _law(*nodes: Mask) -> Any:
 def pair(c: Any, a: Mask, b: Mask, sides: Any, places: Any) -> Plan:
     """E[m m'] of two functions of one draw, where they meet at one entry and elsewhere."""
     if a.key != b.key or a.own != b.own:
-        refuse(a.site, f"it shares draws with {b.site.operation} at {b.site.line}", "split the key for each draw")
+        refuse(a.site, f"it shares draws with {b.site.operation} at {b.site.place}", "split the key for each draw")
     apart = math.prod(sum(p * values[i] for values, p in _law(a, b)) for i in (0, 1))
     together = sum(p * values[0] * values[1] for values, p in _law(a, b))
     alike = sides[0] == sides[1] or c.graph.shared_draws

@@ -29,7 +29,7 @@ def draws_together(closed: Any) -> bool:
     drawn = [(e, where) for e, where in _equations(closed.jaxpr, UNKNOWN) if e.primitive.name in DRAWS]
     kinds = {any(_of_batch(m) for v in e.outvars for m in v.aval.shape): where for e, where in drawn}
     if len(kinds) == 2:
-        reason = f"it draws for every example, and {kinds[False].operation} at {kinds[False].line} for all at once"
+        reason = f"it draws for every example, and {kinds[False].operation} at {kinds[False].place} for all at once"
         refuse(kinds[True], reason, "give all masks the shape of what they multiply")
     return True not in kinds
 

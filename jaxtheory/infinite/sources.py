@@ -91,7 +91,8 @@ def law(width: int, makes: tuple[Callable[[Any], Any], ...]) -> list[tuple[np.nd
 
     The functions are steps: an interval of bits at whose ends all agree is one of equal values.
     """
-    bits = np.unique(np.linspace(0, 2**width - 1, _COARSE).astype(np.uint64))
+    last = 2**width - 1
+    bits = np.unique(np.array([last * k // (_COARSE - 1) for k in range(_COARSE)], np.uint64))
     values = _evaluated(makes, bits, width)
     if len(np.unique(values, axis=1).T) > _VALUES:
         return None

@@ -14,6 +14,7 @@ from jaxtheory.infinite.contraction import convolution, dot
 from jaxtheory.infinite.determined import Det, known, unknown
 from jaxtheory.infinite.elementwise import NAMES, elementwise
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
+from jaxtheory.infinite.extrema import RULES as EXTREMA
 from jaxtheory.infinite.fluctuations import Record
 from jaxtheory.infinite.layout import Rand, Value
 from jaxtheory.infinite.loops import scan
@@ -32,9 +33,6 @@ _COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *_INLINE
 _SUMS = ("add", "add_any", "sub")
 _BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
 _WHY = {
-    "reduce_window_max": "the largest of Gaussians is no function of one Gaussian",
-    "reduce_max": "the largest of Gaussians is no function of one Gaussian",
-    "sort": "the order of channels is no function of one channel",
     "argmax": "the place of the largest channel is no average over channels",
 }
 
@@ -172,5 +170,6 @@ _RULES: dict[str, Callable[..., list[Value]]] = {
     "tile": tile,
     **MOVES,
     **SCATTERS,
+    **EXTREMA,
     **REDUCTIONS,
 }
