@@ -18,7 +18,7 @@ from jaxtyping import Array
 from jaxtheory import guarded
 from jaxtheory.checks import require
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import as_left, as_right, times, total
+from jaxtheory.infinite.arrays import as_left, as_right, total
 from jaxtheory.infinite.demand import Item, Plan, det_item
 from jaxtheory.infinite.errors import Site
 from jaxtheory.infinite.expressions import (
@@ -126,7 +126,8 @@ def pair(c: Any, a: Joint, b: Joint, sides: tuple[int, int], mask: Any) -> Plan:
         laws = [(q,) for q in left] if same else list(zip(left, cross, right, strict=True))
         slopes = [slope if wanted else None for _, slope in entries]
         kernel, moved = _expectation(c, (a, b), roots, tuple(s is not None for s in slopes))(key, laws)
-        return kernel, total([times(m, s) for m, s in zip(moved, slopes, strict=True)])
+        # a Gaussian of one of the functions alone moves nothing in common
+        return kernel, total([m * s for m, s in zip(moved, slopes, strict=True) if m is not None])
 
     asked = [c.ask(r, r, sides, mask) for r in roots]
     return c.linear(asked, [(det_item(c.sampling.key, 0), None), *own], make)
