@@ -54,7 +54,9 @@ def mask(graph: Graph, where: Site, source: Source, layout: Layout, segment: tup
         _one_number(where)
     key, index, own = seen
     if law(source.draw[2], (source.make,)) is None:
-        refuse(where, "it draws with a key numbers of more than a few values", _OFF)
+        refuse(
+            where, "it draws with a key numbers that take more than a few values, or are no steps of their bits", _OFF
+        )
     return Mask(where, index, graph.bit(key), False, False, key=key, own=own, source=source)
 
 

@@ -87,9 +87,9 @@ def _regrouped(old: Any, own: tuple[bool, ...], new: Any, groups: Any) -> tuple[
 
 @functools.lru_cache(maxsize=256)
 def law(width: int, makes: tuple[Callable[[Any], Any], ...]) -> list[tuple[np.ndarray, float]] | None:
-    """Values of several functions of one entry's bits, with their probabilities; None where there are too many.
+    """Values of several functions of one entry's bits, with their probabilities; None where they are no few steps.
 
-    The functions are steps: an interval of bits at whose ends all agree is one of equal values.
+    The functions are taken for steps, equal between bits of a grid at which they are, and compared at other bits.
     """
     last = 2**width - 1
     bits = np.unique(np.array([last * k // (_COARSE - 1) for k in range(_COARSE)], np.uint64))
@@ -103,8 +103,12 @@ def law(width: int, makes: tuple[Callable[[Any], Any], ...]) -> list[tuple[np.nd
         middle = low + (high - low) // 2
         same = (_evaluated(makes, middle, width) == left).all(0)
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    edges = np.array([0, *high.tolist(), 2**width], object)
+    edges = [0, *high.tolist(), 2**width]
     heights = values[:, [0, *(jumps + 1).tolist()]].T
+    sample = np.random.default_rng(0).integers(0, last, _COARSE, np.uint64, endpoint=True)
+    found = heights[np.searchsorted(high, sample, side="right")].T
+    if (found != _evaluated(makes, sample, width)).any():  # no steps, as the lowest bit
+        return None
     shares = [float(b - a) / 2.0**width for a, b in itertools.pairwise(edges)]
     return list(zip(heights, shares, strict=True))
 

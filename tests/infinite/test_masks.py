@@ -16,6 +16,7 @@ from tolerances import assert_close
 
 from jaxtheory import infinite
 from jaxtheory.infinite import prior
+from jaxtheory.infinite.sources import law
 
 SIGMA_W, SIGMA_B, RATE = 1.4, 0.3, 0.3
 RULE = prior.ntk(SIGMA_W, SIGMA_B)
@@ -212,6 +213,18 @@ def test_drawn_networks_and_masks_have_the_kernels_of_the_limit(name):
 
 
 SHAPES = {"a": (4, 16), "w": (16, 16), "o": (16, 1)}
+
+
+def test_probabilities_are_those_of_the_bits():
+    """An interval of uniform numbers by its length, several values at once; a parity has no steps."""
+    steps = lambda bits: np.where(bits < 2**30, 2.0, np.where(bits < 3 * 2**30 + 5, 0.0, -1.0))  # noqa: E731
+    found = {float(values[0]): share for values, share in law(32, (steps,))}
+    assert found == {2.0: 0.25, 0.0: 0.5 + 5 / 2**32, -1.0: 0.25 - 5 / 2**32}
+    assert law(32, (lambda bits: bits % 2,)) is None
+    assert law(64, (lambda bits: bits < 2**62,))[0][1] == 0.25
+    assert [share for _, share in law(8, (lambda bits: bits < 179,))] == [179 / 256, 77 / 256]
+
+
 REFUSED = {
     "of inputs": (lambda p, x: jax.nn.relu(dropped(x, KEY) @ p["a"]) @ p["o"], "draws with a key"),
     "of examples": (
