@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxtheory.infinite import masks
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import (
     as_left,
@@ -26,14 +27,14 @@ Entry = tuple[Any, Any]
 
 def _shared(a: Any, b: Any) -> None:
     if a.key != b.key or a.key.loops != b.key.loops:
-        reason = f"it uses entries of a parameter that {b.site.operation} at {b.site.line} uses in another way"
+        reason = f"it uses entries of a parameter that {b.site.operation} at {b.site.place} uses in another way"
         refuse(a.site, reason, "untie them (a weight and its transpose are correlated in training)")
 
 
 def _uses(c: Any, a: n.Use, b: n.Use, sides: Any, mask: Any) -> Plan:
     _shared(a, b)
     if a.roles != b.roles or [m for _, m in a.pieces] != [m for _, m in b.pieces]:
-        refuse(a.site, f"its weights are used in another way by {b.site.operation} at {b.site.line}", "untie them")
+        refuse(a.site, f"its weights are used in another way by {b.site.operation} at {b.site.place}", "untie them")
     inner: list[bool] = []
     for axis, role in enumerate(a.roles):
         inner.append(role not in ("sum", "own") and mask[axis])
@@ -77,7 +78,7 @@ def _contraction(roles: tuple[Any, ...], inner: Any, mask: Any, sizes: tuple[int
 def _vectors(c: Any, a: n.Vector, b: n.Vector, sides: Any, mask: Any) -> Plan:
     _shared(a, b)
     if a.own != b.own:
-        refuse(a.site, f"its entries serve other places in {b.site.operation} at {b.site.line}", "untie them")
+        refuse(a.site, f"its entries serve other places in {b.site.operation} at {b.site.place}", "untie them")
 
     def make(_: list[Any]) -> Entry:
         one = jnp.ones((1,) * len(mask), c.dtype)
@@ -125,4 +126,6 @@ def _fixeds(c: Any, a: n.Fixed, b: n.Fixed, sides: Any, mask: Any) -> Plan:
     return Plan(needs, make)
 
 
-ATOMS: dict[type, Callable[..., Plan]] = {n.Use: _uses, n.Vector: _vectors, n.Lookup: _lookups, n.Fixed: _fixeds}
+ATOMS: dict[type, Callable[..., Plan]] = {
+    n.Use: _uses, n.Vector: _vectors, n.Lookup: _lookups, n.Fixed: _fixeds, masks.Mask: masks.pair,
+}  # fmt: skip

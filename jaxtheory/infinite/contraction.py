@@ -10,9 +10,11 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
 from jaxtheory.infinite.determined import Det, full, reshaped, spread
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.filters import filtered
 from jaxtheory.infinite.layout import Factor, Layout, Rand, Value, canonical, fixed, reshape, times
 from jaxtheory.infinite.nodes import AxisMap, Graph, Node, Use, Window
 from jaxtheory.infinite.reductions import inner, move, require_all_heads
+from jaxtheory.infinite.rewriting import multiplied_and_summed
 from jaxtheory.infinite.views import Key, Param
 
 
@@ -27,9 +29,9 @@ def dot(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[V
     if isinstance(left, Rand) and isinstance(right, Rand):
         return [inner(graph, where, left, right, (lb, lc), (rb, rc))]
     if isinstance(left, Det) and isinstance(right, Rand):
-        return [_times_matrix(where, equation, left, right, (lb, lc), (rb, rc), False)]
+        return [_times_matrix(graph, where, equation, (left, right), (lb, lc), (rb, rc), False)]
     if isinstance(left, Rand) and isinstance(right, Det):
-        return [_times_matrix(where, equation, right, left, (rb, rc), (lb, lc), True)]
+        return [_times_matrix(graph, where, equation, (right, left), (rb, rc), (lb, lc), True)]
     refuse(where, "it multiplies two parameters", "apply them to the input one after the other")
 
 
@@ -186,13 +188,27 @@ def finished(where: Site, node: Node, weight: Param, axes: Any, channels: tuple[
     return Rand(((node, math.prod(channels)),), tuple(axes), channels)
 
 
-def _times_matrix(where: Site, equation: Any, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_first: bool) -> Rand:
-    """A product with a single number only scales; another matrix mixes places."""
+def _times_matrix(
+    graph: Graph, where: Site, equation: Any, values: tuple[Det, Rand], mdims: Any, dims: Any, rand_first: bool
+) -> Value:
+    """A product with one number scales, a matrix mixes places, any other array multiplies entries that are summed."""
+    matrix, rand = values
+    if math.prod(matrix.shape) > 1 and not any(matrix.copies) and not _mixes(matrix, rand, mdims, dims):
+        return multiplied_and_summed(graph, where, equation, [rand, matrix] if rand_first else [matrix, rand])
     if math.prod(matrix.shape) > 1 or any(matrix.copies):
         return _mixed(where, matrix, rand, mdims, dims, rand_first)
     number = reshaped(matrix, (1,) * len(rand.node.index))
     pieces = tuple((n.scaled(where, number, node, node.index), count) for node, count in rand.pieces)
     return reshape(where, rand._replace(pieces=pieces), equation.outvars[0].aval.shape)
+
+
+def _mixes(matrix: Det, rand: Rand, mdims: Any, dims: Any) -> bool:
+    """Whether a matrix, the same for all batch axes, acts along one axis of places, or has free axes of its own."""
+    (mbatch, mcontract), (batch, contract) = mdims, dims
+    same = all(matrix.uniform[md] or rand.shape[d] == 1 for md, d in zip(mbatch, batch, strict=True))
+    one = len(contract) == 1 and [f.kind for f in rand.axes[contract[0]]] == ["i"]
+    free = any(matrix.shape[d] > 1 for d in _frees(matrix.shape, (*mbatch, *mcontract)))
+    return bool(contract) and (free or (same and one))
 
 
 def _mixed(where: Site, matrix: Det, rand: Rand, mdims: Any, dims: Any, rand_first: bool) -> Rand:
@@ -242,6 +258,8 @@ def convolution(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     """conv_general_dilated of a deterministic or random image with a weight."""
     image, kernel = values
     p = equation.params
+    if isinstance(image, Rand) and isinstance(kernel, Det):
+        return [filtered(where, equation, image, kernel)]
     if isinstance(image, Param) or not isinstance(kernel, Param) or p["batch_group_count"] != 1:
         refuse(where, "only an image is convolved with a weight here", "use a parameter for the kernel")
     _require_plain(where, kernel)

@@ -18,9 +18,9 @@ from jaxtyping import Array
 from jaxtheory import guarded
 from jaxtheory.checks import require
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import as_left, as_right, times, total
+from jaxtheory.infinite.arrays import as_left, as_right, total
 from jaxtheory.infinite.demand import Item, Plan, det_item
-from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.errors import Site
 from jaxtheory.infinite.expressions import (
     ADD,
     MULTIPLY,
@@ -105,11 +105,14 @@ def joined(graph: Graph, a: Node, b: Node) -> tuple[Joint, Joint] | None:
     return None if any(x is None for x in both) else (both[0], both[1])  # type: ignore[return-value]
 
 
+def separate(graph: Graph, a: Joint, b: Joint) -> bool:
+    """Whether the Gaussians of two functions are the same or independent."""
+    return _independent(graph, list({node.number: node for _, node in (*a.roots, *b.roots)}.values()))
+
+
 def pair(c: Any, a: Joint, b: Joint, sides: tuple[int, int], mask: Any) -> Plan:
     """Kernel and tangent of functions of several Gaussians."""
     roots = list({node.number: node for _, node in (*a.roots, *b.roots)}.values())
-    if not _independent(c.graph, roots):
-        refuse(a.site, f"it depends on values that {b.site.operation} at {b.site.line} uses in part", "untie them")
     diagonal = (False,) * len(mask)
     own = [(Item("pair", r, r, (side, side)), diagonal) for side in sides for r in roots]
     wanted, same = c.moving(sides), sides[0] == sides[1] and not any(mask)
@@ -123,7 +126,8 @@ def pair(c: Any, a: Joint, b: Joint, sides: tuple[int, int], mask: Any) -> Plan:
         laws = [(q,) for q in left] if same else list(zip(left, cross, right, strict=True))
         slopes = [slope if wanted else None for _, slope in entries]
         kernel, moved = _expectation(c, (a, b), roots, tuple(s is not None for s in slopes))(key, laws)
-        return kernel, total([times(m, s) for m, s in zip(moved, slopes, strict=True)])
+        # a Gaussian of one of the functions alone moves nothing in common
+        return kernel, total([m * s for m, s in zip(moved, slopes, strict=True) if m is not None])
 
     asked = [c.ask(r, r, sides, mask) for r in roots]
     return c.linear(asked, [(det_item(c.sampling.key, 0), None), *own], make)

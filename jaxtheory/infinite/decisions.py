@@ -90,7 +90,7 @@ def _compared(
 
 def _widened(model: Model, given: inputs.Spec, made: Compiled) -> tuple[Model, Any] | None:
     """The network at twice its width and its jaxpr; None for one that holds its own width."""
-    for after in doubled(model.shapes, made.output, made.visited):
+    for after in doubled(model.shapes, made.output.node, made.visited):
         try:
             other = model.widened(after, inputs.structs(given, model.inputs))
             return other, other.trace(given)

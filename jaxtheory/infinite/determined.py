@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite.errors import Site, refuse, site
+from jaxtheory.infinite.sources import Source, drawn, followed
 
 COUNTER = itertools.count()
 
@@ -24,6 +25,7 @@ abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp conve
 digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max
 min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
 sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier
+bitcast_convert_type
 """
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
@@ -39,7 +41,7 @@ class Det:
     `value` is the array where it is known beforehand; `noise` tells of zeros that are averages, and `drawn` is the same
     quantity with draws in their place, where Monte Carlo is asked for. `copies` marks the axes (of heads) along which
     a quantity made of draws has independent copies; its array there has size one and is one of them. `random` marks
-    what the program itself draws, with a key that it holds.
+    what the program itself draws, with a key that it holds; `source` tells how entries follow from its bits.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +53,7 @@ class Det:
     drawn: "Det | None" = None
     copies: tuple[bool, ...] = ()
     random: bool = False
+    source: Source | None = None
     number: int = field(default_factory=COUNTER.__next__)
 
     @property
@@ -110,15 +113,19 @@ def apply(equation: Any, operands: list[Det]) -> list[Det]:
     """The outputs of an equation whose inputs are all deterministic."""
     name = equation.primitive.name
     if name in DRAWS:
-        return [replace(out, random=True) for out in _outcome(equation, operands)]
+        source = drawn(equation, operands)
+        return [replace(out, random=True, source=source) for out in _outcome(equation, operands)]
     noises = [d.noise for d in operands if d.noise is not None]
+    if not noises and name in (*ELEMENTWISE, *_KEEPING) and any(d.random for d in operands):
+        source = followed(equation, operands, bind, groups)
+        return [replace(out, source=source) for out in _outcome(equation, operands)]
     if not noises or name not in _LINEAR:
         return _outcome(equation, [settled(site(equation), d) for d in operands])
     noise = _scaled(name, functools.reduce(lambda a, b: a.joined(b), noises), operands)
-    drawn: list[Any] = [None] * len(equation.outvars)
+    draws: list[Any] = [None] * len(equation.outvars)
     if any(d.drawn for d in operands):
-        drawn = _outcome(equation, [d.drawn or d for d in operands])
-    return [replace(o, noise=noise, drawn=d) for o, d in zip(_outcome(equation, operands), drawn, strict=True)]
+        draws = _outcome(equation, [d.drawn or d for d in operands])
+    return [replace(o, noise=noise, drawn=d) for o, d in zip(_outcome(equation, operands), draws, strict=True)]
 
 
 def settled(where: Site, det: Det, beside: tuple[Any, ...] = ()) -> Det:

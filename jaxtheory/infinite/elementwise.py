@@ -7,13 +7,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtheory.infinite import masks
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.determined import ELEMENTWISE, Det, bind, derived, known, reshaped
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import Expression, bound, constant
+from jaxtheory.infinite.fields import field
 from jaxtheory.infinite.layout import Layout, Rand, Value, meeting, multiplied, placed, times
 from jaxtheory.infinite.nodes import Graph, Node, combination
+from jaxtheory.infinite.sources import Source
 from jaxtheory.infinite.views import Param
 
 NAMES = ELEMENTWISE
@@ -25,13 +28,22 @@ def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -
     name, out = equation.primitive.name, equation.outvars[0].aval
     if name in _SAME and (name != "convert_element_type" or _real_to_real(equation)):
         return values[0]
+    sources = [v.source if isinstance(v, Det) and v.random else None for v in values]
+    if any(sources) and not any(isinstance(v, Rand) for v in values):
+        refuse(where, "it draws with a key numbers for parameters", "draw them for activations, as dropout does")
     rescaled = _rescaled(name, values, out.shape)
     if rescaled is not None:
         return rescaled
-    layout = meeting(where, values, out.shape)
+    layout = meeting(where, [_as_drawn(v, s) for v, s in zip(values, sources, strict=True)], out.shape)
     pieces = []
     for segment in _segments(values, layout):
-        operands = [placed(graph, where, v, layout, segment) for v in values]
+        operands = [
+            masks.mask(graph, where, s, layout, segment) if s else placed(graph, where, v, layout, segment)
+            for v, s in zip(values, sources, strict=True)
+        ]
+        if name == "select_n" and sources[0]:
+            pieces.append((masks.chosen(graph, where, sources[0], operands[1:], layout, segment), segment[1]))
+            continue
         if any(
             isinstance(v, Det) and v.value is not None and isinstance(x, n.Fixed)
             for v, x in zip(values, operands, strict=True)
@@ -40,6 +52,13 @@ def elementwise(graph: Graph, where: Site, equation: Any, values: list[Value]) -
         node = combined(graph, where, equation, operands, layout)
         pieces.append((node, segment[1]))
     return Rand(tuple(pieces), layout.axes, layout.channels)
+
+
+def _as_drawn(value: Value, source: Source | None) -> Value:
+    """What a program draws, as a quantity that is uniform only along axes without draws of their own."""
+    if source is None or not isinstance(value, Det):
+        return value
+    return Det(value.shape, tuple(not own for own in source.own), (), None)
 
 
 def _real_to_real(equation: Any) -> bool:
@@ -195,6 +214,9 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
     for x in operands:
         if isinstance(x, Det):
             if x.value is None or not x.scalar:
+                drawn = _field(graph, where, equation, operands)
+                if drawn is not None:
+                    return drawn
                 reason = "it mixes a random value with a number that depends on the example or the place"
                 refuse(where, reason, "add or multiply such numbers, which is linear, before the layer's weights")
             arguments.append(constant(np.asarray(x.value).reshape(())))
@@ -204,7 +226,9 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
     made = n.function(where, arguments, build)
     if made is not None:
         return made
-    several = joint(graph, where, arguments, build)
+    several: Node | None = joint(graph, where, arguments, build)
+    if several is None:
+        several = _field(graph, where, equation, operands)
     if several is None or not graph.draws:
         if graph.constants and any(isinstance(x, Node) and _holds_numbers(x) for x in operands):
             reason = "it is given known numbers that differ between channels"
@@ -215,6 +239,21 @@ def _function(graph: Graph, where: Site, equation: Any, operands: list[Node | De
         opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
         refuse(where, reason, "put a layer of weights between the two nonlinearities" + opt_in)
     return several
+
+
+def _field(graph: Graph, where: Site, equation: Any, operands: list[Node | Det]) -> Node | None:
+    """The function of nodes and known numbers, position by position, where it is drawn."""
+    nodes = tuple(x for x in operands if isinstance(x, Node))
+    if any(isinstance(x, Det) and x.value is None for x in operands):
+        return None
+
+    def make(arrays: list[Any]) -> Any:
+        given = iter(arrays)
+        values = [next(given) if isinstance(x, Node) else x.value for x in operands]
+        return jnp.broadcast_to(_bound(equation, values), index)
+
+    index = _index(operands, len(nodes[0].index))
+    return field(graph, where, nodes, index, make)
 
 
 def _holds_numbers(node: Node) -> bool:

@@ -197,7 +197,10 @@ def fixed(where: Site, det: Det, rank: int, segment: tuple[int, int]) -> Node:
     return Fixed(where, index, 1, False, False, det=values)
 
 
-def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segment: tuple[int, int]) -> Node | Det:
+def viewed(
+    where: Site, param: Param, layout: Layout, segment: tuple[int, int]
+) -> tuple[Key, tuple[int, ...], tuple[bool, ...]] | None:
+    """Key, sizes of index axes and which of them have numbers of their own; None for one number for all channels."""
     own = [False] * layout.rank
     index_parts: list[views.Parts] = [()] * layout.rank
     channel_parts: list[views.Parts] = [()] * len(layout.channels)
@@ -209,9 +212,8 @@ def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segme
             if f.kind == "c":
                 channel_parts[f.place] = piece
     real = [real_parts(p) for p, n in zip(channel_parts, layout.channels, strict=True) if n > 1]
-    scale = None if param.scale is None else _placed_det(where, param.scale, layout, segment)
     if size(layout.channels) > 1 and not all(real):
-        return _number(where, param, own, scale, layout.rank)
+        return None
     cut = views.cut(views.joined(tuple(channel_parts)), segment[0], segment[1], 1)
     if cut is None:
         refuse(where, "it cuts a parameter across its axes", "concatenate along whole axes")
@@ -220,7 +222,15 @@ def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segme
         next((f.size for factors in layout.axes for f in factors if f.kind == "i" and f.place == k and o), 1)
         for k, o in enumerate(own)
     )
-    return _distributed(graph, where, param, key, index, tuple(own), scale)
+    return key, index, tuple(own)
+
+
+def _placed_param(graph: Graph, where: Site, param: Param, layout: Layout, segment: tuple[int, int]) -> Node | Det:
+    scale = None if param.scale is None else _placed_det(where, param.scale, layout, segment)
+    seen = viewed(where, param, layout, segment)
+    if seen is None:
+        return _number(where, param, scale, layout.rank)
+    return _distributed(graph, where, param, *seen, scale)
 
 
 def _shared_out(where: Site, parts: views.Parts, factors: tuple[Factor, ...]) -> tuple[views.Parts, ...]:
@@ -232,7 +242,7 @@ def _shared_out(where: Site, parts: views.Parts, factors: tuple[Factor, ...]) ->
     return pieces
 
 
-def _number(where: Site, param: Param, own: list[bool], scale: Any, rank: int) -> Node | Det:
+def _number(where: Site, param: Param, scale: Any, rank: int) -> Node | Det:
     leaf = param.leaf
     if not (views.is_zero(leaf.variance) and views.is_zero(leaf.weight)):
         reason = f"parameter {leaf.path} has no channel axis, so that no average over channels determines its effect"

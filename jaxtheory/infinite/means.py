@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.activations.duals import unchecked_dual
-from jaxtheory.infinite import coordinates
+from jaxtheory.infinite import coordinates, fields, masks
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import (
     product,
@@ -111,7 +111,7 @@ def _mean_child(c: Any, x: Any, side: int) -> Plan:
 
 
 MEANS: dict[type, Callable[..., Plan]] = {
-    n.Joint: coordinates.mean,
+    n.Joint: coordinates.mean, masks.Mask: masks.mean, fields.Field: fields.mean,
     n.Sum: _mean_sum, n.Product: _mean_product, n.Function: _mean_function, n.Fixed: _mean_fixed,
     n.Moved: _mean_moved, n.Joined: _mean_joined, n.Split: _mean_split,
     n.Flattened: _mean_flattened, n.Stopped: _mean_child, n.Lifted: _mean_child,

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.activations.duals import unchecked_dual, unchecked_pair
-from jaxtheory.infinite import coordinates, scores
+from jaxtheory.infinite import coordinates, fields, scores
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.arrays import as_left, as_right, left, product, right, total
 from jaxtheory.infinite.atoms import ATOMS
@@ -136,6 +136,8 @@ class Calculus:
             if simple:
                 return self._dual(a, b, sides, mask)
         functions = coordinates.joined(self.graph, a, b)
+        if functions is not None and not coordinates.separate(self.graph, *functions):
+            return fields.pair(self, *functions, sides, mask)
         if functions is not None:
             return coordinates.pair(self, *functions, sides, mask)
         for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Flattened, n.Stopped, n.Lifted):
@@ -145,6 +147,8 @@ class Calculus:
                 return LINEAR[kind](self, b, a, sides, mask, False)
         if isinstance(a, n.Product) or isinstance(b, n.Product):
             return self._products(a, b, sides, mask)
+        if isinstance(a, fields.Field) or isinstance(b, fields.Field):
+            return fields.pair(self, a, b, sides, mask)
         for x, y in ((a, b), (b, a)):
             if (
                 isinstance(x, n.Carried)
@@ -153,8 +157,10 @@ class Calculus:
             ):
                 return x.loop.outcome(Item("pair", a, b, sides), mask)
         rule = ATOMS.get(type(a)) if type(a) is type(b) else None
+        if rule is None and self.graph.draws and any(isinstance(x, n.Function | n.Joint) for x in (a, b)):
+            return fields.pair(self, a, b, sides, mask)
         if rule is None:
-            refuse(a.site, f"what it shares with {b.site.operation} at {b.site.line} is not known", "untie them")
+            refuse(a.site, f"what it shares with {b.site.operation} at {b.site.place} is not known", "untie them")
         return rule(self, a, b, sides, mask)
 
     def _apart(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:

@@ -11,10 +11,12 @@ class MonteCarlo(NamedTuple):
     """The opt-in to limits that have no closed form: what an average is over is drawn.
 
     Drawn are the attention scores of a head, where they keep fluctuating (q kᵀ/√d), and the channels of nonlinearities
-    of several independent Gaussians, as relu(x + f(x)) with x the output of a relu. Each of `groups` independent groups
-    draws `samples` heads or channels a layer and passes their average on; the kernel is the mean over groups and has
-    their standard error. A nonlinearity after an average adds a bias of order 1/samples. Gradients are those of the
-    averages for `nngp` and for scores; those of a drawn tangent kernel of several Gaussians raise a ValueError.
+    of several independent Gaussians, as relu(x + f(x)) with x the output of a relu, and of several positions, as in
+    max-pooling or relu(average pooling). Each of `groups` independent groups draws `samples` heads or channels a layer
+    and passes their average on; the kernel is the mean over groups and has their standard error. A nonlinearity after
+    an average adds a bias of order 1/samples. Gradients are those of the averages for `nngp` and for scores; those of
+    functions of several positions, and of a drawn tangent kernel of several Gaussians, raise a ValueError. With P
+    positions of both examples a draw of them costs O(P²), after O(P³) for each entry of the kernel.
 
     >>> import jax
     >>> MonteCarlo(jax.random.key(0), samples=64).groups

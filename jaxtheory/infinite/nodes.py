@@ -218,6 +218,8 @@ class Graph:
         self.draws = draws
         self.scores = 0
         self.variables: dict[int | float, int] = {}
+        self.shared_draws = False  # whether the program draws for all examples at once
+        self.draws_by_key: dict[bytes, Any] = {}
 
     def fresh(self) -> int:
         """A bit that overlaps with nothing but itself."""

@@ -12,12 +12,12 @@ from jaxtyping import Array
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.demand import Item, demand, det_item, run
 from jaxtheory.infinite.determined import Det
-from jaxtheory.infinite.errors import NoLimitError, Site, refuse
+from jaxtheory.infinite.errors import NoLimitError, Site
 from jaxtheory.infinite.fluctuations import Record, Use
-from jaxtheory.infinite.layout import Rand
 from jaxtheory.infinite.moments import Calculus
 from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
 from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.outputs import Output, output
 from jaxtheory.infinite.prior import Role
 from jaxtheory.infinite.shared import require_untied
 from jaxtheory.infinite.views import Leaf, whole
@@ -26,12 +26,18 @@ from jaxtheory.infinite.widths import Probe, probes, read_all
 
 
 class Settings(NamedTuple):
-    """Of a computation: precision, whether tangents are wanted, the scale of activations, how scores are drawn."""
+    """Of a computation: precision, tangents or not, scale of activations, Monte Carlo; whether examples share masks.
+
+    Then whether kernels hold equal positions only, and which of the arrays that the network returns they are of.
+    """
 
     dtype: Any
     tangent: bool
     scale: float
     draws: MonteCarlo | None
+    shared_draws: bool = True
+    equal: bool = False
+    output: int = 0
 
 
 class Decision(NamedTuple):
@@ -63,7 +69,7 @@ class Compiled(NamedTuple):
     probes: list[Probe]
     uses: list[Use]
     constants: list[Site]
-    output: Node
+    output: Output
     visited: list[Node]
     decision: Decision
     loops: int
@@ -96,15 +102,18 @@ def compile_plans(closed: Any, decision: Decision, given: inputs.Spec, settings:
 
 def _context(decision: Decision, settings: Settings, rolled: bool) -> Context:
     record = Record(decision.powers, decision.assumed)
-    return Context(rolled, settings.draws is not None, record, decision.widths)
+    context = Context(rolled, settings.draws is not None, record, decision.widths)
+    context.graph.shared_draws = settings.shared_draws
+    return context
 
 
 def _compiled(context: Context, closed: Any, decision: Decision, given: inputs.Spec, settings: Settings) -> Compiled:
     key = Det((), (), (), None)
     examples = [Det((1, *shape), (True, *(m == 1 for m in shape)), (), None) for shape, _ in given]
-    node = _output(context.walk(closed, [*map(whole, decision.leaves), *examples]))
-    cross, uses = _plan(context, node, (examples, key), (1, 2), settings), context.graph.record.uses
-    own, measurable = _own_plan(context, node, (examples, key), settings, uses)
+    values = context.walk(closed, [*map(whole, decision.leaves), *examples])
+    out = output(values, settings.output, settings.equal)
+    cross, uses = _plan(context, out, (examples, key), (1, 2), settings), context.graph.record.uses
+    own, measurable = _own_plan(context, out, (examples, key), settings, uses)
     visited = list({id(x): x for x in (*cross.visited, *own.visited)}.values())
     require_untied(visited)
     chosen = probes(context.graph, own.root, own.schedule, settings.scale)
@@ -120,7 +129,7 @@ def _compiled(context: Context, closed: Any, decision: Decision, given: inputs.S
         lambda x, y, k: cross.answer((x, y), k, settings),
         lambda x, k: own.answer([x], k, settings),
         _largest(context, cross, settings),
-        sizes, chosen, uses, context.graph.constants, node, visited, decision, context.loops,
+        sizes, chosen, uses, context.graph.constants, out, visited, decision, context.loops,
     )  # fmt: skip
 
 
@@ -145,6 +154,7 @@ class _Planned(NamedTuple):
 
     root: Item
     inputs: tuple[list[Det], Det]
+    output: Output
     schedule: list[Any]
     given: Any
     visited: list[Node]
@@ -164,43 +174,28 @@ class _Planned(NamedTuple):
         """Kernel and tangent of examples without batch axis."""
         arrays = [[leaf[None] for leaf in jax.tree.leaves(example)] for example in examples]
         values = self.run(arrays, key)[self.root]
-        zero = jnp.zeros((), settings.dtype)
-        return tuple(zero if v is None else v.reshape(()) for v in values)  # type: ignore[return-value]
+        zero = jnp.zeros((1,) * len(self.output.node.index) * (1 if self.output.equal else 2), settings.dtype)
+        return tuple(self.output.laid(zero if v is None else v) for v in values)  # type: ignore[return-value]
 
 
 def _plan(
-    context: Context, node: Node, given: Any, sides: Any, settings: Settings, others: tuple[Node, ...] = ()
+    context: Context, out: Output, given: Any, sides: Any, settings: Settings, others: tuple[Node, ...] = ()
 ) -> _Planned:
     """The averages that the kernel of a node needs, and the variances of `others`."""
     sampling = None if settings.draws is None else Sampling(given[1], settings.draws.samples)
     calculus = Calculus(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
-    root = Item("pair", node, node, sides)
-    wanted = {Item("pair", x, x, sides): (False,) * len(x.index) for x in (node, *others)}
+    root = Item("pair", out.node, out.node, sides)
+    wanted = {Item("pair", x, x, sides): (False,) * len(x.index) for x in others}
+    wanted[root] = out.mask
     known_items = (*given[0], given[1])
     schedule, leaves = demand(wanted, calculus.plan, lambda item: any(item.a is det for det in known_items))
-    return _Planned(root, given, schedule, leaves, calculus.visited)
+    return _Planned(root, given, out, schedule, leaves, calculus.visited)
 
 
-def _own_plan(context: Context, node: Node, given: Any, settings: Settings, uses: list[Use]) -> tuple[_Planned, bool]:
+def _own_plan(context: Context, out: Output, given: Any, settings: Settings, uses: list[Use]) -> tuple[_Planned, bool]:
     """The plan of an example with itself, with the variances that decide on `uses`, unless loops hide them."""
     others = tuple({x.number: x for use in uses for x in use.nodes}.values())
     try:
-        return _plan(context, node, given, (1, 1), settings, others), True
+        return _plan(context, out, given, (1, 1), settings, others), True
     except NoLimitError:
-        return _plan(context, node, given, (1, 1), settings), False
-
-
-def _output(outputs: list[Any]) -> Any:
-    where = Site("the output", "the end of f")
-    if len(outputs) != 1 or not isinstance(outputs[0], Rand):
-        refuse(where, "it is not one array of random channels", "return one array, made by a layer of weights")
-    rand = outputs[0]
-    if len(rand.pieces) > 1 or any(f.kind != "c" for factors in rand.axes for f in factors):
-        refuse(
-            where, f"it has places or unlike channels, shape {rand.shape}", "pool or flatten, and return [n channels]"
-        )
-    if rand.node.drawn:
-        refuse(
-            where, "it depends on the scores of one head, which are drawn", "read out all heads by a layer of weights"
-        )
-    return rand.node
+        return _plan(context, out, given, (1, 1), settings), False

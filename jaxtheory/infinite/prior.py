@@ -13,6 +13,7 @@ Face, the fan-in is that of the contracted axes, and a table whose rows are look
 0.04
 """
 
+import inspect
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 
 Scalar = float | Float[Array, ""]
 
@@ -128,12 +129,46 @@ def by_path(rules: Mapping[str, Moments], default: Prior) -> Prior:
     paths = isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
     hint = 'pass e.g. {"gain": Moments(1.0, 0.0, 0.0)}'
     require(paths, "rules", repr(rules), "map parts of paths to Moments", hint)
-    _require_rule("default", default)
-    return _ByPath(dict(rules), default)
+    told = {part: checked(part, m) for part, m in rules.items()}
+    require_rule("default", default)
+    return _ByPath(told, default)
 
 
-def _require_rule(name: str, prior: Any) -> None:
-    require(callable(prior), name, repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
+def require_rule(name: str, prior: Any) -> None:
+    """Raise unless a prior can be called with a path and a shape; a function of this module must have been called."""
+    wanted = "be a function (path, shape) -> Moments"
+    for maker, call in ((ntk, "ntk()"), (lecun, "lecun()"), (he, "he()"), (unit, "unit()"), (by_path, "by_path(...)")):
+        require(prior is not maker, name, f"prior.{maker.__name__}", wanted, f"call it: {name}=prior.{call}")
+    require(callable(prior) and _takes_two(prior), name, repr(prior), wanted, "use e.g. prior.ntk()")
+
+
+def _takes_two(prior: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(prior).bind("path", ())
+    except TypeError:
+        return False
+    except ValueError:  # a builtin, whose signature cannot be read
+        return True
+    return True
+
+
+def checked(path: str, told: Any) -> Moments:
+    """What a prior returned for a parameter, if it is three numbers; negative ones are NaN inside `jit`."""
+    hint = "use e.g. jaxtheory.infinite.prior.ntk()"
+    triple = isinstance(told, tuple) and len(told) == 3
+    require(triple, "prior", f"{told!r} for {path!r}", "return Moments(mean, variance, weight)", hint)
+    mean, variance, weight = (_number(f"{part} of {path}", m) for part, m in zip(Moments._fields, told, strict=True))
+    mean = constrain(f"mean of {path}", mean, lambda v: abs(v) < np.inf, "be finite", "pass a finite mean, e.g. 0.0")
+    variance = nonnegative(f"variance of {path}", variance, "pass a variance >= 0")
+    return Moments(mean, variance, nonnegative(f"weight of {path}", weight, "pass a learning rate >= 0"))
+
+
+def _number(name: str, moment: Any) -> Any:
+    number = not isinstance(moment, str) and np.ndim(moment) == 0 and moment is not None
+    number = number and jnp.issubdtype(jnp.result_type(moment), jnp.number)
+    number = number and not jnp.issubdtype(jnp.result_type(moment), jnp.complexfloating)
+    require(number, name, repr(moment), "be one real number", "return Moments(0.0, 1.0, 1.0), one number each")
+    return moment
 
 
 _DRAWN = ("hold finite numbers to compare with a prior", "pass what the initializer returns")
@@ -154,12 +189,12 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
 
     >>> validate(unit(), {"w": jax.random.normal(jax.random.key(0), (1000,))})
     """
-    _require_rule("prior", prior)
+    require_rule("prior", prior)
     positive("errors", errors, "use 6.0")
     for path, leaf in named_leaves(params):
-        values, moments = np.asarray(leaf, np.float64), prior(path, leaf.shape)
+        values, moments = np.asarray(leaf, np.float64), checked(path, prior(path, np.shape(leaf)))
         mean, variance, n = float(moments.mean), float(moments.variance), values.size
-        require(n > 0 and bool(np.isfinite(values).all()), "params", f"{path} of shape {leaf.shape}", *_DRAWN)
+        require(n > 0 and bool(np.isfinite(values).all()), "params", f"{path} of shape {values.shape}", *_DRAWN)
         off_mean = abs(values.mean() - mean) > errors * math.sqrt(variance / n) + 1e-6
         off_variance = abs(((values - mean) ** 2).mean() - variance) > errors * variance * math.sqrt(2 / n) + 1e-6
         found = f"drawn with mean {values.mean():.4g} and variance {values.var():.4g}"
@@ -187,10 +222,10 @@ def draw(key: Key[Array, ""], shapes: PyTree[Any], prior: Prior) -> PyTree[Array
     >>> f"{1000 * params['w'].var():.1f}"  # 4, within its standard error of 0.13
     '4.1'
     """
-    _require_rule("prior", prior)
+    require_rule("prior", prior)
 
     def one(path: str, leaf: Any) -> Array:
-        moments, dtype = prior(path, leaf.shape), jnp.result_type(leaf)
+        moments, dtype = checked(path, prior(path, leaf.shape)), jnp.result_type(leaf)
         own = jax.random.fold_in(key, zlib.crc32(path.encode()))
         deviation = jnp.sqrt(jnp.asarray(moments.variance, dtype))
         return jnp.asarray(moments.mean, dtype) + deviation * jax.random.normal(own, leaf.shape, dtype)
@@ -219,10 +254,12 @@ def scale_by_weight(prior: Prior) -> optax.GradientTransformation:
     >>> float(updates["w"][0, 0])
     -0.10000000149011612
     """
-    _require_rule("prior", prior)
+    require_rule("prior", prior)
 
     def update(updates: PyTree[Any], state: Any, params: Any = None) -> tuple[PyTree[Any], Any]:
-        scaled = [g * jnp.asarray(prior(path, g.shape).weight, g.dtype) for path, g in named_leaves(updates)]
+        scaled = [
+            g * jnp.asarray(checked(path, prior(path, g.shape)).weight, g.dtype) for path, g in named_leaves(updates)
+        ]
         return jax.tree.unflatten(jax.tree.structure(updates), scaled), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,11 +1,13 @@
 """Products of random vectors: which of their factors depend on each other."""
 
+import math
 from dataclasses import replace
 
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.errors import refuse
 from jaxtheory.infinite.expressions import MULTIPLY, Expression, bound
+from jaxtheory.infinite.fields import field
 from jaxtheory.infinite.nodes import Graph, Node
 
 Group = tuple[list[Node], list[Node]]
@@ -42,6 +44,9 @@ def _one(graph: Graph, factors: list[Node], where: Node) -> list[Node]:
     made = n.function(where.site, list(factors), _times)
     if made is None and graph.draws:
         made = joint(graph, where.site, list(factors), _times)
+    if made is None:
+        index = n.joint_index(tuple(factors))
+        made = field(graph, where.site, tuple(factors), index, lambda arrays: math.prod(arrays[1:], start=arrays[0]))
     if made is None:
         reason = "it multiplies values that depend on each other but are not functions of one Gaussian value"
         refuse(where.site, reason, "put a layer of weights into one of the factors")

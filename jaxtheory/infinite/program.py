@@ -20,8 +20,16 @@ def require_apart(closed: Any) -> None:
         where = _where(equation, outer)
         if any(_of_batch(v.aval.shape[d]) for v, d in _contracted(equation)):
             refuse(where, "it mixes the examples of a batch", "normalize with running averages (inference)")
-        if equation.primitive.name in DRAWS and any(_of_batch(m) for v in equation.outvars for m in v.aval.shape):
-            refuse(where, "it draws numbers for the batch", "switch dropout off (deterministic=True, inference)")
+
+
+def draws_together(closed: Any) -> bool:
+    """Whether a program, traced at a batch of `BATCH` examples, draws its numbers once for all examples."""
+    drawn = [(e, where) for e, where in _equations(closed.jaxpr, UNKNOWN) if e.primitive.name in DRAWS]
+    kinds = {any(_of_batch(m) for v in e.outvars for m in v.aval.shape): where for e, where in drawn}
+    if len(kinds) == 2:
+        reason = f"it draws for every example, and {kinds[False].operation} at {kinds[False].place} for all at once"
+        refuse(kinds[True], reason, "give all masks the shape of what they multiply")
+    return True not in kinds
 
 
 def _where(equation: Any, outer: tuple[Any, ...]) -> Site:

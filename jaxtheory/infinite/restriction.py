@@ -7,6 +7,7 @@ from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite import views
 from jaxtheory.infinite.determined import COUNTER, spread
 from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.masks import Mask
 
 
 def restrict(
@@ -25,8 +26,8 @@ def restrict(
     def _rebuilt(node: n.Node) -> n.Node:
         if isinstance(node, n.Fixed):
             return _fixed(node, shape, axis, cut)
-        if isinstance(node, n.Vector | n.Use | n.Lookup):
-            if not node.gaussian:
+        if isinstance(node, n.Vector | n.Use | n.Lookup | Mask):
+            if not (node.gaussian or isinstance(node, Mask)):
                 refuse(where, "it slices the channels of a depthwise convolution", "slice before it")
             key = _key(where, node.key, shape, axis, cut)
             return _renewed(node, key=key, leaves=graph.bit(key))

@@ -6,14 +6,11 @@ That decides a weight's fan-in, whatever the order in which a library stores its
 
 from typing import Any
 
-from jaxtheory.checks import nonnegative, require
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.nodes import Node
-from jaxtheory.infinite.prior import Moments, Prior, Role
+from jaxtheory.infinite.prior import Moments, Prior, Role, checked
 from jaxtheory.infinite.views import Leaf, Parts
 from jaxtheory.infinite.widths import Shapes
-
-_HINT = "use e.g. jaxtheory.infinite.prior.ntk()"
 
 
 def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[str, Role]:
@@ -55,11 +52,7 @@ def moments(prior: Prior, path: str, shape: tuple[int, ...], role: Role | None =
     """What a prior says of a parameter, in its role where prior knows of roles."""
     known_role = role is not None and hasattr(prior, "in_role")
     told: Any = prior.in_role(path, shape, role) if known_role else prior(path, shape)  # type: ignore[attr-defined]
-    triple = isinstance(told, tuple) and len(told) == 3
-    require(triple, "prior", f"{told!r} for {path!r}", "return Moments(mean, variance, weight)", _HINT)
-    mean, variance, weight = told
-    variance = nonnegative(f"variance of {path}", variance, "pass a variance >= 0")
-    return Moments(mean, variance, nonnegative(f"weight of {path}", weight, "pass a learning rate >= 0"))
+    return checked(path, told)
 
 
 def leaves(prior: Prior, paths: list[str], shapes: Shapes, roles: dict[str, Role]) -> list[Leaf]:

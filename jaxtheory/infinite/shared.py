@@ -22,7 +22,7 @@ def require_untied(nodes: Iterable[Node]) -> None:
             continue
         for other in seen:
             if _roles(node) != _roles(other) and views.overlap(node.key, other.key):
-                reason = f"its weight is used in another role by {other.site.operation} at {other.site.line}"
+                reason = f"its weight is used in another role by {other.site.operation} at {other.site.place}"
                 refuse(node.site, reason, "give each role a weight of its own (W and its transpose do not go together)")
         seen.append(node)
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, PyTree
 from jaxtheory.checks import positive, require
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.decisions import decide
-from jaxtheory.infinite.models import model_of
+from jaxtheory.infinite.models import Model, model_of
 from jaxtheory.infinite.monte_carlo import MonteCarlo
+from jaxtheory.infinite.outputs import mirrored, structure
 from jaxtheory.infinite.plans import Compiled, Settings, compile_plans, outside
-from jaxtheory.infinite.prior import Moments, Prior, Role
-from jaxtheory.infinite.program import BATCH, require_apart
+from jaxtheory.infinite.prior import Moments, Prior, Role, require_rule
+from jaxtheory.infinite.program import BATCH, draws_together, require_apart
 from jaxtheory.infinite.roles import moments
 from jaxtheory.kernels.gram import gram
 
@@ -62,6 +63,7 @@ def limit(
     scale: float = 3.0,
     check_width: bool = True,
     monte_carlo: MonteCarlo | None = None,
+    positions: Literal["pairs", "equal"] = "pairs",
 ) -> Limit:
     r"""The infinite-width limit of a network: covariance of its outputs at initialization, and its NTK.
 
@@ -75,8 +77,10 @@ def limit(
     normalization are therefore read at widths of at least the square of their number; shapes are enough.
 
     Args:
-        f: a function f(params, x) of a batch, with one array [n channels] as its value; or a Flax module (linen, or
-            NNX, which brings its parameters: pass params=None).
+        f: a function f(params, x) of a batch, whose value is an array [n channels], with axes of positions as in
+            [n h w channels], or a tree of such arrays; or a Flax module (linen, or NNX, which brings its parameters:
+            pass params=None). In training mode, masks of dropout are averaged over, not drawn: those of an example
+            with itself are one, those of two examples independent, or all one where f draws them without a batch axis.
         params: parameters, or their shapes (`jax.eval_shape` of an initializer): only shapes and paths are used.
         x: a batch of inputs, or its shape; the kernels take inputs of any shape that f takes.
         prior: (path, shape) -> `Moments`; see `jaxtheory.infinite.prior`.
@@ -84,12 +88,16 @@ def limit(
         check_width: also read the program at twice its width, and compare: a function of its parameters' shapes, or a
             linen module whose widths are attributes. Widths written into methods, and NNX modules, cannot be changed.
         monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d),
-            where the kernels are those of many heads; and nonlinearities of several Gaussians, as in relu(x + f(x)).
+            where the kernels are those of many heads; nonlinearities of several Gaussians, as in relu(x + f(x)), gates
+            of LSTM and GRU; max-pooling, sorted positions and activations of pooled activations.
             `estimate` has the standard errors. Every entry uses the same key. Positive semidefinite up to the errors.
+        positions: of outputs with positions, all "pairs", in kernels [n1, n2, h, w, h, w] of x[i] at the first and
+            x'[j] at the last, or only "equal" ones, [n1, n2, h, w], for less.
 
     Returns:
-        `Limit`, of functions of (x1, x2 = None): jittable, differentiable, in the precision of the inputs. Without x2
-        the matrix is symmetric, half of it is computed, and its diagonal has correlation 1 exactly.
+        `Limit`, whose functions of (x1, x2 = None) return arrays, or trees of them where f does: jittable,
+        differentiable, in the precision of the inputs. Without x2 the matrix is symmetric, half of it is computed, and
+        its diagonal has correlation 1 exactly.
 
     Raises:
         NoLimitError: an operation has no limit or none that is known here: named, with the line of the user's program.
@@ -106,27 +114,58 @@ def limit(
     >>> kernels.both(jnp.ones((1, 3)))
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
-    require(callable(prior), "prior", repr(prior), "be a function (path, shape) -> Moments", "use e.g. prior.ntk()")
+    require_rule("prior", prior)
     draws = _checked(monte_carlo)
     scale = positive("scale", scale, "pass the largest standard deviation of the pre-activations, e.g. scale=3.0")
     x = inputs.batch("x", x)
     model = model_of(f, params, x)
     many = functools.partial(model.trace, length=BATCH)
     x = inputs.require_batch(many, x)
-    require_apart(many(inputs.spec(x)))
-    first = Settings(inputs.numbers(inputs.spec(x)), False, scale, draws)
-    decision = decide(model, prior, inputs.spec(x), first, check_width)
+    batch = many(inputs.spec(x))
+    require_apart(batch)
+    together = draws_together(batch)
+    require(positions in ("pairs", "equal"), "positions", repr(positions), "be one of those", 'pass "pairs" or "equal"')
+    base = Settings(inputs.numbers(inputs.spec(x)), False, scale, draws, together, positions == "equal")
+    tree = structure(model, inputs.spec(x))
+    found = [_one(model, x, prior, base._replace(output=i), check_width) for i in range(tree.num_leaves)]
+    return found[0] if jax.tree_util.treedef_is_leaf(tree) else _many(found, tree)
+
+
+def _one(model: Model, x: Any, prior: Prior, base: Settings, check_width: bool) -> Limit:
+    """The limit of one of the arrays that a network returns."""
+    decision = decide(model, prior, inputs.spec(x), base, check_width)
 
     @functools.cache
     def compiled(given: inputs.Spec, tangent: bool, x64: bool) -> Compiled:
-        settings = Settings(inputs.numbers(given), tangent, scale, draws)
+        settings = base._replace(dtype=inputs.numbers(given), tangent=tangent)
         return outside(compile_plans, model.trace(given), decision, given, settings)
 
     def ready(x: Any, tangent: bool) -> Compiled:
         return compiled(inputs.spec(x), tangent, jnp.result_type(float) == jnp.float64)
 
     ready(x, True)  # raises here what it raises
-    return _kernels(ready, draws, x, functools.partial(_resolved, prior, decision.roles))
+    return _kernels(ready, base.draws, x, functools.partial(_resolved, prior, decision.roles))
+
+
+def _many(found: list[Limit], tree: Any) -> Limit:
+    """The limits of several arrays as one, of trees."""
+
+    def each(name: str) -> Callable[..., Any]:
+        return lambda x1, x2=None: tree.unflatten([getattr(limit, name)(x1, x2) for limit in found])
+
+    def parts(name: str, kind: Any) -> Callable[..., Any]:
+        def all_of(x1: Any, x2: Any = None) -> Any:
+            every = [getattr(limit, name)(x1, x2) for limit in found]
+            return kind(*(tree.unflatten(part) for part in zip(*every, strict=True)))
+
+        return all_of
+
+    rule = functools.partial(_resolved, found[0].prior.args[0], _roles(found))  # type: ignore[attr-defined]
+    return Limit(each("nngp"), each("ntk"), parts("both", Both), parts("estimate", Estimate), rule)
+
+
+def _roles(found: list[Limit]) -> dict[str, Role]:
+    return {path: role for limit in found for path, role in limit.prior.args[1].items()}  # type: ignore[attr-defined]
 
 
 def _resolved(prior: Prior, roles: dict[str, Role], path: str, shape: tuple[int, ...]) -> Moments:
@@ -178,14 +217,19 @@ def _kernels(ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any
             def pairs(i: Array, j: Array) -> Array:
                 tile = chosen(rows(inputs.rows(x, i), inputs.rows(x, j), tangent))
                 # rounding depends on the order of a pair; both orders are computed in tiles of the diagonal alone
-                return jnp.where((i == j).all(), (tile + jnp.swapaxes(tile, 0, 1)) / 2, tile)
+                return tile if whole else jnp.where((i == j).all(), (tile + flip(tile)) / 2, tile)
 
             plan, places = ready(x, tangent), inputs.places(x)
-            matrix = gram(pairs, places, block=max(1, math.isqrt(_ENTRIES // plan.entries)))
-            if draws is not None:  # a pair and its mirror image draw one normal matrix in two orders of tokens
-                matrix = (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
+            flip = functools.partial(mirrored, positions=len(plan.output.axes), equal=plan.output.equal)
+            whole = bool(plan.output.axes) and not plan.output.equal  # a mirror image has its positions swapped
+            block = max(1, math.isqrt(_ENTRIES // plan.entries))
+            matrix = gram(pairs, places, places if whole else None, block=block)
             # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
-            return matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x)))
+            matrix = matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x)))
+            if draws is not None or whole:  # a pair and its mirror image draw one normal matrix in two orders of tokens
+                matrix = jax.lax.optimization_barrier(matrix)  # or each of the terms is computed in an order of its own
+                matrix = (matrix + flip(matrix)) / 2
+            return matrix
 
         def whole_matrix(x1: Any, x2: Any = None) -> Array:
             same = x2 is None or x2 is x1

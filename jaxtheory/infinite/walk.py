@@ -14,6 +14,7 @@ from jaxtheory.infinite.contraction import convolution, dot
 from jaxtheory.infinite.determined import Det, known, unknown
 from jaxtheory.infinite.elementwise import NAMES, elementwise
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
+from jaxtheory.infinite.extrema import RULES as EXTREMA
 from jaxtheory.infinite.fluctuations import Record
 from jaxtheory.infinite.layout import Rand, Value
 from jaxtheory.infinite.loops import scan
@@ -30,9 +31,6 @@ _COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *CALLS}
 _SUMS = ("add", "add_any", "sub")
 _BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
 _WHY = {
-    "reduce_window_max": "the largest of Gaussians is no function of one Gaussian",
-    "reduce_max": "the largest of Gaussians is no function of one Gaussian",
-    "sort": "the order of channels is no function of one channel",
     "argmax": "the place of the largest channel is no average over channels",
 }
 
@@ -124,8 +122,9 @@ class Context:
 
     def _require_no_draw(self, equation: Any, values: list[Value]) -> None:
         """Raise where a random value meets numbers that the program draws, as a dropout mask."""
-        met = any(isinstance(v, Rand) for v in values) or equation.primitive.name in NAMES
-        if met and any(isinstance(v, Det) and v.random for v in values):
+        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Det) and v.random]
+        met = any(isinstance(v, Rand) for v in values) or name in NAMES or not self.graph.shared_draws
+        if met and drawn and not (name in NAMES and all(v.source for v in drawn)):
             reason = (
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
             )
@@ -162,5 +161,6 @@ _RULES: dict[str, Callable[..., list[Value]]] = {
     "tile": tile,
     **MOVES,
     **SCATTERS,
+    **EXTREMA,
     **REDUCTIONS,
 }

@@ -49,6 +49,15 @@ def tower(p, x):
     return dense(p, x["left"]) + dense(p, x["right"])
 
 
+def every_token(p, x):
+    return jax.nn.relu(jnp.einsum("ntc,cd->ntd", x, p["a"])) @ p["o"]
+
+
+def in_training(p, x):
+    h = jax.nn.relu(x @ p["a"] + p["b"])
+    return jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, h.shape), 2 * h, 0) @ p["o"]
+
+
 def looked_up(p, t):
     return jax.nn.relu(p["embedding"][t].mean(1)) @ p["o"]
 
@@ -172,6 +181,20 @@ ENTRIES = [
         "infinite.limit, a tree of inputs",
         kernels(tower, 2),
         {"x1": tree({"left": X1, "right": X1[::-1]})},
+        slow=True,
+    ),
+    Entry(
+        "infinite.limit, positions",
+        kernels(every_token, 3, 2),
+        {"x1": quantity(TOKENS), "x2": quantity(TOKENS[:1])},
+        permute={"x1": BOTH, "x2": {"nngp": 1, "ntk": 1}},
+        slow=True,
+    ),
+    Entry(
+        "infinite.limit, dropout",
+        kernels(in_training, 2),
+        {"x1": quantity(X1), "x2": quantity(X2)},
+        permute={"x1": BOTH, "x2": {"nngp": 1, "ntk": 1}},
         slow=True,
     ),
     Entry("infinite.limit, tokens", kernels(looked_up, 3), {"x1": integers([[0, 1, 1], [4, 2, 0]])}, slow=True),

@@ -44,6 +44,12 @@ def product(p, x):
     return (h - h.mean(-1, keepdims=True)) @ p["o"]
 
 
+def mixed(p, x):
+    """A gate between a value and a constant, as in a GRU: sums of functions of different sets of Gaussians."""
+    new = jnp.tanh(x @ p["n"] + jax.nn.sigmoid(x @ p["r"]) * (x @ p["w"]))
+    return ((1 - jax.nn.sigmoid(x @ p["z"])) * new) @ p["o"]
+
+
 def halves(p, x):
     """Two halves of the channels of one nonlinearity, independent copies of it, in another."""
     one, two = jnp.split(jax.nn.relu(jax.nn.relu(x @ p["a"]) + x @ p["b"]), 2, axis=-1)
@@ -121,6 +127,7 @@ def test_drawn_channels_have_the_kernels_of_an_integral(float64):
 DRAWN = {
     "residual": (residual, residual_shapes, (3,)),
     "convolved": (convolved, convolved_shapes, (3, 3, 2)),
+    "mixed": (mixed, lambda n, o: {**dict.fromkeys("nrwz", (3, n)), "o": (n, o)}, (3,)),
     "halves": (halves, lambda n, o: {"a": (3, n), "b": (3, n), "o": (n // 2, o)}, (3,)),
     "looped": (looped, lambda n, o: {"in": (3, n), "layers": {"u": (2, 3, n), "w": (2, n, n)}, "o": (n, o)}, (3,)),
     "product": (product, lambda n, o: {"a": (3, n), "b": (3, n), "o": (n, o)}, (3,)),

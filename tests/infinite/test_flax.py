@@ -127,6 +127,7 @@ def recurrent(m, x):
 
 
 IMAGE = (4, 4, 3)
+X = jnp.ones((2, 3))
 MODULES = {
     "conv, batch norm": (conv_batch_norm, IMAGE),
     "residual": (residual, IMAGE),
@@ -279,3 +280,19 @@ def test_what_is_refused_names_the_line_of_the_module(name, monkeypatch):
     with relaxed_promotion(), pytest.raises(infinite.NoLimitError, match=words) as caught:
         infinite.limit(Module(name, 64, 1), None, jnp.ones((2, *example)), prior=prior.ntk(1.3, 0.4))
     assert "test_flax.py:" in str(caught.value)
+
+
+def test_a_model_of_library_layers_alone_names_their_line():
+    """No line of it is the user's; the one of the layer that has no limit tells which it is."""
+    layers = nn.Sequential([nn.Dense(16), nn.PReLU(), nn.Dense(1)])
+    with (
+        relaxed_promotion(),
+        pytest.raises(infinite.NoLimitError, match=r"in PReLU.__call__, flax/.*\.py:\d+") as caught,
+    ):
+        infinite.limit(lambda p, x: layers.apply(p, x), layers.init(jax.random.key(0), X), X, prior=rule)
+    assert "test_flax.py:" in str(caught.value)
+    with (
+        relaxed_promotion(),
+        pytest.raises(infinite.NoLimitError, match=r"mul at PReLU.__call__, flax/.*\.py:\d+ has no"),
+    ):
+        infinite.limit(layers, None, X, prior=rule)

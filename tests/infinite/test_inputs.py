@@ -148,7 +148,23 @@ def test_the_matrix_is_symmetric_to_the_bit():
 
 REFUSED = {
     "a number as prior": ({"rule": 1.5}, "prior must be a function"),
-    "a prior that is not called": ({"rule": prior.ntk}, "sigma_w must be"),
+    "a prior that is not called": ({"rule": prior.ntk}, r"got prior=prior.ntk; call it: prior=prior.ntk\(\)"),
+    "unit that is not called": ({"rule": prior.unit}, r"got prior=prior.unit; call it: prior=prior.unit\(\)"),
+    "rules that are not called": ({"rule": prior.by_path}, r"call it: prior=prior.by_path\("),
+    "a function of one argument": ({"rule": lambda path: Moments(0.0, 1.0, 1.0)}, "prior must be a function"),
+    "a class as prior": ({"rule": Moments}, "prior must be a function"),
+    "moments as prior": ({"rule": Moments(0.0, 1.0, 1.0)}, "prior must be a function"),
+    "a prior of pairs": ({"rule": lambda path, shape: (0.0, 1.0)}, "prior must return Moments.*for 'a'"),
+    "a variance that is none": (
+        {"rule": lambda path, shape: Moments(0.0, None, 1.0)},
+        "variance of a must be one real",
+    ),
+    "a variance for each entry": (
+        {"rule": lambda path, shape: Moments(0.0, np.ones(shape), 1.0)},
+        "variance of a must be one real number",
+    ),
+    "a mean that is text": ({"rule": lambda path, shape: Moments("0", 1.0, 1.0)}, "mean of a must be one real number"),
+    "an infinite mean": ({"rule": lambda path, shape: Moments(np.inf, 1.0, 1.0)}, "mean of a must be finite"),
     "a prior of numbers": ({"rule": lambda path, shape: 1.0}, "prior must return Moments.*for 'a'"),
     "a negative variance": ({"rule": lambda path, shape: Moments(0.0, -1.0, 1.0)}, "variance of a must be >= 0"),
     "one example": ({"x": X[0]}, r"x must have a batch axis first, got x=shape \(3,\).*x\[None\]"),
@@ -168,6 +184,22 @@ def test_mistakes_are_named(name):
     arguments, words = REFUSED[name]
     with pytest.raises(ValueError, match=words):
         limit(**arguments)
+
+
+WRONG = {"prior.unit": prior.unit, "a pair": lambda path, shape: (0.0, 1.0), "a number": 2.0}
+USES = {
+    "draw": lambda rule: prior.draw(jax.random.key(0), {"a": X}, rule),
+    "validate": lambda rule: prior.validate(rule, {"a": X}),
+    "scale_by_weight": lambda rule: prior.scale_by_weight(rule).update({"a": X}, None),
+    "by_path": lambda rule: prior.draw(jax.random.key(0), {"a": X}, prior.by_path({}, rule)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_prior_is_named_wherever_it_is_used(use, name):
+    with pytest.raises(ValueError, match=r"(prior|default) must (be a function|return Moments)"):
+        USES[use](WRONG[name])
 
 
 def test_other_examples_are_named():

@@ -97,6 +97,17 @@ def transposed(p, x):
     return h.reshape(len(x), -1) @ p["w2"] + p["b2"]
 
 
+def dropped(p, x):
+    """Dropout in training, between two convolutions and before the readout."""
+    h = masked(jax.nn.relu(conv(x, p["w0"], p["b0"])), 0.7, 1)
+    h = jax.nn.relu(conv(h, p["w1"], p["b1"])).mean((1, 2))
+    return masked(h, 0.25, 2) @ p["w2"] + p["b2"]
+
+
+def masked(h, keep, seed):
+    return jnp.where(jax.random.bernoulli(jax.random.key(seed), keep, h.shape), h / keep, 0.0)
+
+
 def normalized(p, x):
     h = x @ p["w0"] + p["b0"]
     h = h - h.mean(-1, keepdims=True)
@@ -179,6 +190,16 @@ CASES = {
         lambda s: [
             *(convolution(s, (3, 3), padding="SAME"), s.Relu(), convolution(s, (3, 3), (2, 1), "VALID"), s.Relu()),
             *(s.GlobalAvgPool(), dense(s)),
+        ],
+    ),
+    "dropout": Case(
+        dropped,
+        layers((3, 3, 2, 8), (3, 3, 8, 8), (8, 1)),
+        (4, 3, 2),
+        lambda s: [
+            *(convolution(s, (3, 3), padding="SAME"), s.Relu(), s.Dropout(0.7, mode="train")),
+            *(convolution(s, (3, 3), padding="SAME"), s.Relu(), s.GlobalAvgPool(), s.Dropout(0.25, mode="train")),
+            dense(s),
         ],
     ),
     "transposed convolution": Case(

@@ -116,14 +116,9 @@ KEY = jax.random.key(0)
 MASK = np.random.default_rng(1).integers(0, 2, WIDTH).astype(np.float32)
 
 
-def dropout(h):
-    return jnp.where(jax.random.bernoulli(KEY, 0.5, (1, h.shape[1])), 2 * h, 0.0)
-
-
 HELD = {
     "a mask that is held": (lambda p, x: jax.nn.relu(x @ p["a"]) * MASK @ p["o"], "differ between channels"),
     "a mask before the activation": (lambda p, x: jax.nn.relu(x @ p["a"] * MASK) @ p["o"], "differ between channels"),
-    "dropout": (lambda p, x: dropout(jax.nn.relu(x @ p["a"])) @ p["o"], "draws with a key.*deterministic=True"),
     "noise": (lambda p, x: (x @ p["a"] + jax.random.normal(KEY, (WIDTH,))) @ p["o"], "draws with a key"),
     "stochastic depth": (lambda p, x: x @ p["a"] * jax.random.bernoulli(KEY, 0.5) @ p["o"], "draws with a key"),
     "dropped weights": (
@@ -132,7 +127,7 @@ HELD = {
     ),
     "a mask for the batch": (
         lambda p, x: x * jax.random.bernoulli(KEY, 0.5, x.shape) @ p["a"] @ p["o"],
-        "for the batch",
+        "draws with a key.*deterministic=True",
     ),
 }
 
