@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, nonnegative, positive
 from jaxtheory.double_descent.asymptotics import Number
-from jaxtheory.double_descent.margin_losses import MEANS, PREPARE, Means
+from jaxtheory.double_descent.margin_losses import AGAIN, MEANS, PREPARE, Means
 from jaxtheory.double_descent.spectral import judged
 from jaxtheory.double_descent.teachers import Link
 from jaxtheory.guarded import root
@@ -65,12 +65,13 @@ def logistic(
 
     Returns:
         `Classifier`; NOT_CONVERGED where the equations are not solved, as without a ridge where no one solution exists
-        (separable data, or fewer samples than dimensions).
+        (separable data, or fewer samples than dimensions), or where other nodes would give other equations by √ε.
 
     Raises:
         ValueError: arguments that are negative or not finite, δ = 0.
 
-    Accuracy: rounding for norms ‖b‖ up to about 20; beyond, for the logistic loss, the nodes are too coarse.
+    Accuracy: rounding for norms ‖b‖ up to 10, √ε up to about 20 (40 in float32); beyond, for the logistic loss, the
+    nodes are too coarse, and the status says so.
     Cost: about 8,000 sums over 400 nodes a point. Differentiable twice but for the hinge, at whose kinks once.
     Source: Salehi, Abbasi, Hassibi (2019), theorem 1; Sur and Candès (2019); Mignacco et al. (2020).
 
@@ -88,10 +89,9 @@ def logistic(
 @jax.jit(static_argnames=("loss", "link"))
 def _logistic(delta: Array, ridge: Array, signal: Array, loss: Loss, link: Link) -> Classifier:
     def one(delta: Array, ridge: Array, signal: Array) -> Classifier:
-        def means(at: Array) -> Means:
+        def means(at: Array, prepare: Any = PREPARE[loss]) -> Means:
             angle, log_norm, log_v = at
-            prepared = PREPARE[loss](angle, signal, link)
-            return MEANS[loss](prepared, angle, jnp.exp(log_norm), jnp.exp(log_v))
+            return MEANS[loss](prepare(angle, signal, link), angle, jnp.exp(log_norm), jnp.exp(log_v))
 
         def equations(at: Array) -> Array:
             return jnp.stack(_unbalanced(at, means(at), delta, ridge))
@@ -106,7 +106,11 @@ def _logistic(delta: Array, ridge: Array, signal: Array, loss: Loss, link: Link)
         found, norm = means(at), jnp.exp(at[1])
         cosine = jnp.cos(at[0])
         # a step of Newton squares what is left, down to rounding
-        status = status_where((~(left < 100 * float(jnp.finfo(norm.dtype).eps) ** 0.75), Status.NOT_CONVERGED))
+        eps = float(jnp.finfo(norm.dtype).eps)
+        found_again = means(at, AGAIN[loss]) if loss in AGAIN else found
+        coarse = jnp.abs(jnp.stack(_unbalanced(at, found_again, delta, ridge))).max()
+        lost = ~(left < 100 * eps**0.75) | ~(coarse < eps**0.5 + left)
+        status = status_where((lost, Status.NOT_CONVERGED))
         fit = Classifier(norm * cosine, norm**2, cosine, found.error, found.test, found.train, status)
         valid = (delta > 0) & (delta < jnp.inf) & (ridge >= 0) & (ridge < jnp.inf) & (signal >= 0) & (signal < jnp.inf)
         return judged(fit, valid, status)

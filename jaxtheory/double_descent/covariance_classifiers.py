@@ -1,5 +1,7 @@
 """Penalized classification with a convex loss on data of any covariance, in the proportional limit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,7 +9,7 @@ from jaxtyping import Array, Float
 from jaxtheory.checks import boundary, constrain, nonnegative, positive
 from jaxtheory.double_descent.asymptotics import Number
 from jaxtheory.double_descent.classifiers import Classifier, Loss, solved
-from jaxtheory.double_descent.margin_losses import MEANS, PREPARE, Means
+from jaxtheory.double_descent.margin_losses import AGAIN, MEANS, PREPARE, Means
 from jaxtheory.double_descent.spectral import common, is_legal, judged, spectrum
 from jaxtheory.double_descent.teachers import Link
 from jaxtheory.results import Status, status_where
@@ -50,7 +52,7 @@ def covariance_logistic(
 
     Returns:
         `Classifier`; `cosine` is m/√q, the correlation of the scores of b and of the teacher, from which the error
-        follows. NOT_CONVERGED where the equations are not solved.
+        follows. NOT_CONVERGED where the equations are not solved, or the nodes are too coarse, as for `logistic`.
 
     Raises:
         ValueError: arguments that are negative or not finite, n or ridge 0, a teacher without variance.
@@ -97,7 +99,11 @@ def _covariance_logistic(
         at, left = jax.lax.fori_loop(0, _NEWTON, newton, (at, jnp.zeros_like(n)))
         found, cosine = _means(at, signal, loss, link), jnp.cos(at[0])
         squared_norm = updated(at, *given)[1]
-        status = status_where((~(left < 100 * float(jnp.finfo(n.dtype).eps) ** 0.75), Status.NOT_CONVERGED))
+        eps = float(jnp.finfo(n.dtype).eps)
+        found_again = _means(at, signal, loss, link, AGAIN) if loss in AGAIN else found
+        coarse = jnp.abs(_updated(at, found_again, n, ridge, eigs, power)[0] - at).max()
+        lost = ~(left < 100 * eps**0.75) | ~(coarse < eps**0.5 + left)
+        status = status_where((lost, Status.NOT_CONVERGED))
         alignment = jnp.exp(at[1]) * cosine
         fit = Classifier(alignment, squared_norm, cosine, found.error, found.test, found.train, status)
         valid = (n > 0) & (n < jnp.inf) & (ridge > 0) & (ridge < jnp.inf) & (signal >= 0) & (signal < jnp.inf)
@@ -106,9 +112,9 @@ def _covariance_logistic(
     return jnp.vectorize(one)(n, ridge, signal)
 
 
-def _means(at: Array, signal: Array, loss: Loss, link: Link) -> Means:
+def _means(at: Array, signal: Array, loss: Loss, link: Link, nodes: Any = PREPARE) -> Means:
     angle, log_norm, log_v = at
-    return MEANS[loss](PREPARE[loss](angle, signal, link), angle, jnp.exp(log_norm), jnp.exp(log_v))
+    return MEANS[loss](nodes[loss](angle, signal, link), angle, jnp.exp(log_norm), jnp.exp(log_v))
 
 
 def _updated(at: Array, found: Means, n: Array, ridge: Array, eigs: Array, power: Array) -> tuple[Array, Array]:

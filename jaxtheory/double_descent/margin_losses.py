@@ -5,6 +5,7 @@ whose density is φ(T) w(T); the hinge is integrated over Z in closed form; the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,13 +45,13 @@ def prox_step(t: Array, v: Array) -> Array:
     return jnp.exp(jax.lax.fori_loop(0, _STEPS, newton, start))
 
 
-def _prepare_logistic(angle: Array, signal: Array, link: Link) -> tuple[Array, Array, Array]:
-    """Nodes T, the weights w(T) φ(T) dT and the same times E(W | T)."""
-    ends = np.linspace(-_EXTENT, _EXTENT, _PANELS + 1)
-    node, weight = np.polynomial.legendre.leggauss(_ORDER)
+def _prepare_logistic(angle: Array, signal: Array, link: Link, shifted: bool = False) -> tuple[Array, Array, Array]:
+    """Nodes T, the weights w(T) φ(T) dT and the same times E(W | T); `shifted` by half a panel if asked for."""
     half = _EXTENT / _PANELS
-    t = jnp.asarray((ends[:-1, None] + half + half * node).ravel(), signal.dtype)
-    measure = jnp.asarray(np.tile(half * weight, _PANELS), signal.dtype) * density(t)
+    count, first = (_PANELS + 1, -_EXTENT - half) if shifted else (_PANELS, -_EXTENT)
+    node, weight = np.polynomial.legendre.leggauss(_ORDER)
+    t = jnp.asarray((first + half * (1 + 2 * np.arange(count)[:, None] + node)).ravel(), signal.dtype)
+    measure = jnp.asarray(np.tile(half * weight, count), signal.dtype) * density(t)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     # S = T cos θ + W sin θ
     w, inner = panels(signal, 8, (-t * cosine / jnp.maximum(sine, 1e-6), jnp.full_like(t, signal * sine)))
@@ -144,6 +145,8 @@ PREPARE: dict[str, Callable[[Array, Array, Link], Any]] = {
     "hinge": _prepare_hinge,
     "squared": _prepare_squared,
 }
+# the same means on other nodes, from which the error of the nodes is seen; the others have no nodes along the margin
+AGAIN: dict[str, Callable[[Array, Array, Link], Any]] = {"logistic": partial(_prepare_logistic, shifted=True)}
 MEANS: dict[str, Callable[[Any, Array, Array, Array], Means]] = {
     "logistic": _logistic,
     "hinge": _hinge,

@@ -15,7 +15,6 @@ from jaxtheory.kernels import learning_curve
 from jaxtheory.results import Status, finite_status, status_where
 
 _HALVINGS = 64  # of an interval of log γ no longer than 2^12: below the rounding of float64
-_CONSERVED = 1.0  # of roots of eps: by how much, relatively, the degrees of freedom may miss their sum
 
 
 class SpectralRisk(NamedTuple):
@@ -189,10 +188,9 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array, counts: 
     above = jnp.where(exact, 1, used)
     inflation = jnp.where(below > 0, n * above / jnp.where(below > 0, below, 1), jnp.inf)
     lost = jnp.where(used > 0, per_feature / jnp.where(used > 0, used, 1), 0)
-    # the learned modes and what is left over make up the fewer of samples and features
-    kept = jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
-    resolved = jnp.sum(counts * learned) + jnp.where(exact, 0, tail / solved)
-    missing = jnp.abs(resolved + kept - fewer) > _CONSERVED * jnp.sqrt(jnp.finfo(eigs.dtype).eps) * fewer
+    # in log γ the fixed point moves by what is missing over at least half of this
+    held = spread + jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
+    missing = jnp.abs(_excess(eigs, counts, n, k, ridge, tail, solved)) > jnp.finfo(eigs.dtype).eps ** 0.5 * held
     status = status_where((missing & ~exact, Status.NOT_CONVERGED))
     return Balance(gamma, learned, rest, features, samples, spread, lost, inflation, status)
 
@@ -210,14 +208,16 @@ def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, ta
     fewer = jnp.minimum(n, k)
 
     def excess(log_gamma: Array) -> Array:
-        gamma = jnp.exp(log_gamma)
-        p_share, r = _left_over(n, k, ridge, gamma)
-        learned = jnp.sum(counts * eigs / (eigs + gamma)) + tail / gamma
-        return learned + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r) - fewer
+        return _excess(eigs, counts, n, k, ridge, tail, jnp.exp(log_gamma))
 
     # Σ L ≤ m/2 at γ ≥ 2 tr/m, and min(p, r) ≤ r ≤ ridge/γ + (n − k)_+ keeps the rest below at γ ≥ 4 ridge/n.
-    largest = jnp.log(4 * ((jnp.sum(counts * eigs) + tail) / fewer + ridge / n) * (1 + n / k))
-    least = largest + 2 * jnp.log(jnp.finfo(eigs.dtype).eps) - jnp.log1p(fewer)
+    largest = 4 * ((jnp.sum(counts * eigs) + tail) / fewer + ridge / n) * (1 + n / k)
+    # γ ≥ ridge/n, γ ≥ tail/m, and Σ (1 − L) ≥ rank − m keeps γ above the smallest eigenvalue times (rank − m)/m
+    live = (eigs > 0) & (counts > 0)
+    spare = jnp.maximum(jnp.sum(jnp.where(live, counts, 0)) - fewer, 0) / fewer
+    smallest = jnp.where(spare > 0, jnp.min(jnp.where(live, eigs, jnp.inf), initial=jnp.inf) * spare, 0)
+    least = jnp.maximum(jnp.maximum(ridge / n, tail / fewer), smallest) / 2
+    least = jnp.maximum(least, jnp.finfo(eigs.dtype).tiny)
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
@@ -225,12 +225,22 @@ def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, ta
         above = excess(middle) > 0
         return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, jax.lax.stop_gradient((least, largest))))
+    ends = jax.lax.stop_gradient((jnp.log(least), jnp.log(largest)))
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, ends))
     root = (low + high) / 2
     for _ in range(2):
         value, slope = jax.jvp(excess, (root,), (jnp.ones_like(root),))
         root = root - jnp.where(slope < 0, value / jnp.where(slope < 0, slope, -1), 0)
     return jnp.exp(root)
+
+
+def _excess(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: Array, gamma: Array) -> Array:
+    """ΣL + min(p, r) − min(n, k): learned modes are counted and what they miss is subtracted, so nothing cancels."""
+    learned = eigs > gamma
+    counted = jnp.sum(jnp.where(learned, counts, 0)) - jnp.minimum(n, k)
+    small = jnp.sum(counts * jnp.where(learned, -gamma, eigs) / (eigs + gamma)) + tail / gamma
+    p_share, r = _left_over(n, k, ridge, gamma)
+    return counted + (small + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r))
 
 
 def spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:

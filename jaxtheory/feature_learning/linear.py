@@ -164,7 +164,9 @@ def linear_flow(
 
     Args:
         weights: W_1, …, W_N, a list of matrices [out, in]. target: Y, the correlation of outputs and whitened inputs.
-        times: ascending, ≥ 0. tolerance: relative, of a step; by default 1e-10 in float64, 1e-6 in float32.
+        times: ascending, ≥ 0.
+        tolerance: of a step, relative to the weights and to the largest at the start; by default 1e-10 in float64,
+            1e-6 in float32.
 
     Returns:
         `LinearFlow`; NOT_CONVERGED where the constants have changed by more than √tolerance.
@@ -193,11 +195,16 @@ def linear_flow(
 @partial(jax.jit, static_argnums=3)
 def _flow(layers: list[Array], target: Array, times: Array, tolerance: float) -> LinearFlow:
     from_start = jnp.concatenate([jnp.zeros((1,), times.dtype), times])
+    # from a small start a small error grows as the weights do: absolute errors are in units of the start
+    unit = guarded.power_of_two(jnp.concatenate([weight.ravel() for weight in layers]))
 
-    def slope(layers: list[Array], _: Array) -> list[Array]:
-        return jax.tree.map(jnp.negative, jax.grad(lambda w: jnp.sum((_product(w) - target) ** 2) / 2)(layers))
+    def slope(scaled: list[Array], _: Array, unit: Array, target: Array) -> list[Array]:
+        gradient = jax.grad(lambda w: jnp.sum((_product(w) - target) ** 2) / 2)([unit * each for each in scaled])
+        return [-each / unit for each in gradient]
 
-    path = odeint(slope, layers, from_start, rtol=tolerance, atol=tolerance)
+    start = [weight / unit for weight in layers]
+    path = odeint(slope, start, from_start, unit, target, rtol=tolerance, atol=tolerance)
+    path = [unit * weight for weight in path]
     products = jax.vmap(_product)(path)[1:]
     held = [jnp.matmul(b.mT, b, precision="highest") - jnp.matmul(a, a.mT, precision="highest")
             for a, b in itertools.pairwise(path)]  # fmt: skip

@@ -73,13 +73,15 @@ def gradient_flow(
         loss: "squared", "cross_entropy" (rows of probabilities), "logistic" (±1), or a function ℓ(f_i, y_i) of one
             example's outputs, continuously differentiable in f_i.
         state: `Trajectory.state` of a run that this one continues at time 0, in place of initial outputs.
-        tolerance, max_steps: of other losses than the squared: local error of a, relative and absolute, and the most
-            steps between two times (each bounded by stability, about 3/(η λ_max(Θ) sup ℓ″)).
+        tolerance, max_steps: of other losses than the squared: local error of a, relative, and absolute in units of
+            1/max_i Σ_j |Θ_ij|, and the most steps between two times (each bounded by stability, about
+            3/(η λ_max(Θ) sup ℓ″)).
 
     Returns:
-        `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ, or labels of the cross-entropy
-        that are no probabilities; NOT_CONVERGED with NaN from the first time that `max_steps` did not reach; NOT_FINITE
-        for NaN or infinite outputs, among them those of rates and times that are refused outside jit.
+        `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ, labels of the cross-entropy that
+        are no probabilities, or labels other than ±1 of the logistic loss; NOT_CONVERGED with NaN from the first time
+        that `max_steps` did not reach; NOT_FINITE for NaN or infinite outputs, among them those of rates and times
+        that are refused outside jit.
 
     Raises:
         ValueError: shapes, η ≤ 0, negative times, friction ≤ 0; both `state` and initial outputs.
@@ -126,9 +128,9 @@ def gradient_descent(
 
         θ_{k+1} = θ_k − η ∇L + μ (θ_k − θ_{k−1}):   u_{k+1} = (1 + μ − ηλ) u_k − μ u_{k−1},   u_0 = u_{−1}
 
-    for each eigenvalue λ of Θ of the squared loss, by powers of the recursion's 3×3 matrix (31 squarings, whatever k).
-    It converges for ηλ < 2(1 + μ) (`max_learning_rate`); beyond, the trajectory diverges, and where it overflows the
-    status is NOT_FINITE. Of other losses every step is computed:
+    for each eigenvalue λ of Θ of the squared loss, by 31 squarings of the recursion, whatever k, which resolve steps
+    of any size. It converges for ηλ < 2(1 + μ) (`max_learning_rate`); beyond, the trajectory diverges, and where it
+    overflows the status is NOT_FINITE. Of other losses every step is computed:
 
         v_{k+1} = μ v_k − η ∇ℓ(f_k),   a_{k+1} = a_k + v_{k+1},   f_k = f_0 + Θ a_k
 
@@ -140,7 +142,7 @@ def gradient_descent(
 
     Returns, Raises, Derivatives: as `gradient_flow`.
 
-    Cost: one eigendecomposition, then 31 · 54 n + 2 n (n + m) o flops a step asked for; other losses one product
+    Cost: one eigendecomposition, then 31 · 40 n + 2 n (n + m) o flops a step asked for; other losses one product
     2 n² o a step, and twice √steps states [n o] in reverse mode.
     Source: Polyak (1964); Lee et al. (2019), section 2.2.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory import losses
+from jaxtheory.guarded import power_of_two
 from jaxtheory.kernels.integrators import integrate, repeat
 from jaxtheory.kernels.problems import asymmetric
 from jaxtheory.kernels.trajectories import Setup, TrainingState, Trajectory
@@ -37,14 +38,16 @@ def flow(
     >>> f"{flow(losses.squared, given, one, None, jnp.ones(1), 1e-5 * one, 1000).train[0, 0]:.4f}"
     '0.6321'
     """
+    # an error of a moves the outputs by Θ times as much: a is measured in units of 1/Θ
+    unit = power_of_two(jnp.abs(given.ntk).sum(axis=1))
     still = jnp.zeros_like(given.columns(given.y))
-    velocity = still if given.velocity is None else given.columns(given.velocity)
+    velocity = still if given.velocity is None else unit * given.columns(given.velocity)
     start = still[None] if friction is None else jnp.stack([still, velocity])
-    parameters = (given.ntk, given.y, given.start, rate, friction)
+    parameters = (given.ntk / unit, given.y, given.start, unit * rate, friction)
     found = integrate(partial(_field, loss), max_steps, parameters, start, times, tolerance)
-    numbers = (given, rate, friction, times, tolerance)
+    states, numbers = found.states / unit, (given, rate, friction, times, tolerance)
     status = _status(loss, given, numbers, ~found.reached.all())
-    return _trajectory(given, found.states[:, 0], None if friction is None else found.states[-1, 1], status)
+    return _trajectory(given, states[:, 0], None if friction is None else states[-1, 1], status)
 
 
 @partial(jax.jit, static_argnames=("loss", "length"))
@@ -99,6 +102,8 @@ def _status(loss: Loss, given: Setup, numbers: Any, unfinished: Bool[Array, ""],
     if loss is losses.cross_entropy:
         total = y.sum(axis=-1) if y.ndim > 1 else y + jax.nn.relu(1 - y)
         rough = rough | (y < 0).any() | (jnp.abs(total - 1) > 1e-3).any()
+    if loss is losses.logistic or loss is losses.hinge:
+        rough = rough | (jnp.abs(y) != 1).any()
     return status_where(
         (finite_status(numbers) != Status.OK, Status.NOT_FINITE),
         (rough, Status.INVALID_INPUT),

@@ -8,6 +8,7 @@ or a_0 − a_{−1} = 1, has the coefficient s (`…_response`). Velocities foll
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -127,7 +128,7 @@ def powers(
     >>> f"{powers(jnp.ones(1), jnp.array([True]), jnp.int32(2), half, 0 * half)[0][0]:.4f}"
     '0.2500'
     """
-    gain = _powers(values, step, rate, momentum, (0.0, 0.0, 1.0))[0]
+    gain = _from_rest(values, step, rate, momentum)[0]
     return 1 - values * gain, gain
 
 
@@ -140,7 +141,7 @@ def powers_response(
     >>> float(powers_response(jnp.zeros(1), jnp.array([False]), jnp.int32(2), half, half)[1][0])
     0.75
     """
-    response = _powers(values, step, rate, momentum, (0.0, -1.0, 0.0))[0]
+    response = _from_push(values, step, rate, momentum)[0]
     return values * response, response
 
 
@@ -153,9 +154,7 @@ def powers_speed(
     >>> float(powers_speed(jnp.ones(1), jnp.array([True]), jnp.int32(2), half, 0 * half)[0][0])
     -0.25
     """
-    gain, before = _powers(values, step, rate, momentum, (0.0, 0.0, 1.0))
-    response, earlier = _powers(values, step, rate, momentum, (0.0, -1.0, 0.0))
-    return before - gain, response - earlier
+    return -_from_rest(values, step, rate, momentum)[1], _from_push(values, step, rate, momentum)[1]
 
 
 def powers_fading(
@@ -170,27 +169,51 @@ def powers_fading(
     return powers_speed(values, kept, step, rate, momentum)[::-1]
 
 
+def _from_rest(values: Array, step: Array, rate: Array, momentum: Array) -> tuple[Array, Array]:
+    """(g_k, g_k − g_{k−1}) from g_0 = g_{−1} = 0."""
+    still, source = jnp.zeros_like(values), rate * jnp.ones_like(values)
+    return _powers(values, step, rate, momentum, (still, still), (source, source))
+
+
+def _from_push(values: Array, step: Array, rate: Array, momentum: Array) -> tuple[Array, Array]:
+    """(s_k, s_k − s_{k−1}) from s_0 = 0, s_{−1} = −1."""
+    still = jnp.zeros_like(values)
+    return _powers(values, step, rate, momentum, (still, jnp.ones_like(values)), (still, still))
+
+
 def _powers(
-    values: Array, step: Array, rate: Array, momentum: Array, begin: tuple[float, float, float]
+    values: Array, step: Array, rate: Array, momentum: Array, begin: tuple[Array, Array], source: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    """(x_k, x_{k−1}) of x' = (1 + μ − ηλ) x − μ x₋ + η c from (x_0, x_{−1}, c) = `begin`."""
-    one, zero = jnp.ones_like(values), jnp.zeros_like(values)
-    row = [1 + momentum - rate * values, -momentum * one, rate * one]
-    matrix = jnp.stack([jnp.stack(row, -1), jnp.stack([one, zero, zero], -1), jnp.stack([zero, zero, one], -1)], -2)
+    """(x, v) after k steps of v' = μ v − ηλ x + c, x' = x + v', by squarings of the step I + F.
 
-    def bit(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        vector, power = state
+    What is squared is F = (I + F)^m − I, since the 1 would swallow a small ηλ: (I + F)² − I = 2F + F².
+    """
+    one = jnp.ones_like(values)
+
+    def moved(f: Sequence[Array], x: Array, v: Array) -> tuple[Array, Array]:
+        return f[0] * x + f[1] * v, f[2] * x + f[3] * v
+
+    def bit(i: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, v, c, d, *f = state
         place = i.astype(step.dtype)
-        applied = jnp.einsum("nij,nj->ni", power, vector, precision="highest")
-        vector = jnp.where((step >> place) & 1 == 1, applied, vector)
+        used, more = (step >> place) & 1 == 1, (step >> place) > 1
+        across, along = moved(f, x, v)
+        x, v = jnp.where(used, x + (across + c), x), jnp.where(used, v + (along + d), v)
         # no further squaring than the step needs: the powers of a diverging mode overflow
-        square = jnp.einsum("nij,njk->nik", power, power, precision="highest")
-        return vector, jnp.where((step >> place) > 1, square, power)
+        across, along = moved(f, c, d)
+        columns = moved(f, f[0], f[2]), moved(f, f[1], f[3])
+        twice = (2 * c + across, 2 * d + along, *(2 * old + new for old, new in zip(f, _rows(columns), strict=True)))
+        return x, v, *(jnp.where(more, new, old) for new, old in zip(twice, (c, d, *f), strict=True))
 
-    start = jnp.stack([jnp.full_like(values, part) for part in begin], -1)
+    start = (*begin, *source, -rate * values, momentum * one, -rate * values, (momentum - 1) * one)
     bits = jnp.iinfo(step.dtype).bits - 1
-    found = jax.lax.fori_loop(0, bits, bit, (start, matrix))[0]
-    return found[:, 0], found[:, 1]
+    found = jax.lax.fori_loop(0, bits, bit, start)
+    return found[0], found[1]
+
+
+def _rows(columns: tuple[tuple[Array, Array], tuple[Array, Array]]) -> tuple[Array, ...]:
+    (a, c), (b, d) = columns
+    return a, b, c, d
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

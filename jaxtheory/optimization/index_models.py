@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.activations import hermite_coefficients, resolve
 from jaxtheory.checks import boundary, constrain, known, positive, require, within
+from jaxtheory.guarded import power_of_two
 from jaxtheory.optimization.runge_kutta import ascending, integrate
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -125,7 +126,7 @@ def overlap_flow(
     Args:
         teacher, student: a_0, a_1, … and b_0, b_1, …, e.g. of `activations.hermite_coefficients`.
         start: m(0) in [−1, 1]. times: ≥ 0, ascending.
-        tolerance: local error of a step; 1e-6 in float32 and 1e-10 in float64 by default.
+        tolerance: local error of a step, relative to |m(0)| + |m|; 1e-6 in float32 and 1e-10 in float64 by default.
         max_steps: between two times.
 
     Returns:
@@ -162,10 +163,12 @@ def _overlap_flow(
 ) -> OverlapPath:
     ok = jnp.isfinite(jnp.concatenate([teacher, student, times, jnp.stack([start, tolerance])])).all()
     slopes = jnp.arange(1, len(teacher), dtype=teacher.dtype) * teacher[1:] * student[1:]
-    field = lambda m: (1 - m**2) * jnp.polyval(slopes[::-1], m)  # noqa: E731
-    begin = jnp.where(ok, start, jnp.full_like(start, jnp.nan))
+    # from a small start a small error grows as the overlap does: absolute errors are in units of the start
+    unit = power_of_two(start)
+    field = lambda v: (1 - (unit * v) ** 2) * jnp.polyval(slopes[::-1], unit * v) / unit  # noqa: E731
+    begin = jnp.where(ok, start / unit, jnp.full_like(start, jnp.nan))
     path = integrate(field, begin[None], jnp.where(ok, times, jnp.zeros_like(times)), tolerance, max_steps)
-    overlap = path.states[:, 0]
+    overlap = unit * path.states[:, 0]
     status = status_where((~ok, Status.INVALID_INPUT), (path.exhausted.any(), Status.NOT_CONVERGED))
     return OverlapPath(overlap, finite_status(overlap, status))
 

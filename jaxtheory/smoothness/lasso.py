@@ -16,6 +16,7 @@ from jaxtheory import guarded
 from jaxtheory.checks import boundary, known, nonnegative, require
 from jaxtheory.results import Status, finite_status, relative_residual, status_where
 from jaxtheory.smoothness.bspline_networks import SplineSum, relu_sum
+from jaxtheory.smoothness.multipliers import solve_certified
 
 _GROWTH = 10.0  # of the proximal parameter, from one outer step to the next
 _INNER = 12  # Newton steps before the next outer step, at most
@@ -42,6 +43,8 @@ def lasso(
 
     Columns are scaled to norm 1, so that λ = σ √(2 log atoms) is the universal choice whatever the atoms' sizes;
     columns of zeros get the coefficient 0. Nested and repeated atoms do not slow it down: some tens of Newton steps.
+    Where λ is far below the data, whose rounding hides it, the answer is found and certified through the dual: as λ → 0
+    it is the least-squares fit of least Σ_i ‖a_i‖ |b_i|.
 
     Args:
         design: A. y: observations. penalty: λ ≥ 0; at 0 it is least squares. steps: of Newton's method, at most.
@@ -54,7 +57,8 @@ def lasso(
     Raises:
         ValueError: shapes that differ, no atom, steps < 1, λ < 0 (outside jit; NaN inside).
 
-    Cost: a Newton step takes k² atoms + k³/3 flops with k = min(n, atoms), memory k² + k atoms; derivatives atoms³.
+    Cost: one singular value decomposition; a Newton step takes k² atoms + k³/3 flops with k = min(n, atoms), memory
+    k² + k atoms; derivatives atoms³.
     vmaps over y and λ. Source: Tibshirani (1996); Li, Sun, Toh (2018), algorithm SSNAL.
 
     >>> [f"{b:.3f}" for b in lasso(jnp.eye(2), jnp.array([3.0, 0.5]), 1.0).coefficients]
@@ -74,29 +78,38 @@ def _lasso(design: Array, y: Array, penalty: Array, steps: int) -> Lasso:
     unit = design / jnp.where(zero, jnp.ones_like(norms), norms)[None, :]
     scale = guarded.power_of_two(y)
     target, level = y / scale, penalty / scale
-    b = _solution(unit, target, level, steps)
+    b, gap = _solution(unit, target, level, steps)
     fitted = jnp.matmul(unit, b, precision="highest")
-    gap = jax.lax.stop_gradient(_gap(unit, target, level, b))
     slow = status_where((gap > 2 * jnp.finfo(y.dtype).eps ** 0.5, Status.NOT_CONVERGED))
     coefficients = b / jnp.where(zero, jnp.ones_like(norms), norms) * scale
     return Lasso(coefficients, fitted * scale, gap, finite_status((coefficients, gap), slow))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _solution(unit: Array, y: Array, penalty: Array, steps: int) -> Array:
-    """b for columns of norm 1 or 0; of more rows than columns the triangular factor holds all that decides."""
-    if unit.shape[0] <= unit.shape[1]:
-        return _proximal_points(unit, y, penalty, steps)
-    q, r = jnp.linalg.qr(unit)
-    return _proximal_points(r, jnp.matmul(q.T, y, precision="highest"), penalty, steps)
+def _solution(unit: Array, y: Array, penalty: Array, steps: int) -> tuple[Array, Array]:
+    """b for columns of norm 1 or 0, and its gap; the triangular factor of a tall A holds what counts."""
+    matrix, target = unit, y
+    if unit.shape[0] > unit.shape[1]:
+        q, matrix = jnp.linalg.qr(unit)
+        target = jnp.matmul(q.T, y, precision="highest")
+    found = solve_certified(
+        matrix,
+        target,
+        penalty,
+        lambda target, level: _proximal_points(matrix, target, level, steps),
+        lambda b: _gap(unit, y, penalty, b),
+        steps,
+        float(jnp.finfo(y.dtype).eps) ** 0.5,
+    )
+    return found.b, found.gap
 
 
 @_solution.defjvp
-def _solution_jvp(steps: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+def _solution_jvp(steps: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> Any:
     """On the support, Aᵀ(y − A b) = λ sgn b: a linear system, differentiated."""
     unit, y, penalty = primals
     unit_dot, y_dot, penalty_dot = tangents
-    b = _solution(unit, y, penalty, steps)
+    b, gap = _solution(unit, y, penalty, steps)
     active = (b != 0).astype(b.dtype)
     columns, moved = unit * active[None, :], unit_dot * active[None, :]
     gram = jnp.matmul(columns.T, columns, precision="highest")
@@ -104,7 +117,8 @@ def _solution_jvp(steps: int, primals: tuple[Array, ...], tangents: tuple[Array,
     forced = y_dot - jnp.matmul(moved, b, precision="highest")
     right = jnp.matmul(moved.T, residual, precision="highest") + jnp.matmul(columns.T, forced, precision="highest")
     inverse = jnp.linalg.pinv(gram, hermitian=True)
-    return b, active * jnp.matmul(inverse, right - penalty_dot * jnp.sign(b), precision="highest")
+    moved = active * jnp.matmul(inverse, right - penalty_dot * jnp.sign(b), precision="highest")
+    return (b, gap), (moved, jnp.zeros_like(gap))
 
 
 class _State(NamedTuple):
@@ -204,8 +218,8 @@ def _gap(unit: Array, y: Array, penalty: Array, b: Array) -> Array:
 
         objective − minimum ≤ ½(1 − s)²‖r‖² + Σ_i (λ|b_i| − s b_i ⟨a_i, r⟩),   max_i |⟨s a_i, r⟩| ≤ λ + rounding
 
-    No term is negative, so nothing cancels. Objectives below 256 ε^{3/2} ‖y‖², where y is met to rounding, count as
-    that much.
+    No term is negative, so nothing cancels. Objectives below ε² ‖y‖² count as that much, and at λ = 0, where nothing
+    else is left of them than the rounding of y, those below 256 ε^{3/2} ‖y‖².
     """
     residual = y - jnp.matmul(unit, b, precision="highest")
     inner = jnp.matmul(residual, unit, precision="highest")
@@ -217,7 +231,7 @@ def _gap(unit: Array, y: Array, penalty: Array, b: Array) -> Array:
     square = jnp.sum(residual**2) / 2
     gap = (1 - share) ** 2 * square + jnp.abs(penalty * jnp.abs(b) - share * b * inner).sum()
     objective = square + penalty * jnp.abs(b).sum()
-    whole = objective + 256 * eps**1.5 * jnp.sum(y**2)
+    whole = objective + jnp.where(penalty > 0, eps**2, 256 * eps**1.5) * jnp.sum(y**2)
     return jnp.minimum(gap, objective) / jnp.where(whole == 0, 1, whole)
 
 
@@ -304,7 +318,7 @@ def _multipliers(unit: Array, y: Array, steps: int) -> tuple[Array, Array]:
 
     def round_(state: tuple[Array, ...]) -> tuple[Array, ...]:
         count, z = state[0], state[1]
-        b = _solution(unit, z, penalty, steps)
+        b = _proximal_points(unit, z, penalty, steps)
         missed = y - jnp.matmul(unit, b, precision="highest")
         left = z - jnp.matmul(unit, b, precision="highest")
         gap = _pursuit_gap(unit, y, b, left / penalty)

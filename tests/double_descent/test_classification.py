@@ -153,6 +153,13 @@ def test_what_has_no_solution_is_not_ok(float64):
         logistic(0.0, 0.1, 2.0)
 
 
+def test_nodes_that_are_too_coarse_are_not_ok(float64):
+    """Labels almost without noise: ‖b‖ exceeds 200, and the loss bends on 1/200 of the scale of the margins."""
+    fit = logistic(jnp.array([1e3, 30.0]), jnp.zeros(2), jnp.array([200.0, 5.0]))
+    assert fit.squared_norm[0] > 200**2
+    assert fit.status.tolist() == [Status.NOT_CONVERGED, Status.OK]
+
+
 # --- Simulation -------------------------------------------------------------------------------------------------------
 
 

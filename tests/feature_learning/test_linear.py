@@ -132,6 +132,15 @@ def test_an_aligned_flow_is_its_modes(float64):
     np.testing.assert_allclose(flow.products, np.einsum("ik,tk,kj->tij", u, modes, v), atol=1e-7)
 
 
+@pytest.mark.slow
+def test_a_flow_from_a_tiny_start_leaves_it_on_time():
+    """Two weights of 1e-8 in float32: σ² = 1/2 at t = log 1e8 exactly, with errors that grow as the weights do."""
+    start, times = jnp.full((1, 1), 1e-8), np.log(1e8) * jnp.array([0.5, 1.0])
+    flow = linear_flow([start, start], jnp.ones((1, 1)), times)
+    assert flow.status == Status.OK
+    np.testing.assert_allclose(flow.products[:, 0, 0], [1e-8, 0.5], rtol=1e-4)
+
+
 def test_weights_that_do_not_multiply_are_named():
     with pytest.raises(ValueError, match=r"^weights must"):
         linear_flow([jnp.ones((2, 3)), jnp.ones((2, 3))], jnp.ones((2, 3)), jnp.array([1.0]))

@@ -115,6 +115,28 @@ def test_gradient_descent_is_optax(momentum, problem):
         assert_close(path.test[i], outputs[k][1], condition=1e4)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("rate", [1e-4, 1e-8])
+def test_small_steps_are_not_lost_beside_one(rate, momentum):
+    """θ' = η(1 − θ) with ηk/(1 − μ) = 1, for k to 1e8: 1 + μ − ηλ in float32 keeps nothing of ηλ = 1e-8.
+
+    Against the recursion's two roots in 30 digits, from η and μ as float32 holds them.
+    """
+    mpmath = pytest.importorskip("mpmath")
+    rate, momentum, k = np.float32(rate), np.float32(momentum), round((1 - momentum) / rate)
+    with mpmath.workdps(30):
+        eta, mu = mpmath.mpf(float(rate)), mpmath.mpf(float(momentum))
+        half, root = (1 + mu - eta) / 2, mpmath.sqrt(((1 + mu - eta) / 2) ** 2 - mu)
+        slow, fast = half + root, half - root
+        # u_0 = u_{-1} = 1
+        left = (slow ** (k + 1) * (1 - fast) - fast ** (k + 1) * (1 - slow)) / (slow - fast)
+        speed = -left + (slow**k * (1 - fast) - fast**k * (1 - slow)) / (slow - fast)
+    run = kernels.gradient_descent(jnp.eye(1), jnp.ones(1), learning_rate=rate, steps=k, momentum=momentum)
+    assert run.status == Status.OK
+    np.testing.assert_allclose(1 - run.train[0, 0], float(left), rtol=1e-5)
+    np.testing.assert_allclose(run.state.velocity[0], float(speed), rtol=1e-5)
+
+
 def test_divergence_is_told(float64):
     path = kernels.gradient_descent(jnp.eye(2), jnp.ones(2), learning_rate=3.0, steps=jnp.array([10]))
     assert_close(path.train[0], 1 - (-2.0) ** 10 * np.ones(2))

@@ -219,6 +219,31 @@ def test_cross_entropy_flow_has_reverse_mode(float64):
     assert_close(forward(*point), sum(jnp.sum(a * b) for a, b in zip(found, tangent, strict=True)), condition=1e3)
 
 
+@pytest.mark.parametrize("friction", [None, 1.0])
+def test_units_of_the_kernel_do_not_matter(friction):
+    """2^20 Θ at the rate 2^-20 η is the same flow, to the bit: an error of a is an error of Θ a of the outputs."""
+    theta, y, times = jnp.array([[1.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, -1.0]), jnp.array([1.0, 20.0])
+
+    def run(unit):
+        how = {"learning_rate": 1 / unit, "times": times, "friction": friction, "loss": "logistic"}
+        found = kernels.gradient_flow(unit * theta, y, **how)
+        return found._replace(state=None), None if friction is None else unit * found.state.velocity
+
+    jax.tree.map(np.testing.assert_array_equal, run(2.0**20), run(1.0))
+    if friction is None:
+        # f = (g, -g) with g' = σ(-g)/2, so g + e^g = 1 + t/2; some ten steps of local error 1e-5
+        g = run(2.0**20)[0].train[:, 0]
+        np.testing.assert_allclose(g + jnp.exp(g), 1 + times / 2, rtol=1e-4)
+
+
+def test_labels_of_the_logistic_loss_are_signs():
+    """0 and 1 would train nothing at 0: refused, by both functions."""
+    labels = jnp.array([0.0, 1.0])
+    flow = kernels.gradient_flow(jnp.eye(2), labels, learning_rate=1.0, times=1.0, loss="logistic", max_steps=100)
+    steps = kernels.gradient_descent(jnp.eye(2), labels, learning_rate=1.0, steps=2, loss="logistic")
+    assert flow.status == steps.status == Status.INVALID_INPUT
+
+
 def test_stopped_integration_says_so(float64):
     path = kernels.gradient_flow(THETA, LABELS, learning_rate=1e6, times=[1.0], loss=huber, max_steps=3)
     assert int(path.status) == Status.NOT_CONVERGED

@@ -47,6 +47,13 @@ def test_flows_of_one_degree_are_closed(float64):
     np.testing.assert_allclose(two, np.sqrt(odds / (1 + odds)), rtol=1e-8)
 
 
+def test_an_overlap_leaves_a_tiny_start_on_time():
+    """m/√(1 − m²) grows as e^(2t) for k = 2, from 1e-8 in float32: errors are relative to m."""
+    time = np.log(1e8) / 2
+    path = teacher_student.overlap_flow([0.0, 0.0, 1.0], [0.0, 0.0, 1.0], 1e-8, [time / 2, time])
+    np.testing.assert_allclose(path.overlap, [1e-4, 0.5**0.5], rtol=3e-5)
+
+
 def test_the_reduced_chain_has_the_distribution_of_sgd_in_all_coordinates(key):
     """Overlap after 40 samples of He₂ in d = 8, mean and mean square over 4000 runs, within 4 standard errors."""
     d, steps, eta, runs, m0 = 8, 40, 0.03, 4000, 0.5

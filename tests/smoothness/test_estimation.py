@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from scipy.integrate import quad
 from scipy.stats import norm as gaussian
 from sklearn.linear_model import Lasso as Reference
@@ -182,6 +183,28 @@ def test_lasso_where_there_is_nothing_to_fit(key):
     loose = lasso(design, y, 1e-8)
     assert loose.status == Status.OK
     np.testing.assert_allclose(loose.coefficients, np.linalg.lstsq(*map(np.asarray, (design, y)))[0], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wide", [True, False], ids=["wide", "tall and dependent"])
+def test_lasso_at_a_tiny_penalty_is_basis_pursuit(wide):
+    """In float32 with the default steps, λ from 1e-5 to 1e-15: OK, and the least ℓ1 norm of a least-squares fit.
+
+    To first order in λ that is the solution of the linear program; residuals of λ itself are lost in the rounding of y.
+    """
+    rng = np.random.default_rng(0)
+    design = rng.standard_normal((8, 24)) if wide else np.tile(rng.standard_normal((20, 6)), 2)
+    y = rng.standard_normal(len(design))
+    unit = design / np.linalg.norm(design, axis=0)
+    inside, both = unit @ np.linalg.pinv(unit) @ y, np.hstack([unit, -unit])
+    least = scipy.optimize.linprog(np.ones(both.shape[1]), A_eq=both, b_eq=inside, bounds=(0, None)).fun
+    for penalty in (1e-5, 1e-8, 1e-15):
+        fit = lasso(jnp.asarray(design, jnp.float32), jnp.asarray(y, jnp.float32), penalty)
+        assert fit.status == Status.OK
+        assert abs(float(fit.gap)) < 1e-5
+        np.testing.assert_allclose(fit.fitted, inside, atol=1e-4)
+        size = np.abs(np.asarray(fit.coefficients) * np.linalg.norm(design, axis=0)).sum()
+        np.testing.assert_allclose(size, least, rtol=1e-3)
 
 
 @pytest.mark.slow
