@@ -185,7 +185,7 @@ def _check_size(trace: Callable[[], Any], count: int | str) -> Any:
 def _check_alone(f: Function, params: PyTree, x: PyTree) -> None:
     found = _check_size(lambda: mixing.find(f, params, x), "2 or 3")
     if found is not None:
-        told = f"{found.site.operation} at {found.site.line}, which {found.reason}"
+        told = f"{found.site.operation} at {found.site.place}, which {found.reason}"
         hint = (
             "pass batch='whole' for the kernel of the function of the batch, batch='unchecked' for that of batches of "
             "one, or a function without it, as a model in inference"

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxtheory.infinite.determined import DRAWS
-from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
+from jaxtheory.infinite.errors import refuse, site
 from jaxtheory.programs.calls import equations
 from jaxtheory.programs.custom import rule_agrees
 
@@ -17,25 +17,20 @@ _OVER_AXIS = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def require_apart(closed: Any) -> None:
     """Raise where a program, traced at a batch of `BATCH` examples, mixes them or draws numbers for the batch."""
     for equation, outer in equations(closed):
-        where = _where(equation, outer)
         if any(_of_batch(v.aval.shape[d]) for v, d in _contracted(equation)):
-            refuse(where, "it mixes the examples of a batch", "normalize with running averages (inference)")
+            refuse(
+                site(equation, outer), "it mixes the examples of a batch", "normalize with running averages (inference)"
+            )
 
 
 def draws_together(closed: Any) -> bool:
     """Whether a program, traced at a batch of `BATCH` examples, draws its numbers once for all examples."""
-    drawn = [(e, where) for e, where in _equations(closed.jaxpr, UNKNOWN) if e.primitive.name in DRAWS]
+    drawn = [(e, site(e, outer)) for e, outer in equations(closed) if e.primitive.name in DRAWS]
     kinds = {any(_of_batch(m) for v in e.outvars for m in v.aval.shape): where for e, where in drawn}
     if len(kinds) == 2:
         reason = f"it draws for every example, and {kinds[False].operation} at {kinds[False].place} for all at once"
         refuse(kinds[True], reason, "give all masks the shape of what they multiply")
     return True not in kinds
-
-
-def _where(equation: Any, outer: tuple[Any, ...]) -> Site:
-    """The site of an equation; one without a line has that of the innermost call that has one."""
-    lines = (site(each).line for each in (equation, *outer[::-1]))
-    return site(equation)._replace(line=next((line for line in lines if line != UNKNOWN), UNKNOWN))
 
 
 def _of_batch(extent: int) -> bool:
