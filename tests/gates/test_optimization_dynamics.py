@@ -205,7 +205,9 @@ ENTRIES = [
     ),
     Entry(
         "optimization.implicit_bias.margin_kkt",
-        lambda params, x, y: bias.margin_kkt(lambda w, x: (x @ w[0]) * w[1], params, x, y),
+        lambda params, x, y: bias.margin_kkt(
+            lambda w, x: jax.numpy.matmul(x, w[0], precision="highest") * w[1], params, x, y
+        ),
         {"params": tree([np.array([1.0, 0.25]), 0.5]), "x": points(PLANE), "y": quantity(SIGNS)},
         invalid={"y": (np.float32([1, 2, 1]),)},
         permute={"x,y": {"weights": 0, "margin": None, "stationarity": None}},
