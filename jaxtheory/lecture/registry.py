@@ -5,6 +5,7 @@ from jaxtheory.lecture import (
     depth,
     double_descent,
     double_descent_networks,
+    edge_of_stability,
     expressivity,
     generalization,
     implicit_bias,
@@ -30,6 +31,7 @@ _ORDER = (
     mean_field.TOPIC,
     saddles.TOPIC,
     implicit_bias.TOPIC,
+    edge_of_stability.TOPIC,
     generalization.TOPIC,
 )
 

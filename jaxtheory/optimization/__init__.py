@@ -12,11 +12,13 @@ True
 """
 
 from jaxtheory.optimization import edge_of_stability, implicit_bias, landscapes, saddles, teacher_student
+from jaxtheory.optimization.collapse import Collapse, neural_collapse
 from jaxtheory.optimization.langevin_exit import Exit, exit_time, mean_exit_time
 from jaxtheory.optimization.metastability import Crossing, eyring_kramers
 from jaxtheory.optimization.octopus import octopus
 
 __all__ = [
+    "Collapse",
     "Crossing",
     "Exit",
     "edge_of_stability",
@@ -25,6 +27,7 @@ __all__ = [
     "implicit_bias",
     "landscapes",
     "mean_exit_time",
+    "neural_collapse",
     "octopus",
     "saddles",
     "teacher_student",

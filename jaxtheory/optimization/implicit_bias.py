@@ -9,6 +9,7 @@ from jaxtheory.optimization.factorized import (
     hyperbolic_entropy,
     hyperbolic_interpolant,
 )
+from jaxtheory.optimization.homogeneous import MarginKKT, OptimizerMargins, margin_kkt, optimizer_margins
 from jaxtheory.optimization.least_squares import (
     Filtered,
     filtered_risk,
@@ -17,12 +18,18 @@ from jaxtheory.optimization.least_squares import (
     stationary_covariance,
 )
 from jaxtheory.optimization.margins import MarginPath, Separator, limit_across, margin_path, max_margin
+from jaxtheory.optimization.minibatches import sgd_covariance
+from jaxtheory.optimization.mirror import MirrorInterpolant, MirrorRun, mirror_descent, mirror_interpolant
 from jaxtheory.optimization.steepest import SignPath, SignSeparator, sign_descent, sign_margin
 
 __all__ = [
     "Filtered",
     "Interpolant",
+    "MarginKKT",
     "MarginPath",
+    "MirrorInterpolant",
+    "MirrorRun",
+    "OptimizerMargins",
     "Separator",
     "SignPath",
     "SignSeparator",
@@ -35,9 +42,14 @@ __all__ = [
     "hyperbolic_entropy",
     "hyperbolic_interpolant",
     "limit_across",
+    "margin_kkt",
     "margin_path",
     "max_margin",
     "minimum_norm",
+    "mirror_descent",
+    "mirror_interpolant",
+    "optimizer_margins",
+    "sgd_covariance",
     "sign_descent",
     "sign_margin",
     "stationary_covariance",

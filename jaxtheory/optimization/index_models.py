@@ -215,17 +215,17 @@ def escape_samples(
     eta = positive("step_size", step_size, "pass e.g. 0.1 / dim")
     wish = "lie in (0, 1]"
     goal = constrain("target", target, lambda v: (v > 0) & (v <= 1), wish, "pass e.g. target=0.5")
-    numbers = (jnp.asarray(value, float) for value in (eta, m, goal))
-    return _escape(key, *numbers, resolve(link), dim, max_steps)
+    numbers = (jnp.asarray(value, float) for value in (eta, m, goal, dim - 2))
+    return _escape(key, *numbers, resolve(link), max_steps)
 
 
-@partial(jax.jit, static_argnames=("link", "dim", "max_steps"))
-def _escape(key: Array, eta: Array, start: Array, target: Array, link: Any, dim: int, max_steps: int) -> Escape:
+@partial(jax.jit, static_argnames=("link", "max_steps"))
+def _escape(key: Array, eta: Array, start: Array, target: Array, rest: Array, link: Any, max_steps: int) -> Escape:
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         m, count = state
-        plane, rest = jax.random.split(jax.random.fold_in(key, count))
+        plane, across = jax.random.split(jax.random.fold_in(key, count))
         along, beside = jax.random.normal(plane, (2,), m.dtype)
-        length = along**2 + beside**2 + jax.random.chisquare(rest, dim - 2, (), m.dtype)
+        length = along**2 + beside**2 + jax.random.chisquare(across, rest, (), m.dtype)
         field = m * along + jnp.sqrt(1 - m**2) * beside
         value, slope = jax.jvp(link, (field,), (jnp.ones_like(field),))
         move = eta * (link(along) - value) * slope

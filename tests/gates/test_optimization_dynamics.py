@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 from gates.gates import Gates
 from gates.harness import Derivative, Entry, key, number, points, quantity, static, tree
 from gates.test_optimization import PLANE, SIGNS
@@ -9,6 +10,8 @@ from gates.test_optimization import PLANE, SIGNS
 from jaxtheory import optimization
 from jaxtheory.optimization import edge_of_stability, teacher_student
 from jaxtheory.optimization import implicit_bias as bias
+
+WIDE = np.array([[1.0, 0.5, 2.0], [0.5, 1.0, -0.25]])
 
 
 def committee(activation):
@@ -77,6 +80,13 @@ ENTRIES = [
         invalid={"temperature": (0.0, -1.0), "minimum": (np.float32([0, 0]),), "saddle": (np.float32([1, 0]),)},
         integer_values={"minimum": [-1, 0], "saddle": [0, 0], "temperature": 1},
         derivatives=(Derivative(("minimum", "saddle", "temperature"), condition=10),),
+    ),
+    Entry(
+        "optimization.neural_collapse",
+        lambda **given: optimization.neural_collapse(classes=3, per_class=4, **given),
+        {"weight_decay": number(0.125), "feature_decay": number(0.125)},
+        invalid={"weight_decay": (0.0, -1.0), "feature_decay": (0.0, -1.0)},
+        derivatives=(Derivative(("weight_decay", "feature_decay"), condition=10),),
     ),
     Entry(
         "optimization.edge_of_stability.sharpness",
@@ -159,6 +169,60 @@ ENTRIES = [
         scale={"x": {"direction": 0, "margin": 1, "weights": 0}},
         integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
         skip={"jit": "linear programs on the host"},
+    ),
+    Entry(
+        "optimization.implicit_bias.sgd_covariance",
+        lambda **given: [
+            bias.sgd_covariance(batch_size=2, replacement=replacement, **given) for replacement in (True, False)
+        ],
+        {"x": points(PLANE), "y": quantity([1.0, -0.5, 0.25]), "step_size": number(0.0625)},
+        invalid={"step_size": (0.0, -1.0, 8.0), "x": (np.float32([[1, 0], [2, 0], [-1, 0]]),)},
+        permute={"x,y": {"0": None, "1": None}},
+        derivatives=(Derivative(("x", "y", "step_size"), condition=10),),
+        skip={"kinds": "no integer step size is stable"},
+        slow=True,
+    ),
+    Entry(
+        "optimization.implicit_bias.mirror_interpolant",
+        lambda x, y, start: bias.mirror_interpolant(x, y, jax.numpy.exp, start=start)._replace(residual=None),
+        {"x": points(WIDE), "y": quantity([1.0, 0.5]), "start": quantity([0.25, -0.5, 0.0])},
+        derivatives=(Derivative(("x", "y", "start"), condition=10),),
+        skip={"axes": "start has an entry for each column", "kinds": "rounded targets may have no interpolant"},
+        slow=True,
+    ),
+    Entry(
+        "optimization.implicit_bias.mirror_descent",
+        lambda **given: bias.mirror_descent(inverse=jax.numpy.exp, steps=4, **given),
+        {
+            "x": points(WIDE),
+            "y": quantity([1.0, 0.5]),
+            "start": quantity([0.25, -0.5, 0.0]),
+            "step_size": number(0.125),
+        },
+        invalid={"step_size": (0.0, -1.0)},
+        derivatives=(Derivative(("x", "y", "start", "step_size")),),
+        skip={"axes": "start has an entry for each column"},
+    ),
+    Entry(
+        "optimization.implicit_bias.margin_kkt",
+        lambda params, x, y: bias.margin_kkt(
+            lambda w, x: jax.numpy.matmul(x, w[0], precision="highest") * w[1], params, x, y
+        ),
+        {"params": tree([np.array([1.0, 0.25]), 0.5]), "x": points(PLANE), "y": quantity(SIGNS)},
+        invalid={"y": (np.float32([1, 2, 1]),)},
+        permute={"x,y": {"weights": 0, "margin": None, "stationarity": None}},
+        derivatives=(Derivative(("params", "x"), condition=10),),
+        skip={"axes": "the model takes two columns"},
+        slow=True,
+    ),
+    Entry(
+        "optimization.implicit_bias.optimizer_margins",
+        lambda x, y: bias.optimizer_margins(x, y, optax.sgd(0.25, momentum=0.5), doublings=2),
+        {"x": points(PLANE), "y": quantity(SIGNS)},
+        invalid={"y": (np.float32([1, 2, 1]),)},
+        integer_values={"x": [[1, 1], [1, -1], [3, 0]]},
+        permute={"x,y": {"euclidean": None, "largest": None, "norm": None}},
+        derivatives=(Derivative(("x",), reverse=False, order=1, reason="loops of unknown length"),),
     ),
     Entry(
         "optimization.implicit_bias.sign_descent",

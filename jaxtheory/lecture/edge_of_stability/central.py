@@ -1,0 +1,113 @@
+"""The central flow: averages of loss, gradient and oscillation of descent at the edge, from a flow that is smooth."""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array
+from matplotlib.axes import Axes
+
+from jaxtheory import figures
+from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.edge_of_stability.problem import digits, top_curvature
+from jaxtheory.lecture.study import Study
+from jaxtheory.optimization.edge_of_stability import CentralFlow, central_flow
+
+_STEP, _DIRECTIONS, _BLOCK = 0.7, 2, 20
+_SOURCE = "Cohen, Damian et al. (2024)"
+
+
+@lru_cache(maxsize=1)
+def _flow(config: Any) -> CentralFlow:
+    problem = digits(config)
+    follow = lambda w: central_flow(  # noqa: E731
+        problem.loss, w, step_size=_STEP, steps=config.flow_steps, directions=_DIRECTIONS, substeps=2
+    )
+    return jax.jit(follow)(problem.starts[0])
+
+
+def _window(config: Any) -> slice:
+    """Steps that are compared, long after the edge was reached."""
+    return slice(config.flow_steps - config.window, config.flow_steps)
+
+
+def claims(config: Any) -> Claims:
+    """Averages over the window of what the flow predicts, and the rival that forgets the oscillation."""
+    flow, late = _flow(config), _window(config)
+    mean = lambda values: float(np.asarray(values)[late].mean())  # noqa: E731
+    spread = jnp.trace(flow.covariance, axis1=1, axis2=2)
+    gradient = flow.squared_gradient - 4 * spread / _STEP**2
+    order = "theory: next order of the oscillation"
+    found = [
+        ("central_loss", "loss, averaged over the window", mean(flow.mean_loss), 0.04, mean(flow.loss),
+         "the loss on the flow, without the oscillation"),
+        ("central_gradient", "squared gradient, averaged", mean(flow.squared_gradient), 0.1, mean(gradient),
+         "the gradient on the flow"),
+        ("central_spread", "variance of the oscillation", mean(spread), 0.1, 0.0, "no oscillation"),
+        ("central_sharpness", "sharpness of averages over 20 steps", 2 / _STEP, 0.04,
+         float(_descended_flow(config)), "gradient flow"),
+    ]  # fmt: skip
+    listed = tuple(
+        Claim(name, f"central flow: {text}", _SOURCE, value, f"{order}, {share:.0%}", tolerance=share * value,
+              rival=rival, rival_law=law)
+        for name, text, value, share, rival, law in found
+    )  # fmt: skip
+    curves = {"central_mean": flow.mean_loss, "central_bare": flow.loss}
+    return Claims(listed, {name: np.asarray(values).tolist() for name, values in curves.items()})
+
+
+def _descended_flow(config: Any) -> Array:
+    """Sharpness of the gradient flow at the time of the window's middle."""
+    problem, fine = digits(config), 20
+    move = lambda _, w: w - _STEP / fine * jax.grad(problem.loss)(w)  # noqa: E731
+    steps = fine * (config.flow_steps - config.window // 2)
+    return jax.jit(lambda w: top_curvature(problem.loss, jax.lax.fori_loop(0, steps, move, w)))(problem.starts[0])
+
+
+def measure(config: Any) -> xr.Dataset:
+    """Gradient descent, moved onto the flow with its oscillation where the window begins.
+
+    From a common start descent and flow differ in when the oscillation begins; in the window it is already there.
+    """
+    problem, flow, begin = digits(config), _flow(config), _window(config).start
+    values, turned = np.linalg.eigh(np.asarray(flow.covariance[begin]))
+    hessian = np.asarray(jax.jit(jax.hessian(problem.loss))(flow.params[begin]))
+    top = np.linalg.eigh(hessian)[1][:, ::-1][:, :_DIRECTIONS]
+    start = flow.params[begin] + jnp.asarray(top @ turned[:, -1] * np.sqrt(max(values[-1], 0)))
+
+    def step(w: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
+        loss, slope = jax.value_and_grad(problem.loss)(w)
+        return w - _STEP * slope, (w, loss, jnp.sum(slope**2))
+
+    run = jax.jit(lambda w: jax.lax.scan(step, w, None, length=config.window)[1])
+    path, losses, squares = map(np.asarray, run(start))
+    blocks = path[: config.window // _BLOCK * _BLOCK].reshape(-1, _BLOCK, path.shape[1]).mean(1)
+    sharp = np.asarray(jax.jit(jax.vmap(lambda w: top_curvature(problem.loss, w)))(jnp.asarray(blocks)))
+    across = (path - np.asarray(flow.params[_window(config)])) @ top
+    fields = {
+        "central_run": ("central_step", losses),
+        "central_loss": losses.mean(),
+        "central_gradient": squares.mean(),
+        "central_spread": (across**2).sum(1).mean(),
+        "central_sharpness": sharp.mean(),
+    }
+    return xr.Dataset(fields, {"central_step": begin + np.arange(config.window)})
+
+
+def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Loss of descent averaged over 20 steps beside what the flow predicts, with and without the oscillation."""
+    mean = claims.curves["central_mean"]
+    figures.theory_line(ax, np.arange(len(mean)), mean, label="central flow: $L + \\mathrm{tr}\\,\\Sigma/\\eta$")
+    figures.theory_line(ax, np.arange(len(mean)), claims.curves["central_bare"], color="#777777", linestyle=":",
+                        label="on the flow: $L$")  # fmt: skip
+    steps, seen = dataset.central_step.values, dataset.central_run.values
+    blocks = len(steps) // _BLOCK
+    average = lambda v: v[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(1)  # noqa: E731
+    figures.points(ax, average(steps), average(seen), label=f"descent, mean of {_BLOCK} steps")
+    figures.label_axes(ax, "step", "loss", "the loss of the oscillation", yscale="log")
+
+
+CENTRAL = Study("central", claims, measure, draw)

@@ -1,0 +1,164 @@
+"""Descent with momentum, and Adam: curvature rises to the threshold of the optimizer and stays there."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jax import lax
+from jaxtyping import Array
+from matplotlib.axes import Axes
+
+from jaxtheory import figures
+from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.edge_of_stability.problem import Problem, digits, top_curvature
+from jaxtheory.lecture.study import Study
+from jaxtheory.networks import train
+from jaxtheory.optimization.edge_of_stability import stability_threshold
+from jaxtheory.results import standard_error
+
+_STEP, _FINE = 1.0, 0.1  # of descent, and of what stands for the gradient flow
+_BETAS = (0.0, 0.25, 0.4)
+_ADAM_STEP, _ADAM_BETAS, _SQUARES = 5e-3, (0.9, 0.8), 0.99
+_EVERY = 20
+
+
+def _limit(name: Any, beta: float, step_size: float = 1.0) -> float:
+    """The largest stable curvature."""
+    return float(stability_threshold(step_size, optimizer=name, beta=beta))
+
+
+def _late(values: np.ndarray) -> np.ndarray:
+    """Averages over the last six tenths of the records, which are on the last axis."""
+    return values[..., values.shape[-1] * 4 // 10 :].mean(-1)
+
+
+def momentum_claims(config: Any) -> Claims:
+    """2(1 + β)/η for each β; without momentum the rival is the sharpness of the gradient flow."""
+    flow = np.asarray(_sharpness(digits(config), config.steps, jnp.array([_FINE]), jnp.zeros(1), _STEP / _FINE)[0])
+    claims = [
+        Claim(
+            f"sharpness_{beta:g}", f"momentum, β = {beta:g}: sharpness averaged over late steps and starts",
+            "Cohen et al. (2021)", _limit("momentum", beta, _STEP),
+            "theory: next order of the oscillation, 6%; 4.4 standard errors over starts",
+            tolerance=0.06 * 2 * (1 + beta) / _STEP, standard_errors=4.4,
+            rival=2 / _STEP if beta else float(_late(flow).mean()),
+            rival_law="2/η, without momentum" if beta else "gradient flow",
+        )
+        for beta in _BETAS
+    ]  # fmt: skip
+    return Claims(tuple(claims), {"flow_sharpness": flow.mean(0).tolist()})
+
+
+def momentum_measure(config: Any) -> xr.Dataset:
+    """Sharpness along v ← βv + g, w ← w − ηv, for each β and start."""
+    steps = jnp.full(len(_BETAS), _STEP)
+    seen = np.asarray(_sharpness(digits(config), config.steps, steps, jnp.asarray(_BETAS), 1.0))
+    found = _measured([f"sharpness_{beta:g}" for beta in _BETAS], _late(seen))
+    times = _EVERY * np.arange(1, seen.shape[-1] + 1)
+    names = ("beta", "start", "time")
+    return xr.Dataset({"sharpness": (names, seen), **found}, {"beta": list(_BETAS), "time": times})
+
+
+def _sharpness(problem: Problem, steps: int, sizes: Array, betas: Array, slower: float) -> Array:
+    """λ_max(∇²L) after every `_EVERY` units of `slower` steps, by step size, start and record."""
+    each = round(_EVERY * slower)
+
+    def one(size: Array, beta: Array, start: Array) -> Array:
+        observe = lambda w: top_curvature(problem.loss, w)  # noqa: E731
+        total = steps // _EVERY * each
+        optimizer = optax.sgd(size, momentum=beta)
+        return train(problem.loss, start, optimizer=optimizer, steps=total, record=observe, record_every=each).records
+
+    over_starts = jax.vmap(one, in_axes=(None, None, 0))
+    return jax.jit(jax.vmap(over_starts, in_axes=(0, 0, None)))(sizes, betas, problem.starts)
+
+
+def _measured(names: list[str], values: np.ndarray) -> dict[str, float]:
+    """Means over starts and their standard errors, a row for each name."""
+    found = {name: float(row.mean()) for name, row in zip(names, values, strict=True)}
+    errors = {f"{name}_error": float(standard_error(row)) for name, row in zip(names, values, strict=True)}
+    return found | errors
+
+
+def momentum_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Sharpness of the first start over time, thresholds, and the gradient flow."""
+    time = dataset.time.values
+    figures.theory_line(ax, time, claims.curves["flow_sharpness"], color="#777777", linestyle=":",
+                        label="gradient flow")  # fmt: skip
+    for beta, color in zip(_BETAS, figures.PALETTE, strict=False):
+        limit = 2 * (1 + beta) / _STEP
+        label = f"$\\beta = {beta:g}$: $2(1+\\beta)/\\eta = {limit:g}$"
+        figures.theory_line(ax, time[[0, -1]], [limit, limit], color=color)
+        seen = dataset.sharpness.sel(beta=beta).mean("start").values
+        figures.points(ax, time[::4], seen[::4], color=color, label=label)
+    ax.set_ylim(0, 1.75 * max(claims.curves["flow_sharpness"]))
+    figures.label_axes(ax, "step", "sharpness $\\lambda_{\\max}(\\nabla^2 L)$", "sharpness stops at the threshold")
+
+
+def adam_claims(config: Any) -> Claims:
+    """2(1 + β₁)/((1 − β₁)η) for each β₁, in units of 1/η."""
+    claims = [
+        Claim(
+            f"adam_{beta:g}", f"Adam, β₁ = {beta:g}: η times preconditioned sharpness, late steps and starts",
+            "Cohen et al. (2022)", _limit("adam", beta),
+            "theory: next order of the oscillation, 6%; 4.4 standard errors over starts",
+            tolerance=0.06 * _limit("adam", beta), standard_errors=4.4,
+            rival=_limit("momentum", beta),
+            rival_law="momentum without the factor 1 − β₁",
+        )
+        for beta in _ADAM_BETAS
+    ]  # fmt: skip
+    return Claims(tuple(claims), {})
+
+
+def adam_measure(config: Any) -> xr.Dataset:
+    """η λ_max(P^{−½}∇²L P^{−½}) along optax's Adam, P = diag(√ν + ε), for each β₁ and start."""
+    problem = digits(config)
+
+    def one(beta: Array, start: Array) -> Array:
+        optimizer = optax.adam(_ADAM_STEP, b1=beta, b2=_SQUARES)
+
+        def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
+            w, state = carry
+            move, state = optimizer.update(jax.grad(problem.loss)(w), state)
+            return (w + move, state), None
+
+        def record(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], Array]:
+            w, state = lax.scan(step, carry, None, length=_EVERY)[0]
+            squares = state[0].nu / (1 - _SQUARES ** state[0].count.astype(w.dtype))
+            half = 1 / jnp.sqrt(jnp.sqrt(squares) + 1e-8)
+            curvature = half[:, None] * jax.hessian(problem.loss)(w) * half[None]
+            return (w, state), _ADAM_STEP * jnp.linalg.eigvalsh(curvature)[-1]
+
+        return lax.scan(record, (start, optimizer.init(start)), None, length=2 * config.steps // _EVERY)[1]
+
+    over_starts = jax.vmap(one, in_axes=(None, 0))
+    seen = np.asarray(jax.jit(jax.vmap(over_starts, in_axes=(0, None)))(jnp.asarray(_ADAM_BETAS), problem.starts))
+    found = _measured([f"adam_{beta:g}" for beta in _ADAM_BETAS], _late(seen))
+    times = _EVERY * np.arange(1, seen.shape[-1] + 1)
+    names = ("adam_beta", "start", "adam_time")
+    return xr.Dataset({"adam": (names, seen), **found}, {"adam_beta": list(_ADAM_BETAS), "adam_time": times})
+
+
+def adam_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Preconditioned sharpness of the mean over starts, and its thresholds."""
+    time = dataset.adam_time.values
+    for claim, beta, color in zip(claims_of(claims, "adam_"), _ADAM_BETAS, figures.PALETTE, strict=False):
+        figures.theory_line(ax, time[[0, -1]], [claim.predicted] * 2, color=color)
+        seen = dataset.adam.sel(adam_beta=beta).mean("start").values
+        label = f"Adam, $\\beta_1 = {beta:g}$: ${claim.predicted:.3g}/\\eta$"
+        figures.points(ax, time[::4], seen[::4], color=color, label=label)
+    ax.set_ylim(0, 58)
+    figures.label_axes(ax, "step", "$\\eta\\,\\lambda_{\\max}(P^{-1}\\nabla^2 L)$", "Adam: preconditioned sharpness")
+
+
+def claims_of(claims: Claims, prefix: str) -> list[Claim]:
+    """Claims whose names begin so."""
+    return [claim for claim in claims.claims if claim.name.startswith(prefix)]
+
+
+MOMENTUM = Study("momentum", momentum_claims, momentum_measure, momentum_draw)
+ADAM = Study("adam", adam_claims, adam_measure, adam_draw)

@@ -1,0 +1,59 @@
+"""The topic of large steps end to end at a size for tests; a wrong law fails."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtheory.lecture import edge_of_stability, judge, run
+from jaxtheory.lecture.edge_of_stability import catapults, central, hovering
+
+TINY = edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=20, width=50)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return run(edge_of_stability.TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.mark.slow
+def test_every_claim_is_measured_and_exact_laws_hold_at_any_size(outcome):
+    held = {verdict.claim.name: verdict.holds for verdict in outcome.verdicts}
+    assert len(held) == 16
+    assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
+    assert all(held[name] for name in held if name.startswith(("threshold", "catapult")))
+    assert outcome.figure.stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [hovering, catapults])
+def test_thresholds_without_momentum_fail(module, monkeypatch, float64):
+    """2/η for every optimizer: claims of β > 0 fail against the same measurement."""
+    study = hovering.MOMENTUM if module is hovering else catapults.QUADRATIC
+    config = edge_of_stability.Config()
+    seen = study.measure(config)
+    assert all(verdict.holds for verdict in judge(study.predict(config).claims, seen))
+    monkeypatch.setattr(module, "stability_threshold", lambda step_size, **_: 2 / step_size)
+    wrong = [claim for claim in study.predict(config).claims if claim.name != "sharpness_0"]
+    assert not any(verdict.holds for verdict in judge(wrong, seen))
+
+
+@pytest.mark.slow
+def test_a_flow_without_its_oscillation_fails(monkeypatch, float64):
+    config = edge_of_stability.Config()
+    seen = central.measure(config)
+    right = central._flow(config)
+    bare = right._replace(
+        mean_loss=right.loss, squared_gradient=right.squared_gradient / 2, covariance=right.covariance / 2
+    )
+    monkeypatch.setattr(central, "_flow", lambda config: bare)
+    verdicts = {verdict.claim.name: verdict.holds for verdict in judge(central.claims(config).claims, seen)}
+    assert not any(verdicts[f"central_{name}"] for name in ("loss", "gradient", "spread"))
+
+
+def test_the_start_of_a_catapult_has_its_output_and_curvature(float64):
+    """After one step from f₀ = 1, λ₀ = 2 with n = 50: f₁ and λ₁ of the recursion, by hand."""
+    outputs, curvatures = jax.jit(lambda e: catapults._thrown(TINY, e, 1))(3.0)
+    np.testing.assert_allclose(outputs[0], 1 - 3 + 1.5**2 / 50, rtol=1e-12)
+    np.testing.assert_allclose(curvatures[0], 2 + 1.5 / 50 * (3 - 4), rtol=1e-12)
