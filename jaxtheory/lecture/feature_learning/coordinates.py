@@ -53,7 +53,11 @@ def measure(config: Any) -> xr.Dataset:
         errors.append(change.std(-1, ddof=1) / change.shape[-1] ** 0.5)
     dims = ("check_rule", "layer", "check_width")
     arrays = {"coordinate": (dims, np.array(sizes)), "coordinate_se": (dims, np.array(errors))}
-    coords = {"check_rule": list(transfer.RULES), "layer": list(_LAYERS), "check_width": list(config.check_widths)}
+    coords = {
+        "check_rule": transfer.names_of(transfer.RULES),
+        "layer": transfer.names_of(_LAYERS),
+        "check_width": list(config.check_widths),
+    }
     return xr.Dataset({**arrays, **scalars}, coords)
 
 

@@ -45,7 +45,7 @@ def measure_kernel(config: Any) -> xr.Dataset:
             "classes_apart": value,
             "classes_apart_error": error,
         },
-        {"moment": ["before", "after"], "point": np.arange(1, config.samples + 1)},
+        {"moment": np.array(["before", "after"], np.dtypes.StringDType()), "point": np.arange(1, config.samples + 1)},
     )
 
 

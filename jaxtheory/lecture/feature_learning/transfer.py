@@ -1,5 +1,6 @@
 """The best learning rate over widths: it stays under maximal update, and moves under the standard parameterization."""
 
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -98,8 +99,8 @@ def measure(config: Any) -> xr.Dataset:
     shape = (len(config.models), len(RULES), len(widths))
     dims = ("model", "transfer_rule", "transfer_width")
     coords = {
-        "model": list(config.models),
-        "transfer_rule": list(RULES),
+        "model": names_of(config.models),
+        "transfer_rule": names_of(RULES),
         "transfer_width": list(config.transfer_widths),
     }
     arrays = {"best": (dims, np.reshape(best, shape)), "best_se": (dims, np.reshape(errors, shape))}
@@ -126,7 +127,7 @@ def measure_curves(config: Any) -> xr.Dataset:
     losses = sweep(config, config.models[0]).loss.transpose("rule", "width", "rate", "seed").values
     dims = ("curve_rule", "curve_width", "rate")
     found = {"transfer_loss": (dims, np.exp(np.log(losses).mean(-1)))}
-    coords = {"curve_rule": list(RULES), "curve_width": list(config.transfer_widths), "rate": list(config.rates)}
+    coords = {"curve_rule": names_of(RULES), "curve_width": list(config.transfer_widths), "rate": list(config.rates)}
     return xr.Dataset(found, coords)
 
 
@@ -140,6 +141,11 @@ def draw_curves(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
             ax.plot(rates, losses, style, color=color, marker="o", markersize=4, linewidth=1.2, label=label)
     ax.plot([], [], ":", color="#777777", label="standard")
     figures.label_axes(ax, "learning rate", "loss", "loss after training, digits", xscale="log", yscale="log")
+
+
+def names_of(words: Iterable[str]) -> np.ndarray:
+    """Words as a coordinate that a store keeps."""
+    return np.array(list(words), np.dtypes.StringDType())
 
 
 def _best(losses: np.ndarray, rates: tuple[float, ...]) -> np.ndarray:
