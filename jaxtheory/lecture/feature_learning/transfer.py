@@ -83,16 +83,15 @@ def predict(config: Any) -> Claims:
 def measure(config: Any) -> xr.Dataset:
     """The best rate of each width, between the rates of the grid, and its exponent."""
     widths = np.log2(np.array(config.transfer_widths, float))
+    around = widths - widths.mean()
     best, errors = [], []
     scalars: dict[str, Any] = {}
     for name in config.models:
         losses = sweep(config, name).loss.transpose("rule", "seed", "width", "rate").values
         for rule, of_rule in zip(RULES, losses, strict=True):
-            value, kept = (
-                _best(of_rule, config.rates),
-                np.array([_best(one, config.rates) for one in _without(of_rule)]),
-            )
-            slopes = [np.polyfit(widths, one, 1)[0] for one in (value, *kept)]
+            value = _best(of_rule, config.rates)
+            kept = np.array([_best(one, config.rates) for one in _without(of_rule)])
+            slopes = [float(around @ one / (around @ around)) for one in (value, *kept)]
             scalars |= {f"transfer_{name}_{rule}": slopes[0], f"transfer_{name}_{rule}_error": _spread(slopes[1:])}
             best.append(value)
             errors.append(_spread(kept))
@@ -114,6 +113,8 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         for name in dataset.model.values:
             taken = dataset.sel(model=name, transfer_rule=rule)
             best, error = 2**taken.best.values, 2**taken.best.values * np.log(2) * taken.best_se.values
+            if not np.isfinite(best).any():
+                continue  # the best rate is at an end of the grid: the claim has failed
             middle = np.exp(np.log(best / widths ** _EXPONENTS[rule]).mean())
             label = TITLES[rule] if name == dataset.model.values[0] else None
             figures.theory_line(ax, widths, middle * widths ** _EXPONENTS[rule], color=color, label=label)

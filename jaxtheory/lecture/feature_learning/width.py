@@ -70,6 +70,8 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for color, marker, (name, label) in zip(figures.PALETTE[:2], ("o", "s"), _LABELS.items(), strict=True):
         sizes, errors = dataset[f"size_{name}"].values, dataset[f"size_{name}_se"].values
         shown = np.where(sizes > errors, sizes, np.nan)
+        if not np.isfinite(shown[0]):
+            continue  # no line to draw: the claim has failed
         exponent = exponents[f"width_{name}"]
         power = f"$N^{{{'-1' if exponent == -1 else '-1/2'}}}$"
         line = sizes[0] * (widths / widths[0]) ** exponent
@@ -78,7 +80,8 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(ax, "width N", "distance to the limit", "finite width, teacher", xscale="log", yscale="log")
     figures.ticks_at(ax.xaxis, widths)
     ax.set_ylim(bottom=ax.get_ylim()[0] / 5)
-    ax.legend(loc="lower left")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower left")
 
 
 def _slope(widths: tuple[int, ...], sizes: np.ndarray, errors: np.ndarray) -> Slope:
