@@ -84,7 +84,7 @@ class _Reader:
         if isinstance(value, weakref.ReferenceType):
             return _hash("reference", self.read(value()))
         if _has_a_lasting_name(value):
-            return _hash("named", value.__module__, value.__qualname__)
+            return _hash("named", value.__module__ or "builtins", value.__qualname__)
         return self._object(value)
 
     def _array(self, array: np.ndarray) -> bytes:

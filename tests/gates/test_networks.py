@@ -1,5 +1,6 @@
 """The gates of `networks`: parameterizations, ready architectures, the training loop and sweeps over widths."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,13 @@ def scales(rule, **options):
     return found
 
 
+def widened(features, widths):
+    """Shapes of the wider network of a linen module."""
+    model = nn.Sequential([nn.Dense(features), nn.Dense(2)])
+    found = networks.parameterization.widen(model, jnp.ones((2, 3)), widths=widths)
+    return {"shape": found.wider_params["layers_0"]["kernel"].shape, "widths": len(found.widths)}
+
+
 def coordinates(key, steps):
     """Sizes of activations of a linear network without draws."""
     f = lambda p, x: (x * p["in"][None]) @ p["out"]  # noqa: E731
@@ -129,6 +137,13 @@ ENTRIES = [
         scales("maximal_update"),
         {"growth": static(4), "optimizer": static("sgd"), "roles": static({"out": (0,)})},
         {"growth": (1,), "optimizer": ("lbfgs",), "roles": ({"w": (0,)}, {"out": (2,)})},
+        skip=NUMBERS,
+    ),
+    Entry(
+        "networks.parameterization.widen",
+        widened,
+        {"features": static(4), "widths": static(("layers[0].features",))},
+        {"widths": (("features",), ())},
         skip=NUMBERS,
     ),
     Entry(

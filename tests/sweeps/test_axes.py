@@ -121,6 +121,12 @@ def test_values_of_one_name_are_told_apart_by_content_and_a_dict_names_them():
     assert named.identities == columns.identities[:2]
 
 
+def test_methods_of_builtin_types_have_a_content():
+    """`dict.__new__` names no module; it is not `list.__new__`."""
+    assert axes.digest(dict.__new__) == axes.digest(dict.__new__)
+    assert axes.digest(dict.__new__) != axes.digest(list.__new__)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

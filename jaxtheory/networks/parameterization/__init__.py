@@ -21,17 +21,22 @@ Jacot et al. (2018) for the neural tangent scaling.
 >>> mu.roles, mu.learning_rates
 ({'in': 'input', 'out': 'readout'}, {'in': 1.0, 'out': 0.25})
 >>> optimizer = mu.optimizer(optax.adam, 1e-3)
+
+Of a Flax module one width is enough: `widen` finds which of its sizes are widths.
 """
 
 from jaxtheory.networks.parameterization.coordinates import coordinate_check, coordinate_figure
 from jaxtheory.networks.parameterization.rules import Parameterization, Weight, maximal_update, ntk, standard
+from jaxtheory.networks.parameterization.widening import Widened, widen
 
 __all__ = [
     "Parameterization",
     "Weight",
+    "Widened",
     "coordinate_check",
     "coordinate_figure",
     "maximal_update",
     "ntk",
     "standard",
+    "widen",
 ]

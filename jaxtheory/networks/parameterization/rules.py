@@ -126,7 +126,7 @@ class Parameterization(NamedTuple):
     def optimizer(
         self,
         make: Callable[..., optax.GradientTransformation],
-        learning_rate: float | Callable[[Any], Any],
+        learning_rate: float | Array | Callable[[Any], Any],
         *,
         weight_decay: float | None = None,
         **options: Any,

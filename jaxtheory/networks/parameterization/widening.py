@@ -1,0 +1,240 @@
+"""A wider network from one model: which of its sizes are widths, by what doubling each of them does to its program."""
+
+import dataclasses
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from jaxtheory.checks import boundary, require
+from jaxtheory.networks.parameterization.reading import Reading, read
+
+_Place = tuple[Any, ...]  # names of attributes and indices of lists
+_BOUND = 8  # sizes of which all sets are tried
+
+
+class Widened(NamedTuple):
+    """What `maximal_update(apply, params, wider_params, x)` and its like take, from one model.
+
+    `params` and `wider_params` are shapes, those of `wider_params` with the sizes named in `widths` doubled.
+    """
+
+    apply: Callable[[PyTree, PyTree], Any]
+    params: PyTree
+    wider_params: PyTree
+    widths: tuple[str, ...]
+
+
+class _Built(NamedTuple):
+    """A model at some sizes: its program, the shapes of its parameters and of its outputs."""
+
+    apply: Callable[[PyTree, PyTree], Any]
+    params: PyTree
+    outputs: PyTree
+
+
+@boundary
+def widen(model: Any, x: PyTree, *, widths: Sequence[str] | None = None) -> Widened:
+    r"""The program of a model and the shapes of its parameters at two widths, for `maximal_update` and its like.
+
+    A size of the model is an attribute that is an integer, also in tuples, lists, dictionaries and modules inside it.
+    It is a width if the model with twice that size has the same outputs and the same parameters but for larger axes,
+    and some axes that the program keeps grow (the fan-out of a layer) and some that it contracts (the fan-in of the
+    next). So numbers of classes, tokens, positions, layers and heads and sizes of filters are no widths. Sizes that
+    can only grow together, as those of the layers of a residual network, are doubled together; one that cannot be
+    doubled with any others is fixed by the inputs.
+
+    Args:
+        model: a Flax linen module; or the constructor of an NNX module with its sizes, `functools.partial(Net,
+            width=64)`, to which `rngs` is passed where it has that argument.
+        x: inputs or their shapes, one argument of the call.
+        widths: the names of the sizes that are widths, as `Widened.widths` has them, e.g. "width" or "features[0]";
+            None to find them.
+
+    Returns:
+        `Widened`. What is not a parameter (statistics of batch norm) is held at zero in `apply`.
+
+    Raises:
+        ValueError: a model of another kind, names that are no sizes of it, no size that is a width, or sizes of which
+            it is open whether they are, by name.
+
+    Cost: one abstract evaluation for each size, and for each set of those that cannot grow alone, the largest first.
+
+    >>> import flax.linen as nn
+    >>> model = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(64), nn.relu, nn.Dense(10)])
+    >>> found = widen(model, jnp.ones((1, 8)))
+    >>> found.widths, found.wider_params["layers_2"]["kernel"].shape
+    (('layers[0].features', 'layers[2].features'), (64, 128))
+    """
+    sizes, build = _nnx(model, x) if isinstance(model, functools.partial) else _linen(model, x)
+    names = {_name(place): place for place in sizes}
+    base = build({})
+    if widths is not None:
+        unknown = sorted(set(widths) - set(names))
+        require(not unknown and len(widths) > 0, "widths", list(widths), "name sizes", f"choose of {list(names)}")
+        chosen = tuple(name for name in names if name in set(widths))
+    else:
+        chosen = _found(base, names, sizes, build, x)
+    wider = build({names[name]: 2 * sizes[names[name]] for name in chosen})
+    return Widened(base.apply, base.params, wider.params, chosen)
+
+
+def _found(base: _Built, names: dict[str, _Place], sizes: dict[_Place, int], build: Any, x: PyTree) -> tuple[str, ...]:
+    """Sizes that are widths: alone, or together with others that cannot grow alone."""
+    reading = _reading(base, x)
+
+    def grows(chosen: Sequence[str]) -> bool | None:
+        return _tried(base, reading, build, {names[name]: 2 * sizes[names[name]] for name in chosen})
+
+    verdicts = {name: grows([name]) for name in names}
+    alone, bound = ([name for name in names if verdicts[name] is verdict] for verdict in (True, None))
+    hint = f'say which sizes are widths, e.g. widths=("{next(iter(names), "width")}",)'
+    require(len(bound) <= _BOUND, "model", bound, f"have at most {_BOUND} sizes that cannot be doubled alone", hint)
+    for count in range(len(bound), -1, -1):  # what grows with no others is fixed by the inputs
+        sets = [{*alone, *more} for more in itertools.combinations(bound, count) if alone or more]
+        together = [chosen for chosen in sets if grows([*chosen])]
+        one = len(together) <= 1
+        require(one, "model", list(map(sorted, together)), "have one set of sizes that can be doubled together", hint)
+        if together:
+            return tuple(name for name in names if name in together[0])
+    require(False, "model", list(names), "have a size that is a width", hint)
+    raise AssertionError
+
+
+def _tried(base: _Built, reading: Reading, build: Any, larger: dict[_Place, int]) -> bool | None:
+    """Whether larger sizes make the network wider; None where they make no network."""
+    try:
+        made = build(larger)
+    except Exception:  # whatever a module raises where its sizes do not fit
+        return None
+    if _paths(made.params) != _paths(base.params) or made.outputs != base.outputs:
+        return False
+    kept = contracted = False
+    for leaf, (one, other) in enumerate(zip(jax.tree.leaves(base.params), jax.tree.leaves(made.params), strict=True)):
+        if len(one.shape) != len(other.shape) or any(a > b for a, b in zip(one.shape, other.shape, strict=True)):
+            return False
+        grown = {axis for axis, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if a < b}
+        uses = [use for use in reading.uses if use.leaf == leaf]
+        kept |= any(grown & use.outputs and use.inputs | use.lookup for use in uses)
+        contracted |= any(grown & use.inputs for use in uses)
+    return kept and contracted
+
+
+def _reading(base: _Built, x: PyTree) -> Reading:
+    return read(jax.make_jaxpr(base.apply)(base.params, _shapes(x)), len(jax.tree.leaves(base.params)))
+
+
+def _linen(model: Any, x: PyTree) -> tuple[dict[_Place, int], Callable[[dict[_Place, int]], _Built]]:
+    """Sizes of a linen module, and the module with some of them replaced."""
+    sound = hasattr(model, "init") and hasattr(model, "apply") and dataclasses.is_dataclass(model)
+    hint = "for NNX pass functools.partial(Net, width=64); for other programs pass both shapes to maximal_update"
+    require(sound and hasattr(model, "clone"), "model", type(model).__name__, "be a linen module", hint)
+
+    def build(larger: dict[_Place, int]) -> _Built:
+        module = _replaced(model, (), larger)
+        variables = jax.eval_shape(module.init, jax.random.key(0), _shapes(x))
+        others = {name: part for name, part in variables.items() if name != "params"}
+
+        def apply(params: PyTree, inputs: PyTree) -> Any:
+            held = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), others)
+            return module.apply({"params": params, **held}, inputs)
+
+        return _built(apply, variables["params"], x)
+
+    return dict(_integers(model, ())), build
+
+
+def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[_Place, int], Callable[[dict[_Place, int]], _Built]]:
+    """Sizes among the arguments of a constructor, and the module that it makes of others."""
+    from flax import nnx
+
+    kind = isinstance(model.func, type) and issubclass(model.func, nnx.Module)
+    hint = "pass functools.partial(Net, width=64) of a class Net(nnx.Module)"
+    require(kind, "model", repr(model.func)[:60], "construct an NNX module", hint)
+    parameters = list(inspect.signature(model.func.__init__).parameters)[1:]
+    given = {**dict(zip(parameters, model.args, strict=False)), **model.keywords}
+    given.pop("rngs", None)
+
+    def build(larger: dict[_Place, int]) -> _Built:
+        arguments = {name: _replaced(value, (name,), larger) for name, value in given.items()}
+
+        def make() -> Any:
+            own = {"rngs": nnx.Rngs(0)} if "rngs" in parameters else {}
+            made = model.func(**arguments, **own)
+            made.eval()
+            return made
+
+        parts: Any = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+        graph, params, others = parts
+
+        def apply(params: PyTree, inputs: PyTree) -> Any:
+            zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if _is_numeric(leaf) else leaf  # noqa: E731
+            return nnx.merge(graph, params, jax.tree.map(zeros, others))(inputs)
+
+        return _built(apply, params, x)
+
+    sizes = {place: size for name, value in given.items() for place, size in _integers(value, (name,))}
+    return sizes, build
+
+
+def _built(apply: Callable[[PyTree, PyTree], Any], params: PyTree, x: PyTree) -> _Built:
+    return _Built(apply, params, jax.eval_shape(apply, params, _shapes(x)))
+
+
+def _integers(value: Any, place: _Place) -> list[tuple[_Place, int]]:
+    """Every integer inside a value, by its place."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(place, value)] if value >= 1 else []
+    return [found for key, part in _parts(value) for found in _integers(part, (*place, key))]
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    """Attributes of a module or a dataclass, entries of a dictionary, items of a tuple or a list."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        return [(name, getattr(value, name)) for name in names if name not in ("parent", "name")]
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, (tuple, list)) else []
+
+
+def _replaced(value: Any, place: _Place, larger: dict[_Place, int]) -> Any:
+    """A value with other integers at some places."""
+    if place in larger:
+        return larger[place]
+    if not any(other[: len(place)] == place for other in larger):
+        return value
+    parts = {key: _replaced(part, (*place, key), larger) for key, part in _parts(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {key: part for key, part in parts.items() if part is not getattr(value, key)}
+        return value.clone(**changed) if hasattr(value, "clone") else dataclasses.replace(value, **changed)
+    if isinstance(value, dict):
+        return type(value)(parts)
+    return type(value)(*parts.values()) if hasattr(value, "_fields") else type(value)(parts.values())
+
+
+def _name(place: _Place) -> str:
+    """A place as Python writes it: layers[0].features."""
+    name = ""
+    for key in place:
+        name += f"[{key!r}]" if not isinstance(key, str) else f".{key}" if name else key
+    return name
+
+
+def _paths(params: PyTree) -> list[Any]:
+    """Where the arrays are; the structure itself may hold sizes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [path for path, _ in leaves]
+
+
+def _shapes(x: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), x)
+
+
+def _is_numeric(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
