@@ -14,6 +14,7 @@ from jaxtheory.lecture import (
     mixed_smoothness,
     ntk,
     saddles,
+    scaling_laws,
 )
 from jaxtheory.lecture.topic import Topic
 
@@ -25,6 +26,7 @@ _ORDER = (
     kernel_regression.TOPIC,
     double_descent.TOPIC,
     double_descent_networks.TOPIC,
+    scaling_laws.TOPIC,
     ntk.TOPIC,
     infinite_width.TOPIC,
     mean_field.TOPIC,
