@@ -5,6 +5,7 @@ from jaxtheory.lecture import (
     depth,
     double_descent,
     double_descent_networks,
+    double_descent_sources,
     edge_of_stability,
     expressivity,
     feature_learning,
@@ -16,6 +17,7 @@ from jaxtheory.lecture import (
     mixed_smoothness,
     ntk,
     saddles,
+    scaling_laws,
 )
 from jaxtheory.lecture.topic import Topic
 
@@ -27,6 +29,8 @@ _ORDER = (
     kernel_regression.TOPIC,
     double_descent.TOPIC,
     double_descent_networks.TOPIC,
+    double_descent_sources.TOPIC,
+    scaling_laws.TOPIC,
     ntk.TOPIC,
     infinite_width.TOPIC,
     mean_field.TOPIC,

@@ -1,0 +1,36 @@
+"""Sizes of the topic of scaling laws."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from jaxtheory.lecture.study import BaseConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Sizes of the six studies."""
+
+    out: Path = field(default=Path("runs/scaling_laws"), compare=False)
+    """folder for predictions, data, table and figure"""
+    features: int = 50
+    """d of the model that SGD trains, on four times as many modes"""
+    streams: int = 400
+    """independent runs of SGD, each on its own data"""
+    modes: int = 2048
+    """v of the models on the frontier"""
+    widest: int = 256
+    """features of the widest model on the frontier; the narrowest has 8"""
+    steps: int = 6000
+    """of the models on the frontier"""
+    repetitions: int = 60
+    """noisy tables of runs, each fitted with its intervals"""
+    resamples: int = 100
+    """bootstrap samples of a fit"""
+    draws: int = 900
+    """of data and features in each of the four regimes"""
+
+    @classmethod
+    def of(cls, preset: str) -> "Config":
+        """The configuration of a preset."""
+        published = replace(cls(), preset="paper", features=200, streams=4000, modes=8192, widest=1024, steps=24_000)
+        return replace(published, repetitions=400, resamples=400, draws=4000) if preset == "paper" else cls()
