@@ -118,6 +118,7 @@ def _one_signal(ax: Axes, dataset: xr.Dataset) -> None:
         figures.points(ax, n, risk.mean(0), _error(risk), label=label, color=color, marker=marker)
     title = "HeaviSine, noise 1: five estimators"
     figures.label_axes(ax, "samples $n$", "mean squared error", title, xscale="log", yscale="log")
+    figures.ticks_at(ax.xaxis, n)
     ax.set_ylim(bottom=0.015)
     ax.legend(loc="lower left")
 

@@ -204,6 +204,7 @@ def lazy_claims(config: Any) -> Claims:
     claim = Claim(
         "lazy_slope", "lazy scaling: exponent of the particles' displacement in α, from 30 to 100",
         "Chizat, Oyallon, Bach (2019), Thm 2.2", -1.0, "theory: the next order is 1/α", tolerance=1 / 30,
+        rival=0.0, rival_law="mean-field: particles move as far at every α",
     )  # fmt: skip
     return Claims((claim,), {})
 

@@ -4,14 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import mean_field, run
 
-TINY = mean_field.Config(
-    dimension=5, particles=40, horizon=1.0, sgd_step=0.02, sgd_batch=8, many=12, few=3, teacher_steps=60,
-    teacher_seeds=3, frames=4, gap_particles=1000, gap_seeds=2, clouds=(10, 20), chaos_seeds=8, matchings=2,
-)  # fmt: skip
+TINY = tiny_topics.TINY["mean-field"].config
 
 
 @pytest.fixture(scope="module")
