@@ -64,7 +64,7 @@ TINY = {
     ),
     "implicit-bias": Tiny(
         implicit_bias.Config(
-            doublings=8, scales=(0.1, 1.0), features=12, steps=2000, depths=(2,), step_size=1e-2, walkers=200,
+            doublings=8, scales=(0.1, 1.0), features=12, steps=2000, depths=(2,), step_size=1e-2, walkers=8000,
             rates=(0.5,),
         ),
         ("ratio", "bias", "across", "modes_2", "sgd_0.5"),

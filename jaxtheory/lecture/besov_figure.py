@@ -44,7 +44,7 @@ def _signals(ax: Axes) -> None:
         height = (values - values.min()) / np.ptp(values)
         ax.plot(t, 3.6 - 1.2 * i + height, color=figures.PALETTE[i], linewidth=1.4)
         ax.text(1.01, 4.0 - 1.2 * i, signal.__name__, fontsize=11, color=figures.PALETTE[i])
-    ax.set_xlim(0, 1.25)
+    ax.set(xlim=(0, 1.25), xticks=np.linspace(0, 1, 6))
     figures.label_axes(ax, "$t$", "", "four classic signals")
     ax.set_yticks([])
 

@@ -3,9 +3,9 @@
 Significance. A claim is statistical where its allowance, or its sign, counts standard errors of the measurement. All
 of them use one level, `SIGNIFICANT` = 4.4 standard errors: with m statistical claims, all true, and five seeds, 5m
 independent tests fail together with probability below 1% where each has level 1 − 0.99^(1/5m) (Šidák), two-sided
-k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 170, 4.5 for 270. A topic whose measurement has
-few independent draws says how many (`name_draws`), and the level is then kept by Student's quantile: 4.4 standard
-errors become 6.5 for 16 draws and 18 for 6. Three rules go with it:
+k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 180, 4.5 for 290. This holds for errors estimated
+from many draws; a measurement that says how many it has (`name_draws`) is judged by Student's
+quantile of the same level: 4.4 standard errors become 6.5 for 16 draws and 18 for 6. Three rules go with it:
 
 - a sign holds only if the effect is beyond zero by that many standard errors, so a null effect passes with
   probability 5e-6;

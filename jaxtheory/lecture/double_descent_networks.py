@@ -273,7 +273,7 @@ def _differences(logs: xr.Dataset, seed: int) -> dict[str, float]:
     last, curve = one.test_loss.isel(step=-1), others.test_loss.isel(step=-1)
     top = _top(curve)
     at, widest = last.isel(width=top), last.isel(width=-1)
-    before, after = int(curve[:top].argmin()), top + int(curve[top:].argmin())
+    before, after = int(curve.values[:top].argmin()), top + int(curve.values[top:].argmin())
     stopped = one.test_loss.isel(width=top, step=int(others.test_loss.isel(width=top).argmin("step")))
     harm = others.samples_loss.diff("samples", label="upper")
     worst = harm.isel(harm.argmax(["samples", "width"]))

@@ -161,7 +161,7 @@ def _about_order(sigma_w: float, config: Config) -> Claim:
         f"rate_{sigma_w:g}", f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
         "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
         "theory: second order in 1 − c and 1/width; 4.4 standard errors", tolerance=_APART + 2 / config.deep_width,
-        standard_errors=SIGNIFICANT,
+        standard_errors=SIGNIFICANT, rival=2 * float(np.log(sigma_w)), rival_law="the same network without tanh",
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) 
         ),
         Claim(
             f"{name} used", f"digits, {name}: degrees of freedom of the fit at n = {n}", source, used, basis,
-            tolerance=used * n**-0.5, standard_errors=SIGNIFICANT,
+            tolerance=used * n**-0.5, standard_errors=SIGNIFICANT, rival=float(n), rival_law="interpolation, all n",
         ),
         Claim(
             f"{name} trace", f"digits, {name}: N({ridge:.2g}) of all images, by Lanczos quadrature",

@@ -51,7 +51,8 @@ def langevin_claims(config: Any) -> Claims:
     rate = Claim(
         "gap_over_bound", "Langevin: largest free-energy gap over its bound e^(−2αλt) gap₀",
         "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, "4.4 standard errors over seeds",
-        standard_errors=SIGNIFICANT, relation="<=",
+        standard_errors=SIGNIFICANT, relation="<=", rival=float(np.exp(_RIDGE * 2 * _STEP * _DESCENT)),
+        rival_law="half of the rate, at the end",
     )  # fmt: skip
     return Claims((rate, *chaos), curves | {"level": [level]})
 

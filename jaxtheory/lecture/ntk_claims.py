@@ -94,7 +94,7 @@ def _about_lazy(config: Any) -> tuple[Claim, ...]:
         Claim(
             "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
             "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 4.4 standard errors",
-            tolerance=remainder, standard_errors=SIGNIFICANT,
+            tolerance=remainder, standard_errors=SIGNIFICANT, rival=0.0, rival_law="all components at one rate",
         ),
     )  # fmt: skip
 
