@@ -243,7 +243,7 @@ def _law(dimension: int, sizes: np.ndarray) -> np.ndarray:
 
 
 def rate_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
-    """Measured distances, and lines of the theoretical exponents through their middle."""
+    """Measured distances on the interval and on spheres, and the theoretical exponents through their middle."""
     sizes = dataset["size"].values
     for color, (d, slope) in zip(figures.PALETTE, _MATCHING.items(), strict=False):
         values = dataset.matching.sel(dimension=d).values

@@ -14,6 +14,7 @@ from jaxtheory.meanfield import wasserstein
 from jaxtheory.results import fit_slope
 
 
+@pytest.mark.slow
 def test_noise_alone_shows_no_effect_at_the_places_that_other_seeds_choose():
     """Independent losses of every width, sample size, step and seed: each difference has mean 0, within 4 errors."""
     rng, found = np.random.default_rng(0), []
