@@ -93,10 +93,10 @@ def predict(config: Config) -> Claims:
         Claim("dearer", "median log of spectral complexity over margin, random minus true labels",
               "Bartlett, Foster, Telgarsky (2017), sec. 2", 0.0, **above),
         Claim("ordered", "Kendall's tau with the gap along label noise: mean of six measures of norms over margins",
-              "Neyshabur, Bhojanapalli, McAllester, Srebro (2017), sec. 4", 1.0,
+              "Neyshabur, Bhojanapalli, McAllester, Srebro (2017)", 1.0,
               "theory: rises and falls with the noise; 4.4 standard errors over seeds", standard_errors=SIGNIFICANT,
               rival=0.0, rival_law="that of the number of parameters"),
-        Claim("rademacher", "Rademacher complexity of linear functions over B‖X‖_F/n", "Kahane, Khintchine",
+        Claim("rademacher", "Rademacher complexity of linear functions over B‖X‖_F/n", "Bartlett, Mendelson (2002)",
               *_gaussian_signs(_digits(config).x), standard_errors=SIGNIFICANT, rival=1.0,
               rival_law="Jensen's bound with equality"),
     ]  # fmt: skip
