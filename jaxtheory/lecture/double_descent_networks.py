@@ -61,7 +61,7 @@ class Config:
     """of Adam"""
     records: int = 40
     """of the curves over training time"""
-    draws: int = 6
+    draws: int = 16
     """data sets of the time panel"""
 
     @classmethod
@@ -70,7 +70,7 @@ class Config:
         quick = cls()
         widths = (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000)
         published = replace(quick, preset="paper", images="mnist", samples=4000, fewer=(500, 1000, 2000), widths=widths)
-        published = replace(published, rate=1e-3, steps=40_000, seeds=5, records=100, draws=20)
+        published = replace(published, rate=1e-3, steps=40_000, seeds=5, records=100, draws=40)
         return published if preset == "paper" else quick
 
 
@@ -118,13 +118,13 @@ def _about_networks(config: Config) -> tuple[Claim, ...]:
     belkin, nakkiran = "Belkin et al. (2019)", "Nakkiran et al. (2020)"
     ascoli, heckel = "d'Ascoli et al. (2020)", "Heckel, Yilmaz (2021)"
     signs = {
-        "second_descent": ("widths: log loss of the widest network minus that at the peak", belkin),
-        "modern": ("widths: lowest log loss beyond the peak minus lowest before", belkin),
-        "clean_peak": ("label noise: log loss at the peak without it minus with it", nakkiran),
-        "decay": ("weight decay: log loss at the peak with it minus without", "Krogh, Hertz (1992)"),
-        "early_stopping": ("early stopping: lowest log loss over time at the peak minus the last", nakkiran),
-        "ensemble": ("ensemble of the seeds: its log loss at the peak minus one network's", ascoli),
-        "more_data": ("samples: log loss with fewer images minus with more, where it hurts the others most", nakkiran),
+        "second_descent": ("widths: log loss of the widest network minus that at nK parameters", belkin),
+        "modern": ("widths: lowest log loss beyond nK parameters minus lowest before", belkin),
+        "clean_peak": ("label noise: log loss at nK parameters without it minus with it", nakkiran),
+        "decay": ("weight decay: log loss at nK parameters with it minus without", "Krogh, Hertz (1992)"),
+        "early_stopping": ("early stopping: lowest log loss over time at nK parameters minus the last", nakkiran),
+        "ensemble": ("ensemble of the seeds: its log loss at nK parameters minus one network's", ascoli),
+        "more_data": ("samples: log loss with fewest images minus with most, 2nK parameters", nakkiran),
         "network_rise": ("time: loss of a network at its first minimum minus at its bump", heckel),
         "network_descent": ("time: loss of that network at the end minus at its first minimum", heckel),
     }  # fmt: skip
@@ -246,9 +246,11 @@ def _leaky(x: Array) -> Array:
 
 
 def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
-    """The measured side of every claim; differences are taken seed by seed, at places that the other seeds choose."""
+    """The measured side of every claim; differences are taken seed by seed, at places of the theory or other seeds."""
     logs = whole[["test_loss", "clean_loss", "decay_loss", "samples_loss", "ensemble_loss"]].map(np.log)
-    seeds = [_differences(logs, seed) for seed in range(logs.sizes["seed"])]
+    most = int(whole.samples.max())
+    places = [_first(whole.parameters.values, _CLASSES * n) for n in (config.samples, 2 * most)]
+    seeds = [_differences(logs, seed, *places) for seed in range(logs.sizes["seed"])]
     values = {name: np.array([one[name] for one in seeds]) for name in seeds[0]}
     network = whole.network.values
     times = [(network[draw], np.delete(network, draw, axis=0).mean(0)) for draw in range(len(network))]
@@ -258,27 +260,27 @@ def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
     for name, index in (("first_minimum", _first_minimum(law)), ("bump", _bump(law)), ("end", -1)):
         values[f"flow_{name}"] = whole.flow.values[:, index]
     measured = {key: value for name, found in values.items() for key, value in _mean(name, found).items()}
-    top = _top(logs.test_loss.isel(step=-1).mean("seed"))
+    top = int(logs.test_loss.isel(step=-1).mean("seed").values[1:-1].argmax()) + 1
     return measured | {"peak_ratio": float(whole.parameters[top]) / (config.samples * _CLASSES)}
 
 
-def _top(curve: xr.DataArray) -> int:
-    """The width of the largest loss, neither the narrowest nor the widest."""
-    return int(curve.values[1:-1].argmax()) + 1
+def _first(parameters: np.ndarray, equations: int) -> int:
+    """The first width with as many parameters; the widest where none has."""
+    enough = np.flatnonzero(parameters >= equations)
+    return int(enough[0]) if len(enough) else len(parameters) - 1
 
 
-def _differences(logs: xr.Dataset, seed: int) -> dict[str, float]:
-    """What the signs are claimed of, for one seed; peak, minima, step and number of samples are those of the others."""
+def _differences(logs: xr.Dataset, seed: int, top: int, wide: int) -> dict[str, float]:
+    """What the signs are claimed of, for one seed; minima and steps are those of the other seeds.
+
+    `top` is the width where parameters meet the equations, `wide` that with twice the equations of most samples.
+    """
     one, others = logs.isel(seed=seed), logs.drop_isel(seed=seed).mean("seed")
     last, curve = one.test_loss.isel(step=-1), others.test_loss.isel(step=-1)
-    top = _top(curve)
     at, widest = last.isel(width=top), last.isel(width=-1)
     before, after = int(curve.values[:top].argmin()), top + int(curve.values[top:].argmin())
     stopped = one.test_loss.isel(width=top, step=int(others.test_loss.isel(width=top).argmin("step")))
-    harm = others.samples_loss.diff("samples", label="upper")
-    worst = harm.isel(harm.argmax(["samples", "width"]))
-    column = one.samples_loss.sel(width=int(worst.width))
-    place = int(np.flatnonzero(column.samples.values == int(worst.samples))[0])
+    column = one.samples_loss.isel(width=wide)
     found = {
         "second_descent": widest - at,
         "modern": last.isel(width=after) - last.isel(width=before),
@@ -286,7 +288,7 @@ def _differences(logs: xr.Dataset, seed: int) -> dict[str, float]:
         "decay": one.decay_loss.isel(width=top) - at,
         "early_stopping": stopped - at,
         "ensemble": one.ensemble_loss.isel(width=top) - at,
-        "more_data": column.isel(samples=place - 1) - column.isel(samples=place),
+        "more_data": column.isel(samples=0) - column.isel(samples=-1),
     }
     return {name: float(value) for name, value in found.items()}
 

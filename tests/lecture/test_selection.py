@@ -29,7 +29,7 @@ def test_noise_alone_shows_no_effect_at_the_places_that_other_seeds_choose():
             },
             {"samples": [1, 2, 3, 4], "width": np.arange(6)},
         )
-        found.append([networks._differences(logs, seed) for seed in range(3)])
+        found.append([networks._differences(logs, seed, 2, 5) for seed in range(3)])
     for name in found[0][0]:
         values = np.array([np.mean([one[name] for one in draw]) for draw in found])
         assert abs(values.mean()) < 4 * values.std(ddof=1) / math.sqrt(len(values)), name
