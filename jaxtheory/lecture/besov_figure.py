@@ -44,7 +44,7 @@ def _signals(ax: Axes) -> None:
         height = (values - values.min()) / np.ptp(values)
         ax.plot(t, 3.6 - 1.2 * i + height, color=figures.PALETTE[i], linewidth=1.4)
         ax.text(1.01, 4.0 - 1.2 * i, signal.__name__, fontsize=11, color=figures.PALETTE[i])
-    ax.set_xlim(0, 1.25)
+    ax.set(xlim=(0, 1.25), xticks=np.linspace(0, 1, 6))
     figures.label_axes(ax, "$t$", "", "four classic signals")
     ax.set_yticks([])
 
@@ -118,6 +118,7 @@ def _one_signal(ax: Axes, dataset: xr.Dataset) -> None:
         figures.points(ax, n, risk.mean(0), _error(risk), label=label, color=color, marker=marker)
     title = "HeaviSine, noise 1: five estimators"
     figures.label_axes(ax, "samples $n$", "mean squared error", title, xscale="log", yscale="log")
+    figures.ticks_at(ax.xaxis, n)
     ax.set_ylim(bottom=0.015)
     ax.legend(loc="lower left")
 

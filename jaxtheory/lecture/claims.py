@@ -1,10 +1,24 @@
-"""What the theory says before anything is measured, and how a measurement is held against it."""
+"""What the theory says before anything is measured, and how a measurement is held against it.
+
+Significance. A claim is statistical where its allowance, or its sign, counts standard errors of the measurement. All
+of them use one level, `SIGNIFICANT` = 4.4 standard errors: with m statistical claims, all true, and five seeds, 5m
+independent tests fail together with probability below 1% where each has level 1 − 0.99^(1/5m) (Šidák), two-sided
+k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 180, 4.5 for 290. This holds for errors estimated
+from many draws; a measurement that says how many it has (`name_draws`) is judged by Student's
+quantile of the same level: 4.4 standard errors become 6.5 for 16 draws and 18 for 6. Three rules go with it:
+
+- a sign holds only if the effect is beyond zero by that many standard errors, so a null effect passes with
+  probability 5e-6;
+- a claim with a rival holds only if the rival is 3 standard errors beyond everything that is allowed;
+- where the measurement selects (the worst width, the best kernel), it selects against the claim or on other draws.
+"""
 
 import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +26,7 @@ import xarray as xr
 
 from jaxtheory.checks import require
 
+SIGNIFICANT = 4.4  # standard errors that a claim is allowed, or that a sign must have
 _BEYOND = 3.0  # standard errors between what is allowed and the rival
 
 
@@ -63,12 +78,46 @@ class Verdict(NamedTuple):
     """whether the measurement tells the law from its rival; None where no rival is named"""
 
 
+def needed(statistical: int, *, seeds: int = 5, budget: float = 0.01) -> float:
+    """Standard errors that keep the chance that any true statistical claim fails on any seed below `budget`.
+
+    Šidák's correction of two-sided tests at a normal error: Φ⁻¹(1 − α/2), α = 1 − (1 − budget)^(1/(seeds · m)).
+
+    Args:
+        statistical: m ≥ 1 claims that count standard errors. seeds: independent runs of all. budget: in (0, 1).
+
+    Raises:
+        ValueError: fewer than one claim or seed, or a budget outside (0, 1).
+
+    >>> round(needed(160), 1)
+    4.4
+    """
+    require(statistical >= 1, "statistical", statistical, "be >= 1", "pass the number of statistical claims")
+    require(seeds >= 1, "seeds", seeds, "be >= 1", "use 5")
+    require(0 < budget < 1, "budget", budget, "be between 0 and 1", "use 0.01")
+    level = -np.expm1(np.log1p(-budget) / (seeds * statistical))
+    return -NormalDist().inv_cdf(level / 2)
+
+
+def student(standard_errors: float, draws: int) -> float:
+    """Student's quantile for a mean of so many normal draws, at the level that `standard_errors` has for a known error.
+
+    >>> round(student(4.4, 16), 1), round(student(4.4, 10**6), 1)
+    (6.5, 4.4)
+    """
+    from scipy.special import ndtr, stdtrit
+
+    require(draws >= 2, "draws", draws, "be >= 2 for a standard error", "draw more")
+    return float(np.copysign(stdtrit(draws - 1, ndtr(-abs(standard_errors))), standard_errors))
+
+
 def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
     """Hold each claim against `dataset[claim.name]` and its standard error `dataset[claim.name + "_error"]`.
 
     Args:
         claims: predictions, as they were saved.
-        dataset: measurements; a claim with `standard_errors > 0` needs its error.
+        dataset: measurements; a statistical claim needs its error, and has `dataset[claim.name + "_draws"]` where that
+            error comes from few independent draws.
 
     Returns:
         One verdict a claim; a measurement that is NaN fails, and so does one that cannot reject the claim's rival.
@@ -89,11 +138,15 @@ def _verdict(claim: Claim, dataset: xr.Dataset) -> Verdict:
     require(not missing, "dataset", sorted(map(str, dataset)), f"hold {missing}", "measure what was predicted")
     spread = dataset.variables.get(f"{claim.name}_error", 0.0)  # Dataset.get takes "a.b" for an attribute of a
     measured, error = float(dataset[claim.name]), float(spread)
-    allowance = claim.tolerance + claim.standard_errors * error
+    draws = dataset.variables.get(f"{claim.name}_draws") if claim.standard_errors else None
+    beyond = claim.standard_errors if draws is None else student(claim.standard_errors, int(draws))
+    allowance = claim.tolerance + beyond * error
     excess = measured - claim.predicted
     distance = {"=": abs(excess), "<=": excess, ">=": -excess}[claim.relation]
     rejects = _rejects(claim, allowance, error)
     meets = bool(np.isfinite(measured) and distance <= allowance)
+    if claim.standard_errors < 0:  # no effect is no sign, not even one that is measured without error
+        meets = meets and distance < 0
     return Verdict(claim, measured, error, allowance, meets and rejects is not False, rejects if meets else None)
 
 

@@ -15,7 +15,7 @@ import jax
 import tqdm
 import tyro
 
-from jaxtheory.lecture import claims, site
+from jaxtheory.lecture import claims, costs, site
 from jaxtheory.lecture.claims import ConfigurationError
 from jaxtheory.lecture.registry import TOPICS
 from jaxtheory.lecture.topic import Outcome, Topic, prepare, run, share
@@ -70,7 +70,9 @@ def parse(topic: Topic, arguments: Sequence[str]) -> Any:
     known = preset if preset in ("quick", "paper") else "quick"  # tyro says what is wrong with another
     default = topic.Config.of(known)
     default = replace(default, out=_folder(default.out, known))
-    return tyro.cli(topic.Config, default=default, args=list(arguments), description=topic.measure.__doc__)
+    return tyro.cli(
+        topic.Config, default=default, args=list(arguments), description=costs.described(topic.measure, topic.name)
+    )
 
 
 def main_all(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +82,8 @@ def main_all(arguments: Sequence[str] | None = None) -> int:
         0 if every topic ran and every claim holds, 1 otherwise; 2 for a name that no topic has or a folder that cannot
         be used; 130 if the user stopped it.
     """
-    options = tyro.cli(Lecture, args=arguments, prog="jaxtheory lecture")
+    words = [Lecture.__doc__ or "", *(costs.summary(tuple(TOPICS), preset) for preset in ("quick", "paper"))]
+    options = tyro.cli(Lecture, args=arguments, prog="jaxtheory lecture", description="\n\n".join(words))
     unknown = [name for name in options.topics if name not in TOPICS]
     if unknown:
         print(f"no topic is called {', '.join(unknown)}; the topics are {', '.join(TOPICS)}", file=sys.stderr)
@@ -105,6 +108,7 @@ def _all(options: Lecture) -> int:
     for name, topic in chosen.items():
         config = replace(topic.Config.of(options.preset), out=out / name, seed=options.seed)
         configs[name] = config if options.x64 is None else replace(config, x64=options.x64)
+    print(costs.summary(tuple(chosen), options.preset), flush=True)
     outcomes, failures = [], {}
     for name, topic in tqdm.tqdm(chosen.items(), desc="topics"):
         try:
@@ -140,12 +144,17 @@ def _explained(command: Callable[[], int]) -> int:
 def timed(topic: Topic, config: Any) -> Outcome:
     """Run, then print the table of claims, where things were saved, and what it took."""
     _listen()
+    fresh = not config.out.exists() or {path.name for path in config.out.iterdir()} <= {"predictions.json"}
+    if fresh:
+        print(costs.estimate(topic.name, config.preset), flush=True)
     compiled, start = sum(_compiling), time.perf_counter()
     outcome = run(topic, config)
     compiling, total = sum(_compiling) - compiled, time.perf_counter() - start
     print(claims.table(outcome.verdicts))
     print(f"\nfigure: {outcome.figure} (and .pdf)   data: {outcome.dataset}")
     device = jax.devices()[0]
+    if fresh:
+        costs.record(topic, config, f"{len(jax.devices())} × {device.device_kind}", total, peak_memory())
     print(
         f"device: {len(jax.devices())} × {device.device_kind}   compile: {compiling:.1f} s   "
         f"warm: {total - compiling:.1f} s   peak memory: {peak_memory() / 2**30:.2f} GiB"
@@ -173,8 +182,7 @@ def peak_memory() -> int:
 def keep_compilations() -> None:
     """Keep compiled programs between runs, where the user has not said where: under the user's cache folder."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxtheory"))
+        jax.config.update("jax_compilation_cache_dir", str(costs.cache()))
 
 
 def _listen() -> None:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import implicit_bias as bias
@@ -86,7 +86,8 @@ def predict(config: Config) -> Claims:
         Claim("bias", "stopping against ridge at λ = 1/t: largest ratio of biases", "Ali et al. (2019), Thm 1", 1.0,
               "theory: round-off", tolerance=1e-12, relation="<=", kind="formula"),
         Claim("across", "separable: what w keeps across the largest margin", "Soudry et al. (2018), Thm 4", limit,
-              "theory: ln²t/t", tolerance=float(np.log(steps)) ** 2 / steps),
+              "theory: ln²t/t", tolerance=float(np.log(steps)) ** 2 / steps, rival=0.0,
+              rival_law="w along the largest margin alone"),
     ]  # fmt: skip
     claims += [_entropy_claim(scale, config) for scale in config.scales]
     claims += [_modes_claim(depth, config) for depth in config.depths]
@@ -97,10 +98,17 @@ def predict(config: Config) -> Claims:
     ]
     claims += [
         Claim(f"sgd_{rate:g}", f"SGD, η = {rate:g}: trace of the stationary covariance", "Mandt et al. (2017)",
-              float(jnp.trace(_stationary(rate))), "4 standard errors over runs", standard_errors=4)
+              float(jnp.trace(_stationary(rate))), "4.4 standard errors over runs", standard_errors=SIGNIFICANT,
+              **_flow_rival(rate))
         for rate in config.rates
     ]  # fmt: skip
     return Claims(tuple(claims), {})
+
+
+def _flow_rival(rate: float) -> dict[str, Any]:
+    """The covariance of the stochastic flow, (η/2) H⁻¹Σ, where the step is long enough to tell it from descent's."""
+    trace = float((jnp.diagonal(_noise()) / jnp.array(_CURVATURES)).sum()) * rate / 2
+    return {"rival": trace, "rival_law": "the flow, steps of size 0"} if rate * max(_CURVATURES) >= 0.25 else {}
 
 
 def _entropy_claim(scale: float, config: Config) -> Claim:
@@ -108,11 +116,13 @@ def _entropy_claim(scale: float, config: Config) -> Claim:
     x, y = _problem(config)
     beta = bias.hyperbolic_interpolant(x, y, scale=scale).beta
     steepest = float(jnp.abs(jnp.matmul(y, x, precision="highest")).max()) / len(y)
+    shortest = jnp.linalg.lstsq(x, y)[0]
     path = float(jnp.arcsinh(jnp.abs(beta).max() / (2 * scale**2)))
     return Claim(
         f"entropy_{scale:g}", f"diagonal network, α = {scale:g}: relative distance from the least entropy",
         "Woodworth et al. (2020), Thm 1", 0.0, "theory: twice the first-order effect of the step",
         tolerance=2 * _diagonal_step(config, scale) * steepest * path,
+        rival=float(jnp.linalg.norm(shortest - beta) / jnp.linalg.norm(beta)), rival_law="the least ℓ₂ norm",
     )  # fmt: skip
 
 

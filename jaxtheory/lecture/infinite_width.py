@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, empirical, figures, infinite, kernels
 from jaxtheory.infinite import phase
 from jaxtheory.infinite.corrections import relu_moments
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope, standard_error
 
@@ -130,8 +130,9 @@ def predict(config: Config) -> Claims:
     slopes = [
         Claim(
             f"slope_{_slug(name)}", f"{name}: exponent in width of the distance of a drawn NTK from the limit",
-            "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 3 standard errors",
-            tolerance=_next_order(config.widths), standard_errors=3, rival=-1.0, rival_law="no fluctuation, bias 1/n",
+            "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 4.4 standard errors",
+            tolerance=_next_order(config.widths),
+            standard_errors=SIGNIFICANT, rival=-1.0, rival_law="no fluctuation, bias 1/n",
         )
         for name in config.architectures
     ]  # fmt: skip
@@ -159,8 +160,8 @@ def _about_order(sigma_w: float, config: Config) -> Claim:
     return Claim(
         f"rate_{sigma_w:g}", f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
         "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
-        "theory: second order in 1 − c and 1/width; 3 standard errors", tolerance=_APART + 2 / config.deep_width,
-        standard_errors=3,
+        "theory: second order in 1 − c and 1/width; 4.4 standard errors", tolerance=_APART + 2 / config.deep_width,
+        standard_errors=SIGNIFICANT, rival=2 * float(np.log(sigma_w)), rival_law="the same network without tanh",
     )  # fmt: skip
 
 
@@ -169,8 +170,8 @@ def _about_chaos(config: Config) -> Claim:
     return Claim(
         "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
         "Poole et al. (2016), eq. 7", float(point.correlation),
-        "theory: 1/width over the layers remembered; 3 standard errors",
-        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=3, rival=1.0,
+        "theory: 1/width over the layers remembered; 4.4 standard errors",
+        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=SIGNIFICANT, rival=1.0,
         rival_law="order: inputs come together",
     )  # fmt: skip
 
@@ -179,7 +180,8 @@ def _about_digits() -> tuple[Claim, ...]:
     return (
         Claim(
             "gp_gain", "digits: error of the process with the CNN's limit minus that of a linear kernel",
-            "Novak et al. (2019), section 4", 0.0, "significance: 3 standard errors below", standard_errors=-3,
+            "Novak et al. (2019), section 4", 0.0, "significance: 4.4 standard errors below",
+            standard_errors=-SIGNIFICANT,
             relation="<=",
         ),
     )  # fmt: skip

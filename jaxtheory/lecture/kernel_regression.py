@@ -20,7 +20,7 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, sweeps
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.kernel_regression_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status, fit_slope
@@ -138,7 +138,7 @@ def _modes(kernel: Callable[..., Array], population: Population) -> tuple[Array,
 def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) -> list[Claim]:
     n, images = config.sizes[-1], config.images
     curve = kernels.learning_curve(eigs, coefficients, jnp.asarray([float(n)], eigs.dtype), config.ridge, 0.0)
-    source, basis = "Simon et al. (2023), eq. 4-8", "theory: relative remainder n^(−1/2); 3 standard errors"
+    source, basis = "Simon et al. (2023), eq. 4-8", "theory: relative remainder n^(−1/2); 4.4 standard errors"
     used = n - config.ridge / float(curve.kappa[0])
     ridge = 10 * float(config.ridge * images / n)
     counted = float(kernels.degrees_of_freedom(images * eigs, ridge))
@@ -146,16 +146,16 @@ def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) 
     return [
         Claim(
             f"{name} test", f"digits, {name}: test error at n = {n}", source, float(curve.test[0]), basis,
-            tolerance=float(curve.test[0]) * n**-0.5, standard_errors=3,
+            tolerance=float(curve.test[0]) * n**-0.5, standard_errors=SIGNIFICANT,
         ),
         Claim(
             f"{name} used", f"digits, {name}: degrees of freedom of the fit at n = {n}", source, used, basis,
-            tolerance=used * n**-0.5, standard_errors=3,
+            tolerance=used * n**-0.5, standard_errors=SIGNIFICANT, rival=float(n), rival_law="interpolation, all n",
         ),
         Claim(
             f"{name} trace", f"digits, {name}: N({ridge:.2g}) of all images, by Lanczos quadrature",
-            "Ubaru, Chen, Saad (2017), Thm 4.1", counted, "theory: n exp(−4 order/√condition); 4 standard errors",
-            tolerance=quadrature, standard_errors=4,
+            "Ubaru, Chen, Saad (2017), Thm 4.1", counted, "theory: n exp(−4 order/√condition); 4.4 standard errors",
+            tolerance=quadrature, standard_errors=SIGNIFICANT,
         ),
     ]  # fmt: skip
 
@@ -173,7 +173,8 @@ def _order_claims(predicted: dict[str, float], config: Config) -> list[Claim]:
             f"{better} less {worse}", f"digits, pairs: test error of {better} minus that of {worse}, same images",
             "Simon et al. (2023), eq. 4-8", errors[better] - errors[worse],
             "theory: relative remainder n^(−1/2); 4.4 standard errors over pairs",
-            tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5, standard_errors=4.4, rival=0.0,
+            tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5,
+            standard_errors=SIGNIFICANT, rival=0.0,
             rival_law="one curve for both kernels",
         )
         for better, worse in pairs
@@ -217,7 +218,8 @@ def _circle_claims(s: int, config: Config) -> list[Claim]:
         ),
         Claim(
             f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
-            "theory: relative remainder n^(−1/2); 3 standard errors", tolerance=excess * n**-0.5, standard_errors=3,
+            "theory: relative remainder n^(−1/2); 4.4 standard errors", tolerance=excess * n**-0.5,
+            standard_errors=SIGNIFICANT,
         ),
     ]  # fmt: skip
 

@@ -29,10 +29,12 @@ _SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the output: mean-field at 1, lazy 
 def mmn_claims(config: Any) -> Claims:
     """The risk over time of the radial flow, and the least Δ with zero risk."""
     times = np.linspace(0, config.horizon, _TIMES + 1)
+    radii, risks = _limit(config)
     claims = (
         Claim(
             "sgd_gap", f"SGD, N = {config.particles}: largest |risk − limit|", "Mei, Montanari, Nguyen (2018), Fig. 2",
             0.0, "published agreement at N = 800", tolerance=0.02, relation="<=",
+            rival=float(abs(risks - risks[0]).max()), rival_law="weights that do not move",
         ),
         Claim(
             "threshold", "least Δ at which zero risk is reachable, d → ∞", "Mei, Montanari, Nguyen (2018)", 0.4742,
@@ -40,7 +42,6 @@ def mmn_claims(config: Any) -> Claims:
             kind="formula",
         ),
     )  # fmt: skip
-    radii, risks = _limit(config)
     curves = {"time": times.tolist(), "limit": risks.tolist()}
     return Claims(claims, curves | {f"radii {k}": np.sort(radii[k]).tolist() for k in range(_TIMES + 1)})
 
@@ -129,11 +130,12 @@ def teacher_claims(config: Any) -> Claims:
         Claim(
             "teacher_many", f"planted teacher: final over initial risk, {config.many} particles, worst seed",
             "Chizat, Bach (2018), Thm 3.3", 0.0, "theory: 0 as N, t → ∞; 1% for a finite time", tolerance=0.01,
-            relation="<=",
+            relation="<=", rival=0.1, rival_law="a spurious minimum, as with few",
         ),
         Claim(
             "teacher_few", f"planted teacher: final over initial risk, {config.few} particles, worst seed",
             "Chizat, Bach (2018), Fig. 1", 0.1, "theory: a spurious minimum keeps a share of order one", relation=">=",
+            rival=0.0, rival_law="the teacher is found",
         ),
     )  # fmt: skip
     return Claims(claims, {})
@@ -204,6 +206,7 @@ def lazy_claims(config: Any) -> Claims:
     claim = Claim(
         "lazy_slope", "lazy scaling: exponent of the particles' displacement in α, from 30 to 100",
         "Chizat, Oyallon, Bach (2019), Thm 2.2", -1.0, "theory: the next order is 1/α", tolerance=1 / 30,
+        rival=0.0, rival_law="mean-field: particles move as far at every α",
     )  # fmt: skip
     return Claims((claim,), {})
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 
 COSINE = 0.5  # of the two unit inputs whose kernel is drawn
 
@@ -31,18 +31,21 @@ def one_hidden_layer(cosine: float) -> tuple[float, float]:
 
 
 def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:
+    features = mean - COSINE * (1 - np.arccos(COSINE) / np.pi)
     return (
         Claim(
             "mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8", mean,
-            "4 standard errors over draws", standard_errors=4,
+            "4.4 standard errors over draws", standard_errors=SIGNIFICANT, rival=float(features),
+            rival_law="the last layer's part alone",
         ),
         Claim(
             "deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8", deviation,
-            "4 standard errors over draws", standard_errors=4,
+            "4.4 standard errors over draws", standard_errors=SIGNIFICANT,
         ),
         Claim(
             "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
-            "4 standard errors of the fit", standard_errors=4, rival=-1.0, rival_law="a spread of order 1/width",
+            "4.4 standard errors of the fit",
+            standard_errors=SIGNIFICANT, rival=-1.0, rival_law="a spread of order 1/width",
         ),
     )  # fmt: skip
 
@@ -58,18 +61,18 @@ def _about_drift(config: Any) -> tuple[Claim, ...]:
     return (
         Claim(
             "drift_relu", "orthogonal inputs: exponent of width in the kernel's motion in training, ReLU",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it; 3 standard errors",
-            tolerance=float(flips), standard_errors=3, **general,
+            "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it; 4.4 standard errors",
+            tolerance=float(flips), standard_errors=SIGNIFICANT, **general,
         ),
         Claim(
             "drift_tanh", "orthogonal inputs: the same for tanh, which has no kink to flip", "Dyer, Gur-Ari (2020)",
-            -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width; 3 standard errors", tolerance=1 / 32,
-            standard_errors=3, rival=-0.5, rival_law="that of ReLU",
+            -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width; 4.4 standard errors", tolerance=1 / 32,
+            standard_errors=SIGNIFICANT, rival=-0.5, rival_law="that of ReLU",
         ),
         Claim(
             "drift_parameters", "orthogonal inputs: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it; 3 standard errors",
-            tolerance=1 / 32, standard_errors=3, **general,
+            "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it; 4.4 standard errors",
+            tolerance=1 / 32, standard_errors=SIGNIFICANT, **general,
         ),
     )  # fmt: skip
 
@@ -79,7 +82,8 @@ def _about_lazy(config: Any) -> tuple[Claim, ...]:
     return (
         Claim(
             "gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
-            "Lee et al. (2019), Thm 2.1", -0.5, "3 standard errors of the fit", standard_errors=3, relation="<=",
+            "Lee et al. (2019), Thm 2.1", -0.5, "4.4 standard errors of the fit",
+            standard_errors=SIGNIFICANT, relation="<=",
             rival=0.0, rival_law="a gap at any width",
         ),
         Claim(
@@ -89,8 +93,8 @@ def _about_lazy(config: Any) -> tuple[Claim, ...]:
         ),
         Claim(
             "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
-            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 3 standard errors over networks",
-            tolerance=remainder, standard_errors=3,
+            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 4.4 standard errors",
+            tolerance=remainder, standard_errors=SIGNIFICANT, rival=0.0, rival_law="all components at one rate",
         ),
     )  # fmt: skip
 
@@ -100,24 +104,25 @@ def _about_rich() -> tuple[Claim, ...]:
 
     Without the noise the best fixed kernel does better than the learned one: nothing is claimed there.
     """
-    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "significance: 3 standard errors below"
+    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "significance: 4.4 standard errors below"
     return (
         Claim(
             "alignment_growth", "digits and noise pixels: growth in training of the kernel's alignment with the labels",
-            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 3 standard errors above", standard_errors=-3,
+            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 4.4 standard errors above",
+            standard_errors=-SIGNIFICANT,
             relation=">=",
         ),
         Claim(
             "learned_less_initial", "digits and noise pixels: test error of the learned kernel minus the initial one's",
-            source, 0.0, basis, standard_errors=-3, relation="<=",
+            source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=",
         ),
         Claim(
             "learned_less_fixed", "digits and noise pixels: test error of the learned kernel minus the best fixed's",
-            source, 0.0, basis, standard_errors=-3, relation="<=",
+            source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=",
         ),
         Claim(
             "learned_less_network", "digits and noise pixels: test error of the learned kernel minus the network's",
-            "Long (2021)", 0.0, "3 standard errors over seeds", standard_errors=3, rival=0.01,
+            "Long (2021)", 0.0, "4.4 standard errors over seeds", standard_errors=SIGNIFICANT, rival=0.01,
             rival_law="one digit in a hundred more",
         ),
     )  # fmt: skip

@@ -27,6 +27,7 @@ def _start(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.points(ax, widths, seen, seen / (2 * dataset.attrs["draws"]) ** 0.5, label="measured", color=_color(1))
     title = "at the start: $\\Theta$ fluctuates"
     figures.label_axes(ax, "width $m$", "standard deviation of $\\Theta(x, x')$", title, xscale="log", yscale="log")
+    figures.ticks_at(ax.xaxis, widths)
 
 
 def _drift(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import exit_time, landscapes, mean_exit_time, octopus, saddles
@@ -81,27 +81,32 @@ def predict(config: Config) -> Claims:
     claims.append(
         Claim(
             "perturbed", "kicks: exponent of the total time in d", "Jin et al. (2017), Thm 3", 1.0,
-            "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most; 3 standard errors",
-            tolerance=logarithm, standard_errors=3, rival=2.0, rival_law="saddles that grow longer one by one",
+            "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most; 4.4 standard errors",
+            tolerance=logarithm,
+            standard_errors=SIGNIFICANT, rival=2.0, rival_law="saddles that grow longer one by one",
         )
     )  # fmt: skip
     claims += [_naive_claim(config)]
     claims += [
         Claim(
             f"exit_{noise:g}", f"Langevin exit from a saddle, noise {noise:g}", "Gardiner (2009), 5.2.7",
-            mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%; 3 standard errors",
-            tolerance=0.02 * mean_exit_time(_GAMMA, noise), standard_errors=3,
+            mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%; 4.4 standard errors",
+            tolerance=0.02 * mean_exit_time(_GAMMA, noise), standard_errors=SIGNIFICANT,
+            rival=-0.5 * float(np.log(noise)) / _GAMMA, rival_law="its leading logarithm alone",
         )
         for noise in config.noises
     ]  # fmt: skip
     rule = 3 / config.starts
     claims += [
         Claim("strict", "matrix factorization: starts that reach the global minimum", "Lee et al. (2016), Thm 4", 1.0,
-              "95% confidence with no failure seen: 3/starts", tolerance=rule),
+              "95% confidence with no failure seen: 3/starts", tolerance=rule,
+              rival=0.5, rival_law="half of the starts end elsewhere"),
         Claim(f"student_{config.surplus[-1]}", f"student of {config.surplus[-1]} neurons more: starts that succeed",
-              "Safran, Shamir (2018), sec. 4", 1.0, "95% confidence with no failure seen: 3/starts", tolerance=rule),
+              "Safran, Shamir (2018), sec. 4", 1.0, "95% confidence with no failure seen: 3/starts", tolerance=rule,
+              rival=0.5, rival_law="half of the starts end elsewhere"),
         Claim("gain", "success of the widest student minus that of the teacher's width",
-              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 3 standard errors above", standard_errors=-3,
+              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 4.4 standard errors above",
+              standard_errors=-SIGNIFICANT,
               relation=">="),
     ]  # fmt: skip
     return Claims(tuple(claims), {})
@@ -111,7 +116,8 @@ def _ratio_claim(L: float, config: Config) -> Claim:
     limit = saddles.growth(L, _GAMMA, 1 / (4 * L))
     return Claim(
         f"ratio_{L:g}", f"descent: T_j+1/T_j, j = {config.dim - 1}, L = {L:g}", "Du et al. (2017), Thm 4.1", limit,
-        "theory: the limit is approached as 1/T; 2%", tolerance=0.02 * limit,
+        "theory: the limit is approached as 1/T; 2%", tolerance=0.02 * limit, rival=1 + L / _GAMMA,
+        rival_law="steps so small that descent is a flow",
     )  # fmt: skip
 
 
@@ -122,7 +128,8 @@ def _naive_claim(config: Config) -> Claim:
     doubt = float((abs(times - _HALVINGS) <= 10).any(1).mean()) + 1e-3 * config.dim
     return Claim(
         "naive", "float32 descent leaves the saddles reached within 126 halvings, no other: share of starts",
-        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126", tolerance=doubt,
+        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126; 4.4 standard errors",
+        tolerance=doubt, standard_errors=SIGNIFICANT,
         rival=float(((times < _HALVINGS).sum(1) == (times < _GRADUAL).sum(1)).mean()),
         rival_law="gradual underflow, to 149 halvings",
     )  # fmt: skip
@@ -179,7 +186,9 @@ def _naive(config: Config, counted: xr.Dataset) -> xr.Dataset:
     must = 1 + (counted.times.sel(L=L).values < _HALVINGS).sum(1)
     reached = np.isfinite(left["float32"]).sum(1)
     runs = {name: (("seed", "saddle"), times) for name, times in left.items()}
-    return xr.Dataset({"naive": float((must == reached).mean()), **runs})
+    share = float((must == reached).mean())
+    error = (share * (1 - share) / len(must)) ** 0.5
+    return xr.Dataset({"naive": share, "naive_error": error, **runs})
 
 
 def _exits(config: Config, _: xr.Dataset) -> xr.Dataset:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import besov, function_classes, judge, run
@@ -15,9 +16,7 @@ from jaxtheory.lecture import besov_studies as studies
 from jaxtheory.results import standard_error
 from jaxtheory.smoothness import approximation, bspline
 
-TINY = besov.Config(
-    levels=12, octaves=(5, 8), replicates=20, signal_octaves=(5, 6), signal_replicates=2, steps=80, width=8
-)  # fmt: skip
+TINY = tiny_topics.TINY["besov"].config
 
 
 @pytest.mark.parametrize("name", ["spiky", "homogeneous"])

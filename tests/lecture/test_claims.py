@@ -63,6 +63,12 @@ def test_the_table_shows_every_column():
         assert word in text
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Costs of runs are kept in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @dataclass(frozen=True)
 class Config:
     """A topic small enough to test the contract."""
@@ -223,5 +229,6 @@ def test_a_sign_without_an_effect_fails():
     """A null effect never passes: the measurement must lie beyond zero by three standard errors."""
     told = claim(predicted=0.0, tolerance=0.0, standard_errors=-3.0, relation="<=")
     assert not judge([told], xr.Dataset({"risk": 0.0, "risk_error": 0.0 + 1e-9}))[0].holds
+    assert not judge([told], xr.Dataset({"risk": 0.0, "risk_error": 0.0}))[0].holds
     assert not judge([told], xr.Dataset({"risk": -0.29, "risk_error": 0.1}))[0].holds
     assert judge([told], xr.Dataset({"risk": -0.31, "risk_error": 0.1}))[0].holds

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.double_descent import mei_montanari
@@ -11,10 +12,7 @@ from jaxtheory.lecture import double_descent, run
 
 pytestmark = pytest.mark.smoke
 
-TINY = double_descent.Config(
-    samples=40, width=100, ridges=(1.0, 30.0), seeds=2, dimension=12, sphere_ridges=(2.0,), sphere_seeds=3,
-    law_dimension=12, law_seeds=3,
-)  # fmt: skip
+TINY = tiny_topics.TINY["double-descent"].config
 
 
 @pytest.fixture(scope="module")

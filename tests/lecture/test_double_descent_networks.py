@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import double_descent_networks as topic
 from jaxtheory.lecture import run
 
-TINY = topic.Config(samples=30, fewer=(20,), widths=(4, 5, 6), seeds=2, steps=40, records=4, draws=2)
+TINY = tiny_topics.TINY["double-descent-networks"].config
 
 
 @pytest.fixture(scope="module")

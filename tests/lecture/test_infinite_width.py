@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 
 from jaxtheory.lecture import infinite_width, run
 
-TINY = infinite_width.Config(
-    architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=16, deep_draws=3, images=20, splits=2
-)
+TINY = tiny_topics.TINY["infinite-width"].config
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import judge, kernel_regression, run
 
-TINY = kernel_regression.Config(
-    images=90, sizes=(5, 9), width=16, seeds=2, smoothness=(1,), circle_sizes=(8, 20), circle_seeds=3
-)  # fmt: skip
+TINY = tiny_topics.TINY["kernel-regression"].config
 
 
 @pytest.fixture(scope="module")

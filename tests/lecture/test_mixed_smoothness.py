@@ -7,12 +7,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import command, judge, mixed_smoothness, run
 from jaxtheory.smoothness import mixed
 
-TINY = mixed_smoothness.Config(levels=(3, 2, 2, 2, 2), points=50, octaves=(8, 12), replicates=20)
+TINY = tiny_topics.TINY["mixed-smoothness"].config
 
 
 @pytest.fixture(scope="module")

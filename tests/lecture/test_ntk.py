@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 from tolerances import assert_close
 
 from jaxtheory.lecture import ntk, run
 from jaxtheory.lecture.ntk_claims import one_hidden_layer
 
-TINY = ntk.Config(
-    widths=(16, 64, 256), draws=60, drift_widths=(64, 256), drift_seeds=3, lazy_widths=(32, 128), lazy_seeds=2,
-    lazy_samples=40, lazy_steps=40, samples=60, noise_pixels=8, rich_width=16, rich_steps=12, rich_seeds=2,
-)  # fmt: skip
+TINY = tiny_topics.TINY["ntk"].config
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,14 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 
 from jaxtheory.lecture import generalization, implicit_bias, run, saddles
 
 TINY = {
-    "saddles": (
-        saddles.TOPIC,
-        saddles.Config(seeds=20, dim=6, curvatures=(1.0,), perturbed_dims=(2, 3, 4), noises=(0.1,), exits=50, teacher=3,
-                       surplus=(0, 2), starts=8),
-    ),
-    "implicit-bias": (
-        implicit_bias.TOPIC,
-        implicit_bias.Config(doublings=8, scales=(0.1, 1.0), features=12, steps=2000, depths=(2,), step_size=1e-2,
-                             walkers=200, rates=(0.5,)),
-    ),
-    "generalization": (
-        generalization.TOPIC,
-        generalization.Config(samples=40, widths=(32,), depths=(1,), batches=(8, 40), noises=(0.0, 0.9), seeds=2,
-                              steps=100),
-    ),
-}  # fmt: skip
+    topic.name: (topic, tiny_topics.TINY[topic.name].config)
+    for topic in (saddles.TOPIC, implicit_bias.TOPIC, generalization.TOPIC)
+}
 
 
 @pytest.mark.slow
