@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from timing import in_turns
 
 from jaxtheory import feature_learning
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.lecture.feature_learning import problems
 
 NARROW, WIDE, COUNT, GROUPS = 16, 256, 32, 8

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import in_turns
 
+from jaxtheory.benchmark.timing import in_turns
 from jaxtheory.scaling import one_pass_equivalent, one_pass_risk
 
 
