@@ -59,3 +59,19 @@ def test_claims_name_the_other_law_as_their_rival():
     assert (claims["transfer_mlp_maximal"].predicted, claims["transfer_mlp_maximal"].rival) == (0.0, -1.0)
     assert (claims["width_mean"].predicted, claims["width_scatter"].predicted) == (-1.0, -0.5)
     assert len(training.MARKERS) == len(feature_learning.Config().widths)
+
+
+@pytest.mark.slow
+def test_the_transformer_needs_no_change_and_starts_at_chance(tmp_path):
+    """Its scores fall as 1/d, so nothing is advised; a small readout gives log 16 nats; one step of Adam runs."""
+    given = transfer.model("transformer", 4, 0)
+    how = transfer.parameterized("maximal", given, 64)
+    assert how.advice == ()
+    assert how.roles["embed"] == "embedding"
+    assert {how.roles[name] for name in ("qkv", "project", "up", "down")} == {"hidden"}
+    x = given.batch[0]
+    assert (int(x.max()) < 16, x.shape) == (True, (4, 12))
+    config = replace(TINY, out=tmp_path, models=("transformer",), examples=4, transfer_widths=(32,), rates=(1e-9, 0.1))
+    losses = transfer.sweep(config, "transformer").loss.sel(rule="maximal", width=32).mean("seed").values
+    assert abs(losses[0] - np.log(16)) < 0.5
+    assert losses[1] != losses[0]
