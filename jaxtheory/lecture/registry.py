@@ -15,6 +15,7 @@ from jaxtheory.lecture import (
     mixed_smoothness,
     ntk,
     saddles,
+    teacher_student,
 )
 from jaxtheory.lecture.topic import Topic
 
@@ -32,6 +33,7 @@ _ORDER = (
     saddles.TOPIC,
     implicit_bias.TOPIC,
     edge_of_stability.TOPIC,
+    teacher_student.TOPIC,
     generalization.TOPIC,
 )
 
