@@ -18,6 +18,7 @@ from jaxtheory.lecture import (
     ntk,
     saddles,
     scaling_laws,
+    teacher_student,
 )
 from jaxtheory.lecture.topic import Topic
 
@@ -38,6 +39,7 @@ _ORDER = (
     saddles.TOPIC,
     implicit_bias.TOPIC,
     edge_of_stability.TOPIC,
+    teacher_student.TOPIC,
     generalization.TOPIC,
 )
 

@@ -63,6 +63,7 @@ def test_residuals_of_a_relu_network_fall_and_its_margin_rises(float64):
     assert seen[-1].stationarity < 0.2
 
 
+@pytest.mark.slow
 def test_momentum_finds_the_euclidean_margin_and_adam_the_largest(float64):
     """Each within log t/√t of its own margin at t = 2^12, which the other's separator misses by more."""
     euclidean, largest = bias.max_margin(SPACE, LABELS), bias.sign_margin(SPACE, LABELS)

@@ -32,6 +32,7 @@ def test_the_entropy_picks_the_least_relative_entropy(float64):
     assert abs(law.beta - bias.minimum_norm(X, Y, first)).max() > 0.02
 
 
+@pytest.mark.slow
 def test_known_potentials_are_those_of_known_laws(float64):
     """½‖β‖² is the min-norm solution, 2α² sinh that of diagonal networks, from 0; also at extreme scales."""
     flat = bias.mirror_interpolant(X, Y, lambda t: t)

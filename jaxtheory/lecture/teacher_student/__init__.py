@@ -1,0 +1,42 @@
+"""Students that learn from teachers: plateaus and specialization, the samples that an exponent costs, and collapse.
+
+(a, b) Saad and Solla's exact dynamics of erf and ReLU committees against SGD; (c) samples until a single-index model is
+found, by information exponent; (d) the simplex of unconstrained features.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxtheory.lecture.study import BaseConfig, of_studies
+from jaxtheory.lecture.teacher_student.collapse import COLLAPSE
+from jaxtheory.lecture.teacher_student.committees import ERF, RELU
+from jaxtheory.lecture.teacher_student.exponents import EXPONENTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Sizes of the studies."""
+
+    out: Path = field(default=Path("runs/teacher_student"), compare=False)
+    """folder for predictions, measurements, table and figure"""
+    dim: int = 100
+    """inputs of the smaller committee; the larger has twice as many"""
+    committees: int = 32
+    """independent runs of SGD in each dimension"""
+    dims: tuple[int, ...] = (64, 128, 256, 512)
+    """inputs of the single-index models"""
+    walkers: int = 32
+    """runs in each dimension"""
+    descents: int = 20_000
+    """steps on unconstrained features"""
+
+    @classmethod
+    def of(cls, preset: str) -> "Config":
+        """The configuration of a preset."""
+        more: dict[str, Any] = {"dim": 1000, "committees": 256, "walkers": 256}
+        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "descents": 100_000}
+        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
+
+
+TOPIC = of_studies("teacher-student", Config, (ERF, RELU, EXPONENTS, COLLAPSE), columns=2)
