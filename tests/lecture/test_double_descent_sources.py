@@ -40,11 +40,17 @@ def test_measurements_follow_their_law_and_reject_another(study, module, name, v
 def test_newton_steps_end_where_the_gradient_vanishes():
     """Both for fewer and for more features than points, at a ridge that hardly counts."""
     rng = np.random.default_rng(0)
-    for shape in ((30, 5), (20, 60)):
+    for shape in ((30, 5), (20, 60), (40, 40)):
         signed = rng.standard_normal(shape)
         b = classifiers.newton(signed, 1e-7)
         gradient = 1e-7 * b - (signed / (1 + np.exp(signed @ b))[:, None]).mean(axis=0)
         assert np.abs(gradient).max() < 1e-10
+
+
+def test_as_many_features_as_images_fit_every_label():
+    """A draw on which full Newton steps go too far and end at a training error of 45 %."""
+    training = digits._one(Config(seed=2), 14)[0, :, 1]
+    np.testing.assert_array_equal(training[digits._RATIOS.index(1.0) :], 0.0)
 
 
 def test_published_sizes_are_those_of_the_paper_preset():

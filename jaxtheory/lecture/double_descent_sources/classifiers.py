@@ -91,10 +91,17 @@ def newton(signed: np.ndarray, ridge: float) -> np.ndarray:
         return directions @ newton(triangle.T, ridge)
     b, levels = np.zeros(d), np.geomspace(max(ridge, 1.0), ridge, 1 + max(0, math.ceil(-math.log10(ridge) / 1.5)))
     for level in (*levels, ridge):  # twice as many steps at the end
+
+        def loss(b: np.ndarray, level: float = level) -> float:
+            return float(np.logaddexp(0, -signed @ b).mean() + level / 2 * b @ b)
+
         for _ in range(_PER_LEVEL):
             p = 1 / (1 + np.exp(np.clip(signed @ b, -500, 500)))
             curvature = (signed * (p * (1 - p))[:, None]).T @ signed / n + level * np.eye(d)
-            b = b - np.linalg.solve(curvature, level * b - p @ signed / n)
+            step = np.linalg.solve(curvature, level * b - p @ signed / n)
+            while loss(b - step) > loss(b) * (1 + 1e-9):  # too far: half the step
+                step = step / 2
+            b = b - step
     return b
 
 

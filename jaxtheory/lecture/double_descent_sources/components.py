@@ -122,7 +122,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(ax, "features per sample", "share of the error", xscale="log")
     ax.set_title("the interactions carry the peak", pad=24)
     figures.ticks_at(ax.xaxis, np.array(_RATIOS))
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", fontsize=10)
 
 
 STUDY = Study("sources", predict, measure, draw)

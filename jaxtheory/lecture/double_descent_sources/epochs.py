@@ -92,7 +92,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.threshold(ax, time[best], "best time to stop")
     figures.label_axes(ax, "training time $t$", "error", xscale="log")
     ax.set_title("two descents in one run", pad=24)
-    ax.legend(loc="center right")
+    ax.legend(loc="upper right")
 
 
 STUDY = Study("training-time", predict, measure, draw)
