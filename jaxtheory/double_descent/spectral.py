@@ -235,12 +235,15 @@ def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, ta
 
 
 def _excess(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: Array, gamma: Array) -> Array:
-    """ΣL + min(p, r) − min(n, k): learned modes are counted and what they miss is subtracted, so nothing cancels."""
-    learned = eigs > gamma
-    counted = jnp.sum(jnp.where(learned, counts, 0)) - jnp.minimum(n, k)
+    """ΣL + min(p, r) − min(n, k): learned modes are counted and what they miss is subtracted, so nothing cancels.
+
+    Both minima are those of the same side, also where rounding decides between p and r, for derivatives at k = n.
+    """
+    learned, fewer_features = eigs > gamma, k < n
+    counted = jnp.sum(jnp.where(learned, counts, 0)) - jnp.where(fewer_features, k, n)
     small = jnp.sum(counts * jnp.where(learned, -gamma, eigs) / (eigs + gamma)) + tail / gamma
     p_share, r = _left_over(n, k, ridge, gamma)
-    return counted + (small + jnp.minimum(jnp.where(jnp.isinf(k), r, p_share * k), r))
+    return counted + (small + jnp.where(fewer_features, p_share * jnp.where(fewer_features, k, 1), r))
 
 
 def spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:
