@@ -30,7 +30,7 @@ def test_laws_hold_and_wrong_laws_fail_whatever_the_seed(name, seed, tmp_path):
     told = [verdict.claim for verdict in outcome.verdicts if verdict.holds and verdict.rejects]
     assert told
     measured = xr.open_zarr(outcome.dataset, consolidated=False)
-    assert not [verdict.claim for verdict in judge(map(with_the_wrong_law, told), measured) if verdict.holds]
+    assert not [verdict.claim for verdict in judge([*map(with_the_wrong_law, told)], measured) if verdict.holds]
 
 
 def test_every_topic_has_a_size_for_tests():
