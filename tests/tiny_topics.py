@@ -71,9 +71,9 @@ TINY = {
     ),
     "infinite-width": Tiny(
         infinite_width.Config(
-            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=16, deep_draws=3, images=20, splits=2
+            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=64, deep_draws=12, images=20, splits=2
         ),
-        (),
+        ("rate_0.7", "chaos"),
     ),
     "kernel-regression": Tiny(
         kernel_regression.Config(

@@ -17,6 +17,12 @@ def with_the_wrong_law(claim):
     return claim._replace(predicted=claim.rival, rival=None, relation="=")
 
 
+def apart(verdict):
+    """Whether no measurement meets both the law and its rival."""
+    claim = verdict.claim
+    return claim.standard_errors < 0 or abs(claim.rival - claim.predicted) > 2 * verdict.allowance
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(5))
@@ -27,10 +33,10 @@ def test_laws_hold_and_wrong_laws_fail_whatever_the_seed(name, seed, tmp_path):
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     failed = [verdict for verdict in outcome.verdicts if verdict.claim.name in always and not verdict.holds]
     assert not failed
-    told = [verdict.claim for verdict in outcome.verdicts if verdict.holds and verdict.rejects]
+    told = [verdict.claim for verdict in outcome.verdicts if verdict.holds and verdict.rejects and apart(verdict)]
     assert told
     measured = xr.open_zarr(outcome.dataset, consolidated=False)
-    assert not [verdict.claim for verdict in judge(map(with_the_wrong_law, told), measured) if verdict.holds]
+    assert not [verdict.claim for verdict in judge([*map(with_the_wrong_law, told)], measured) if verdict.holds]
 
 
 def test_every_topic_has_a_size_for_tests():
