@@ -338,7 +338,7 @@ def _width(fit: _Fit, move: Move, at: Split, targets: Array, task: Task) -> Widt
     fitted, tests = jnp.where(learned, fit.prediction[:samples], 0), fit.prediction[samples:] * task.gain
     within = jnp.where(learned, targets - fitted, 0)
     # ‖β‖² is ⟨r, Aβ⟩/λ, or what the slack leaves of the norm
-    aligned = root((within * fitted).sum()) / jnp.sqrt(ridge)
+    aligned = over(root((within * fitted).sum()), root(ridge))
     rest = root(move.norm**2 - ridge * (fit.alpha**2).sum())
     norm = jnp.where((within**2).sum() > (fitted**2).sum(), aligned, rest)
     # where a point alone decides a direction (leverage 1), its error is the limit of no ridge

@@ -351,6 +351,20 @@ def test_reverse_forward_and_second_derivatives_are_those_of_differences(float64
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_reverse_mode_is_forward_mode_at_every_width(float64, seed):
+    """Also where what is not chosen (here the norm by the residual, which is 0 up to rounding) has no derivative."""
+    problem, moves = ([jnp.asarray(x) for x in draw(5, 16, tests=4, seed=s)] for s in (seed, seed + 10))
+
+    def along(step):
+        path = width_path(*(x + step * y for x, y in zip(problem, moves, strict=True)))
+        return jnp.stack([path.train_mse[:4], path.test_mse[:4], path.norm[:4], path.loo_mse[:4]]), path.norm
+
+    for one, other in zip(jax.jacrev(along)(0.0), jax.jacfwd(along)(0.0), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_traced_ridge_may_be_zero_and_not_less(float64):
     problem = draw()
     paths = jax.vmap(lambda ridge: width_path(*problem, ridge=ridge))(jnp.array([-1.0, 0.0, 0.1, jnp.nan]))
