@@ -270,6 +270,9 @@ def concatenated(graph: Graph, where: Site, values: list[Value], rands: list[Ran
         total = sum(v.shape[axis] for v in values)
         axes = (*sample.axes[:axis], (f._replace(size=total),), *sample.axes[axis + 1 :])
         return Rand(((beside(where, children, f.place), sample.pieces[0][1]),), axes, sample.channels)
+    if kinds == {"c"}:
+        hint = "return the parts as a tuple, or give each a weight of its own and add them"
+        refuse(where, "it concatenates channels of several axes, or a single one with others", hint)
     refuse(where, "it concatenates along a merged axis, or an axis that no operand has", "concatenate before reshaping")
 
 
