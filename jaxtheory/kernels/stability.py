@@ -97,17 +97,21 @@ def _local(loss: Loss, kernel: Array, momentum: Array | float, outputs: Array, t
 
     pairs = eigenpairs(jax.lax.stop_gradient(matrix))
     root = pairs.vectors * jnp.sqrt(pairs.values)[None]
-    product = jnp.matmul(root.T, curved(root), precision="highest")
+    product = _dot(root.T, curved(root))
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient((product + product.T) / 2))
     # right and left eigenvectors x, Hx of ΘH, held fixed: the derivative is that of a simple eigenvalue
-    right = jnp.matmul(root, vectors[:, -1], precision="highest")
+    right = _dot(root, vectors[:, -1])
     left = jax.lax.stop_gradient(curved(right))
-    moved = jnp.matmul(matrix, curved(right), precision="highest")
+    moved = _dot(matrix, curved(right))
     finite = jnp.isfinite(outputs).all() & jnp.isfinite(targets).all()
     flat = values[-1] <= 0
-    overlap = jnp.where(flat, jnp.ones_like(unit), left @ right)
-    largest = jnp.where(flat, jnp.zeros_like(unit), left @ moved / overlap)
+    overlap = jnp.where(flat, jnp.ones_like(unit), _dot(left, right))
+    largest = jnp.where(flat, jnp.zeros_like(unit), _dot(left, moved) / overlap)
     return _quotient(momentum, jnp.where(finite, largest, jnp.full_like(largest, jnp.nan))) / unit
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _quotient(momentum: Array | float, largest: Array) -> Array:

@@ -38,8 +38,8 @@ def site(equation: Equation, outer: Sequence[Equation] = ()) -> Site:
     A model that is a package itself has lines of its own: those of neither JAX nor Flax, Equinox or Haiku. An equation
     without a line has that of the innermost of the calls `outer` it is in.
     """
-    found = (_place(each) for each in (equation, *outer[::-1]))
-    line, inside = next((place for place in found if place[0] != UNKNOWN), (UNKNOWN, ""))
+    found = [_place(each) for each in (equation, *outer[::-1])]
+    line, inside = next((place for place in found if place[0] != UNKNOWN), found[0])
     return Site(str(equation.primitive.name), line, inside)
 
 

@@ -53,7 +53,7 @@ def test_the_command_says_what_it_cannot_do(tmp_path, capsys):
     assert cli.main(["sweep", "status", str(tmp_path / "nowhere")]) == 1
     assert "path must be a sweep's store" in capsys.readouterr().err
     assert cli.main([]) == 2
-    assert "usage: jaxtheory {lecture,sweep}" in capsys.readouterr().err
+    assert "usage: jaxtheory {lecture,sweep,benchmark}" in capsys.readouterr().err
     assert cli.main(["--help"]) == 0
     assert cli.main(["other"]) == 2
     with pytest.raises(SystemExit) as stopped:
