@@ -293,7 +293,9 @@ def _dense(layer: Any, x: Array) -> Array:
 
 
 def _conv(layer: Any, x: Array) -> Array:
-    h = lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=_NHWC, precision="highest")
+    dtype = jnp.result_type(x, layer["kernel"])  # as products of matrices have it
+    image, kernel = x.astype(dtype), layer["kernel"].astype(dtype)
+    h = lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=_NHWC, precision="highest")
     return h + layer["bias"].reshape(1, 1, 1, -1)
 
 

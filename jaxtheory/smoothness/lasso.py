@@ -57,8 +57,8 @@ def lasso(
     Raises:
         ValueError: shapes that differ, no atom, steps < 1, λ < 0 (outside jit; NaN inside).
 
-    Cost: one singular value decomposition; a Newton step takes k² atoms + k³/3 flops with k = min(n, atoms), memory
-    k² + k atoms; derivatives atoms³.
+    Cost: a Newton step takes k² atoms + k³/3 flops with k = min(n, atoms), memory k² + k atoms; derivatives atoms³; at
+    penalties that rounding hides some singular value decompositions.
     vmaps over y and λ. Source: Tibshirani (1996); Li, Sun, Toh (2018), algorithm SSNAL.
 
     >>> [f"{b:.3f}" for b in lasso(jnp.eye(2), jnp.array([3.0, 0.5]), 1.0).coefficients]

@@ -32,6 +32,15 @@ class _Round(NamedTuple):
     best: Certified
 
 
+class _Projected(NamedTuple):
+    """The part of y that A reaches, what no b changes of the objective, and the best answer so far."""
+
+    done: Bool[Array, ""]
+    inside: Float[Array, " n"]
+    beyond: Float[Array, ""]
+    best: Certified
+
+
 def solve_certified(
     unit: Float[Array, "n atoms"],
     y: Float[Array, " n"],
@@ -56,34 +65,39 @@ def solve_certified(
     >>> bool(found.gap < 1e-4), float(found.b[0])
     (True, 1.0)
     """
-    frame, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
-    seen = sizes > max(unit.shape) * float(jnp.finfo(y.dtype).eps) * sizes[0]
-    frame = frame * seen[None, :].astype(y.dtype)
-    inside = _dot(frame, _dot(y, frame))
-    beyond = jnp.sum((y - inside) ** 2) / 2
-    largest = PENALTY * jnp.abs(_dot(inside, unit)).max()
+    first = solve(y, penalty)
+    start = Certified(first, jnp.zeros_like(y), gap(first))
+    largest = PENALTY * jnp.abs(_dot(y, unit)).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
-    small = (penalty > 0) & (share < 1)
+    needed = (penalty > 0) & (share < 1) & (start.gap > enough)
+
+    def projected(state: _Projected) -> _Projected:
+        frame, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
+        seen = sizes > max(unit.shape) * float(jnp.finfo(y.dtype).eps) * sizes[0]
+        frame = frame * seen[None, :].astype(y.dtype)
+        inside = _dot(frame, _dot(y, frame))
+        beyond = jnp.sum((y - inside) ** 2) / 2
+        best = state.best
+        for answer in ((first, jnp.zeros_like(y)), _on_support(unit, inside, penalty, first)):
+            best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond)), best)
+        return _Projected(jnp.ones_like(state.done), inside, beyond, best)
 
     def round_(state: _Round) -> _Round:
-        first = state.rounds == 0
-        z = jnp.where(first, y, (inside + state.omega) / (1 + share))
-        b = solve(z, jnp.where(first, penalty, largest))
-        omega = jnp.where(first, jnp.zeros_like(z), z - _dot(unit, b))
-        whole, dual = jnp.where(first, b, (1 + share) * b), share * omega
-        best = _better(Certified(whole, dual, gap(whole)), state.best)
-        for answer in ((whole, dual), _on_support(unit, inside, penalty, b)):
-            bound = certified_gap(unit, inside, penalty, *answer, beyond)
-            best = _better(Certified(*answer, jnp.where(small, bound, jnp.inf)), best)
+        b = solve((within.inside + state.omega) / (1 + share), largest)
+        omega = (within.inside + state.omega) / (1 + share) - _dot(unit, b)
+        best = state.best
+        for answer in (((1 + share) * b, share * omega), _on_support(unit, within.inside, penalty, b)):
+            bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond)
+            best = _better(Certified(*answer, bound), best)
         return _Round(state.rounds + 1, omega, best)
 
-    def going(state: _Round) -> Bool[Array, ""]:
-        more = small & (state.best.gap > enough) & (state.rounds < min(rounds, _ROUNDS))
-        return (state.rounds == 0) | more
-
-    none = Certified(jnp.zeros_like(unit[0]), jnp.zeros_like(y), jnp.full_like(penalty, jnp.inf))
-    return jax.lax.while_loop(going, round_, _Round(jnp.int32(0), jnp.zeros_like(y), none)).best
+    # loops and not conditions: where no member of a batch needs them, they do not run
+    nothing = _Projected(jnp.zeros((), bool), jnp.zeros_like(y), jnp.zeros_like(penalty), start)
+    within = jax.lax.while_loop(lambda state: needed & ~state.done, projected, nothing)
+    begin = _Round(jnp.int32(1), jnp.zeros_like(y), within.best)
+    more = lambda state: needed & (state.best.gap > enough) & (state.rounds < min(rounds, _ROUNDS))  # noqa: E731
+    return jax.lax.while_loop(more, round_, begin).best
 
 
 def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, beyond: Array) -> Array:
