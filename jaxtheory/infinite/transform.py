@@ -194,51 +194,7 @@ def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | 
 
 
 def _kernels(ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any, rule: Prior) -> Limit:
-    def rows(x1: Any, x2: Any, tangent: bool) -> tuple[Array, ...]:
-        pair = _over_groups(ready(x1, tangent).pair, draws)
-        return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
-
-    def kernel(which: tuple[int, ...] | int) -> Callable[..., Array]:
-        def chosen(parts: tuple[Array, ...]) -> Array:
-            return parts[which] if isinstance(which, int) else jnp.stack([parts[i] for i in which], -1)
-
-        tangent = which != 0
-
-        @jax.jit
-        def against(x1: Any, x2: Any) -> Array:
-            def pairs(i: Array, j: Array) -> Array:
-                return chosen(rows(inputs.rows(x1, i), inputs.rows(x2, j), tangent))
-
-            block = max(1, math.isqrt(_ENTRIES // ready(x1, tangent).entries))
-            return gram(pairs, inputs.places(x1), inputs.places(x2), block=block)
-
-        @jax.jit
-        def alone(x: Any) -> Array:
-            def pairs(i: Array, j: Array) -> Array:
-                tile = chosen(rows(inputs.rows(x, i), inputs.rows(x, j), tangent))
-                # rounding depends on the order of a pair; both orders are computed in tiles of the diagonal alone
-                return tile if whole else jnp.where((i == j).all(), (tile + flip(tile)) / 2, tile)
-
-            plan, places = ready(x, tangent), inputs.places(x)
-            flip = functools.partial(mirrored, positions=len(plan.output.axes), equal=plan.output.equal)
-            whole = bool(plan.output.axes) and not plan.output.equal  # a mirror image has its positions swapped
-            block = max(1, math.isqrt(_ENTRIES // plan.entries))
-            matrix = gram(pairs, places, places if whole else None, block=block)
-            # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
-            matrix = matrix.at[places, places].set(chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x)))
-            if draws is not None or whole:  # a pair and its mirror image draw one normal matrix in two orders of tokens
-                matrix = jax.lax.optimization_barrier(matrix)  # or each of the terms is computed in an order of its own
-                matrix = (matrix + flip(matrix)) / 2
-            return matrix
-
-        def whole_matrix(x1: Any, x2: Any = None) -> Array:
-            same = x2 is None or x2 is x1
-            x1 = inputs.like("x1", x1, like)
-            return alone(x1) if same else against(x1, inputs.like("x2", x2, like, x1))
-
-        return whole_matrix
-
-    nngp, ntk, two, four = kernel(0), kernel(1), kernel((0, 1)), kernel((0, 1, 2, 3))
+    nngp, ntk, two, four = (_kernel(ready, draws, like, which) for which in (0, 1, (0, 1), (0, 1, 2, 3)))
 
     def both(x1: Any, x2: Any = None) -> Both:
         return Both(*jnp.moveaxis(two(x1, x2), -1, 0))
@@ -247,3 +203,57 @@ def _kernels(ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any
         return Estimate(*jnp.moveaxis(four(x1, x2), -1, 0))
 
     return Limit(nngp, ntk, both, estimate, rule)
+
+
+def _kernel(
+    ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any, which: tuple[int, ...] | int
+) -> Callable[..., Array]:
+    """The matrix of one of kernel, tangent and their standard errors, or of several of them on a last axis."""
+    tangent = which != 0
+
+    def chosen(parts: tuple[Array, ...]) -> Array:
+        return parts[which] if isinstance(which, int) else jnp.stack([parts[i] for i in which], -1)
+
+    def tile(x1: Any, x2: Any) -> Array:
+        pair = _over_groups(ready(x1, tangent).pair, draws)
+        return chosen(jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2))
+
+    @jax.jit
+    def against(x1: Any, x2: Any) -> Array:
+        block = max(1, math.isqrt(_ENTRIES // ready(x1, tangent).entries))
+        pairs = lambda i, j: tile(inputs.rows(x1, i), inputs.rows(x2, j))  # noqa: E731
+        return gram(pairs, inputs.places(x1), inputs.places(x2), block=block)
+
+    @jax.jit
+    def alone(x: Any) -> Array:
+        plan = ready(x, tangent)
+        diagonal = chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x))
+        return _symmetric(tile, plan, x, diagonal, drawn=draws is not None)
+
+    def whole_matrix(x1: Any, x2: Any = None) -> Array:
+        same = x2 is None or x2 is x1
+        x1 = inputs.like("x1", x1, like)
+        return alone(x1) if same else against(x1, inputs.like("x2", x2, like, x1))
+
+    return whole_matrix
+
+
+def _symmetric(tile: Callable[[Any, Any], Array], plan: Compiled, x: Any, diagonal: Array, *, drawn: bool) -> Array:
+    """The matrix of a batch with itself, exactly symmetric, from tiles and the kernels of equal examples."""
+    places = inputs.places(x)
+    flip = functools.partial(mirrored, positions=len(plan.output.axes), equal=plan.output.equal)
+    whole = bool(plan.output.axes) and not plan.output.equal  # a mirror image has its positions swapped
+
+    def pairs(i: Array, j: Array) -> Array:
+        found = tile(inputs.rows(x, i), inputs.rows(x, j))
+        # rounding depends on the order of a pair; both orders are computed in tiles of the diagonal alone
+        return found if whole else jnp.where((i == j).all(), (found + flip(found)) / 2, found)
+
+    block = max(1, math.isqrt(_ENTRIES // plan.entries))
+    matrix = gram(pairs, places, places if whole else None, block=block)
+    # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
+    matrix = matrix.at[places, places].set(diagonal)
+    if drawn or whole:  # a pair and its mirror image draw one normal matrix in two orders of tokens
+        matrix = jax.lax.optimization_barrier(matrix)  # or each of the terms is computed in an order of its own
+        matrix = (matrix + flip(matrix)) / 2
+    return matrix
