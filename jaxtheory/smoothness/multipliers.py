@@ -73,20 +73,16 @@ def solve_certified(
     needed = (penalty > 0) & (share < 1) & (start.gap > enough)
 
     def projected(state: _Projected) -> _Projected:
-        frame, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
-        seen = sizes > max(unit.shape) * float(jnp.finfo(y.dtype).eps) * sizes[0]
-        frame = frame * seen[None, :].astype(y.dtype)
-        inside = _dot(frame, _dot(y, frame))
-        beyond = jnp.sum((y - inside) ** 2) / 2
-        best = state.best
+        inside = _reached(unit, y)
+        beyond, best = jnp.sum((y - inside) ** 2) / 2, state.best
         for answer in ((first, jnp.zeros_like(y)), _on_support(unit, inside, penalty, first)):
             best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond)), best)
         return _Projected(jnp.ones_like(state.done), inside, beyond, best)
 
     def round_(state: _Round) -> _Round:
-        b = solve((within.inside + state.omega) / (1 + share), largest)
-        omega = (within.inside + state.omega) / (1 + share) - _dot(unit, b)
-        best = state.best
+        z, best = (within.inside + state.omega) / (1 + share), state.best
+        b = solve(z, largest)
+        omega = z - _dot(unit, b)
         for answer in (((1 + share) * b, share * omega), _on_support(unit, within.inside, penalty, b)):
             bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond)
             best = _better(Certified(*answer, bound), best)
@@ -118,6 +114,14 @@ def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, 
     gap = square(missed - share * dual) + jnp.abs(penalty * jnp.abs(b) - share * b * inner).sum()
     objective = square(missed) + beyond + penalty * jnp.abs(b).sum()
     return jnp.minimum(gap, objective) / jnp.where(objective > 0, objective, jnp.ones_like(objective))
+
+
+def _reached(unit: Array, y: Array) -> Array:
+    """The projection of y on the range of A."""
+    frame, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
+    seen = sizes > max(unit.shape) * float(jnp.finfo(y.dtype).eps) * sizes[0]
+    frame = frame * seen[None, :].astype(y.dtype)
+    return _dot(frame, _dot(y, frame))
 
 
 def _on_support(unit: Array, y: Array, penalty: Array, b: Array) -> tuple[Array, Array]:
