@@ -333,8 +333,7 @@ def _image_transform(x: Array, values: Array, step: float) -> tuple[ridgelet.Gri
     offsets = (np.arange(-bound, bound) + 0.2113) * _OFFSET
     frequencies = np.linspace(0, 44, 800)
     arrays = [jnp.asarray(part, x.dtype) for part in (directions, radial, offsets, frequencies)]
-    weights = jnp.full(len(values), step**2, x.dtype)
-    spectrum = ridgelet.transform_slices(values, x, weights, *arrays, derivative=_IMAGE)
+    spectrum = ridgelet.transform_slices(values, x, jnp.full(len(values), step**2, x.dtype), *arrays, derivative=_IMAGE)
     cone = radial * (_IMAGE_SCALE / 45) * (2 * np.pi / _ANGLES) * _OFFSET
     both = np.repeat((directions[:, None] * radial[None, :, None]).reshape(-1, 2), len(offsets), axis=0)
     nodes = (both, np.tile(offsets, _ANGLES * 45), np.repeat(np.tile(cone, _ANGLES), len(offsets)))

@@ -74,7 +74,8 @@ def draw_coverage(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         ax.plot([at, at], [below, above], color=figures.PALETTE[1 if out else 0], linewidth=2.2, zorder=3)
     ax.axhline(_TRUTH[name], color="#555555", linewidth=1.4, label=f"truth, {_TRUTH[name]:g}")
     ax.plot([], [], color=figures.PALETTE[0], label="interval")
-    ax.plot([], [], color=figures.PALETTE[1], label="one that misses")
+    if missed.any():
+        ax.plot([], [], color=figures.PALETTE[1], label="one that misses")
     title = f"95% intervals cover {float(dataset.coverage):.1%}"
     figures.label_axes(ax, "table of 36 noisy runs", "exponent of $N$", title)
     ax.set_ylim(top=float(high.max() + 0.35 * (high.max() - low.min())))

@@ -188,8 +188,8 @@ def _borders(ax: Axes) -> None:
         ax.plot(xs, ys, color="white", linewidth=1.2, zorder=3)
     names = {"Ia": (1.25, 0.1), "Ib": (0.4, 0.33), "Ic": (0.125, 1.5), "II": (1.35, 0.85), "III": (0.85, 1.6)}
     for name, place in (names | {"IVa": (0.397, 1.5), "IVb": (0.272, 0.9)}).items():
-        rotation = 90 if name == "IVb" else 0
-        ax.text(*place, name, color="#222222", fontsize=11, ha="center", va="center", rotation=rotation, zorder=4)
+        rotation, color = 90 if name == "IVb" else 0, "white" if name in ("Ia", "II") else "#222222"
+        ax.text(*place, name, color=color, fontsize=11, ha="center", va="center", rotation=rotation, zorder=4)
     ax.text(0.3, -0.45, "no finite power", color="#555555", fontsize=11, ha="center", zorder=4)
 
 
