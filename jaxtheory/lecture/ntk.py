@@ -57,7 +57,7 @@ class Config:
     """trained networks of each width and activation"""
     lazy_widths: tuple[int, ...] = (256, 1024, 4096)
     """hidden units of the networks trained beside their linearization"""
-    lazy_seeds: int = 4
+    lazy_seeds: int = 8
     """networks of each width; each its own digits"""
     lazy_samples: int = 64
     """digits that they train on"""
