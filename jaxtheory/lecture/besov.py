@@ -109,7 +109,7 @@ def _risk_claims(name: str, ball: Ball, config: Config) -> list[Claim]:
     statement = f"exponent of the best level-wise linear risk ({-rates.linear_risk:.3f} as n → ∞)"
     return [
         Claim(f"linear_{name}", f"{name} (p = {ball.p:g}): {statement}", "Donoho, Liu, MacGibbon (1990)",
-              float(fit_slope(sizes, risks).slope), "exact at these n; 4.4 standard errors",
+              float(fit_slope(sizes, risks).slope), "exact at these n; 4.5 standard errors",
               standard_errors=SIGNIFICANT,
               rival=other[0], rival_law=other[1])
     ]  # fmt: skip
@@ -121,7 +121,7 @@ def _gain_claims() -> list[Claim]:
         "gap_spiky": "spiky (p = 1): SureShrink's exponent minus the linear one",
         "gap_between": "spiky minus homogeneous: that gain of SureShrink at p = 1 minus the one at p = 2",
     }
-    basis = "significance: 4.4 standard errors below"
+    basis = "significance: 4.5 standard errors below"
     return [
         Claim(name, statement, "Suzuki (2019), section 4", 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
         for name, statement in signs.items()
@@ -130,7 +130,7 @@ def _gain_claims() -> list[Claim]:
 
 def _class_claims(row: function_classes.Row) -> list[Claim]:
     label = row.label.replace("$", "")
-    basis = "theory: finite N; 4.4 standard errors"
+    basis = "theory: finite N; 4.5 standard errors"
     arms = {"linear": (row.linear, row.linear_remainder), "adaptive": (row.adaptive, row.adaptive_remainder)}
     if row.name == "barron":
         del arms["linear"]  # a lower bound for every linear method: not a thing to measure
@@ -149,7 +149,7 @@ def _network_claims() -> list[Claim]:
     lost = -0.5 * math.log1p(-((last / 2**studies.LEVELS) ** 2)) / math.log(last / first)
     return [
         Claim("network", "B^1_{1,∞} as explicit ReLU networks of N splines: exponent of the error",
-              "Suzuki (2019), Prop. 1", -1.0, "theory: spikes at every level, the finest missing; 4.4 standard errors",
+              "Suzuki (2019), Prop. 1", -1.0, "theory: spikes at every level, the finest missing; 4.5 standard errors",
               tolerance=remainder + lost, standard_errors=SIGNIFICANT, rival=-0.5, rival_law="linear methods"),
         Claim("network_depth", "depth of that network", "Suzuki (2019), Lemma 1", float(bound.depth),
               "theory: an upper bound", relation="<="),

@@ -1,14 +1,14 @@
 """What the theory says before anything is measured, and how a measurement is held against it.
 
 Significance. A claim is statistical where its allowance, or its sign, counts standard errors of the measurement. All
-of them use one level, `SIGNIFICANT` = 4.4 standard errors: with m statistical claims, all true, and five seeds, 5m
+of them use one level, `SIGNIFICANT` = 4.5 standard errors: with m statistical claims, all true, and five seeds, 5m
 independent tests fail together with probability below 1% where each has level 1 − 0.99^(1/5m) (Šidák), two-sided
-k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 180, 4.5 for 290. This holds for errors estimated
+k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 190, 4.5 for 290. This holds for errors estimated
 from many draws; a measurement that says how many it has (`name_draws`) is judged by Student's
-quantile of the same level: 4.4 standard errors become 6.5 for 16 draws and 18 for 6. Three rules go with it:
+quantile of the same level: 4.5 standard errors become 6.7 for 16 draws and 19 for 6. Three rules go with it:
 
 - a sign holds only if the effect is beyond zero by that many standard errors, so a null effect passes with
-  probability 5e-6;
+  probability 3.4e-6;
 - a claim with a rival holds only if the rival is 3 standard errors beyond everything that is allowed;
 - where the measurement selects (the worst width, the best kernel), it selects against the claim or on other draws.
 """
@@ -26,7 +26,7 @@ import xarray as xr
 
 from jaxtheory.checks import require
 
-SIGNIFICANT = 4.4  # standard errors that a claim is allowed, or that a sign must have
+SIGNIFICANT = 4.5  # standard errors that a claim is allowed, or that a sign must have
 _BEYOND = 3.0  # standard errors between what is allowed and the rival
 
 
@@ -102,8 +102,8 @@ def needed(statistical: int, *, seeds: int = 5, budget: float = 0.01) -> float:
 def student(standard_errors: float, draws: int) -> float:
     """Student's quantile for a mean of so many normal draws, at the level that `standard_errors` has for a known error.
 
-    >>> round(student(4.4, 16), 1), round(student(4.4, 10**6), 1)
-    (6.5, 4.4)
+    >>> round(student(4.5, 16), 1), round(student(4.5, 10**6), 1)
+    (6.7, 4.5)
     """
     from scipy.special import ndtr, stdtrit
 

@@ -95,12 +95,12 @@ def _separation(config: Config, dim: int) -> list[Claim]:
     error = _three_error(config, dim, size)
     built = Claim(
         f"three_{dim}", f"d = {dim}: error of the three-layer network of {_neurons(dim, size)} neurons",
-        "de Boor (1978), ch. XII", error, "theory: to leading order, dependence of coordinates lowers it; 4.4 s.e.",
+        "de Boor (1978), ch. XII", error, "theory: to leading order, dependence of coordinates lowers it; 4.5 s.e.",
         standard_errors=SIGNIFICANT, relation="<=",
     )  # fmt: skip
     gap = Claim(
         f"gap_{dim}", f"d = {dim}: that error, over the least of any two-layer network as large",
-        "Eckart, Young (1936)", error / bound if bound else 0.0, "theory: rank certificate; 4.4 s.e.",
+        "Eckart, Young (1936)", error / bound if bound else 0.0, "theory: rank certificate; 4.5 s.e.",
         standard_errors=SIGNIFICANT, relation="<=", rival=1.0, rival_law="two layers do as well",
     )  # fmt: skip
     return [built, gap] if bound else [built]
@@ -124,7 +124,7 @@ def _adversary_claim(config: Config, neurons: int) -> Claim:
     return Claim(
         f"adversary_{neurons}", statement.replace("d = 3", f"d = {config.adversary_dim}"),
         "Safran, Eldan, Shamir (2019)", _certificate(config, neurons),
-        "theory: catalecticant certificate; 4.4 standard errors of the fresh sample, the best of several",
+        "theory: catalecticant certificate; 4.5 standard errors of the fresh sample, the best of several",
         standard_errors=SIGNIFICANT, relation=">=", rival=_certificate(config, neurons + 1),
         rival_law="the bound for one neuron more",
     )  # fmt: skip

@@ -125,16 +125,16 @@ def _about_digits() -> tuple[Claim, ...]:
         ),
         Claim(
             "second_descent", "digits: test error at the largest p, minus the lowest at p < n", "Belkin et al. (2019)",
-            0.0, "significance: 4.4 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
+            0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
         ),
         Claim(
             "rise", "digits: largest rise with p of the test error, best ridge over none",
-            "Nakkiran, Venkat, Kakade, Ma (2021), Thm 1", 0.0, "4.4 standard errors over seeds",
+            "Nakkiran, Venkat, Kakade, Ma (2021), Thm 1", 0.0, "4.5 standard errors over seeds",
             standard_errors=SIGNIFICANT, relation="<=", rival=1.0, rival_law="a ridge changes nothing",
         ),
         Claim(
             "leave_one_out", "digits: leave-one-out minus training error over test minus training error, best ridge",
-            "Patil, Wei, Rinaldo, Tibshirani (2021), Thm 4.1", 1.0, "4.4 standard errors over seeds",
+            "Patil, Wei, Rinaldo, Tibshirani (2021), Thm 4.1", 1.0, "4.5 standard errors over seeds",
             standard_errors=SIGNIFICANT, rival=0.0, rival_law="that of the training error",
         ),
     )  # fmt: skip
@@ -158,7 +158,7 @@ def _sphere_claim(name: str, statement: str, law: Asymptotics, free: float, sphe
     """A point of the law, with its distance from finite size: d and the free dimensions are known to ±1."""
     excess, bias = float(law.excess), float(law.bias)
     remainder = excess * (1 / free + 1 / sphere.dimension)
-    source, basis = "Mei, Montanari (2022), Thm 2", "theory: finite size, 1/d + 1/free dimensions; 4.4 standard errors"
+    source, basis = "Mei, Montanari (2022), Thm 2", "theory: finite size, 1/d + 1/free dimensions; 4.5 standard errors"
     return Claim(name, statement, source, excess, basis, tolerance=remainder, standard_errors=SIGNIFICANT, rival=bias,
                  rival_law="bias alone: labels without noise")  # fmt: skip
 

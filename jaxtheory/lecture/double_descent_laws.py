@@ -113,7 +113,7 @@ def _about_triple(laws: Laws) -> list[Claim]:
     claims = [
         Claim(
             f"triple_{peak}_place", f"triple descent: excess risk at the higher neighbour minus at the {peak} peak",
-            source, 0.0, "significance: 4.4 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
+            source, 0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
         )
         for peak in ("linear", "nonlinear")
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def _about_triple(laws: Laws) -> list[Claim]:
         claims.append(
             Claim(
                 f"triple_{name.split()[0]}", f"triple descent: excess risk at the {name}", "Mei, Montanari (2022)",
-                excess, "theory: finite size, 1/d and one n, d, N more; 4.4 standard errors", tolerance=remainder,
+                excess, "theory: finite size, 1/d and one n, d, N more; 4.5 standard errors", tolerance=remainder,
                 standard_errors=SIGNIFICANT,
             )
         )  # fmt: skip
@@ -140,7 +140,7 @@ def _about_exact(laws: Laws) -> list[Claim]:
         "samples_many": (f"samples: excess risk without ridge at n = {double / d:.2g}p", d, double),
         "features_all": ("features: excess risk where the fit sees all", 2 * d, laws.fixed),
     }
-    source, basis = "Belkin, Hsu, Xu (2020), Thm 1", "exact at this size; 4.4 standard errors"
+    source, basis = "Belkin, Hsu, Xu (2020), Thm 1", "exact at this size; 4.5 standard errors"
     claims = [
         Claim(name, statement, source, float(laws.finite(p, n)), basis, standard_errors=SIGNIFICANT,
               rival=laws.signal(p, n), rival_law="the seen signal alone")
@@ -152,7 +152,7 @@ def _about_exact(laws: Laws) -> list[Claim]:
     ridged = Claim(
         "samples_ridge", f"samples: excess risk at n = {near / d:.2g}p under the best ridge",
         "Hastie et al. (2022), misspecified", at,
-        "theory: finite size, 1/p and one n, p more; 4.4 standard errors", tolerance=remainder,
+        "theory: finite size, 1/p and one n, p more; 4.5 standard errors", tolerance=remainder,
         standard_errors=SIGNIFICANT,
     )  # fmt: skip
     return [*claims, ridged]
@@ -168,7 +168,7 @@ def _about_signs() -> list[Claim]:
         "samples_help": ("samples, best ridge: excess risk at 0.8p minus at 0.5p", "Nakkiran et al. (2021), Thm 1"),
         "features_second": ("features: lowest excess risk at p > n minus lowest at p < n", "Belkin, Hsu, Xu (2020)"),
     }
-    basis = "significance: 4.4 standard errors below"
+    basis = "significance: 4.5 standard errors below"
     return [Claim(n, s, src, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=") for n, (s, src) in signs.items()]
 
 

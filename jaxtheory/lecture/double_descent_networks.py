@@ -105,7 +105,7 @@ def predict(config: Config) -> Claims:
     exact = [
         Claim(
             f"flow_{name.replace(' ', '_')}", f"linear flow: excess risk at its {name}", source, float(law[index]),
-            "statistics: 4.4 standard errors over label noise", tolerance=1e-4 * float(law[index]),
+            "statistics: 4.5 standard errors over label noise", tolerance=1e-4 * float(law[index]),
             standard_errors=SIGNIFICANT, rival=float(bias[index]), rival_law="labels without noise",
         )
         for name, index in named.items()
@@ -140,7 +140,7 @@ def _about_networks(config: Config) -> tuple[Claim, ...]:
 
 def _sign(name: str, statement: str, source: str) -> Claim:
     """A difference below zero."""
-    basis = "significance: 4.4 standard errors below"
+    basis = "significance: 4.5 standard errors below"
     return Claim(name, statement, source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
 
 

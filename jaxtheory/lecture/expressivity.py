@@ -83,7 +83,7 @@ def _random_claims(config: Config) -> list[Claim]:
     return [
         Claim(
             f"random_{d}_{n}", f"mean squared error of {n} random cosines, d = {d}", "Barron (1993), Lemma 1, exact",
-            float(barron.monte_carlo_law(_points(config, d), n)), "4.4 standard errors over draws",
+            float(barron.monte_carlo_law(_points(config, d), n)), "4.5 standard errors over draws",
             standard_errors=SIGNIFICANT, rival=second[d] / n, rival_law="second moment, not variance",
         )
         for d in config.dims for n in _SIZES
@@ -128,7 +128,7 @@ def _picture_claims(config: Config) -> tuple[Claim, ...]:
               relation="<=", rival=1.0, rival_law="solving gains nothing"),
         Claim("trained", "rank correlation of |c| with |T(a, b)| over the neurons of trained networks",
               "Sonoda, Ishikawa, Ikeda (2021)", SIGNIFICANT / config.neurons**0.5,
-              "statistics: 4.4 standard errors of neurons that ignore the spectrum", relation=">=", rival=0.0,
+              "statistics: 4.5 standard errors of neurons that ignore the spectrum", relation=">=", rival=0.0,
               rival_law="neurons that ignore the spectrum"),
         Claim("digit", "relative error of a digit's ridgelet integral over |a| ≤ 18, K not fitted",
               "Sonoda, Murata (2017), Thm 5.6", error, "theory: kinks between nodes, r.m.s. as above, doubled",

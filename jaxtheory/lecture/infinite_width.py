@@ -130,7 +130,7 @@ def predict(config: Config) -> Claims:
     slopes = [
         Claim(
             f"slope_{_slug(name)}", f"{name}: exponent in width of the distance of a drawn NTK from the limit",
-            "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 4.4 standard errors",
+            "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 4.5 standard errors",
             tolerance=_next_order(config.widths),
             standard_errors=SIGNIFICANT, rival=-1.0, rival_law="no fluctuation, bias 1/n",
         )
@@ -160,7 +160,7 @@ def _about_order(sigma_w: float, config: Config) -> Claim:
     return Claim(
         f"rate_{sigma_w:g}", f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
         "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
-        "theory: second order in 1 − c and 1/width; 4.4 standard errors", tolerance=_APART + 2 / config.deep_width,
+        "theory: second order in 1 − c and 1/width; 4.5 standard errors", tolerance=_APART + 2 / config.deep_width,
         standard_errors=SIGNIFICANT, rival=2 * float(np.log(sigma_w)), rival_law="the same network without tanh",
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def _about_chaos(config: Config) -> Claim:
     return Claim(
         "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
         "Poole et al. (2016), eq. 7", float(point.correlation),
-        "theory: 1/width over the layers remembered; 4.4 standard errors",
+        "theory: 1/width over the layers remembered; 4.5 standard errors",
         tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=SIGNIFICANT, rival=1.0,
         rival_law="order: inputs come together",
     )  # fmt: skip
@@ -180,7 +180,7 @@ def _about_digits() -> tuple[Claim, ...]:
     return (
         Claim(
             "gp_gain", "digits: error of the process with the CNN's limit minus that of a linear kernel",
-            "Novak et al. (2019), section 4", 0.0, "significance: 4.4 standard errors below",
+            "Novak et al. (2019), section 4", 0.0, "significance: 4.5 standard errors below",
             standard_errors=-SIGNIFICANT,
             relation="<=",
         ),

@@ -138,7 +138,7 @@ def _modes(kernel: Callable[..., Array], population: Population) -> tuple[Array,
 def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) -> list[Claim]:
     n, images = config.sizes[-1], config.images
     curve = kernels.learning_curve(eigs, coefficients, jnp.asarray([float(n)], eigs.dtype), config.ridge, 0.0)
-    source, basis = "Simon et al. (2023), eq. 4-8", "theory: relative remainder n^(−1/2); 4.4 standard errors"
+    source, basis = "Simon et al. (2023), eq. 4-8", "theory: relative remainder n^(−1/2); 4.5 standard errors"
     used = n - config.ridge / float(curve.kappa[0])
     ridge = 10 * float(config.ridge * images / n)
     counted = float(kernels.degrees_of_freedom(images * eigs, ridge))
@@ -154,7 +154,7 @@ def _digits_claims(name: str, eigs: Array, coefficients: Array, config: Config) 
         ),
         Claim(
             f"{name} trace", f"digits, {name}: N({ridge:.2g}) of all images, by Lanczos quadrature",
-            "Ubaru, Chen, Saad (2017), Thm 4.1", counted, "theory: n exp(−4 order/√condition); 4.4 standard errors",
+            "Ubaru, Chen, Saad (2017), Thm 4.1", counted, "theory: n exp(−4 order/√condition); 4.5 standard errors",
             tolerance=quadrature, standard_errors=SIGNIFICANT,
         ),
     ]  # fmt: skip
@@ -172,7 +172,7 @@ def _order_claims(predicted: dict[str, float], config: Config) -> list[Claim]:
         Claim(
             f"{better} less {worse}", f"digits, pairs: test error of {better} minus that of {worse}, same images",
             "Simon et al. (2023), eq. 4-8", errors[better] - errors[worse],
-            "theory: relative remainder n^(−1/2); 4.4 standard errors over pairs",
+            "theory: relative remainder n^(−1/2); 4.5 standard errors over pairs",
             tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5,
             standard_errors=SIGNIFICANT, rival=0.0,
             rival_law="one curve for both kernels",
@@ -218,7 +218,7 @@ def _circle_claims(s: int, config: Config) -> list[Claim]:
         ),
         Claim(
             f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
-            "theory: relative remainder n^(−1/2); 4.4 standard errors", tolerance=excess * n**-0.5,
+            "theory: relative remainder n^(−1/2); 4.5 standard errors", tolerance=excess * n**-0.5,
             standard_errors=SIGNIFICANT,
         ),
     ]  # fmt: skip

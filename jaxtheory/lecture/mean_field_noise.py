@@ -50,7 +50,7 @@ def langevin_claims(config: Any) -> Claims:
     )  # fmt: skip
     rate = Claim(
         "gap_over_bound", "Langevin: largest free-energy gap over its bound e^(−2αλt) gap₀",
-        "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, "4.4 standard errors over seeds",
+        "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, "4.5 standard errors over seeds",
         standard_errors=SIGNIFICANT, relation="<=", rival=float(np.exp(_RIDGE * 2 * _STEP * _DESCENT)),
         rival_law="half of the rate, at the end",
     )  # fmt: skip
@@ -156,17 +156,17 @@ def rate_claims(config: Any) -> Claims:
     slopes = tuple(_exponent_claim(d) for d in (1, 3, 5))
     constant = Claim(
         "log_constant", "two samples on a sphere of area 1: slope of n E W₂² in log n", "Ambrosio, Glaudo (2019)",
-        1 / (2 * np.pi), "theory: chords for arcs; 4.4 standard errors", tolerance=_chords_for_arcs(),
+        1 / (2 * np.pi), "theory: chords for arcs; 4.5 standard errors", tolerance=_chords_for_arcs(),
         standard_errors=SIGNIFICANT, rival=1 / (4 * np.pi), rival_law="one sample and the uniform law",
     )  # fmt: skip
     logarithm = Claim(
         "log_growth", "two samples on a sphere: slope of n (E W₁)² in log n, 0 if E W₁ were of order n^(−1/2)",
-        "Ajtai, Komlós, Tusnády (1984)", 0.0, "significance: 4.4 standard errors above", standard_errors=-SIGNIFICANT,
+        "Ajtai, Komlós, Tusnády (1984)", 0.0, "significance: 4.5 standard errors above", standard_errors=-SIGNIFICANT,
         relation=">=",
     )  # fmt: skip
     exact = Claim(
         "uniform_w2", "3(n + 1) E W₂² between two samples of n = 16 uniforms", "Bobkov, Ledoux (2019), Thm 4.7", 1.0,
-        "4.4 standard errors", standard_errors=SIGNIFICANT, rival=1 + 1 / _SIZES[0], rival_law="3n for 3(n + 1)",
+        "4.5 standard errors", standard_errors=SIGNIFICANT, rival=1 + 1 / _SIZES[0], rival_law="3n for 3(n + 1)",
     )  # fmt: skip
     return Claims((*slopes, constant, logarithm, exact), {})
 
@@ -182,7 +182,7 @@ def _exponent_claim(d: int) -> Claim:
     neighbour = 3 if d == 1 else 4
     return Claim(
         f"rate_{d}", f"exponent of E W₁ between two samples of n points, d = {d}", "Fournier, Guillin (2015), Thm 1",
-        _MATCHING[d], f"theory: {basis}; 4.4 standard errors", tolerance=remainder, standard_errors=SIGNIFICANT,
+        _MATCHING[d], f"theory: {basis}; 4.5 standard errors", tolerance=remainder, standard_errors=SIGNIFICANT,
         rival=-1 / neighbour, rival_law=f"that of d = {neighbour}",
     )  # fmt: skip
 

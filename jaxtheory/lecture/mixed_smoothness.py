@@ -143,7 +143,7 @@ def _risk_claims(config: Config) -> list[Claim]:
     exact = {rule: float(fit_slope(sizes, jnp.asarray(_exact_risks(rule, config))).slope) for rule in _RULES}
     return [
         Claim(f"risk_{rule}", f"d = {dim}: exponent of the risk of {told}, {limit:.3f} without logs", source,
-              exact[rule], "exact at these n; 4.4 standard errors", standard_errors=SIGNIFICANT, rival=limit,
+              exact[rule], "exact at these n; 4.5 standard errors", standard_errors=SIGNIFICANT, rival=limit,
               rival_law="without logarithms")
         for rule, told, limit in rules
     ]  # fmt: skip

@@ -35,16 +35,16 @@ def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:
     return (
         Claim(
             "mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8", mean,
-            "4.4 standard errors over draws", standard_errors=SIGNIFICANT, rival=float(features),
+            "4.5 standard errors over draws", standard_errors=SIGNIFICANT, rival=float(features),
             rival_law="the last layer's part alone",
         ),
         Claim(
             "deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8", deviation,
-            "4.4 standard errors over draws", standard_errors=SIGNIFICANT,
+            "4.5 standard errors over draws", standard_errors=SIGNIFICANT,
         ),
         Claim(
             "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
-            "4.4 standard errors of the fit",
+            "4.5 standard errors of the fit",
             standard_errors=SIGNIFICANT, rival=-1.0, rival_law="a spread of order 1/width",
         ),
     )  # fmt: skip
@@ -61,17 +61,17 @@ def _about_drift(config: Any) -> tuple[Claim, ...]:
     return (
         Claim(
             "drift_relu", "orthogonal inputs: exponent of width in the kernel's motion in training, ReLU",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it; 4.4 standard errors",
+            "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it; 4.5 standard errors",
             tolerance=float(flips), standard_errors=SIGNIFICANT, **general,
         ),
         Claim(
             "drift_tanh", "orthogonal inputs: the same for tanh, which has no kink to flip", "Dyer, Gur-Ari (2020)",
-            -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width; 4.4 standard errors", tolerance=1 / 32,
+            -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width; 4.5 standard errors", tolerance=1 / 32,
             standard_errors=SIGNIFICANT, rival=-0.5, rival_law="that of ReLU",
         ),
         Claim(
             "drift_parameters", "orthogonal inputs: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it; 4.4 standard errors",
+            "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it; 4.5 standard errors",
             tolerance=1 / 32, standard_errors=SIGNIFICANT, **general,
         ),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _about_lazy(config: Any) -> tuple[Claim, ...]:
     return (
         Claim(
             "gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
-            "Lee et al. (2019), Thm 2.1", -0.5, "4.4 standard errors of the fit",
+            "Lee et al. (2019), Thm 2.1", -0.5, "4.5 standard errors of the fit",
             standard_errors=SIGNIFICANT, relation="<=",
             rival=0.0, rival_law="a gap at any width",
         ),
@@ -93,7 +93,7 @@ def _about_lazy(config: Any) -> tuple[Claim, ...]:
         ),
         Claim(
             "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
-            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 4.4 standard errors",
+            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 4.5 standard errors",
             tolerance=remainder, standard_errors=SIGNIFICANT, rival=0.0, rival_law="all components at one rate",
         ),
     )  # fmt: skip
@@ -104,11 +104,11 @@ def _about_rich() -> tuple[Claim, ...]:
 
     Without the noise the best fixed kernel does better than the learned one: nothing is claimed there.
     """
-    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "significance: 4.4 standard errors below"
+    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "significance: 4.5 standard errors below"
     return (
         Claim(
             "alignment_growth", "digits and noise pixels: growth in training of the kernel's alignment with the labels",
-            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 4.4 standard errors above",
+            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 4.5 standard errors above",
             standard_errors=-SIGNIFICANT,
             relation=">=",
         ),
@@ -122,7 +122,7 @@ def _about_rich() -> tuple[Claim, ...]:
         ),
         Claim(
             "learned_less_network", "digits and noise pixels: test error of the learned kernel minus the network's",
-            "Long (2021)", 0.0, "4.4 standard errors over seeds", standard_errors=SIGNIFICANT, rival=0.01,
+            "Long (2021)", 0.0, "4.5 standard errors over seeds", standard_errors=SIGNIFICANT, rival=0.01,
             rival_law="one digit in a hundred more",
         ),
     )  # fmt: skip

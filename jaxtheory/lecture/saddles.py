@@ -81,7 +81,7 @@ def predict(config: Config) -> Claims:
     claims.append(
         Claim(
             "perturbed", "kicks: exponent of the total time in d", "Jin et al. (2017), Thm 3", 1.0,
-            "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most; 4.4 standard errors",
+            "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most; 4.5 standard errors",
             tolerance=logarithm,
             standard_errors=SIGNIFICANT, rival=2.0, rival_law="saddles that grow longer one by one",
         )
@@ -90,7 +90,7 @@ def predict(config: Config) -> Claims:
     claims += [
         Claim(
             f"exit_{noise:g}", f"Langevin exit from a saddle, noise {noise:g}", "Gardiner (2009), 5.2.7",
-            mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%; 4.4 standard errors",
+            mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%; 4.5 standard errors",
             tolerance=0.02 * mean_exit_time(_GAMMA, noise), standard_errors=SIGNIFICANT,
             rival=-0.5 * float(np.log(noise)) / _GAMMA, rival_law="its leading logarithm alone",
         )
@@ -105,7 +105,7 @@ def predict(config: Config) -> Claims:
               "Safran, Shamir (2018), sec. 4", 1.0, "95% confidence with no failure seen: 3/starts", tolerance=rule,
               rival=0.5, rival_law="half of the starts end elsewhere"),
         Claim("gain", "success of the widest student minus that of the teacher's width",
-              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 4.4 standard errors above",
+              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 4.5 standard errors above",
               standard_errors=-SIGNIFICANT,
               relation=">="),
     ]  # fmt: skip
@@ -128,7 +128,7 @@ def _naive_claim(config: Config) -> Claim:
     doubt = float((abs(times - _HALVINGS) <= 10).any(1).mean()) + 1e-3 * config.dim
     return Claim(
         "naive", "float32 descent leaves the saddles reached within 126 halvings, no other: share of starts",
-        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126; 4.4 standard errors",
+        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126; 4.5 standard errors",
         tolerance=doubt, standard_errors=SIGNIFICANT,
         rival=float(((times < _HALVINGS).sum(1) == (times < _GRADUAL).sum(1)).mean()),
         rival_law="gradual underflow, to 149 halvings",

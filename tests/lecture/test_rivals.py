@@ -60,8 +60,8 @@ def test_the_level_is_that_of_so_many_independent_tests(claims, seeds, budget):
     assert one ** (claims * seeds) == pytest.approx(1 - budget, rel=1e-6)
 
 
-def test_the_level_of_the_lecture_serves_some_180_claims():
-    assert needed(180) < SIGNIFICANT < needed(200)
+def test_the_level_of_the_lecture_serves_some_280_claims():
+    assert needed(280) < SIGNIFICANT < needed(300)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_level_of_nothing_is_refused(arguments):
 
 @pytest.mark.parametrize("draws", [2, 3, 16, 1000])
 def test_few_draws_are_judged_by_students_quantile(draws):
-    """A mean of normal draws, studentized, is beyond the quantile as often as a normal one is beyond 4.4."""
+    """A mean of normal draws, studentized, is beyond the quantile as often as a normal one is beyond the level."""
     assert student(SIGNIFICANT, draws) == pytest.approx(stats.t.isf(stats.norm.sf(SIGNIFICANT), draws - 1), rel=1e-9)
     assert student(-SIGNIFICANT, draws) == -student(SIGNIFICANT, draws)
     claim = Claim("mean", "the mean", "Student (1908)", 0.0, "statistics", standard_errors=SIGNIFICANT)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import logistic, max_margin, separability_threshold
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -40,8 +40,8 @@ def predict(config: Config) -> Claims:
     claims = [
         Claim(
             f"classify_{kind}_{at:g}", f"classifiers: error of {words} at {at:g} features a sample", source[kind],
-            float(value), "theory: finite size, 1/n; 4.4 standard errors", tolerance=1 / config.points,
-            standard_errors=4.4, rival=best, rival_law="labels of the true direction",
+            float(value), "theory: finite size, 1/n; 4.5 standard errors", tolerance=1 / config.points,
+            standard_errors=SIGNIFICANT, rival=best, rival_law="labels of the true direction",
         )
         for kind, (words, places) in _KINDS.items() for at, value in zip(places, laws[kind], strict=True)
     ]  # fmt: skip

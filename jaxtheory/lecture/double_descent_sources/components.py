@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import Components, variance_components
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -31,13 +31,13 @@ def predict(config: Config) -> Claims:
     law = _law(config, np.concatenate([_RATIOS, dense]))
     at = {name: np.asarray(getattr(law, name)) for name in (*_SHARES, "excess")}
     at["interaction"] = at["data_features"] + at["data_features_noise"]
-    basis = "theory: finite size, 10/n; 4.4 standard errors"
+    basis = "theory: finite size, 10/n; 4.5 standard errors"
     few, peak = len(_RATIOS), _RATIOS.index(1.0)
 
     def claim(name: str, words: str, index: int, key: str, rival: float, law: str) -> Claim:
         value = float(at[key][index])
         return Claim(f"sources_{name}", f"sources: {words}", "Adlam, Pennington (2020); d'Ascoli et al. (2020)", value,
-                     basis, tolerance=10 * value / config.samples, standard_errors=4.4, rival=rival,
+                     basis, tolerance=10 * value / config.samples, standard_errors=SIGNIFICANT, rival=rival,
                      rival_law=law)  # fmt: skip
 
     excess = [

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.double_descent_sources.classifiers import newton
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
@@ -22,8 +22,8 @@ def predict(config: Config) -> Claims:
     """Signs: a valley below the threshold, a second descent beyond it, and no peak under a ridge."""
     source = "Belkin et al. (2019); Deng, Kammoun, Thrampoulidis (2022)"
     claims = [
-        Claim(f"digits_{name}", f"digits: {words}", source, 0.0, "significance: 3 standard errors below",
-              standard_errors=-3, relation="<=")
+        Claim(f"digits_{name}", f"digits: {words}", source, 0.0, "significance: 4.5 standard errors below",
+              standard_errors=-SIGNIFICANT, relation="<=")
         for name, words in (
             ("first", "test error at 0.2 n features minus that where labels become separable"),
             ("second", "test error at 5 n features minus that where labels become separable"),

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import covariance_flow
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -34,8 +34,9 @@ def predict(config: Config) -> Claims:
     claims = tuple(
         Claim(
             f"time_{name}", f"training time: excess {words}, t = {_TIMES[at]:.3g}", "Ali, Kolter, Tibshirani (2019)",
-            float(excess[at]), "theory: finite size, 1/(n − p); 4.4 standard errors",
-            tolerance=float(excess[at]) / free, standard_errors=4.4, rival=float(excess[other]), rival_law=law_of,
+            float(excess[at]), "theory: finite size, 1/(n − p); 4.5 standard errors",
+            tolerance=float(excess[at]) / free, standard_errors=SIGNIFICANT,
+            rival=float(excess[other]), rival_law=law_of,
         )
         for name, words, at, other, law_of in (
             ("valley", "in the first valley", valley, 0, "nothing learned"),

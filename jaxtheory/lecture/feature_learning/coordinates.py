@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.feature_learning import transfer
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import parameterization
@@ -29,8 +29,8 @@ def predict(config: Any) -> Claims:
     claims = [
         Claim(
             f"coordinates_{layer}_{rule}", f"coordinates: exponent of ΔW x in width, {name}, {transfer.TITLES[rule]}",
-            _SOURCE, exponent, "theory: 0.1 at these widths; 4.4 standard errors", tolerance=_FLAT, standard_errors=4.4,
-            rival=_EXPONENTS["standard" if rule == "maximal" else "maximal"],
+            _SOURCE, exponent, "theory: 0.1 at these widths; 4.5 standard errors", tolerance=_FLAT,
+            standard_errors=SIGNIFICANT, rival=_EXPONENTS["standard" if rule == "maximal" else "maximal"],
             rival_law="that of the other parameterization",
         )
         for rule, exponent in _EXPONENTS.items() for layer, name in _LAYERS.items()

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.feature_learning import courses
 from jaxtheory.lecture.study import Study
 
@@ -24,8 +24,8 @@ def predict_kernel(config: Any) -> Claims:
     error = float(rich.kernel_error[-1].mean())
     claim = Claim(
         "classes_apart", f"kernel: yᵀΦy/n² after training, γ0 = {config.richness[-1]:g}, 1/N → 0", _SOURCE,
-        float(apart[1]), "theory: 4.4 standard errors of the limit's samples, n²/(N₁N₂); 4.4 standard errors",
-        tolerance=4.4 * error + courses.remainder(config) * float(apart[1]), standard_errors=4.4,
+        float(apart[1]), "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂); 4.5 standard errors",
+        tolerance=SIGNIFICANT * error + courses.remainder(config) * float(apart[1]), standard_errors=SIGNIFICANT,
         rival=float(apart[0]), rival_law="the kernel of the start: features that do not move",
     )  # fmt: skip
     rows = {f"kernel, {when}": rich.kernel[i, 0].tolist() for when, i in (("before", 0), ("after", -1))}
@@ -69,8 +69,8 @@ def predict_fields(config: Any) -> Claims:
     value, error = _kurtosis(fields, 8)
     claim = Claim(
         "kurtosis", f"pre-activations: E h⁴/(E h²)² after training, γ0 = {config.richness[-1]:g}, 1/N → 0", _SOURCE,
-        value, "theory: 4.4 standard errors of the limit's samples, n²/(N₁N₂); 4.4 standard errors",
-        tolerance=4.4 * error + courses.remainder(config) * value, standard_errors=4.4, rival=_GAUSSIAN,
+        value, "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂); 4.5 standard errors",
+        tolerance=SIGNIFICANT * error + courses.remainder(config) * value, standard_errors=SIGNIFICANT, rival=_GAUSSIAN,
         rival_law="Gaussian, as at the start",
     )  # fmt: skip
     return Claims((claim,), {"field": _GRID.tolist(), "density": _density(fields).tolist()})

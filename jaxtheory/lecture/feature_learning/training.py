@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.feature_learning import courses
 from jaxtheory.lecture.study import Study
 
@@ -22,13 +22,14 @@ def predict(config: Any, *, problem: str) -> Claims:
     found = {richness: _theory(config, problem, richness) for richness in config.richness}
     part, _ = _LABELS[problem]
     ends = (config.richness[0], config.richness[-1])
-    basis = "theory: 4.4 standard errors of the limit's samples, n²/(N₁N₂) of the extrapolation; 4.4 standard errors"
+    basis = "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂) of the extrapolation; 4.5 standard errors"
     claims = [
         Claim(
             f"{problem}_{name}", f"{problem}: {part} loss, mean over time, γ0 = {here:g}, 1/N → 0", _SOURCE,
             float(found[here][0].mean()), basis,
-            tolerance=4.4 * float(found[here][1].mean()) + courses.remainder(config) * float(found[here][0].mean()),
-            standard_errors=4.4, rival=float(found[other][0].mean()), rival_law=f"γ0 = {other:g}",
+            tolerance=SIGNIFICANT * float(found[here][1].mean())
+            + courses.remainder(config) * float(found[here][0].mean()),
+            standard_errors=SIGNIFICANT, rival=float(found[other][0].mean()), rival_law=f"γ0 = {other:g}",
         )
         for name, here, other in (("lazy", *ends), ("rich", *ends[::-1]))
     ]  # fmt: skip

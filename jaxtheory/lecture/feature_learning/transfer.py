@@ -12,7 +12,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.feature_learning import models
 from jaxtheory.lecture.feature_learning.models import Model
 from jaxtheory.lecture.study import Study
@@ -67,11 +67,11 @@ def predict(config: Any) -> Claims:
     """Exponents of the best rate in width: 0 under maximal update, −1 under the standard parameterization."""
     octaves = np.log2(config.transfer_widths[-1] / config.transfer_widths[0])
     step = np.log2(config.rates[1] / config.rates[0]) / octaves
-    basis = "theory: half a step of the grid of rates over the widths, at either end; 4.4 standard errors"
+    basis = "theory: half a step of the grid of rates over the widths, at either end; 4.5 standard errors"
     claims = [
         Claim(
             f"transfer_{name}_{rule}", f"transfer: exponent of the best rate in width, {TITLES[rule]}, {_DATA[name]}",
-            _SOURCE, exponent, basis, tolerance=float(step), standard_errors=4.4,
+            _SOURCE, exponent, basis, tolerance=float(step), standard_errors=SIGNIFICANT,
             rival=_EXPONENTS["standard" if rule == "maximal" else "maximal"],
             rival_law="that of the other parameterization",
         )

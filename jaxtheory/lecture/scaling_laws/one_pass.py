@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import one_pass_risk
@@ -45,7 +45,7 @@ def predict(config: Config) -> Claims:
     claims = tuple(
         Claim(
             f"one_pass_{t}", f"one-pass SGD: mean risk after {t} steps", "exact second moments of Gaussian data",
-            float(noisy.risk[t]), "4.4 standard errors over runs", standard_errors=4.4,
+            float(noisy.risk[t]), "4.5 standard errors over runs", standard_errors=SIGNIFICANT,
             rival=float(smooth.risk[t]), rival_law="gradients without noise",
         )
         for t in _JUDGED

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import four_regimes
@@ -43,8 +43,8 @@ def predict(config: Config) -> Claims:
         other = "data" if law == "variance" else "data_variance"
         claims.append(Claim(
             f"regimes_{kind}", f"four regimes: exponent in {words}", "Bahri et al. (2024); Simon et al. (2023)",
-            slopes[kind], "theory: finite size, 1/(free dimensions); 4.4 standard errors", tolerance=float(remainder),
-            standard_errors=4.4, rival=slopes[other],
+            slopes[kind], "theory: finite size, 1/(free dimensions); 4.5 standard errors", tolerance=float(remainder),
+            standard_errors=SIGNIFICANT, rival=slopes[other],
             rival_law="limited by resolution" if law == "variance" else "limited by variance",
         ))  # fmt: skip
     curves = {f"regimes_{law}": risk[len(sizes) :].tolist() for law, risk in laws.items()}

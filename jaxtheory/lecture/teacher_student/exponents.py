@@ -12,7 +12,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization.teacher_student import escape_samples, overlap_flow
 from jaxtheory.results import fit_slope, standard_error
@@ -46,8 +46,8 @@ def claims(config: Any) -> Claims:
         Claim(
             f"exponent_{k}", f"information exponent {k}: slope of log samples over log d",
             "Ben Arous, Gheissari, Jagannath (2021)", slopes[k],
-            "theory: noise of the steps, which the flow leaves out; 4.4 standard errors over runs",
-            tolerance=0.02, standard_errors=4.4, rival=slopes[other[k]],
+            "theory: noise of the steps, which the flow leaves out; 4.5 standard errors over runs",
+            tolerance=0.02, standard_errors=SIGNIFICANT, rival=slopes[other[k]],
             rival_law=f"information exponent {other[k]}",
         )
         for k in _LINKS
