@@ -99,7 +99,8 @@ def width_path(
 
     Derivatives of every order in all five arrays, along changes that keep the rank (where it is below min(n, p), others
     have no derivative); in the ridge at 0 there is none. Reverse mode keeps one state a block.
-    Cost: about (30 n² + 12 (m + n) n) P flops for outputs ≪ n; peak memory about 3 (m + n) P + 12 n² + 4 m n numbers.
+    Cost: about (30 n² + 12 (m + n) n) P flops for outputs ≪ n; peak memory as `memory.width_path` says, about
+    3 (m + n) P numbers where P is large.
     Under vmap, paths are batched, and over a sharded axis each device has its own.
     Source: Greville (1960), Some applications of the pseudoinverse of a matrix, for the update; Golub and Van Loan
     (2013), Matrix Computations, 5.2 and 6.5; Higham (2002), theorems 20.1 and 21.1, for the error.

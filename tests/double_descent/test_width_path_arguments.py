@@ -8,12 +8,20 @@ from jaxtheory.double_descent import width_path
 from jaxtheory.double_descent.repeats import rank_bound
 
 
-def test_the_bound_on_the_rank_counts_different_rows_and_columns():
-    """Against np.unique, with zeros of both signs."""
+def few_numbers():
+    """Features of few numbers, whose digits are mostly zeros: integers, of both signs and zeros; one-hot; signs."""
     rng = np.random.default_rng(0)
     for samples, limit in [(20, 60), (9, 30)]:
         x = rng.integers(-1, 2, (samples, limit)) * (rng.random((1, limit)) < 0.3)
-        x = x.astype(np.float32) * rng.choice([1, -1], (samples, 1))
+        yield x * rng.choice([1, -1], (samples, 1))
+    yield from (2.0**power * np.eye(60)[:, rng.permutation(60)] for power in (0, 1, 40))
+    yield rng.choice([1, -1], (24, 400))
+
+
+def test_the_bound_on_the_rank_counts_different_rows_and_columns():
+    """Against np.unique."""
+    for x in few_numbers():
+        x = x.astype(np.float32)
         for width, found in enumerate(np.asarray(rank_bound(jnp.asarray(x))), start=1):
             seen = x[:, :width] + 0.0
             rows, columns = np.unique(seen, axis=0), np.unique(seen.T, axis=0)
