@@ -2,7 +2,7 @@
 
 Each function is named after the call whose memory it predicts and takes sizes in place of arrays. The formulas are
 those of programs that XLA compiles for a CPU; temporaries differ by device, and `compiled` asks the compiler of this
-one, for any other call too. `empirical.explain` says what `empirical.ntk` holds.
+one, for any other call too.
 
 >>> needed = gram(100_000, dimension=784, block=2048)
 >>> f"{needed.result / 2**30:.1f} GiB of {needed.peak / 2**30:.1f} GiB"
@@ -14,7 +14,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import PyTree
 
+from jaxtheory import empirical
 from jaxtheory.checks import require
 
 
@@ -187,6 +190,64 @@ def solve(
     return _bytes(itemsize, n * outputs, groups * state, 3 * state)
 
 
+def width_path(
+    n: int, features: int, *, tests: int, outputs: int = 1, ridge: bool = False, itemsize: int = 4
+) -> Bytes:  # fmt: skip
+    r"""Of `double_descent.width_path` without derivatives: the larger of what its preparation and its loop hold,
+
+        5 n P + 1.4 m P    and    (m + n) P + 1.7 m n + (7.5 or, with a ridge, 10) n² + 5.5 b (m + 2n),
+
+    with b columns a block: the power of two next to n/6, 8 to 128.
+
+    Args:
+        n: training points. features: P. tests: m, test points. outputs: columns of the targets.
+        ridge: whether there is one. itemsize: bytes of a number.
+
+    Raises:
+        ValueError: a size below 1.
+
+    >>> f"{width_path(1000, 20_000, tests=10_000).peak / 2**30:.1f} GiB"
+    '2.2 GiB'
+    """
+    _require_sizes(n=n, features=features, tests=tests, outputs=outputs, itemsize=itemsize)
+    block = int(min(max(2 ** round(math.log2(n / 6)), 8), 128))
+    padded = max(2, -(-features // block)) * block
+    preparing = 5 * n * padded + 1.4 * tests * padded
+    state = 1.7 * tests * n + (10 if ridge else 7.5) * n**2 + 5.5 * block * (tests + 2 * n)
+    looping = (tests + n) * padded + state
+    return _bytes(itemsize, (n + tests) * (features + outputs), 8 * features, max(preparing, looping))
+
+
+def ntk(
+    f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None = None, **options: Any
+) -> Bytes:  # fmt: skip
+    """Of `empirical.ntk(f, params, x1, x2, **options)`, by the model of memory from which it chooses its blocks.
+
+    The model counts activations apart from the factors that they become, so that temporaries are an upper bound:
+    the compiler allots them whole for sequences, and half to a fifth of them for small dense networks, which
+    `empirical.ntk` computes in one block.
+
+    Args:
+        f: as in `ntk`.
+        params, x1, x2: arrays, or `jax.ShapeDtypeStruct`s.
+        options: `output`, `batch`, `method`, `block`, `memory` of `ntk`.
+
+    Raises:
+        ValueError: as `ntk`.
+
+    Cost: traces of f; nothing is computed.
+
+    >>> shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((784, 4096), (4096, 10))]
+    >>> x = jax.ShapeDtypeStruct((5000, 784), "float32")
+    >>> needed = ntk(lambda p, x: jax.nn.relu(x @ p[0]) @ p[1], shapes, x, output="trace")
+    >>> f"{needed.result / 2**20:.0f} MiB"
+    '95 MiB'
+    """
+    table = empirical.explain(f, params, x1, x2, **options)
+    kernel = jax.eval_shape(lambda *given: empirical.ntk(f, *given, **options), params, x1, x2)
+    return Bytes(_held((params, x1, x2)), _held(kernel), table.bytes)
+
+
 def largest_block(needed: Callable[[int], Bytes], largest: int, limit: float) -> int:
     """The largest of `largest`, half of it, … whose peak is at most `limit` bytes; 1 where none is.
 
@@ -209,6 +270,10 @@ def largest_block(needed: Callable[[int], Bytes], largest: int, limit: float) ->
 
 def _bytes(itemsize: int, *numbers: int | float) -> Bytes:
     return Bytes(*(float(itemsize * count) for count in numbers))
+
+
+def _held(tree: PyTree) -> float:
+    return float(sum(np.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
 def _require_sizes(**sizes: int | None) -> None:

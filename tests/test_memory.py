@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jaxtheory import feature_learning, kernels, meanfield, memory
+from jaxtheory import double_descent, empirical, feature_learning, kernels, meanfield, memory
 
 KERNEL = kernels.gaussian(2.0)
 
@@ -102,3 +102,55 @@ def test_sizes_below_one_are_refused(unchecked):
         memory.gram(10, dimension=2, block=0)
     with pytest.raises(ValueError, match=r"solver must be .* got solver=eigenpro"):
         memory.fit(10, dimension=2, solver="eigenpro")
+
+
+@pytest.mark.parametrize(
+    ("n", "features", "m", "outputs", "ridge"),
+    [
+        (40, 160, 300, 1, 0.0),
+        *(
+            pytest.param(*sizes, marks=pytest.mark.slow)
+            for sizes in [
+                (150, 700, 300, 1, 0.0),
+                (500, 1500, 200, 1, 0.1),
+                (64, 3000, 64, 3, 0.1),
+                (90, 90, 5000, 1, 0.0),
+            ]
+        ),
+    ],
+)
+def test_width_path(n, features, m, outputs, ridge):
+    """Sizes other than those from which the constants were found."""
+    given = (numbers(n, features), numbers(n, outputs), numbers(m, features), numbers(m, outputs))
+    found = memory.compiled(lambda *arrays: double_descent.width_path(*arrays, ridge=ridge), *given)
+    predicted = memory.width_path(n, features, tests=m, outputs=outputs, ridge=ridge > 0)
+    assert found.arguments == predicted.arguments
+    assert abs(found.result - predicted.result) <= 64
+    assert abs(predicted.peak - found.peak) <= found.peak / 5
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "outputs", "options", "least"),
+    [
+        (64, 256, 10, {}, 0.2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (2000, 512, 1, {}, 0.5),
+                (64, 256, 10, {"method": "jacobian"}, 0.8),
+                (64, 256, 10, {"output": "trace", "block": 8, "method": "jacobian"}, 0.5),
+            ]
+        ),
+    ],
+)
+def test_ntk(n, width, outputs, options, least):
+    """The model is an upper bound, which the share `least` of it confirms."""
+    params, x = [numbers(32, width), numbers(width, width), numbers(width, outputs)], numbers(n, 32)
+
+    def f(params, x):
+        return jax.numpy.tanh(jax.numpy.tanh(x @ params[0]) @ params[1]) @ params[2]
+
+    found = memory.compiled(lambda p, x: empirical.ntk(f, p, x, **options), params, x)
+    predicted = memory.ntk(f, params, x, **options)
+    assert (found.arguments, found.result) == (predicted.arguments, predicted.result)
+    assert least * predicted.peak <= found.peak <= predicted.peak

@@ -179,11 +179,20 @@ def _split(x: PyTree, size: int) -> PyTree:
 
 
 def _chunked(prepare: Prepare, x: PyTree, size: int) -> PyTree:
+    """Factors of all examples, of `size` at a time; a last block that is not full begins earlier, so nothing is cut."""
     n = length(x)
     if size >= n:
         return prepare(x)
-    chunks = jax.lax.map(prepare, _split(x, size))
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], chunks)
+    starts = jnp.minimum(jnp.arange(0, n, size), n - size)
+
+    def step(held: PyTree, start: Array) -> tuple[PyTree, None]:
+        found = prepare(jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), x))
+        put = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda whole, part: put(whole, part, start, axis=0), held, found), None
+
+    one = jax.eval_shape(prepare, jax.tree.map(lambda a: a[:size], x))
+    empty = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), one)
+    return jax.lax.scan(step, empty, starts)[0]
 
 
 def _join_columns(blocks: Array) -> Array:

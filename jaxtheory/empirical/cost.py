@@ -325,13 +325,19 @@ def method_cost(
     """
     costs = []
     for part in _parts(found, problem, method):
-        sub = problem._replace(spec=part)
+        sub = of_part(problem, part)
         used = schedule(found, sub, method, limit) if tiles is None else _given(found, sub, method, tiles)
         costs.append((_cost(found, forward, problem, sub, method, used), used))
         if used.bytes <= (min(limit, CACHE) if tiles is None and method in ("structured", "directions") else limit):
             break
     fitting = [cost for cost in costs if cost[1].bytes <= limit]
     return min(fitting, key=lambda cost: cost[0].work) if fitting else min(costs, key=lambda cost: cost[0].bytes)
+
+
+def of_part(problem: Problem, part: Spec) -> Problem:
+    """Sizes of one sweep; between two different sets of directions the kernel of one input is not symmetric."""
+    crossed = part.kept < problem.spec.kept and not problem.spec.paired
+    return problem._replace(spec=part, same=problem.same and not crossed)
 
 
 def _given(found: Structure, problem: Problem, method: str, tiles: Tiles) -> Schedule:
@@ -358,9 +364,7 @@ def _parts(found: Structure, problem: Problem, method: str) -> list[Spec]:
 def _cost(found: Structure, forward: float, problem: Problem, part: Problem, method: str, used: Schedule) -> MethodCost:
     """Costs of all sweeps over parts of the directions."""
     traced, kept, _ = numbered(problem.spec, part.spec).shape
-    # a kernel of two different sets of directions is not symmetric
-    crossed = kept > 1 and not problem.spec.paired
-    rounds = traced * kept * (kept * (2 if problem.same else 1) if crossed else 1)
+    rounds = traced * kept * (1 if problem.spec.paired else kept)
     flops, slower, moved = _counts(found, forward, part, method, used, rounds)
     work = flops + slower + moved * (FAR if used.bytes > CACHE else NEAR)
     return MethodCost(rounds * flops, used.bytes, rounds * work)

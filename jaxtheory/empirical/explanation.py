@@ -1,5 +1,6 @@
 """What `ntk` would do: every parameter's rule, every method's flops and memory, as a table."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The table of `explain`; `str` of it is what is printed."""
+    """The table of `explain`; `str` of it is what is printed. `bytes`: temporaries of the method chosen."""
 
     rows: tuple[Row, ...]
     methods: dict[str, cost.MethodCost]
@@ -38,6 +39,7 @@ class Explanation(NamedTuple):
     sweeps: int
     directions: int
     bound: float
+    bytes: float
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -60,7 +62,8 @@ class Explanation(NamedTuple):
         ]
         block = f"blocks of {self.rows_per_block} by {self.columns_per_block}, {self.sweeps} sweep(s)"
         block += f" of {self.directions} output direction(s)"
-        return "\n".join([*lines, f"chosen: {self.chosen}, {block}, temporaries under {self.bound:.1e} bytes"])
+        needed = f"temporaries of {self.bytes:.1e} bytes, {self.bound:.1e} at most"
+        return "\n".join([*lines, f"chosen: {self.chosen}, {block}, {needed}"])
 
 
 @boundary
@@ -79,7 +82,8 @@ def explain(
     """How `ntk` with the same arguments treats each parameter, and the costs that `auto` compares.
 
     Args:
-        f, params, x1, x2, output, method, block, memory: as in `ntk`.
+        f, output, method, block, memory: as in `ntk`.
+        params, x1, x2: as in `ntk`, or `jax.ShapeDtypeStruct`s in place of arrays.
         batch: "each" or "unchecked", as in `ntk`.
 
     Returns:
@@ -94,6 +98,12 @@ def explain(
     >>> [row.rule for row in table.rows], len(table.fallbacks)
     (['structured', 'structured'], 0)
     """
+    given = (params, x1, x2)
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(given)):
+        same = partial(explain, f, output=output, batch=batch, method=method, block=block, memory=memory)
+        traced: list[Explanation] = []
+        jax.eval_shape(lambda *arrays: traced.append(same(*arrays)), *given)
+        return traced[0]
     require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has one method, 'products'")
     block, output = check_options(method, batch, block, memory, None), read_output(output)
     f, params, x1, x2 = prepared(f, params, x1, x2, batch)
@@ -106,7 +116,7 @@ def explain(
     rows = tuple(_row(name, shape, leaf, problem) for name, shape, leaf in table)
     bound = cost.bound(found, problem, memory)
     held = directions(schedule.part)
-    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, held, bound)
+    return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, held, bound, schedule.bytes)
 
 
 def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:

@@ -171,7 +171,7 @@ def _ntk(
 ) -> Array:
     found, problem, forward = plan(f, params, x1, x2, output, method)
     name, schedule = pick(found, problem, forward, method, block, memory)
-    part = problem._replace(spec=schedule.part)
+    part = cost.of_part(problem, schedule.part)
 
     def kernel(first: PyTree, second: PyTree) -> Array:
         # kernels between different directions are not symmetric

@@ -136,3 +136,18 @@ def test_a_language_model_needs_twice_the_memory_of_a_loop(options, unchecked):
     f, params, x = language_model(6, 256, 1000, 64)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert temporaries(f, params, x(16), output="trace", **options) <= 2 * 16 * count * 4
+
+
+@pytest.mark.parametrize(
+    ("method", "outputs", "n"),
+    [
+        ("jacobian", 1, 43),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("jacobian", 12, 64), ("directions", 12, 43)]),
+    ],
+)
+def test_memory_is_kept_in_blocks_that_are_not_full(method, outputs, n):
+    """Rows held once, not once more without what the last block repeats, and both sides of crossed directions."""
+    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(64, 300), (300, outputs)]]
+    count, x = 300 * (64 + outputs), jax.ShapeDtypeStruct((n, 64), jnp.float32)
+    bound = outputs * n * count * 2
+    assert temporaries(lambda p, x: jnp.tanh(x @ p[0]) @ p[1], params, x, method=method, memory=bound) <= bound
