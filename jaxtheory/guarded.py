@@ -39,6 +39,16 @@ def over(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Fl
 
 
 @boundary
+def divided(x: Float[Array, "..."], first: Float[Array, "..."], second: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x / first / second, whose product may be out of range: a compiler divides by it once, unless told not to.
+
+    >>> divided(jnp.array(2.0), jnp.array(1e-30), jnp.array(1e30))
+    Array(2., dtype=float32)
+    """
+    return x / first * jax.lax.optimization_barrier(1 / second)
+
+
+@boundary
 def norm(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Float[Array, "..."]:
     """The Euclidean norm √(Σ x²) over `axis` (all axes if None), at any scale of x.
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxtheory.checks import boundary, constrain, holds, known, require
 from jaxtheory.double_descent.columns import Block, State, Task, Width, append, begin
 from jaxtheory.double_descent.repeats import rank_bound
-from jaxtheory.guarded import over, power_of_two, root
+from jaxtheory.guarded import divided, over, power_of_two, root
 from jaxtheory.results import Status, status_where
 
 
@@ -162,7 +162,7 @@ def _path(
     columns, tests = (
         jnp.pad(jnp.where(finite[None], x, 0), ((0, 0), (0, count * size - limit))) for x in (columns, tests)
     )
-    ridge = ridge / units.features / units.features
+    ridge = divided(ridge, units.features, units.features)
     task = Task(test_targets / units.test, units.targets / units.test, ridge)
     live = jnp.minimum((columns != 0).any(axis=0).cumsum(), samples)
     bound = jnp.minimum(live, rank_bound(columns))
@@ -190,7 +190,7 @@ def _report(path: _Path, widths: Array, ridge: Array, samples: int) -> WidthPath
     limit, units = len(path.seen), path.units
     inside = (widths >= 1) & (widths <= limit)
     fit, seen, live, bound = jax.tree.map(lambda leaf: leaf[widths - 1], (path.fit, path.seen, path.live, path.bound))
-    ridge = ridge / units.features / units.features
+    ridge = divided(ridge, units.features, units.features)
     # singular values that are those of the ridge alone
     inverse = fit.inverse + (live - fit.rank).astype(ridge.dtype) * over(jnp.ones_like(ridge), ridge)
     condition = root((fit.size + ridge * live.astype(ridge.dtype)) * inverse)

@@ -16,7 +16,7 @@ from jaxtheory.generalization.chain import Chain, chain, count_parameters, forwa
 from jaxtheory.generalization.compression import compressed, cushions
 from jaxtheory.generalization.pac_bayes import gaussian_posterior
 from jaxtheory.generalization.sharpness import random_direction, worst_direction
-from jaxtheory.guarded import norm
+from jaxtheory.guarded import divided, norm
 
 SOURCES = {
     "spectral": "Bartlett, Foster, Telgarsky (2017)",
@@ -191,7 +191,7 @@ def _norms(net: Chain, start: Chain | None, sample: bounds.Sample, gamma: Array,
         "frobenius": (frobenius.prod() / scale, bounds.frobenius(sample, frobenius, delta)),
         "path (l2)": (squared / scale, bounds.l1_path(sample, squared * paths, depth, delta)),
         "path (l1)": (path / scale, bounds.l1_path(sample, path, depth, delta)),
-        "PAC-Bayes spectral": (ratio / scale / scale,
+        "PAC-Bayes spectral": (divided(ratio, scale, scale),
                                bounds.pac_bayes_spectral(sample, spectral, distances, width, delta)),
         "inverse margin": _bare(1 / scale**2),
     }  # fmt: skip

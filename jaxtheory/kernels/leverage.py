@@ -56,7 +56,7 @@ def _scores(features: Array, ridge: Array) -> Array:
     unit = guarded.power_of_two(features)
     columns = features / unit
     gram = jnp.matmul(columns, columns.T, precision="highest") / width
-    level = ridge / unit / unit
+    level = guarded.divided(ridge, unit, unit)
     factor = jnp.linalg.cholesky(gram + level * jnp.eye(n, dtype=gram.dtype))
     solved = jax.scipy.linalg.solve_triangular(factor, columns, lower=True)
     scores = jnp.sum(solved**2, axis=0)

@@ -12,7 +12,7 @@ from jax.scipy.special import digamma
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import divided, power_of_two
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, central_moments, probability, rows
 from jaxtheory.results import Status
 from jaxtheory.transport.costs import Estimate, estimate, weighted_sum
@@ -125,7 +125,7 @@ def _whitened(law: Cloud) -> tuple[Float[Array, "N d"], Float[Array, ""]]:
     center, covariance = central_moments(replace(law, particles=points))
     spread = jnp.sqrt(jnp.diagonal(covariance))
     wide = jnp.where(spread > 0, spread, jnp.ones_like(spread))
-    correlation = covariance / wide[:, None] / wide[None]
+    correlation = divided(covariance, wide[:, None], wide[None])
     flat = jnp.linalg.eigvalsh(jax.lax.stop_gradient(correlation)).min() <= 4 * len(center) * jnp.finfo(unit.dtype).eps
     identity = jnp.eye(len(center), dtype=unit.dtype)
     factor = jnp.linalg.cholesky(jnp.where(flat, identity, correlation))

@@ -80,7 +80,7 @@ def _group_lasso(design: Array, y: Array, labels: Array, penalty: Array, steps: 
     outside = ((labels < 0) | (labels >= len(labels))).any()
     kept = jnp.clip(labels, 0, len(labels) - 1)
     counts = jax.ops.segment_sum(jnp.ones(len(labels), y.dtype), kept, len(labels))[kept]
-    problem = _Problem(design / size, y / scale, kept, penalty / scale / size * jnp.sqrt(counts))
+    problem = _Problem(design / size, y / scale, kept, guarded.divided(penalty, scale, size) * jnp.sqrt(counts))
     fixed = jax.lax.stop_gradient(problem)
     start = _accelerated(fixed, steps)
     found = _newton(problem, _newton(problem, start))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, positive, require
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import divided, power_of_two
 from jaxtheory.results import Status, status_where
 from jaxtheory.transport.blocks import Pairs, Problem, power_cost, squared_cost
 from jaxtheory.transport.costs import Number, masses, normalized, power, require_same_space, vanished, weighted_sum
@@ -235,7 +235,7 @@ class _Unit(NamedTuple):
 
     def measure(self, cost: Array) -> Array:
         """A cost in this unit."""
-        return cost / self.first / self.second
+        return divided(cost, self.first, self.second)
 
     def joined(self, number: Array) -> Array:
         """The cost of a number of units."""

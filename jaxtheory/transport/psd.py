@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import divided, power_of_two
 
 
 def symmetric(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
@@ -73,7 +73,7 @@ def half(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     Coordinates of very different units therefore keep their digits, and a rank deficiency is seen in any units.
     """
     scale = power_of_two(jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))[:, None], axis=1)
-    return scale[:, None] * root(matrix / scale[:, None] / scale[None])
+    return scale[:, None] * root(divided(matrix, scale[:, None], scale[None]))
 
 
 @jax.custom_jvp

@@ -1,5 +1,7 @@
 """Every width of least squares from one factorization, against one decomposition a width."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,6 +208,18 @@ def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
     rounding = len(targets) * np.finfo(np.float32).eps * np.linalg.norm(targets)
     change = np.sqrt(one.loo_mse[clear]) - np.sqrt(other.loo_mse[clear])
     assert (np.abs(change) <= rounding / outside[clear]).all()
+
+
+@pytest.mark.parametrize(("power", "ridge"), [(-83, 0.0), (-70, 0.0), (83, 0.0), (-50, 0.1), (60, 0.1)])
+def test_units_of_the_features_are_free(power, ridge):
+    """Features and tests times 2^k, a ridge times 4^k: coefficients over 2^k, and the same errors, to the bit."""
+    features, targets, tests, test_targets = draw(dtype=np.float32)
+    one = width_path(features, targets, tests, test_targets, ridge=ridge)
+    scaled = [np.ldexp(x, power) for x in (features, tests)]
+    other = width_path(scaled[0], targets, scaled[1], test_targets, ridge=math.ldexp(ridge, 2 * power))
+    for name in ("train_mse", "test_mse", "test_error", "loo_mse", "condition", "status"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    np.testing.assert_array_equal(np.ldexp(one.norm, -power), other.norm)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
