@@ -84,8 +84,9 @@ class Gates:
                 (kind, whole.astype(kind), whole.astype(kind)) for kind in ("int32", "uint8") if fits(whole, kind)
             ]
             forms += [("bool", whole > 0, whole > 0)] if fits(whole, "bool") else []
-            half = jnp.asarray(arg.value, jnp.bfloat16)
-            forms += [("bfloat16", half, np.asarray(half, np.float64))] if arg.kind != "number" else []
+            halves = [jnp.asarray(arg.value, kind) for kind in (jnp.bfloat16, jnp.float16)]
+            if arg.kind != "number":
+                forms += [(half.dtype.name, half, np.asarray(half, np.float64)) for half in halves]
             for kind, value, same in forms:
                 plain = float(same) if arg.kind == "number" else jnp.asarray(np.asarray(same, np.float64), jnp.float32)
                 expected = outcome(entry, values(entry, **{name: plain}))
