@@ -1,9 +1,12 @@
 """Buckets of networks trained one after another on all devices, without pauses between them.
 
-All records of a bucket are dispatched at once, its state donated from each to the next; while they run, the program of
-the next bucket is compiled. The host waits for the devices once a bucket, and where a checkpoint is due.
+All records of a bucket are dispatched at once, its state donated from each to the next; while they run, the programs of
+the next buckets are compiled, in threads of their own. The host waits for the devices once a bucket, and where a
+checkpoint is due.
 """
 
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +29,8 @@ from jaxtheory.networks.fitting import (
 )
 from jaxtheory.networks.training import Training, TrainingState
 from jaxtheory.sweeps.checkpoint import Checkpoint
+
+_AHEAD = 4  # programs that are compiled at the same time, at most: each needs memory of its own
 
 # In the shape of a bucket's losses, records and statuses, for a checkpoint's structure.
 _RECORDS: Any = (0, Curves._make((0, 0, 0, 0)), 0)
@@ -87,13 +92,17 @@ def run_buckets(
     """Every bucket's networks, `recipe.steps` further, in the order of width and seed."""
     runs: list[Training] = []
     running: Launched | None = None
-    for place, (group, build) in enumerate(builds.items()):
-        job = _job(place, group, build, shared)
-        start = None if state is None else (state[place].params, state[place].training)
-        _compile(job, shared)  # while the bucket before trains
-        if running is not None:
-            runs.append(_finished(running, checkpoint))
-        running = _launched(job, shared, start, checkpoint)
+    jobs = [_job(place, group, build, shared) for place, (group, build) in enumerate(builds.items())]
+    ahead = min(os.cpu_count() or 1, _AHEAD)
+    with ThreadPoolExecutor(ahead) as pool:
+        compiling = [_compile(pool, job, shared) for job in jobs[:ahead]]
+        for place, job in enumerate(jobs):
+            start = None if state is None else (state[place].params, state[place].training)
+            compiling[place].result()
+            if running is not None:
+                runs.append(_finished(running, checkpoint))
+            running = _launched(job, shared, start, checkpoint)
+            compiling += [_compile(pool, later, shared) for later in jobs[place + ahead : place + ahead + 1]]
     return runs if running is None else [*runs, _finished(running, checkpoint)]
 
 
@@ -144,14 +153,14 @@ def _split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
 
 
-def _compile(job: Job, shared: Setting) -> None:
-    """Compile a bucket's program, which the calls then find compiled."""
+def _compile(pool: ThreadPoolExecutor, job: Job, shared: Setting) -> Future[Any]:
+    """Compile a bucket's programs, which calls then find compiled; they are traced here, in the caller's settings."""
     shapes = memory_shapes(job.build, shared.recipe, shared.draws, len(job.order))
     split = _split(shared.mesh)
     memory = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), shapes)
-    train_models.lower(
-        job.build, shared.recipe, shared.mesh, shared.data, shared.labels, job.models, memory
-    ).compile()  # fmt: skip
+    begin = begin_models.lower(job.build, shared.recipe, shared.mesh, job.models, shared.draws)
+    train = train_models.lower(job.build, shared.recipe, shared.mesh, shared.data, shared.labels, job.models, memory)
+    return pool.submit(lambda: (begin.compile(), train.compile()))
 
 
 def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> Launched:

@@ -129,11 +129,11 @@ def train_widths(
         ValueError: a width 0, fewer samples than classes, NaN data, label noise outside [0, 1], a mesh that is not
             one, the state of other widths, and whatever else does not fit, by name.
 
-    Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations of the training program, each while the bucket before it
-    trains, under 30% of work on padding (`buckets`; the attribute `waste` of the dataset says how much). Memory of a
-    bucket, over all devices: networks times parameters times (2 + what the optimizer keeps, 2 for Adam) for the state,
-    which is held once, and networks times about 4 depth (n + m) width numbers of activations; and the draws of the
-    widest network, once for each seed. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
+    Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations of the training program, up to four at a time and while
+    earlier buckets train, under 30% of work on padding (`buckets`; the attribute `waste` of the dataset says how much).
+    Memory of a bucket, over all devices: networks times parameters times (2 + what the optimizer keeps, 2 for Adam) for
+    the state, which is held once, and networks times about 4 depth (n + m) width numbers of activations; and the draws
+    of the widest network, once for each seed. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
 
     >>> x = jax.random.normal(jax.random.key(0), (8, 3))
     >>> y = (x[:, 0] > 0).astype(jnp.int32)
