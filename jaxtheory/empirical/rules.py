@@ -191,7 +191,8 @@ def _patches(a: Array, taps: tuple[int, ...], spatial: tuple[int, ...], params: 
 
 def _read_gather(use: Use, indices: Array, g: Array) -> tuple[Array, Array]:
     rows = math.prod(use.other.shape[:-1])
-    indices = indices.reshape(-1, rows)
+    which = use.params["dimension_numbers"].start_index_map.index(0)
+    indices = indices[..., which].reshape(-1, rows)
     limit = use.view.shape[0] - 1
     if use.params["mode"] == lax.GatherScatterMode.CLIP:
         indices = jnp.clip(indices, 0, limit)
@@ -212,8 +213,14 @@ def _conv_spec(params: dict[str, Any]) -> tuple[int, ...]:
 
 
 def reads_gather(params: dict[str, Any], view: View) -> bool:
-    """Whether a gather is a look-up of whole rows along the first axis, as embeddings do it."""
+    """Whether a gather is a look-up of whole rows along the first axis, as embeddings do it.
+
+    One number indexed under vmap is looked up by an index for each axis; those of whole axes can only be 0, where what
+    is out of range is clipped.
+    """
     numbers = params["dimension_numbers"]
     plain = not numbers.operand_batching_dims and not numbers.start_indices_batching_dims
-    rows = numbers.collapsed_slice_dims == (0,) and numbers.start_index_map == (0,)
-    return bool(plain and rows and tuple(params["slice_sizes"]) == (1, *view.shape[1:]) and not view.bound)
+    clipped = params["mode"] in (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+    first = numbers.start_index_map == (0,) or (clipped and 0 in numbers.start_index_map)
+    rows = numbers.collapsed_slice_dims in ((0,), ()) and tuple(params["slice_sizes"]) == (1, *view.shape[1:])
+    return bool(plain and first and rows and not view.bound)

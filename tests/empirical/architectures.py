@@ -104,6 +104,16 @@ def embedding(p, x):
     return jnp.tanh(p["table"][x].mean(1) @ p["w1"]) @ p["w2"]
 
 
+def embedding_by_vmap(p, x):
+    """Rows looked up one by one, some out of range, and a table of numbers, as eqx.nn.Embedding does it."""
+
+    def sentence(tokens):
+        hidden = jax.vmap(lambda token: jnp.tanh(p["table"][token + 1]) * p["scale"][token])(tokens)
+        return jnp.tanh(hidden.sum(axis=0) @ p["w1"]) @ p["w2"]
+
+    return jax.vmap(sentence)(x)
+
+
 def tied_embedding(p, x):
     return jnp.tanh(p["table"][x].mean(1)) @ p["table"].T
 
@@ -239,6 +249,9 @@ NETWORKS = {
     "layer norm": Network(layer_norm, {"w1": (4, 5), "scale": (5,), "shift": (5,), "w2": (5, 3)}, (4,)),
     "batch norm in inference": Network(batch_norm, {"w1": (4, 5), "scale": (5,), "shift": (5,), "w2": (5, 3)}, (4,)),
     "embedding": Network(embedding, {"table": (7, 4), "w1": (4, 5), "w2": (5, 3)}, (6,), integers=7),
+    "embedding by vmap": Network(
+        embedding_by_vmap, {"table": (7, 4), "scale": (7,), "w1": (4, 5), "w2": (5, 3)}, (6,), integers=7
+    ),
     "tied embedding": Network(tied_embedding, {"table": (7, 4)}, (6,), fallbacks=1, integers=7),
     "one weight used three times": Network(twice_used, {"w": (4, 4)}, (4,)),
     "weight and its transpose": Network(tied_transpose, {"w": (4, 5)}, (4,), fallbacks=1),
