@@ -38,6 +38,7 @@ def test_curves_hold_every_width_seed_and_ridge(dataset):
     assert dataset.sphere_test_mse.sizes == {"sphere_ridge": 2, "sphere_seed": 3, "sphere_width": 72}
 
 
+@pytest.mark.slow
 def test_ridges_share_their_draws(dataset):
     """One wide feature set regularized less and less tends to the min-norm solution on the same draws."""
     gap = dataset.norm.sel(ridge=0.0) - dataset.norm.sel(ridge=[1.0, 30.0])
