@@ -164,6 +164,28 @@ def test_a_sweep_sends_nothing():
     assert collectives(blocks.compiled(work, 16).compiled) == []
 
 
+def on_centres(mesh, x, ridge):
+    options = {"centres": x[:RANK], "block": BLOCK, "mesh": mesh}
+    return kernels.fit(meshes.KERNEL, x, jnp.asarray(meshes.V, x.dtype), ridge, **options).alpha
+
+
+def test_regression_on_centres_adds_up_numbers_of_centres():
+    """The right-hand side, a turn of each loop (the second is that of derivatives), its product and the residual."""
+    x, ridge = jnp.asarray(meshes.X), jnp.linspace(0.5, 2.0, N, dtype=jnp.float32)
+    compiled = jax.jit(lambda ridge: on_centres(over(8), x, ridge)).lower(ridge).compile()
+    sent = [found for found in collectives(compiled) if found[1] > OUTPUTS]
+    assert sent == [("all-reduce", RANK * OUTPUTS)] * 5
+    assert_close(compiled(ridge), on_centres(None, x, ridge), condition=100)
+
+
+@pytest.mark.slow
+def test_regression_on_centres_has_the_derivatives_of_one_device(float64):
+    x, ridge = jnp.asarray(meshes.X, float64), jnp.linspace(0.5, 2.0, N)
+    gradient = jax.grad(lambda x, ridge, mesh: (on_centres(mesh, x, ridge) ** 2).sum(), (0, 1))
+    for one, several in zip(gradient(x, ridge, None), gradient(x, ridge, over(8)), strict=True):
+        assert_close(several, one, condition=1e6)
+
+
 @pytest.mark.slow
 def test_trained_networks_send_nothing(monkeypatch):
     """Each device trains its share of the networks from the first step to the last."""

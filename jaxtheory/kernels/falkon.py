@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory.guarded import over
@@ -26,7 +27,7 @@ class Fitted(NamedTuple):
     singular: Bool[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("max_iterations", "block"))
+@partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
 def falkon(
     kernel: Any,
     x: Array,
@@ -37,6 +38,7 @@ def falkon(
     tolerance: Any,
     max_iterations: int,
     block: int,
+    mesh: Mesh | None = None,
 ) -> Fitted:
     r"""(K_cx W K_xc + s K_cc) α = K_cx W y, with s = min ridge and weights W = s/ridge: 1 for one ridge.
 
@@ -50,7 +52,9 @@ def falkon(
     Derivatives are those within the span of C, which are all where centres move together or their span stays.
 
     Cost: ≈ 9 m³ flops for the eigenpairs, then 2 n m kernel evaluations and 4 n m o flops an iteration; 3 m² + block²
-    memory. Source: Rudi, Carratino, Rosasco (2017), with eigenpairs in the place of Cholesky factors.
+    memory. On a mesh of p devices, a line, each has n/p rows of x, y and ridge, and an iteration adds up m o numbers;
+    what has m rows is on all of them.
+    Source: Rudi, Carratino, Rosasco (2017), with eigenpairs in the place of Cholesky factors.
 
     >>> from jaxtheory.kernels.functions import laplace
     >>> x = jnp.arange(4.0)[:, None]
@@ -65,10 +69,16 @@ def falkon(
     colour, whiten = _roots(pairs)
     least = jnp.min(ridge)
     weights = jnp.where(ridge == least, jnp.ones_like(ridge), over(least, ridge))
+    weights = jnp.broadcast_to(weights, (n, 1))
+
+    def back(kernel: Any, centres: Array, x: Array, values: Array) -> Array:
+        return matvec(kernel, centres, values, block, x2=x)
+
+    def there_and_back(kernel: Any, centres: Array, alpha: Array, x: Array, weights: Array) -> Array:
+        return back(kernel, centres, x, weights * matvec(kernel, x, alpha, block, x2=centres))
 
     def normal(alpha: Array) -> Array:
-        ahead = weights * matvec(kernel, x, alpha, block, x2=centres)
-        return matvec(kernel, centres, ahead, block, x2=x) + least * _dot(corner, alpha)
+        return _sum(there_and_back, mesh, (kernel, centres, alpha), (x, weights)) + least * _dot(corner, alpha)
 
     def apply(beta: Array) -> Array:
         # what is left out acts as the identity, so that the operator stays definite there
@@ -86,12 +96,24 @@ def falkon(
         )
         return found._replace(solution=found.solution * size)
 
-    target = matvec(kernel, centres, weights * y, block, x2=x)
+    target = _sum(back, mesh, (kernel, centres), (x, weights * y))
     beta, found = solution_of(apply, whiten(target), solve)
     alpha = colour(beta)
     residual = worst_residual(normal(jax.lax.stop_gradient(alpha)), target)
     status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
     return Fitted(alpha, residual, found.iterations, status, found.singular)
+
+
+def _sum(function: Callable[..., Array], mesh: Mesh | None, whole: tuple[Any, ...], split: tuple[Array, ...]) -> Array:
+    """`function(*whole, *split)`, a sum over rows of what is split: each device's part, added up."""
+    if mesh is None:
+        return function(*whole, *split)
+    (axis,) = mesh.axis_names
+    specs = (*[PartitionSpec()] * len(whole), *[PartitionSpec(axis)] * len(split))
+    added = lambda *given: jax.lax.psum(function(*given), axis)  # noqa: E731
+    run = jax.shard_map(added, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    found: Array = run(*whole, *split)
+    return found
 
 
 def _roots(pairs: Eigenpairs) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:

@@ -78,7 +78,8 @@ def fit(
         block: rows and columns of the blocks in which K is evaluated.
         key: randomness of preconditioner and batches; `jax.random.key(0)` by default.
         mesh: share conjugate gradients out over all its devices (of one process, or of several that make the same
-            call): vectors, preconditioner and α are split over them by rows, the points are whole on each.
+            call): vectors, preconditioner and α are split over them by rows, the points are whole on each. With
+            centres points are split too, and what has a row for each centre is whole.
 
     Returns:
         `KernelRegressor`, with status OK (residual ≤ tolerance), NOT_FINITE (NaN or infinity came in, or α cannot be
@@ -95,7 +96,7 @@ def fit(
 
     Cost: Cholesky n³/3 flops, 4 n² memory. CG: n²/2 kernel evaluations an iteration, 2 n rank + block² memory; on p
     devices each does and holds a p-th, and an iteration gathers and scatters n · outputs numbers and sums
-    (rank + 3) · outputs.
+    (rank + 3) · outputs; with centres as `falkon` says, sums of centres · outputs.
     Source: Schölkopf and Smola (2002), section 4.1; Díaz, Epperly, Frangella, Tropp, Webber (2023) for CG with
     RPCholesky; Ma and Belkin (2019) for EigenPro; Rudi, Carratino, Rosasco (2017) for Falkon.
 
@@ -116,13 +117,15 @@ def fit(
     columns = as_columns(y)
     if mesh is not None:
         mesh = _check_mesh(mesh, x, solver, centres)
-        x, columns, ridge = placement.whole(x, mesh), placement.split(columns, mesh), _placed(ridge, mesh)
+        x = placement.whole(x, mesh) if centres is None else placement.split(x, mesh)
+        columns, ridge = placement.split(columns, mesh), _placed(ridge, mesh)
     problem = (wrapped, x, columns, ridge)
     if centres is not None:
         centres = in_dtype(as_points(wrapped, centres, "centres"), y.dtype)
         alike = centres.shape[1:] == x.shape[1:] and centres.shape[0] >= 1
         require(alike, "centres", centres.shape, f"hold points like those of x, {x.shape}", "use the same columns")
-        model = _on_centres(*problem, centres, limit, max_iterations, block)
+        centres = centres if mesh is None else placement.whole(centres, mesh)
+        model = _on_centres(*problem, centres, limit, max_iterations, block, mesh)
     elif solver == "cholesky":
         model = _exact(*problem, limit)
     else:
@@ -187,7 +190,8 @@ def _check(ridge: Any, y: Array, max_iterations: int, rank: int | None) -> Array
 
 def _check_mesh(mesh: Mesh, x: Array, solver: str, centres: Array | None) -> Mesh:
     mesh = placement.line(mesh, "rows")
-    require(solver == "cg" and centres is None, "solver", solver, "be conjugate gradients on a mesh", 'use solver="cg"')
+    iterative = solver == "cg" or centres is not None
+    require(iterative, "solver", solver, "be conjugate gradients on a mesh", 'use solver="cg"')
     placement.require_rows(x.shape[0], "x", mesh)
     return mesh
 
@@ -248,12 +252,20 @@ def _iterative(
     return _report(kernel, x, y, ridge, seen, units, unit, limit)
 
 
-@partial(jax.jit, static_argnames=("max_iterations", "block"))
+@partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
 def _on_centres(
-    kernel: Any, x: Array, y: Array, ridge: Array, centres: Array, limit: Any, max_iterations: int, block: int
+    kernel: Any,
+    x: Array,
+    y: Array,
+    ridge: Array,
+    centres: Array,
+    limit: Any,
+    max_iterations: int,
+    block: int,
+    mesh: Mesh | None,
 ) -> KernelRegressor:
     units, unit, scaled, _, _ = _in_units(kernel, centres, y, ridge)
-    options = {"tolerance": limit / 4, "max_iterations": max_iterations, "block": block}
+    options = {"tolerance": limit / 4, "max_iterations": max_iterations, "block": block, "mesh": mesh}
     found = falkon(scaled, x, y / units, ridge / unit, centres, **options)
     finite = (found.status != Status.NOT_FINITE) & jnp.isfinite(found.residual)
     invalid = found.status == Status.INVALID_INPUT
