@@ -4,52 +4,20 @@ import importlib
 import json
 import re
 import shutil
-import subprocess
-from dataclasses import dataclass
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
+import small_site
 import xarray as xr
+from small_site import PAGES, Config, predict
 
 from jaxtheory import figures
-from jaxtheory.lecture import Claim, Claims, Topic, judge, run, site
+from jaxtheory.lecture import judge, site
 from jaxtheory.lecture.registry import TOPICS
 from jaxtheory.lecture.site import markup, picture
 
 VOID = {"meta", "link", "img", "source", "input", "br", "hr", "mspace"}
-
-
-@dataclass(frozen=True)
-class Config:
-    """A topic of two numbers, under the name of one with a page."""
-
-    preset: Literal["quick", "paper"] = "quick"
-    out: Path = Path("runs/ntk")
-    seed: int = 0
-    x64: bool = False
-
-    @classmethod
-    def of(cls, preset):
-        return cls(preset=preset)
-
-
-def predict(config):
-    base = Claim("one", "start: one & <two>", "Someone (2001), Thm 1", 1.0, "rounding", tolerance=0.1, rival=2.0,
-                 rival_law="another law")  # fmt: skip
-    exact = base._replace(name="two", statement="no study here", source="Another (2002)", kind="formula", rival=None)
-    return Claims((base, exact), {})
-
-
-def draw(dataset, claims):
-    figure, (ax,) = figures.canvas()
-    figures.points(ax, [0, 1], [float(dataset.one), 2.0])
-    return [figure, figures.canvas()[0]]
-
-
-SMALL = Topic("ntk", Config, predict, lambda config: xr.Dataset({"one": 1.05, "two": 7.0}), draw)
 
 
 class Page(HTMLParser):
@@ -81,14 +49,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("site")
-    outcome = run(SMALL, Config(out=path / "ntk"))
-    shutil.copy(outcome.figure, outcome.figure.parent / "neurons.gif")  # any animation is shown
-    site.write(path, [outcome], {})
-    return path
-
-
-PAGES = ("index.html", "ntk.html", "explorer.html")
+    return small_site.make(tmp_path_factory.mktemp("site"))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -195,60 +156,3 @@ def test_claims_are_grouped_by_study_in_the_order_they_come():
     table = markup.claims(verdicts)
     assert table.count("<table>") == 2
     assert table.index("again") < table.index("last")
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PROBE = """<script>
-addEventListener("error", (event) => { document.title = "ERROR " + event.message; });
-addEventListener("load", () => {
-  const wide = document.documentElement.scrollWidth, room = document.documentElement.clientWidth;
-  const broken = [...document.images].filter((image) => image.complete && image.naturalWidth === 0).length;
-  let moved = "none";
-  const pens = [...document.querySelectorAll("canvas")];
-  if (pens.length) {
-    const before = pens.map((canvas) => canvas.toDataURL());
-    for (const input of document.querySelectorAll("input[type=range]")) {
-      input.value = String(Number(input.value) > Number(input.min) ? input.min : input.max);
-      input.dispatchEvent(new Event("input"));
-    }
-    moved = pens.filter((canvas, i) => canvas.toDataURL() !== before[i]).length + " of " + pens.length;
-  }
-  const report = document.createElement("p");
-  report.id = "report";
-  report.textContent = JSON.stringify({ over: wide - room, room, broken, moved, title: document.title });
-  document.body.append(report);
-});
-</script>"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("width", [390, 1280])
-def test_pages_in_a_browser(folder, tmp_path, name, width):
-    """No error, no broken image, nothing wider than the screen, and sliders move their curves.
-
-    The page stands in a frame of that width, since a headless window is never narrower than 500 pixels.
-    """
-    shutil.copytree(folder, tmp_path / "site")
-    shutil.copy(Path(__file__).parents[2] / "docs" / "double_descent.png", tmp_path / "site" / "ntk" / "neurons.gif")
-    path = tmp_path / "site" / name
-    path.write_text(path.read_text(encoding="utf-8").replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
-    outer = tmp_path / "site" / "frame.html"
-    outer.write_text(
-        f'<!doctype html><body style="margin:0"><iframe src="{name}" style="width:{width}px;height:900px;border:0">'
-        "</iframe><script>addEventListener('load', () => { setTimeout(() => { const p = document.createElement('p');"
-        "p.textContent = 'FOUND' + frames[0].document.getElementById('report').textContent + 'END';"
-        "document.body.append(p); }, 300); });</script>"
-    )
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-               "--enable-logging=stderr", "--virtual-time-budget=5000", "--window-size=1400,1000",
-               f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", outer.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    report = json.loads(re.search(r"FOUND(\{.*?\})END", done.stdout).group(1))
-    assert report["room"] >= width - 20
-    assert report["over"] <= 0
-    assert report["broken"] == 0
-    assert not report["title"].startswith("ERROR")
-    assert report["moved"] == ("3 of 3" if name == "explorer.html" else "none")
