@@ -19,6 +19,11 @@ def kernel(x, y):
     return jnp.exp(-((x[:, None] - y[None]) ** 2).sum(-1) / 2) + 0.1 * x @ y.T
 
 
+def bump(x, y):
+    """A positive kernel."""
+    return jnp.exp(-((x[:, None] - y[None]) ** 2).sum(-1) / 2)
+
+
 def skewed(x, y):
     """A kernel that is not symmetric."""
     return kernel(x, y) * (1 + 0.1 * x[:, :1])
@@ -246,7 +251,12 @@ FLOWS = [
         weight_rate=0.5,
         step_size=0.1,
     ),
-    flow_entry("fisher_rao", lambda rate: meanfield.fisher_rao(WELL, rate), rate=0.5),
+    flow_entry(
+        "fisher_rao",
+        lambda rate, temperature: meanfield.fisher_rao(WELL, rate, temperature=temperature, kernel=bump),
+        rate=0.5,
+        temperature=0.7,
+    ),
     flow_entry(
         "birth_death",
         lambda rate: meanfield.birth_death(WELL, rate, base=meanfield.kinetic(WELL, 0.5, 0.1)),
