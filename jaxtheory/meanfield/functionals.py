@@ -73,11 +73,11 @@ class Functional:
     def __sub__(self, other: "Functional") -> "Functional":
         return self + (-other if isinstance(other, Functional) else other)
 
-    def __truediv__(self, scale: float | Array) -> "Functional":
+    def __truediv__(self, scale: float | int | Array) -> "Functional":
         scale = constrain("scale", quantity("scale", scale), lambda v: v != 0, "not be 0", "divide by a number")
         return self * (1 / scale)
 
-    def __mul__(self, scale: float | Array) -> "Functional":
+    def __mul__(self, scale: float | int | Array) -> "Functional":
         scale, subset = quantity("scale", scale), self.subset
         part = None if subset is None else lambda indices: subset(indices) * scale
         return Functional(lambda cloud: scale * self.value(cloud), part, self.samples)

@@ -34,6 +34,11 @@ def energy(theta):
     return (theta**2).sum() / 2 + jnp.cos(theta).sum()
 
 
+def triple(a, b, c):
+    """An energy of three particles that is not symmetric."""
+    return (jnp.cos(a - b) * c).sum() + (a * b * c).sum()
+
+
 def slow_well(theta):
     """Confinement whose minimum is not at 0."""
     return ((theta - 1) ** 2).sum() / 2
@@ -205,6 +210,20 @@ FUNCTIONALS = [
         derivatives=(Derivative(("particles", "target", "target_weights"), at={"particles": np.repeat(X[:1], 4, 0)}),),
     ),
     Entry(
+        "meanfield.stein_discrepancy",
+        value(lambda: meanfield.stein_discrepancy(energy, kernel, block=3)),
+        PARTICLES,
+        permute={"particles,weights": {"": None}},
+        derivatives=(AT_EQUAL,),
+    ),
+    Entry(
+        "meanfield.many_body",
+        value(lambda: meanfield.many_body(triple, 3, block=3)),
+        PARTICLES,
+        permute={"particles,weights": {"": None}},
+        derivatives=(AT_EQUAL,),
+    ),
+    Entry(
         "meanfield.first_variation",
         lambda particles, weights, at: meanfield.first_variation(RISK)(meanfield.as_cloud(particles, weights), at),
         PARTICLES | {"at": quantity(THETA[:2] + 0.5)},
@@ -250,6 +269,12 @@ FLOWS = [
         lambda weight_rate, step_size: meanfield.conic(WELL, weight_rate, step_size),
         weight_rate=0.5,
         step_size=0.1,
+    ),
+    flow_entry(
+        "noise_injection",
+        lambda level: meanfield.gradient_flow(meanfield.noise_injection(WELL, level), 0.1),
+        level=0.5,
+        skip=DRAWS,
     ),
     flow_entry(
         "fisher_rao",
