@@ -6,7 +6,8 @@ one device or on many, and continues it bit for bit.
 - functionals: `risk`, `potential`, `quadratic`, `interaction`, `many_body`, `mmd`, `stein_discrepancy`,
   `sinkhorn_divergence`, `sliced`, sums, differences and scalings; `first_variation`, `wasserstein_gradient`;
   units `neuron`, `two_layer`; `predict`
-- flows: `gradient_flow`, `langevin`, `kinetic`; `conic`, `fisher_rao`, `birth_death`, `stein`, `consensus`
+- flows: `gradient_flow`, `langevin`, `kinetic`; `conic`, `fisher_rao`, `birth_death`, `stein`, `consensus`; `jko`,
+  `fictitious_play`
 - gradients over data: `stochastic`, `svrg`, `dual_averaged`, in place of a functional; `noise_injection`
 - `observables`, `oracles` (laws that hold exactly), `radial` (two Gaussians), `wasserstein`
 
@@ -42,6 +43,7 @@ from jaxtheory.meanfield.functionals import (
     two_layer,
     wasserstein_gradient,
 )
+from jaxtheory.meanfield.implicit import fictitious_play, jko
 from jaxtheory.meanfield.interacting import birth_death, conic, consensus, fisher_rao, stein
 
 __all__ = [
@@ -58,10 +60,12 @@ __all__ = [
     "consensus",
     "dual_averaged",
     "exact",
+    "fictitious_play",
     "first_variation",
     "fisher_rao",
     "gradient_flow",
     "interaction",
+    "jko",
     "kinetic",
     "langevin",
     "logistic_loss",

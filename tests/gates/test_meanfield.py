@@ -277,6 +277,23 @@ FLOWS = [
         skip=DRAWS,
     ),
     flow_entry(
+        "jko",
+        lambda step_size: meanfield.jko(meanfield.potential(energy), step_size),
+        step_size=0.5,
+        invalid={"step_size": (0.0,)},
+    ),
+    flow_entry(
+        "fictitious_play",
+        lambda temperature, share, step_size: meanfield.fictitious_play(
+            WELL, temperature, share, step_size=step_size, inner_steps=2
+        ),
+        temperature=0.5,
+        share=0.4,
+        step_size=0.1,
+        skip=DRAWS,
+        invalid={"share": (-0.1, 1.1)},
+    ),
+    flow_entry(
         "fisher_rao",
         lambda rate, temperature: meanfield.fisher_rao(WELL, rate, temperature=temperature, kernel=bump),
         rate=0.5,
