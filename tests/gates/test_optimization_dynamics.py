@@ -5,10 +5,11 @@ import numpy as np
 import optax
 from gates.gates import Gates
 from gates.harness import Derivative, Entry, key, number, points, quantity, static, tree
+from gates.test_kernels_spectra import symmetric
 from gates.test_optimization import PLANE, SIGNS
 
 from jaxtheory import optimization
-from jaxtheory.optimization import edge_of_stability, teacher_student
+from jaxtheory.optimization import edge_of_stability, overparametrized, teacher_student
 from jaxtheory.optimization import implicit_bias as bias
 
 WIDE = np.array([[1.0, 0.5, 2.0], [0.5, 1.0, -0.25]])
@@ -80,6 +81,42 @@ ENTRIES = [
         invalid={"temperature": (0.0, -1.0), "minimum": (np.float32([0, 0]),), "saddle": (np.float32([1, 0]),)},
         integer_values={"minimum": [-1, 0], "saddle": [0, 0], "temperature": 1},
         derivatives=(Derivative(("minimum", "saddle", "temperature"), condition=10),),
+    ),
+    Entry(
+        "optimization.overparametrized.relu_gram",
+        overparametrized.relu_gram,
+        {"x": points([[1.0, 0.0], [0.6, 0.8], [-0.5, 1.5]])},
+        derivatives=(Derivative(("x",)),),
+    ),
+    Entry(
+        "optimization.overparametrized.residual_decay",
+        symmetric(lambda **given: overparametrized.residual_decay(steps=np.array([0, 3, 40]), **given)),
+        {
+            "gram": quantity([[1.0, 0.25], [0.25, 0.5]]),
+            "residual": quantity([1.0, -0.5]),
+            "step_size": number(0.5),
+        },
+        invalid={"step_size": (0.0, -1.0), "gram": (np.float32([[1, 0], [0, -1]]),)},
+        integer_values={"gram": [[2, 1], [1, 2]], "residual": [1, 0], "step_size": 1},
+        scale={"residual": {"norms": 1, "bounds": 1, "smallest": 0}},
+        derivatives=(
+            Derivative(
+                ("gram", "residual", "step_size"),
+                at={"gram": np.eye(2)},
+                output=lambda found: found.norms,
+                order=1,
+                reason="second derivatives in the kernel need distinct eigenvalues",
+            ),
+            Derivative(("gram", "residual", "step_size"), output=lambda found: found.norms),
+        ),
+    ),
+    Entry(
+        "optimization.overparametrized.width_threshold",
+        lambda **given: overparametrized.width_threshold(5, rule="trajectory", **given),
+        {"smallest": number(0.25), "failure": number(0.5), "accuracy": number(0.5), "scale": number(1.0)},
+        invalid=dict.fromkeys(("smallest", "failure", "accuracy", "scale"), (0.0, -1.0)),
+        integer_values=dict.fromkeys(("smallest", "failure", "accuracy", "scale"), 1),
+        derivatives=(Derivative(("smallest", "failure", "accuracy", "scale"), condition=1e7),),
     ),
     Entry(
         "optimization.neural_collapse",
