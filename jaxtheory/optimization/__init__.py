@@ -4,7 +4,8 @@ r"""Optimization landscapes and implicit bias: where descent gets stuck, how it 
 `landscapes` has losses whose critical points are known with their Hessian spectra; `implicit_bias` states which of
 many interpolants gradient descent finds, each law as an exact prediction beside its run; `teacher_student` has the
 exact dynamics of students that learn from teachers; `edge_of_stability` says what gradient descent does at large steps;
-`overparametrized` has the residual of wide networks from the spectrum of their kernel.
+`overparametrized` has the residual of wide networks from the spectrum of their kernel; `label_noise` has the flat
+minima of SGD with noisy labels.
 
 >>> import jax, numpy as np
 >>> run = saddles.escape_times(jax.random.key(0), dim=5, L=1.0, gamma=1.0, tau=float(np.e), method="perturbed")
@@ -15,6 +16,7 @@ True
 from jaxtheory.optimization import (
     edge_of_stability,
     implicit_bias,
+    label_noise,
     landscapes,
     overparametrized,
     saddles,
@@ -33,6 +35,7 @@ __all__ = [
     "exit_time",
     "eyring_kramers",
     "implicit_bias",
+    "label_noise",
     "landscapes",
     "mean_exit_time",
     "neural_collapse",
