@@ -101,9 +101,9 @@ def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array
         slope, product = jax.linearize(gap, x)
         towards = linear(product, -slope, 1e-4)
         steepest = per_particle(-1 / mass, slope)
-        downhill = jnp.vdot(towards, slope) < 0
+        downhill = jnp.vdot(towards, slope, precision="highest") < 0
         towards = jnp.where(downhill, towards, steepest)
-        x = _descended(objective, x, towards, jnp.vdot(towards, slope))
+        x = _descended(objective, x, towards, jnp.vdot(towards, slope, precision="highest"))
         return x, excess(x), count + 1
 
     unsolved = lambda state: (state[1] > 0.5) & (state[2] < iterations)  # noqa: E731
