@@ -3,10 +3,12 @@
 A functional is a pure function of a cloud of particles; a flow is an `init, step` pair; `simulate` runs any flow, on
 one device or on many, and continues it bit for bit.
 
-- functionals: `risk`, `potential`, `quadratic`, `interaction`, `mmd`, `sinkhorn_divergence`, `sliced`, sums and
-  scalings; `first_variation`, `wasserstein_gradient`; units `neuron`, `two_layer`; `predict`
-- flows: `gradient_flow`, `langevin`, `kinetic`; `conic`, `fisher_rao`, `birth_death`, `stein`, `consensus`
-- gradients over data: `stochastic`, `svrg`, `dual_averaged`, in place of a functional
+- functionals: `risk`, `potential`, `quadratic`, `interaction`, `many_body`, `mmd`, `stein_discrepancy`,
+  `sinkhorn_divergence`, `sliced`, sums, differences and scalings; `first_variation`, `wasserstein_gradient`;
+  units `neuron`, `two_layer`; `predict`
+- flows: `gradient_flow`, `langevin`, `kinetic`; `conic`, `fisher_rao`, `birth_death`, `stein`, `consensus`; `jko`,
+  `fictitious_play`
+- gradients over data: `stochastic`, `svrg`, `dual_averaged`, in place of a functional; `noise_injection`
 - `observables`, `oracles` (laws that hold exactly), `radial` (two Gaussians), `wasserstein`
 
 >>> import jax, jax.numpy as jnp
@@ -23,6 +25,7 @@ from jaxtheory.losses import logistic as logistic_loss
 from jaxtheory.losses import squared as squared_loss
 from jaxtheory.meanfield import observables, oracles, radial, wasserstein
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, mean, pair_mean
+from jaxtheory.meanfield.discrepancies import many_body, noise_injection, stein_discrepancy
 from jaxtheory.meanfield.distances import sinkhorn_divergence, sliced
 from jaxtheory.meanfield.driver import Simulation, State, simulate
 from jaxtheory.meanfield.estimators import Estimator, dual_averaged, exact, stochastic, svrg
@@ -40,6 +43,7 @@ from jaxtheory.meanfield.functionals import (
     two_layer,
     wasserstein_gradient,
 )
+from jaxtheory.meanfield.implicit import fictitious_play, jko
 from jaxtheory.meanfield.interacting import birth_death, conic, consensus, fisher_rao, stein
 
 __all__ = [
@@ -56,16 +60,20 @@ __all__ = [
     "consensus",
     "dual_averaged",
     "exact",
+    "fictitious_play",
     "first_variation",
     "fisher_rao",
     "gradient_flow",
     "interaction",
+    "jko",
     "kinetic",
     "langevin",
     "logistic_loss",
+    "many_body",
     "mean",
     "mmd",
     "neuron",
+    "noise_injection",
     "observables",
     "oracles",
     "pair_mean",
@@ -79,6 +87,7 @@ __all__ = [
     "sliced",
     "squared_loss",
     "stein",
+    "stein_discrepancy",
     "stochastic",
     "svrg",
     "two_layer",

@@ -1,5 +1,6 @@
 """One driver for every flow: scan, observe, and keep a state from which another call continues bit for bit."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, split
@@ -31,7 +32,8 @@ class State(NamedTuple):
 class Simulation(NamedTuple):
     """The last state, what was observed and after which steps, and how it ended.
 
-    `status` is NOT_FINITE where a particle left the numbers, first after step `diverged_at` (−1: never).
+    Where a stopping rule ended the run, `state.step` says when, and the later records repeat the last. `status` is
+    NOT_FINITE where a particle left the numbers, first after step `diverged_at` (−1: never).
     """
 
     state: State
@@ -49,7 +51,10 @@ def simulate(
     steps: int,
     key: Key[Array, ""] | None = None,
     observe: Callable[[Cloud], PyTree[Array]] | None = None,
+    observe_state: Callable[[State], PyTree[Array]] | None = None,
     record_every: int | None = None,
+    stop: Callable[[State], Bool[Array, ""]] | None = None,
+    reverse: bool = False,
     mesh: Mesh | None = None,
     state: State | None = None,
 ) -> Simulation:
@@ -62,7 +67,12 @@ def simulate(
         key: of all randomness; needed to start.
         observe: what to record of the cloud, any pytree of arrays, e.g. `lambda cloud: cloud.particles` for the whole
             trajectory; None records nothing.
+        observe_state: in place of `observe`, what to record of the whole state, e.g. of the velocities in
+            `state.memory`, or of `state.step`.
         record_every: observe after every so many steps; `steps`, so once at the end, by default.
+        stop: whether the run is over, asked after every record, e.g. `lambda state: F(state.cloud) < 1e-3`.
+        reverse: compile for derivatives in reverse mode, by the particles and by numbers that the flow, its
+            functional and the observer hold. Results agree with those of `reverse=False` up to rounding.
         mesh: split the particles over its devices, also those of other processes that make the same call. The draws do
             not depend on it.
         state: a `Simulation.state` to continue, in place of particles, key and mesh: the same numbers, bit for bit, as
@@ -72,12 +82,14 @@ def simulate(
         `Simulation`; records have a leading axis of steps/record_every.
 
     Raises:
-        ValueError: both or neither of particles and state, steps that are not a multiple of record_every, particles
-            of the wrong shape, or of a number that the devices do not divide.
+        ValueError: both or neither of particles and state, both observers, steps that are not a multiple of
+            record_every, particles of the wrong shape, or of a number that the devices do not divide.
 
     Cost: one compilation for each flow, observer and number of records, whatever the number of steps. Peak memory
     beside the records, in copies of the particles, input and output among them and whatever the data: 4 for a gradient
     flow of a `risk`, 9 for Langevin and 11 for kinetic Langevin, as compiled for a CPU, where a step's draws take 5.
+    With `reverse`, one compilation for each number of steps; a gradient holds at most 2√records + 2√record_every + 2
+    states, of which a gradient flow's is one copy of the particles, and evaluates each step up to five times.
     A blow-up costs no communication to notice: each particle keeps its own step.
 
     >>> from jaxtheory import meanfield
@@ -94,10 +106,24 @@ def simulate(
     require(
         one, "state", given, "be given without particles, or not at all", "pass particles to start, state to resume"
     )
+    observers = "both" if observe and observe_state else "one"
+    require(observers == "one", "observe", observers, "be left out beside observe_state", "put it into observe_state")
     if state is None:
         require(key is not None, "key", key, "be given to start", "use jax.random.key(0)")
         state = _start(flow, as_cloud(particles, mesh=mesh), key)
-    return _run(flow, observe, steps // every, state, jnp.int32(every))
+    look = observe_state if observe is None else _OfCloud(observe)
+    if reverse:
+        return _run_with_reverse(flow, look, stop, steps // every, every, state)
+    return _run(flow, look, stop, steps // every, state, jnp.int32(every))
+
+
+class _OfCloud(NamedTuple):
+    """An observer of the cloud as one of the state, equal to another of the same function."""
+
+    observe: Callable[[Cloud], Any]
+
+    def __call__(self, state: State) -> Any:
+        return self.observe(state.cloud)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -106,23 +132,61 @@ def _start(flow: Flow, cloud: Cloud, key: PRNGKeyArray) -> State:
     return State(cloud, flow.init(cloud), key, jnp.int32(0), split(broken, cloud.mesh))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _run(flow: Flow, observe: Any, records: int, state: State, every: Array) -> Simulation:
-    advance = partial(_step, flow)
-
-    def stretch(state: State, _: None) -> tuple[State, Any]:
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(flow: Flow, observe: Any, stop: Any, records: int, state: State, every: Array) -> Simulation:
+    def stretch(state: State, over: Array) -> State:
         # The number of steps is traced, so that one compiled body serves all runs: they agree to the last bit.
-        state = jax.lax.fori_loop(jnp.int32(0), every, lambda _, s: advance(s), state)
-        return state, None if observe is None else observe(state.cloud)
+        count = every if stop is None else jnp.where(over, 0, every)
+        return jax.lax.fori_loop(jnp.int32(0), count, lambda _, s: _step(flow, s), state)
 
-    start = state.step
-    state, seen = jax.lax.scan(stretch, state, length=records)
-    recorded_at = start + every * jnp.arange(1, records + 1, dtype=jnp.int32)
+    return _recorded(stretch, observe, stop, state, partial(jax.lax.scan, length=records))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _run_with_reverse(flow: Flow, observe: Any, stop: Any, records: int, every: int, state: State) -> Simulation:
+    def steps(state: State) -> State:
+        return checkpointed(lambda s, _: (_step(flow, s), None), state, every)[0]
+
+    def stretch(state: State, over: Array) -> State:
+        return steps(state) if stop is None else jax.lax.cond(over, lambda s: s, steps, state)
+
+    return _recorded(stretch, observe, stop, state, partial(checkpointed, length=records))
+
+
+def _recorded(stretch: Any, observe: Any, stop: Any, state: State, scan: Any) -> Simulation:
+    """Stretches of steps with a record after each, until the run is over."""
+
+    def record(carry: tuple[State, Array], _: None) -> tuple[tuple[State, Array], Any]:
+        state, over = carry
+        state = stretch(state, over)
+        seen = None if observe is None else observe(state)
+        over = over if stop is None else over | jnp.asarray(stop(state), bool)
+        return (state, over), (seen, state.step)
+
+    (state, _), (seen, recorded_at) = scan(record, (state, jnp.array(False)))
     never = jnp.int32(jnp.iinfo(jnp.int32).max)
     first = jnp.where(state.broken >= 0, state.broken, never).min()
     diverged = first < never
     status = status_where((diverged, Status.NOT_FINITE))
     return Simulation(state, seen, recorded_at, status, jnp.where(diverged, first, jnp.int32(-1)))
+
+
+def checkpointed(body: Any, carry: Any, length: int) -> tuple[Any, Any]:
+    """`lax.scan` of a body without inputs, whose reverse mode holds 2√length carries and one body's residuals."""
+    again = jax.checkpoint(body, prevent_cse=False)
+    inner = max(1, math.isqrt(length))
+    outer, rest = divmod(length, inner)
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def part(carry: Any, _: None) -> tuple[Any, Any]:
+        return jax.lax.scan(again, carry, length=inner)
+
+    carry, seen = jax.lax.scan(part, carry, length=outer)
+    seen = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
+    if rest == 0:
+        return carry, seen
+    carry, more = jax.lax.scan(again, carry, length=rest)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, more)
 
 
 def _step(flow: Flow, state: State) -> State:

@@ -13,6 +13,7 @@ from jaxtheory.meanfield.cloud import Cloud
 from jaxtheory.meanfield.functionals import Functional, Unit, gradients, predict, sample_losses, targets
 
 Resample = Callable[[Any, Int[Array, " N"]], Any]
+Slopes = Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[tuple[PyTree[Array], Float[Array, " N"]], Any]]
 
 
 class Estimator(NamedTuple):
@@ -20,16 +21,18 @@ class Estimator(NamedTuple):
 
     `init(cloud) -> memory`; `gradient(cloud, memory, key, index) -> (gradient, memory)`; `resample(memory, parents) ->
     memory` after particle i has become a copy of particle parents[i], needed where there is a memory and particles are
-    born.
+    born; `slopes`, called as `gradient`, gives ((gradient, first variation at the particles), memory), which flows of
+    the weights need.
     """
 
     init: Callable[[Cloud], Any]
     gradient: Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[PyTree[Array], Any]]
     resample: Resample | None = None
+    slopes: Slopes | None = None
 
 
 class Anchor(NamedTuple):
-    """The cloud whose full gradient was last taken, and that gradient.
+    """The cloud whose full gradient was last taken, that gradient, and the first variation at its particles.
 
     `ancestors` says which anchor particle each present particle descends from; None where each is its own.
     """
@@ -37,6 +40,7 @@ class Anchor(NamedTuple):
     particles: PyTree[Array]
     weights: Float[Array, " N"]
     gradient: PyTree[Array]
+    variation: Float[Array, " N"]
     ancestors: Int[Array, " N"] | None = None
 
 
@@ -53,7 +57,7 @@ def exact(functional: Functional) -> Estimator:
     >>> meanfield.simulate(flow, [[1.0]], steps=1, key=jax.random.key(0)).state.cloud.particles
     Array([[0.5]], dtype=float32)
     """
-    return Estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(functional, cloud)[0], memory))
+    return _estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(functional, cloud), memory))
 
 
 @boundary(static=("batch",))
@@ -78,7 +82,7 @@ def stochastic(functional: Functional, batch: int) -> Estimator:
     Array([[1.]], dtype=float32)
     """
     draw = _batches(functional, batch)
-    return Estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(draw(key), cloud)[0], memory))
+    return _estimator(lambda cloud: (), lambda cloud, memory, key, index: (gradients(draw(key), cloud), memory))
 
 
 @boundary(static=("batch", "period"))
@@ -107,14 +111,14 @@ def svrg(functional: Functional, batch: int, period: int) -> Estimator:
 
     def anchored(cloud: Cloud, memory: Anchor | None = None) -> Anchor:
         own = None if memory is None or memory.ancestors is None else jnp.arange(cloud.size, dtype=jnp.int32)
-        return Anchor(cloud.particles, cloud.weights, gradients(functional, cloud)[0], own)
+        return Anchor(cloud.particles, cloud.weights, *gradients(functional, cloud), own)
 
-    def gradient(cloud: Cloud, memory: Anchor, key: PRNGKeyArray, index: Array) -> tuple[PyTree[Array], Anchor]:
+    def slopes(cloud: Cloud, memory: Anchor, key: PRNGKeyArray, index: Array) -> tuple[Any, Anchor]:
         anchor = jax.lax.cond(index % period == 0, anchored, lambda _, kept: kept, cloud, memory)
         part = draw(key)
-        here = gradients(part, cloud)[0]
-        there = gradients(part, Cloud(anchor.particles, anchor.weights, cloud.mesh))[0]
-        correction = jax.tree.map(jnp.subtract, anchor.gradient, there)
+        here = gradients(part, cloud)
+        there = gradients(part, Cloud(anchor.particles, anchor.weights, cloud.mesh))
+        correction = jax.tree.map(jnp.subtract, (anchor.gradient, anchor.variation), there)
         if anchor.ancestors is not None:
             correction = offspring(correction, anchor.ancestors)
         return jax.tree.map(jnp.add, here, correction), anchor
@@ -124,7 +128,7 @@ def svrg(functional: Functional, batch: int, period: int) -> Estimator:
         ancestors = parents if memory.ancestors is None else memory.ancestors[parents]
         return memory._replace(ancestors=ancestors.astype(jnp.int32))
 
-    return Estimator(anchored, gradient, resample)
+    return _estimator(anchored, slopes, resample)
 
 
 def offspring(tree: PyTree[Array], parents: Int[Array, " N"]) -> PyTree[Array]:
@@ -188,12 +192,35 @@ def dual_averaged(
         share = 2 / (memory.visits + 2).astype(new.dtype)
         return Averaged(memory.slopes + share * (new - memory.slopes), memory.visits + 1)
 
-    def gradient(cloud: Cloud, memory: Averaged, key: PRNGKeyArray, index: Array) -> tuple[PyTree[Array], Averaged]:
+    def drift(cloud: Cloud, memory: Averaged, key: PRNGKeyArray, index: Array) -> tuple[Any, Averaged]:
         memory = jax.lax.cond(index % inner_steps == 0, visited, lambda _, kept: kept, cloud, memory)
         held = Functional(lambda c: jnp.vdot(memory.slopes, predict(unit, c, x), precision="highest") / len(x))
-        return gradients(held if regularizer is None else held + regularizer, cloud)[0], memory
+        return gradients(held if regularizer is None else held + regularizer, cloud), memory
 
-    return Estimator(init, gradient, lambda memory, parents: memory)
+    return _estimator(init, drift, lambda memory, parents: memory)
+
+
+def _estimator(init: Callable[[Cloud], Any], slopes: Slopes, resample: Resample | None = None) -> Estimator:
+    """The estimator of these slopes."""
+
+    def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[PyTree[Array], Any]:
+        found, memory = slopes(cloud, memory, key, index)
+        return found[0], memory
+
+    return Estimator(init, gradient, resample, slopes)
+
+
+def with_slopes(drift: Functional | Estimator) -> tuple[Estimator, Slopes]:
+    """`as_estimator` and its `slopes`, for flows that also need the first variation.
+
+    Raises:
+        ValueError: an estimator without `slopes`.
+    """
+    estimator = as_estimator(drift)
+    if estimator.slopes is None:
+        wish, hint = "be given for a flow of the weights", "add it: Estimator(init, gradient, resample, slopes)"
+        raise ValueError(f"slopes must {wish}, got slopes=None; {hint}.")
+    return estimator, estimator.slopes
 
 
 def as_estimator(drift: Functional | Estimator) -> Estimator:

@@ -226,7 +226,7 @@ def _like(scalar: Array, leaf: Any) -> Array:
     return scalar.astype(jnp.result_type(leaf))
 
 
-def _scheduled(name: str, value: Schedule, check: Callable[[str, Any, str], Any], hint: str) -> Any:
+def scheduled(name: str, value: Schedule, check: Callable[[str, Any, str], Any], hint: str) -> Any:
     """A number or a schedule as a function of the step's index, checked (inside `jit`, NaN where forbidden)."""
     if callable(value):
         return lambda index: jnp.asarray(check(name, quantity(name, value(index)), hint))
@@ -235,11 +235,11 @@ def _scheduled(name: str, value: Schedule, check: Callable[[str, Any, str], Any]
 
 
 def _step_sizes(value: Schedule) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
-    return _scheduled("step_size", value, positive, _FORWARD)
+    return scheduled("step_size", value, positive, _FORWARD)
 
 
 def _temperatures(value: Schedule) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
-    return _scheduled("temperature", value, nonnegative, _ENTROPY)
+    return scheduled("temperature", value, nonnegative, _ENTROPY)
 
 
 def moved(cloud: Cloud, direction: PyTree[Array], scale: Float[Array, ""]) -> Cloud:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory import losses
 from jaxtheory.activations import resolve
-from jaxtheory.checks import boundary, nonnegative, quantity, require
+from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
 from jaxtheory.losses import Loss
 from jaxtheory.meanfield.cloud import (
     Cloud,
@@ -36,7 +36,7 @@ Unit = Callable[[Array, Any], Array]
 
 @dataclass(frozen=True)
 class Functional:
-    """F(μ), called on particles (weights 1/N) or on a `Cloud`; functionals add up and scale: `F + 0.1 * G`.
+    """F(μ), called on particles (weights 1/N) or on a `Cloud`; a vector space: `F + 0.1 * G`, `F - G`, `sum([F, G])`.
 
     Any function of a `Cloud` becomes one: `Functional(lambda cloud: ...)`. One that averages over `samples` data
     points also says in `subset` what it is on some of them, for flows with stochastic gradients.
@@ -62,7 +62,22 @@ class Functional:
         total = lambda cloud: self.value(cloud) + other.value(cloud)  # noqa: E731
         return Functional(total, subset if known else None, max(known, default=0))
 
-    def __mul__(self, scale: float | Array) -> "Functional":
+    def __radd__(self, other: Any) -> "Functional":
+        # sum() starts from the number 0
+        require(isinstance(other, int) and other == 0, "other", other, "be a Functional", "wrap it, or use F * scale")
+        return self
+
+    def __neg__(self) -> "Functional":
+        return self * -1.0
+
+    def __sub__(self, other: "Functional") -> "Functional":
+        return self + (-other if isinstance(other, Functional) else other)
+
+    def __truediv__(self, scale: float | int | Array) -> "Functional":
+        scale = constrain("scale", quantity("scale", scale), lambda v: v != 0, "not be 0", "divide by a number")
+        return self * (1 / scale)
+
+    def __mul__(self, scale: float | int | Array) -> "Functional":
         scale, subset = quantity("scale", scale), self.subset
         part = None if subset is None else lambda indices: subset(indices) * scale
         return Functional(lambda cloud: scale * self.value(cloud), part, self.samples)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,27 +22,30 @@ from jaxtheory.meanfield.cloud import (
     rows,
     split,
 )
+from jaxtheory.meanfield.estimators import Estimator, as_estimator, with_slopes
 from jaxtheory.meanfield.flows import Flow, gaussian_noise, moved, resampled
-from jaxtheory.meanfield.functionals import Functional, gradients
+from jaxtheory.meanfield.functionals import Functional, gradients, interaction
 from jaxtheory.transport.costs import weighted_sum
 
 Number = float | Float[Array, ""]
+Kernel = Callable[[Array, Array], Float[Array, "n1 n2"]]
 
 
 @boundary
-def conic(functional: Functional, weight_rate: Number, step_size: Number) -> Flow:
+def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number) -> Flow:
     r"""Conic particle gradient descent: mirror steps of the masses and gradient steps of the positions.
 
         w = r²:  r' = r exp(−2α J'(θ)), so w' = w exp(−4α J'(θ));   θ' = θ − β ∇J'(θ)
 
-    with J' the first variation of `functional`, a function of a nonnegative measure (its mass is not fixed; penalize it
-    by `potential(lambda theta: lam)`).
+    with J' the first variation of J, a function of a nonnegative measure (its mass is not fixed; penalize it by
+    `potential(lambda theta: lam)`).
 
     Args:
-        functional: J. weight_rate: α ≥ 0. step_size: β ≥ 0; α = 0 keeps the masses, β = 0 the places.
+        drift: J, or an estimator of its slopes. weight_rate: α ≥ 0; 0 keeps the masses. step_size: β ≥ 0; 0 keeps the
+            places.
 
     Raises:
-        ValueError: a negative rate (inside `jit`, the particles become NaN).
+        ValueError: a negative rate (inside `jit`, the particles become NaN); an estimator without `slopes`.
 
     Cost: one gradient a step. Start from a `Cloud` with weights. Source: Chizat (2022, Sparse optimization on measures
     with over-parameterized gradient descent), algorithm 1 with the mirror retraction.
@@ -54,28 +57,39 @@ def conic(functional: Functional, weight_rate: Number, step_size: Number) -> Flo
     ['0.500', '0.068']
     """
     weight_rate, step_size = _rate("weight_rate", weight_rate), _rate("step_size", step_size)
+    estimator, slopes = with_slopes(drift)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
-        slope, variation = gradients(functional, cloud)
+        (slope, variation), memory = slopes(cloud, memory, key, index)
         weights = cloud.weights * jnp.exp(-4 * weight_rate * variation)
         return replace(moved(cloud, slope, -jnp.asarray(step_size)), weights=weights), memory
 
-    return Flow(lambda cloud: (), step)
+    return Flow(estimator.init, step, estimator.resample)
 
 
 @boundary
-def fisher_rao(functional: Functional, rate: Number) -> Flow:
-    r"""Fisher-Rao flow of the weights at fixed places: ẇ_i = −w_i (V_i − V̄), V = δF/δμ, by exponential steps.
+def fisher_rao(
+    drift: Functional | Estimator,
+    rate: Number,
+    *,
+    temperature: Number | None = None,
+    kernel: Kernel | None = None,
+) -> Flow:
+    r"""Fisher-Rao flow of the weights at fixed places: ẇ_i = −w_i (V_i − V̄), by exponential steps.
 
-        w' ∝ w exp(−rate · V),  Σw' = Σw; for a fixed V this is exact: w(t) ∝ w e^(−tV), t = rate · steps
+        w' ∝ w exp(−rate · V),  Σw' = Σw;   V_i = δF/δμ(θ_i) + λ log Σ_j w_j k(θ_i, θ_j)
+
+    Without the term of the density, for a fixed V, this is exact: w(t) ∝ w e^(−tV), t = rate · steps.
 
     Args:
-        functional: F. rate: time units of the flow a step, ≥ 0.
+        drift: F, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0.
+        temperature, kernel: λ ≥ 0 and k ≥ 0 of F − λ Ent, as in `birth_death`; None adds nothing.
 
     Raises:
-        ValueError: a negative rate (inside `jit`, the weights become NaN).
+        ValueError: a negative rate or λ (inside `jit`, the weights become NaN); λ without k or k without λ.
 
-    Cost: one gradient a step, and sums over particles. Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019).
+    Cost: one gradient a step, and sums over particles; with k, N² entries.
+    Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019).
 
     >>> from jaxtheory import meanfield
     >>> flow = fisher_rao(meanfield.potential(lambda theta: theta @ theta), 1.0)
@@ -83,62 +97,100 @@ def fisher_rao(functional: Functional, rate: Number) -> Flow:
     >>> [f"{weight:.3f}" for weight in run.state.cloud.weights]
     ['0.731', '0.269']
     """
-    rate = _rate("rate", rate)
+    rate, (estimator, slopes) = _rate("rate", rate), with_slopes(drift)
+    density = _log_density(temperature, kernel)
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
-        return replace(cloud, weights=_tilted(functional, cloud, rate)), memory
+        (_, variation), memory = slopes(cloud, memory, key, index)
+        return replace(cloud, weights=_tilted(variation + density(cloud), cloud, rate)), memory
 
-    return Flow(lambda cloud: (), step)
+    return Flow(estimator.init, step, estimator.resample)
+
+
+class Lineage(NamedTuple):
+    """What birth and death remembers: the memory of the flow that moves the particles, and of its own estimator."""
+
+    base: Any
+    estimator: Any
 
 
 @boundary
-def birth_death(functional: Functional, rate: Number, *, base: Flow | None = None) -> Flow:
+def birth_death(
+    drift: Functional | Estimator,
+    rate: Number,
+    *,
+    base: Flow | None = None,
+    temperature: Number | None = None,
+    kernel: Kernel | None = None,
+) -> Flow:
     r"""Birth and death of particles by the first variation, after a step of another flow that moves them.
 
-    Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average, V = δF/δμ: where V is low it
-    is copied, where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each
-    count is its mean rounded up or down, without bias.
+        V_i = δF/δμ(θ_i) + λ log Σ_j w_j k(θ_i, θ_j)
+
+    Particle i leaves N w_i e^(−rate · V_i) / Σ_j w_j e^(−rate · V_j) offspring on average: where V is low it is copied,
+    where V is high it dies, and the number N stays. Offspring are drawn by systematic resampling, so each count is its
+    mean rounded up or down, without bias.
 
     Args:
-        functional: F, whose variation decides; an entropy is not part of it.
-        rate: time units of the flow a step, ≥ 0.
+        drift: F, whose variation decides, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0.
         base: moves the particles before; None leaves them in place. Offspring inherit what it remembers of their
             parent, e.g. the velocity and the gradient of `kinetic`, by the base's `resample`.
+        temperature: λ ≥ 0 of the descent of F − λ Ent; with F = ∫V dμ and λ = 1 it samples e^(−V). None is λ = 0.
+        kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric and ≥ 0, of particles as rows: the density is Σ_j w_j
+            k(·, θ_j) up to a factor, which cancels. Its width is the resolution: it should hold many particles.
 
     Raises:
-        ValueError: a negative rate (inside `jit`, the weights become NaN); a base with a memory and no `resample`.
+        ValueError: a negative rate or λ (inside `jit`, the weights become NaN); λ without k or k without λ; a base with
+            a memory and no `resample`.
 
-    Weights end equal. Cost: one gradient of F, and a gather of N d numbers (over all devices of a mesh).
-    Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019), algorithm 1; systematic draws: Douc, Cappé (2005).
+    Weights end equal. Cost: one gradient of F, and a gather of N d numbers (over all devices of a mesh); with k, N²
+    entries. Source: Rotskoff, Jelassi, Bruna, Vanden-Eijnden (2019), algorithm 1; the density term: Lu, Lu, Nolen
+    (2019, Accelerating Langevin sampling with birth-death); systematic draws: Douc, Cappé (2005).
 
     >>> from jaxtheory import meanfield
     >>> flow = birth_death(meanfield.potential(lambda theta: theta @ theta), 10.0)
     >>> meanfield.simulate(flow, [[0.0], [2.0]], steps=1, key=jax.random.key(0)).state.cloud.particles.ravel()
     Array([0., 0.], dtype=float32)
     """
-    rate = _rate("rate", rate)
+    rate, (estimator, slopes) = _rate("rate", rate), with_slopes(drift)
+    density = _log_density(temperature, kernel)
     mover = Flow(lambda cloud: (), lambda cloud, memory, key, index: (cloud, memory)) if base is None else base
 
-    def init(cloud: Cloud) -> Any:
-        # resampled once by the identity, so that the memory has its final structure
-        return resampled(mover.resample, mover.init(cloud), jnp.arange(cloud.size, dtype=jnp.int32))
+    def resample(memory: Lineage, parents: Array) -> Lineage:
+        moved = resampled(mover.resample, memory.base, parents)
+        return Lineage(moved, resampled(estimator.resample, memory.estimator, parents))
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def init(cloud: Cloud) -> Lineage:
+        # resampled once by the identity, so that the memory has its final structure
+        return resample(Lineage(mover.init(cloud), estimator.init(cloud)), jnp.arange(cloud.size, dtype=jnp.int32))
+
+    def step(cloud: Cloud, memory: Lineage, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Lineage]:
         moving, drawing = jax.random.split(key)
-        cloud, memory = mover.step(cloud, memory, moving, index)
-        tilted = _tilted(functional, cloud, rate)
+        cloud, base = mover.step(cloud, memory.base, moving, index)
+        (_, variation), own = slopes(cloud, memory.estimator, jax.random.fold_in(drawing, 1), index)
+        tilted = _tilted(variation + density(cloud), cloud, rate)
         total, parents = tilted.sum(), _systematic(tilted, drawing)
         particles = split(jax.tree.map(lambda leaf: leaf[parents], cloud.particles), cloud.mesh)
         weights = jnp.full_like(cloud.weights, 1 / cloud.size) * total
-        return replace(cloud, particles=particles, weights=weights), resampled(mover.resample, memory, parents)
+        return replace(cloud, particles=particles, weights=weights), resample(Lineage(base, own), parents)
 
-    return Flow(init, step, lambda memory, parents: resampled(mover.resample, memory, parents))
+    return Flow(init, step, resample)
 
 
-def _tilted(functional: Functional, cloud: Cloud, rate: Any) -> Array:
+def _log_density(temperature: Number | None, kernel: Kernel | None) -> Callable[[Cloud], Array]:
+    """λ log Σ_j w_j k(θ_i, θ_j) at each particle: the first variation of ½∬k dμ dμ inside the logarithm."""
+    given = "temperature" if kernel is None else "kernel"
+    both = (temperature is None) == (kernel is None)
+    require(both, given, given, "come with the other of temperature and kernel", "pass both, or neither")
+    if temperature is None or kernel is None:
+        return lambda cloud: jnp.zeros_like(cloud.weights)
+    heat, density = nonnegative("temperature", temperature, "use None for no entropy"), interaction(kernel)
+    return lambda cloud: jnp.asarray(heat, cloud.weights.dtype) * jnp.log(gradients(density, cloud)[1])
+
+
+def _tilted(variation: Array, cloud: Cloud, rate: Any) -> Array:
     """Weights times exp(−rate · V), their sum kept."""
-    exponent = -jnp.asarray(rate, cloud.weights.dtype) * gradients(functional, cloud)[1]
-    weights = cloud.weights * _relative(exponent, cloud)
+    weights = cloud.weights * _relative(-jnp.asarray(rate, cloud.weights.dtype) * variation, cloud)
     return weights * (cloud.weights.sum() / weights.sum())
 
 
@@ -171,8 +223,8 @@ def _systematic(weights: Array, key: PRNGKeyArray) -> Array:
 
 @boundary(static=("block",))
 def stein(
-    functional: Functional,
-    kernel: Callable[[Array, Array], Float[Array, "n1 n2"]],
+    drift: Functional | Estimator,
+    kernel: Kernel,
     temperature: Number,
     step_size: Number,
     *,
@@ -185,7 +237,8 @@ def stein(
     With F = ∫V dμ and λ = 1 it samples e^(−V).
 
     Args:
-        functional: F. kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric positive, of particles as rows.
+        drift: F, or an estimator of its gradient.
+        kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric positive, of particles as rows.
         temperature: λ ≥ 0. step_size: η > 0. block: particles moved at once.
 
     Raises:
@@ -202,6 +255,7 @@ def stein(
     heat = nonnegative("temperature", temperature, "use 0.0 for no repulsion")
     size = positive("step_size", step_size, "reverse the functional's sign to climb")
     require(block >= 1, "block", block, "be >= 1 particle", "use 64")
+    estimator = as_estimator(drift)
 
     def pull(at: Array, shown: tuple[Array, Array, Array]) -> Array:
         x, slope, weights = shown
@@ -221,11 +275,11 @@ def stein(
         return around(pairs, mesh, x, (x, slope, weights))
 
     def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
-        slope = matrix(gradients(functional, cloud)[0])
-        velocity = _on_mesh(local, cloud.mesh)(rows(cloud), slope, cloud.weights)
+        slope, memory = estimator.gradient(cloud, memory, key, index)
+        velocity = _on_mesh(local, cloud.mesh)(rows(cloud), matrix(slope), cloud.weights)
         return moved(cloud, particles_of(velocity, cloud.particles), jnp.asarray(size)), memory
 
-    return Flow(lambda cloud: (), step)
+    return Flow(estimator.init, step, estimator.resample)
 
 
 def _on_mesh(local: Callable[..., Array], mesh: Any) -> Callable[..., Array]:

@@ -4,7 +4,7 @@
 - regularized: `entropic` (OT_ε and its potentials) and `sinkhorn` (the divergence S_ε, without its entropic bias), for
   any cost, in blocks; with a penalty in place of the marginals, unbalanced
 - averaged: `sliced`
-- barycenters: `line_barycenter`, `gaussian_barycenter`
+- barycenters: `line_barycenter`, `gaussian_barycenter`; of any costs, on given places, `fixed_support_barycenter`
 
 Points are arrays [n, d], weights are [n]. `meanfield.wasserstein` is the same for clouds of particles.
 
@@ -26,6 +26,7 @@ from jaxtheory.transport.entropic import (
     entropic,
     sinkhorn,
 )
+from jaxtheory.transport.fixed_support import FixedSupportBarycenter, fixed_support_barycenter
 from jaxtheory.transport.gaussian import bures
 from jaxtheory.transport.line import sliced, w1d
 from jaxtheory.transport.matching import certified, exact
@@ -35,6 +36,7 @@ __all__ = [
     "DivergencePotentials",
     "Entropic",
     "Estimate",
+    "FixedSupportBarycenter",
     "GaussianBarycenter",
     "LineBarycenter",
     "Potentials",
@@ -43,6 +45,7 @@ __all__ = [
     "certified",
     "entropic",
     "exact",
+    "fixed_support_barycenter",
     "gaussian_barycenter",
     "line_barycenter",
     "sinkhorn",

@@ -19,6 +19,11 @@ def kernel(x, y):
     return jnp.exp(-((x[:, None] - y[None]) ** 2).sum(-1) / 2) + 0.1 * x @ y.T
 
 
+def bump(x, y):
+    """A positive kernel."""
+    return jnp.exp(-((x[:, None] - y[None]) ** 2).sum(-1) / 2)
+
+
 def skewed(x, y):
     """A kernel that is not symmetric."""
     return kernel(x, y) * (1 + 0.1 * x[:, :1])
@@ -27,6 +32,11 @@ def skewed(x, y):
 def energy(theta):
     """A smooth potential of a particle, a number or an array."""
     return (theta**2).sum() / 2 + jnp.cos(theta).sum()
+
+
+def triple(a, b, c):
+    """An energy of three particles that is not symmetric."""
+    return (jnp.cos(a - b) * c).sum() + (a * b * c).sum()
 
 
 def slow_well(theta):
@@ -200,6 +210,20 @@ FUNCTIONALS = [
         derivatives=(Derivative(("particles", "target", "target_weights"), at={"particles": np.repeat(X[:1], 4, 0)}),),
     ),
     Entry(
+        "meanfield.stein_discrepancy",
+        value(lambda: meanfield.stein_discrepancy(energy, kernel, block=3)),
+        PARTICLES,
+        permute={"particles,weights": {"": None}},
+        derivatives=(AT_EQUAL,),
+    ),
+    Entry(
+        "meanfield.many_body",
+        value(lambda: meanfield.many_body(triple, 3, block=3)),
+        PARTICLES,
+        permute={"particles,weights": {"": None}},
+        derivatives=(AT_EQUAL,),
+    ),
+    Entry(
         "meanfield.first_variation",
         lambda particles, weights, at: meanfield.first_variation(RISK)(meanfield.as_cloud(particles, weights), at),
         PARTICLES | {"at": quantity(THETA[:2] + 0.5)},
@@ -246,7 +270,35 @@ FLOWS = [
         weight_rate=0.5,
         step_size=0.1,
     ),
-    flow_entry("fisher_rao", lambda rate: meanfield.fisher_rao(WELL, rate), rate=0.5),
+    flow_entry(
+        "noise_injection",
+        lambda level: meanfield.gradient_flow(meanfield.noise_injection(WELL, level), 0.1),
+        level=0.5,
+        skip=DRAWS,
+    ),
+    flow_entry(
+        "jko",
+        lambda step_size: meanfield.jko(meanfield.potential(energy), step_size),
+        step_size=0.5,
+        invalid={"step_size": (0.0,)},
+    ),
+    flow_entry(
+        "fictitious_play",
+        lambda temperature, share, step_size: meanfield.fictitious_play(
+            WELL, temperature, share, step_size=step_size, inner_steps=2
+        ),
+        temperature=0.5,
+        share=0.4,
+        step_size=0.1,
+        skip=DRAWS,
+        invalid={"share": (-0.1, 1.1)},
+    ),
+    flow_entry(
+        "fisher_rao",
+        lambda rate, temperature: meanfield.fisher_rao(WELL, rate, temperature=temperature, kernel=bump),
+        rate=0.5,
+        temperature=0.7,
+    ),
     flow_entry(
         "birth_death",
         lambda rate: meanfield.birth_death(WELL, rate, base=meanfield.kinetic(WELL, 0.5, 0.1)),

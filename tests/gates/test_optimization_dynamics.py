@@ -1,14 +1,16 @@
 """The gates of `optimization`: teachers and students, large steps, crossing times, descent by signs."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from gates.gates import Gates
 from gates.harness import Derivative, Entry, key, number, points, quantity, static, tree
+from gates.test_kernels_spectra import symmetric
 from gates.test_optimization import PLANE, SIGNS
 
 from jaxtheory import optimization
-from jaxtheory.optimization import edge_of_stability, teacher_student
+from jaxtheory.optimization import edge_of_stability, label_noise, overparametrized, teacher_student
 from jaxtheory.optimization import implicit_bias as bias
 
 WIDE = np.array([[1.0, 0.5, 2.0], [0.5, 1.0, -0.25]])
@@ -53,6 +55,11 @@ def committee(activation):
     )
 
 
+def hyperbola(theta):
+    """A loss whose minima are a curve."""
+    return (theta[0] * theta[1] - 0.5) ** 2 / 2
+
+
 def valley(x):
     """Two minima and a stiffer saddle."""
     return (x[0] ** 2 - 1) ** 2 / 2 + (2 - x[0] ** 2) ** 2 * x[1] ** 2
@@ -80,6 +87,102 @@ ENTRIES = [
         invalid={"temperature": (0.0, -1.0), "minimum": (np.float32([0, 0]),), "saddle": (np.float32([1, 0]),)},
         integer_values={"minimum": [-1, 0], "saddle": [0, 0], "temperature": 1},
         derivatives=(Derivative(("minimum", "saddle", "temperature"), condition=10),),
+    ),
+    Entry(
+        "optimization.overparametrized.relu_gram",
+        overparametrized.relu_gram,
+        {"x": points([[1.0, 0.0], [0.6, 0.8], [-0.5, 1.5]])},
+        derivatives=(Derivative(("x",)),),
+    ),
+    Entry(
+        "optimization.overparametrized.residual_decay",
+        symmetric(lambda **given: overparametrized.residual_decay(steps=np.array([0, 3, 40]), **given)),
+        {
+            "gram": quantity([[1.0, 0.25], [0.25, 0.5]]),
+            "residual": quantity([1.0, -0.5]),
+            "step_size": number(0.5),
+        },
+        invalid={"step_size": (0.0, -1.0), "gram": (np.float32([[1, 0], [0, -1]]),)},
+        integer_values={"gram": [[2, 1], [1, 2]], "residual": [1, 0], "step_size": 1},
+        scale={"residual": {"norms": 1, "bounds": 1, "smallest": 0}},
+        derivatives=(
+            Derivative(
+                ("gram", "residual", "step_size"),
+                at={"gram": np.eye(2)},
+                output=lambda found: found.norms,
+                order=1,
+                reason="second derivatives in the kernel need distinct eigenvalues",
+            ),
+            Derivative(("gram", "residual", "step_size"), output=lambda found: found.norms),
+        ),
+    ),
+    Entry(
+        "optimization.overparametrized.width_threshold",
+        lambda **given: overparametrized.width_threshold(5, rule="trajectory", **given),
+        {"smallest": number(0.25), "failure": number(0.5), "accuracy": number(0.5), "scale": number(1.0)},
+        invalid=dict.fromkeys(("smallest", "failure", "accuracy", "scale"), (0.0, -1.0)),
+        integer_values=dict.fromkeys(("smallest", "failure", "accuracy", "scale"), 1),
+        derivatives=(Derivative(("smallest", "failure", "accuracy", "scale"), condition=1e7),),
+    ),
+    Entry(
+        "optimization.label_noise.flatness_penalty",
+        label_noise.flatness_penalty,
+        {"hessian": quantity([[1.0, 0.25], [0.25, 0.5]]), "step_size": number(0.5)},
+        invalid={"step_size": (0.0, -1.0, 2.0)},
+        integer_values={"hessian": [[1, 0], [0, 1]], "step_size": 1},
+        derivatives=(
+            Derivative(("hessian", "step_size"), at={"hessian": np.eye(2)}),
+            Derivative(("hessian", "step_size"), at={"hessian": np.zeros((2, 2))}),
+        ),
+    ),
+    Entry(
+        "optimization.label_noise.effective_loss",
+        lambda params, **given: label_noise.effective_loss(hyperbola, batch_size=2, **given)(jnp.asarray(params)),
+        {"params": quantity([2.0, 0.25]), "step_size": number(0.25), "noise_variance": number(0.5)},
+        invalid={"step_size": (0.0, -1.0), "noise_variance": (-1.0,)},
+        integer_values={"params": [1, 1], "step_size": 0.5, "noise_variance": 1},
+        skip=dict.fromkeys(("kinds", "wrong kinds"), "the parameters go to a function that it returns"),
+        derivatives=(Derivative(("params", "step_size", "noise_variance")),),
+    ),
+    Entry(
+        "optimization.label_noise.label_noise_sgd",
+        lambda draw, **given: label_noise.label_noise_sgd(
+            draw, lambda theta, x: theta[0] * theta[1] * x, batch_size=2, steps=4, record_every=2, **given
+        ),
+        {
+            "draw": key(),
+            "start": quantity([2.0, 0.25]),
+            "x": quantity([1.0, -0.5]),
+            "y": quantity([0.5, 0.25]),
+            "step_size": number(0.25),
+            "noise_variance": number(0.5),
+        },
+        invalid={"step_size": (0.0, -1.0), "noise_variance": (-1.0,)},
+        ignores=dict.fromkeys(("x", "y"), "a batch need not hold every point"),
+        integer_values={"start": [2, 1], "x": [1, 0], "y": [1, 0], "step_size": 1, "noise_variance": 1},
+        skip={"precision": "draws differ between dtypes"},
+    ),
+    Entry(
+        "optimization.label_noise.product_flow",
+        label_noise.product_flow,
+        {
+            "label": number(1.0),
+            "imbalance": number(3.0),
+            "steps": quantity([0.0, 2.0, 50.0]),
+            "step_size": number(0.25),
+            "noise_variance": number(0.5),
+        },
+        invalid={
+            "step_size": (0.0, -1.0, 1.0),
+            "noise_variance": (-1.0,),
+            "steps": (np.float32([1.0, -1.0]),),
+            "imbalance": (9.0,),
+        },
+        integer_values={"step_size": 0.25, "noise_variance": 1, "imbalance": 1, "label": 1},
+        derivatives=(
+            Derivative(("label", "imbalance", "steps", "step_size", "noise_variance"), at={"steps": [1.0, 2.0, 50.0]}),
+            Derivative(("imbalance", "noise_variance"), at={"imbalance": 0.0}),
+        ),
     ),
     Entry(
         "optimization.neural_collapse",

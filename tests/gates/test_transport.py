@@ -252,6 +252,33 @@ ENTRIES = [
         derivatives=(Derivative(("samples", "weights", "masses")),),
     ),
     Entry(
+        "transport.fixed_support_barycenter",
+        without_residual(transport.fixed_support_barycenter),
+        {
+            "costs": quantity([[[0.0, 1.0, 0.5], [0.75, 0.25, 1.0]], [[1.0, 0.5, 0.0], [0.25, 0.75, 0.5]]]),
+            "masses": quantity([[0.25, 0.75], [0.5, 0.5]]),
+            "weights": quantity([0.4, 0.6]),
+            "epsilon": number(0.5),
+            "tolerance": number(1e-4),
+        },
+        invalid={
+            "weights": (np.float32([-1, 2]),),
+            "masses": (np.float32([[1, -1], [1, 1]]),),
+            "epsilon": (0.0, -1.0),
+            "tolerance": (0.0,),
+        },
+        integer_values={"masses": [[1, 2], [1, 1]], "epsilon": 1, "tolerance": 1},
+        scale={"weights": {"masses": 0}, "masses": {"masses": 0}},
+        permute={"costs,masses,weights": {"masses": None}},
+        derivatives=(
+            Derivative(
+                ("costs", "masses", "weights", "epsilon"),
+                at={"tolerance": np.array(1e-13)},
+                output=lambda found: found["masses"],
+            ),
+        ),
+    ),
+    Entry(
         "transport.gaussian_barycenter",
         without_residual(transport.gaussian_barycenter),
         {

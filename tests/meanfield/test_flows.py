@@ -218,9 +218,9 @@ def test_offspring_inherit_velocity_and_gradient(float64):
     flow = meanfield.birth_death(V, 1.0, base=base)
     start = jnp.linspace(0.5, 3.0, 12)[:, None]
     state = meanfield.simulate(flow, start, steps=3, key=jax.random.key(3)).state
-    ratio = state.memory.velocity / state.cloud.particles
+    ratio = state.memory.base.velocity / state.cloud.particles
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-12)
-    np.testing.assert_allclose(state.memory.gradient, state.cloud.particles, rtol=1e-12)
+    np.testing.assert_allclose(state.memory.base.gradient, state.cloud.particles, rtol=1e-12)
     assert len(np.unique(state.cloud.particles)) < 12  # some died
 
 
