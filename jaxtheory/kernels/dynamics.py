@@ -81,9 +81,9 @@ def gradient_flow(
         `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ, labels of the cross-entropy that
         are no probabilities, or labels other than ±1 of the logistic loss; ILL_CONDITIONED where, of the squared loss,
         a random change of Θ of the size of its rounding, ε λ_max, moves the outputs by more than 1 %, as for times
-        beyond 0.01/(η ε λ_max) where u_0 has parts in directions of small eigenvalues; NOT_CONVERGED with NaN from the first time
-        that `max_steps` did not reach; NOT_FINITE for NaN or infinite outputs, among them those of rates and times
-        that are refused outside jit.
+        beyond 0.01/(η ε λ_max) where u_0 has parts in directions of small eigenvalues; NOT_CONVERGED with NaN from the
+        first time that `max_steps` did not reach; NOT_FINITE for NaN or infinite outputs, among them those of rates and
+        times that are refused outside jit.
 
     Raises:
         ValueError: shapes, η ≤ 0, negative times, friction ≤ 0; both `state` and initial outputs.
