@@ -233,7 +233,8 @@ def _flow(layers: list[Array], target: Array, times: Array, tolerance: float) ->
     changes = [jnp.abs(constant - constant[:1]).max() for constant in held]
     residual = jnp.stack([*changes, jnp.zeros((), target.dtype)]).max() / jnp.where(size > 0, size, 1)
     loose = residual > jnp.sqrt(jnp.asarray(tolerance, target.dtype))
-    return LinearFlow(products, residual, finite_status((products, residual), status_where((loose, Status.NOT_CONVERGED))))
+    status = finite_status((products, residual), status_where((loose, Status.NOT_CONVERGED)))
+    return LinearFlow(products, residual, status)
 
 
 def _ascends(times: Any) -> Any:
