@@ -72,7 +72,8 @@ def _linear_flow(features: Array, targets: Array, times: Array) -> Array:
     else:
         gram, start, back = x @ x.T / samples, outputs / samples, x.T
     path, status = evolve(_growth, _moved, gram, start, back, times, (unit,), None)
-    path = jnp.where(status == Status.OK, path, jnp.nan)
+    usable = (status == Status.OK) | (status == Status.ILL_CONDITIONED)  # directions at rounding level are left out
+    path = jnp.where(usable, path, jnp.nan)
     return path.reshape(len(times), width, *targets.shape[1:])
 
 

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.feature_learning.problem import Data, Plan, Problem, problem
+from jaxtheory.feature_learning.problem import Data, Plan, Problem, fit_loss, problem
 from jaxtheory.feature_learning.solution import Kernels, tangent_kernel
 from jaxtheory.losses import Loss
 from jaxtheory.networks import Layer, Multilayer, multilayer, mup, shifted, train
@@ -124,9 +124,10 @@ def _train(given: Problem, width: int, depth: int, centered: bool, key: Array) -
 
 
 def _status(given: Problem, trained: Array, records: Any) -> Array:
-    """NOT_FINITE where training or a record is, INVALID_INPUT for points that are not or indices that there are not."""
+    """NOT_FINITE where training or a record is, INVALID_INPUT for points, targets or indices that are none."""
     data = given.data
     invalid = ~(jnp.isfinite(data.x).all() & jnp.isfinite(data.test).all())
+    invalid |= ~jnp.asarray(fit_loss(given.plan.loss, data.y, given.plan.shape))
     if data.batches is not None:
         invalid |= ((data.batches < 0) | (data.batches >= len(data.x))).any()
     return jnp.where(invalid, jnp.int32(Status.INVALID_INPUT), finite_status(records, trained))

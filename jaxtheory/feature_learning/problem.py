@@ -73,6 +73,9 @@ def problem(
     require(divides, "record_every", record_every, f"divide steps, {steps}", "choose a divisor, or round steps up")
     function = losses.resolve(loss)
     targets, shape = _targets(x, y, loss, outputs)
+    sound = holds(lambda given: fit_loss(function, given, shape), targets)
+    wish = "be labels 0 and 1, or ±1, of one output, or what the loss takes: ±1, or rows of probabilities"
+    require(sound, "y", y, wish, "pass outputs= for more classes, or another loss")
     if test_x is None:
         test = jnp.zeros((0, x.shape[1]), x.dtype)
     else:
@@ -106,10 +109,27 @@ def _targets(x: Array, y: Array, loss: Any, outputs: int | None) -> tuple[Array,
         return y.astype(x.dtype), (outputs,)
     require(y.ndim == 1 or y.shape[1] >= 1, "y", f"shape {y.shape}", "have at least one output", "pass [n]")
     if labels and loss != "squared":
-        single = holds(lambda label: label <= 1, y)
-        require(single, "y", y, "be labels 0 and 1, or ±1, of one output", "pass outputs= for more classes")
         return y.astype(jnp.int32), y.shape[1:]
     return y.astype(x.dtype), y.shape[1:]
+
+
+def fit_loss(loss: Any, targets: Any, shape: tuple[int, ...]) -> Any:
+    """Whether targets are what a named loss takes: labels of one output, ±1, or probabilities; of NumPy or JAX arrays.
+
+    NaN is left to the result, and classes of several outputs are compared with their number elsewhere.
+    """
+    if loss not in (losses.logistic, losses.hinge, losses.cross_entropy):
+        return True
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        one = (abs(targets) <= 1).all() & ~((targets == 0).any() & (targets < 0).any())
+        return one | (targets.ndim == 1 and shape != ())
+    missing = targets != targets
+    if loss is not losses.cross_entropy:
+        return ((abs(targets) == 1) | missing).all()
+    sound = (((targets >= 0) & (targets <= 1)) | missing).all()
+    if targets.ndim > 1:
+        sound &= ((abs(targets.sum(axis=1) - 1) <= 1e-3) | missing.any(axis=1)).all()
+    return sound
 
 
 def _check_batches(batches: Array, steps: int, n: int) -> None:

@@ -33,10 +33,11 @@ class State(NamedTuple):
 class Solution(NamedTuple):
     """The course of training in the limit, at the recorded steps `times`.
 
-    `predictions` and `test_predictions` are [records n ...]. `movement` is the change of each kernel since the start;
-    its standard errors are those of the differences. `fields` are samples of the pre-activations of each layer,
-    [records L n fields]. `status` is OK, NOT_FINITE where training diverged, INVALID_INPUT, or ILL_CONDITIONED where
-    the richness is so small that rounding decides the predictions.
+    `predictions` and `test_predictions` are [records n ...]. `movement` is the change of each kernel since the start,
+    right to the rounding of the kernel (about 32 ε of it): that of nearly lazy training, γ0² or less of the kernel, may
+    be rounding in float32. Its standard errors are those of the differences. `fields` are samples of the
+    pre-activations of each layer, [records L n fields]. `status` is OK, NOT_FINITE where training diverged,
+    INVALID_INPUT, or ILL_CONDITIONED where the richness is so small that rounding decides the predictions.
     """
 
     times: Int[Array, " records"]

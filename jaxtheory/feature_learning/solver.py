@@ -15,7 +15,7 @@ from jaxtheory import placement
 from jaxtheory.checks import boundary, known, require
 from jaxtheory.feature_learning.dynamics import Group, Law, Reading, Setup, Task, points_in_basis, read, start, step
 from jaxtheory.feature_learning.gaussian_matrix import grown
-from jaxtheory.feature_learning.problem import Data, Plan, Problem, problem
+from jaxtheory.feature_learning.problem import Data, Plan, Problem, fit_loss, problem
 from jaxtheory.feature_learning.solution import Kernels, Solution, State, estimates, moved
 from jaxtheory.losses import Loss
 from jaxtheory.results import Status, finite_status, status_where
@@ -189,6 +189,7 @@ def status_of(given: Problem, found: Any) -> Int[Array, ""]:
     invalid = ~(jnp.isfinite(numbers).all() & jnp.isfinite(data.x).all() & jnp.isfinite(data.test).all())
     if data.batches is not None:
         invalid |= ((data.batches < 0) | (data.batches >= len(data.x))).any()
+    invalid |= ~jnp.asarray(fit_loss(given.plan.loss, data.y, given.plan.shape))
     status = finite_status(found, status_where((invalid, Status.INVALID_INPUT)))
     rounding = jnp.finfo(data.x.dtype).eps / data.richness
     lost = (status == Status.OK) & (rounding > 1e-2)

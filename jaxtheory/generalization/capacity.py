@@ -122,10 +122,12 @@ def rademacher(
         draws: how many sign vectors (rounded up to blocks of 1,024), where they are not all tried.
 
     Returns:
-        `Rademacher`; NaN where the radius or the diagonal is negative (inside jit).
+        `Rademacher`; of an asymmetric K, that of its symmetric part. NaN (inside jit) where the radius or the diagonal
+        is negative, or σᵀKσ is for one of the signs, beyond rounding.
 
     Raises:
-        ValueError: a matrix that is not square or finite, a negative radius or diagonal, fewer than two draws.
+        ValueError: a matrix that is not square or finite, one that signs show to be indefinite, a negative radius or
+            diagonal, fewer than two draws.
 
     Cost: O(draws · n²), blocks of 1,024 draws. Source: Bartlett and Mendelson (2002), Lemma 22; the lower end, the
     Khintchine-Kahane inequality with its best constant (Latała and Oleszkiewicz 1994).
@@ -149,16 +151,26 @@ def rademacher(
         codes = jnp.arange(2 ** (n - 1), dtype=jnp.int32)[:, None] >> jnp.arange(n - 1, dtype=jnp.int32)[None, :]
         signs = jnp.concatenate([jnp.ones((len(codes), 1), gram.dtype), (1 - 2 * (codes & 1)).astype(gram.dtype)], 1)
         value = _lengths(gram, signs).mean() * radius / n
+        _require_definite(value, radius)
         return Rademacher(value, jnp.zeros_like(value), length / np.sqrt(2), length)
     keys = jax.random.split(key, -(-draws // _BLOCK))
     block = lambda k: _lengths(gram, jax.random.rademacher(k, (_BLOCK, n), gram.dtype))  # noqa: E731
     values = lax.map(block, keys).ravel() * radius / n
+    _require_definite(values, radius)
     return Rademacher(values.mean(), standard_error(values), length / np.sqrt(2), length)
 
 
+def _require_definite(lengths: Array, radius: Array | float) -> None:
+    definite = holds(np.isfinite, lengths) or not holds(np.isfinite, radius)
+    require(definite, "gram", "a matrix with negative eigenvalues", "be positive semidefinite", "pass kernel(x, x)")
+
+
 def _lengths(gram: Array, signs: Array) -> Array:
-    products = jnp.matmul(signs, gram, precision="highest")
-    return root((products * signs).sum(1))
+    """√(σᵀKσ); a value that is negative beyond rounding is none of a kernel's."""
+    squares = (jnp.matmul(signs, gram, precision="highest") * signs).sum(1)
+    rounding = 8 * jnp.finfo(gram.dtype).eps * len(gram) * jnp.trace(gram)
+    bad = jax.lax.stop_gradient(squares < -rounding)
+    return jnp.where(bad, jnp.nan, root(squares))
 
 
 def _require_square(gram: Array) -> None:

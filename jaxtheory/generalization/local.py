@@ -47,7 +47,8 @@ def local_rademacher(
 @jax.jit
 def _psi(eigs: Array, n: Array, variance: Array) -> Array:
     unit = power_of_two(eigs)
-    return jnp.sqrt(2 * jnp.sum(jnp.minimum(variance / unit, eigs / unit)) / (n / unit))
+    # the root of the unit last: small eigenvalues over a large n underflow
+    return jnp.sqrt(2 * jnp.sum(jnp.minimum(variance / unit, eigs / unit)) / n) * jnp.sqrt(unit)
 
 
 @boundary
@@ -93,7 +94,7 @@ def _fixed_point(eigs: Array, n: Array) -> tuple[Array, Array]:
 
     def at(size: Array) -> tuple[Array, Array]:
         # √(k² + 2nT) without squares of large numbers
-        left = root(2 * tails / size)
+        left = root(2 * tails) / jnp.sqrt(size)  # the quotient of small tails and a large n underflows
         large = jax.lax.stop_gradient(jnp.maximum(k / size, left))
         usual = jnp.where(large > 0, large, jnp.ones_like(large))
         radius = k / size + usual * root((k / size / usual) ** 2 + (left / usual) ** 2)

@@ -79,14 +79,16 @@ def gradient_flow(
 
     Returns:
         `Trajectory`; status INVALID_INPUT with NaN for an indefinite or asymmetric Θ, labels of the cross-entropy that
-        are no probabilities, or labels other than ±1 of the logistic loss; NOT_CONVERGED with NaN from the first time
-        that `max_steps` did not reach; NOT_FINITE for NaN or infinite outputs, among them those of rates and times
-        that are refused outside jit.
+        are no probabilities, or labels other than ±1 of the logistic loss; ILL_CONDITIONED where, of the squared loss,
+        a random change of Θ of the size of its rounding, ε λ_max, moves the outputs by more than 1 %, as for times
+        beyond 0.01/(η ε λ_max) where u_0 has parts in directions of small eigenvalues; NOT_CONVERGED with NaN from the
+        first time that `max_steps` did not reach; NOT_FINITE for NaN or infinite outputs, among them those of rates and
+        times that are refused outside jit.
 
     Raises:
         ValueError: shapes, η ≤ 0, negative times, friction ≤ 0; both `state` and initial outputs.
 
-    Cost: one eigendecomposition (≈ 9 n³ flops, 2 n² memory), then 2 n (n + m) o a time; other losses 6 products
+    Cost: one eigendecomposition (≈ 9 n³ flops, 2 n² memory), then 4 n (n + m) o a time; other losses 6 products
     2 n² o a step. Coupled outputs: n o in the place of n, and 1 in that of o.
     Source: Lee et al. (2019), equations 8-11; Polyak (1964) for the heavy ball.
 
@@ -142,7 +144,7 @@ def gradient_descent(
 
     Returns, Raises, Derivatives: as `gradient_flow`.
 
-    Cost: one eigendecomposition, then 31 · 40 n + 2 n (n + m) o flops a step asked for; other losses one product
+    Cost: one eigendecomposition, then 31 · 80 n + 4 n (n + m) o flops a step asked for; other losses one product
     2 n² o a step, and twice √steps states [n o] in reverse mode.
     Source: Polyak (1964); Lee et al. (2019), section 2.2.
 
@@ -209,7 +211,7 @@ def ensemble_flow(
     Raises:
         ValueError: shapes, η ≤ 0, negative times.
 
-    Cost: one eigendecomposition and 2 n² (n + m) + 4 n m² flops a time; memory 4 n² + t m².
+    Cost: one eigendecomposition and 4 n² (n + m) + 4 n m² flops a time; memory 4 n² + t m².
     Source: Lee et al. (2019), equations 14-16 (Corollary 1).
 
     >>> one = jnp.eye(1)
@@ -256,8 +258,9 @@ def _closed(modes: _Solutions, given: Setup, times: Array, rates: tuple[Array, .
     moved = None if gained is None else -gained
     velocity = None if given.velocity is None else given.columns(given.velocity)
     if velocity is not None and modes.response is not None:
-        (shift, test_shift), _ = evolve(modes.response, _both, ntk, velocity, cross, times, rates, None)
+        (shift, test_shift), response = evolve(modes.response, _both, ntk, velocity, cross, times, rates, None)
         left, moved = left + shift, None if moved is None else moved + test_shift
+        status = jnp.where(status == Status.OK, response, status)
     train = given.y[None] + left.reshape(times.shape[0], *given.y.shape)
     test = None if moved is None else moved.reshape(times.shape[0], *given.test_shape)
     test = test if given.test_start is None or test is None else given.test_start[None] + test

@@ -15,6 +15,7 @@ from jaxtheory.results import Status, status_where
 
 # (λ, kept, time, *rates) -> (left, gain): what is left of a mode and (1 − left)/λ, smooth at λ = 0
 Solution = Callable[..., tuple[Array, Array]]
+_TOLERATED = 1e-2  # of the outputs, by a random change of Θ of the size of its rounding
 
 
 class Eigenpairs(NamedTuple):
@@ -74,6 +75,8 @@ def evolve(
 ) -> tuple[Any, Int[Array, ""]]:
     r"""finish(l(Θ) start, C g(Θ) start, extras) at every time, (l, g) = solution(λ, kept, time, *rates); and a status.
 
+    The status is that of `eigenpairs`, or ILL_CONDITIONED where rounding of Θ decides the result (`_decided`).
+
     The derivative in Θ is that of Daleckii and Krein, with Θ = Q Λ Qᵀ:
 
         d f(Θ) = Q (F ∘ Qᵀ dΘ Q) Qᵀ,   F_ij = (f(λ_i) − f(λ_j))/(λ_i − λ_j), or f' where they coincide
@@ -98,11 +101,14 @@ def evolve(
     lifted = None if cross is None else _dot(cross, pairs.vectors)
 
     def at(time: Array) -> Any:
-        left, gain = solution(pairs.values, pairs.kept, time, *rates)
+        found, slopes = _with_slopes(solution, pairs, time, rates)
+        left, gain = found
         moved = None if lifted is None else _dot(lifted, gain[:, None] * projected)
-        return finish(_dot(pairs.vectors, left[:, None] * projected), moved, extras)
+        result = finish(_dot(pairs.vectors, left[:, None] * projected), moved, extras)
+        return result, _decided(pairs, found, slopes, projected, lifted, jnp.isinf(time))
 
-    return jax.lax.map(at, times), pairs.status
+    result, decided = jax.lax.map(at, times)
+    return result, _status(pairs, decided)
 
 
 @evolve.defjvp
@@ -113,6 +119,7 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
     q, values, kept = pairs.vectors, pairs.values, pairs.kept
     rotated = _dot(_dot(q.T, (dgram + dgram.T) / 2), q)
     projected, dprojected = _dot(q.T, start), _dot(q.T, dstart)
+    lifted = None if cross is None else _dot(cross, q)
     close = _coincide(values, kept)
 
     def action(f: Array, df: Array, slope: Array) -> tuple[Array, Array]:
@@ -122,20 +129,65 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
 
     def at(time: Array, dtime: Any) -> Any:
         found, dfound = jax.jvp(lambda t, r: solution(values, kept, t, *r), (time, rates), (dtime, drates))
-        slopes = jax.jvp(lambda v: solution(v, kept, time, *rates), (values,), (jnp.ones_like(values),))[1]
+        slopes = _with_slopes(solution, pairs, time, rates)[1]
+        decided = _decided(pairs, found, slopes, projected, lifted, jnp.isinf(time))
         (left, dleft), (gain, dgain) = (action(*each) for each in zip(found, dfound, slopes, strict=True))
         moved = dmoved = None
         if cross is not None:
             moved = _dot(cross, _dot(q, gain))
             dmoved = _dot(dcross, _dot(q, gain)) + _dot(cross, _dot(q, dgain))
-        return jax.jvp(finish, (_dot(q, left), moved, extras), (_dot(q, dleft), dmoved, dextras))
+        result, dresult = jax.jvp(finish, (_dot(q, left), moved, extras), (_dot(q, dleft), dmoved, dextras))
+        return result, dresult, decided
 
     if jnp.issubdtype(times.dtype, jnp.integer):
         whole = np.zeros((), jax.dtypes.float0)
-        found, dfound = jax.lax.map(lambda time: at(time, whole), times)
+        found, dfound, decided = jax.lax.map(lambda time: at(time, whole), times)
     else:
-        found, dfound = jax.lax.map(lambda both: at(*both), (times, dtimes))
-    return (found, pairs.status), (dfound, np.zeros((), jax.dtypes.float0))
+        found, dfound, decided = jax.lax.map(lambda both: at(*both), (times, dtimes))
+    return (found, _status(pairs, decided)), (dfound, np.zeros((), jax.dtypes.float0))
+
+
+def _with_slopes(solution: Solution, pairs: Eigenpairs, time: Array, rates: tuple[Array, ...]) -> tuple[Any, Any]:
+    """The solution at the eigenvalues, and its derivative in them."""
+    values = pairs.values
+    return jax.jvp(lambda v: solution(v, pairs.kept, time, *rates), (values,), (jnp.ones_like(values),))
+
+
+def _decided(
+    pairs: Eigenpairs, found: tuple[Array, Array], slopes: tuple[Array, Array], start: Array, lifted: Array | None,
+    stopped: Array,
+) -> Bool[Array, ""]:  # fmt: skip
+    """Whether rounding decides a result: whether E, of independent entries ε max λ, changes it by more than 1 %.
+
+    By Daleckii and Krein the change of f(Θ) start is Q (F ∘ E) Qᵀ start, of mean square Σ_ij F_ij² (Qᵀ start)_j². After
+    an infinite time a mode is learned or is not, which is open for eigenvalues next to the rounding.
+    """
+    pairs, found, slopes, start, lifted = jax.lax.stop_gradient((pairs, found, slopes, start, lifted))
+    unit, weight = power_of_two(pairs.values), power_of_two(start)
+    values, near = pairs.values / unit, (start / weight) ** 2
+    eps, largest = float(jnp.finfo(values.dtype).eps), values.max(initial=0)
+    close = _coincide(values, pairs.kept)
+    # in units of Θ: left is a number, its slope 1/Θ, the gain 1/Θ, its slope 1/Θ²
+    (left, gain), (left_slope, gain_slope) = found, slopes
+    moved = eps * largest * _divided(left, left_slope * unit, values, close)
+    change = _dot(moved**2, near)
+    open_ = stopped & pairs.kept & (values <= 10 * len(values) * eps * largest)
+    change = change.sum(0) + jnp.where(open_[:, None], near, jnp.zeros_like(near)).sum(0)
+    size = jnp.maximum(near.sum(0), _dot(left**2, near))
+    bad = (change > _TOLERATED**2 * size).any()
+    if lifted is not None:
+        across = (lifted / power_of_two(lifted)) ** 2
+        gain, gain_slope = gain * unit, gain_slope * unit * unit
+        top = power_of_two(gain)
+        moved = eps * largest * _divided(gain / top, gain_slope / top, values, close)
+        change = _dot(across, _dot(moved**2, near)).sum(0)
+        bad = bad | (change > _TOLERATED**2 * _dot(across, (gain / top)[:, None] ** 2 * near).sum(0)).any()
+    return bad
+
+
+def _status(pairs: Eigenpairs, decided: Bool[Array, " t"]) -> Int[Array, ""]:
+    bad = (pairs.status == Status.OK) & decided.any()
+    return jnp.where(bad, jnp.int32(Status.ILL_CONDITIONED), pairs.status)
 
 
 def _coincide(values: Array, kept: Array) -> Array:

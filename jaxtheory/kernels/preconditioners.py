@@ -39,7 +39,8 @@ def rpcholesky(
         mesh: F and the work are split by rows over its devices, a divisor of n; the draws do not depend on it.
 
     Returns:
-        F; NaN where a number of K that it sees is not finite, or a diagonal entry is negative. Its derivatives hold
+        F; NaN where a number of K that it sees is not finite, or a diagonal entry of K or of a residual is negative
+        beyond √ε of the largest, so that K is not positive semidefinite. Its derivatives hold
         the pivots fixed; reverse mode keeps rank / pivots copies of F.
 
     Raises:
@@ -72,6 +73,7 @@ def pivoted(kernel: Any, x: Array, rank: int, key: Key[Array, ""], pivots: int, 
     entries, mine = rows(diagonal(kernel, x)), rows(x)
     entries = jnp.where((entries >= 0).all(), entries, jnp.full_like(entries, jnp.nan))
     floor = 8 * pivots * float(jnp.finfo(entries.dtype).eps) * entries.max()
+    small = float(jnp.finfo(entries.dtype).eps) ** 0.5 * entries.max()
     steps = -(-rank // pivots)
 
     def step(state: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
@@ -85,14 +87,16 @@ def pivoted(kernel: Any, x: Array, rank: int, key: Key[Array, ""], pivots: int, 
         lower = jnp.linalg.cholesky(corner)
         # a product with the small inverse, whose condition the shift bounds, divides over devices as no solve does
         new = _dot(columns, _inverse_root(lower))
-        # a factorization that fails on finite numbers has met a residual of 0
-        seen = jnp.isfinite(columns).all() & jnp.isfinite(left).all()
+        # a factorization that fails on finite numbers has met a residual of 0, or K is not positive semidefinite
+        seen = jnp.isfinite(columns).all() & jnp.isfinite(left).all() & (left.max() <= small)
         new = jnp.where(jnp.isfinite(new).all() | ~seen, new, jnp.zeros_like(new))
         factor = jax.lax.dynamic_update_slice(factor, new, (0, i * pivots))
-        return rows((factor, left - jnp.sum(new**2, axis=1))), None
+        left = left - jnp.sum(new**2, axis=1)
+        return rows((factor, jnp.where((left >= -small).all(), left, jnp.full_like(left, jnp.nan)))), None
 
     start = rows(jnp.zeros((x.shape[0], steps * pivots), entries.dtype))
-    return rows(jax.lax.scan(step, (start, entries), jnp.arange(steps))[0][0][:, :rank])
+    factor, left = jax.lax.scan(step, (start, entries), jnp.arange(steps))[0]
+    return rows(jnp.where(jnp.isnan(left).any(), jnp.full_like(factor, jnp.nan), factor)[:, :rank])
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The lasso at penalties far below the data, by proximal steps on its dual: near basis pursuit, where they are few."""
+"""Lassos at penalties far below the data, by proximal steps on the dual: near basis pursuit, where they are few."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,6 +22,17 @@ class Certified(NamedTuple):
     b: Float[Array, " atoms"]
     dual: Float[Array, " n"]
     gap: Float[Array, ""]
+
+
+class Norm(NamedTuple):
+    """What a lasso penalizes, Σ_g w_g ‖b_g‖: weights and norms of each column's group, and an exact solver.
+
+    `on_support` gives, from y, the penalty and a b, coefficients on the support of b and their residual.
+    """
+
+    weights: Float[Array, " atoms"]
+    sizes: Callable[[Array], Array]
+    on_support: Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 class _Round(NamedTuple):
@@ -49,6 +60,7 @@ def solve_certified(
     gap: Callable[[Array], Array],
     rounds: int,
     enough: float,
+    norm: Norm | None = None,
 ) -> Certified:
     r"""Minimize ½‖y − A b‖² + λ Σ|b_i|: by `solve`, and for λ far below Λ = 0.001 max |Aᵀy| from lassos at Λ.
 
@@ -56,7 +68,8 @@ def solve_certified(
 
     are proximal steps on the dual, with y projected on the range of A, and (1 + λ/Λ) b and (λ/Λ) ω the solution and its
     residual at the end. After each step the optimality conditions are solved on the support of b too. They start where
-    `gap` of the first answer exceeds `enough`.
+    `gap` of the first answer exceeds `enough`, or rounding of Aᵀ(y − A b), 4 ε‖y‖, more than that share of λ. Groups
+    have a `norm` of theirs in the place of |b_i|.
 
     Source: Yin, Osher, Goldfarb, Darbon (2008), sections 3 and 5, for λ = 0; Rockafellar (1976) for proximal steps.
 
@@ -65,26 +78,29 @@ def solve_certified(
     >>> bool(found.gap < 1e-4), float(found.b[0])
     (True, 1.0)
     """
+    if norm is None:
+        norm = Norm(jnp.ones_like(unit[0]), jnp.abs, lambda y, penalty, b: _on_support(unit, y, penalty, b))
     first = solve(y, penalty)
-    start = Certified(first, jnp.zeros_like(y), gap(first))
-    largest = PENALTY * jnp.abs(_dot(y, unit)).max()
+    blind = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty)
+    start = Certified(first, jnp.zeros_like(y), jnp.where(blind, jnp.ones_like(penalty), gap(first)))
+    largest = PENALTY * (norm.sizes(_dot(y, unit)) / norm.weights).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
     needed = (penalty > 0) & (share < 1) & (start.gap > enough)
 
     def projected(state: _Projected) -> _Projected:
         inside = _reached(unit, y)
-        beyond, best = jnp.sum((y - inside) ** 2) / 2, state.best
-        for answer in ((first, jnp.zeros_like(y)), _on_support(unit, inside, penalty, first)):
-            best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond)), best)
+        beyond, best = _square(y - inside, y), state.best
+        for answer in ((first, inside - _dot(unit, first)), norm.on_support(inside, penalty, first)):
+            best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond, norm)), best)
         return _Projected(jnp.ones_like(state.done), inside, beyond, best)
 
     def round_(state: _Round) -> _Round:
         z, best = (within.inside + state.omega) / (1 + share), state.best
         b = solve(z, largest)
         omega = z - _dot(unit, b)
-        for answer in (((1 + share) * b, share * omega), _on_support(unit, within.inside, penalty, b)):
-            bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond)
+        for answer in (((1 + share) * b, share * omega), norm.on_support(within.inside, penalty, b)):
+            bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond, norm)
             best = _better(Certified(*answer, bound), best)
         return _Round(state.rounds + 1, omega, best)
 
@@ -96,24 +112,26 @@ def solve_certified(
     return jax.lax.while_loop(more, round_, begin).best
 
 
-def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, beyond: Array) -> Array:
+def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, beyond: Array, norm: Norm) -> Array:
     r"""The duality gap ½‖y − A b − sν‖² + Σ_i (λ|b_i| − s b_i ⟨a_i, ν⟩), s ν in the dual ball, over the objective.
 
     No term is negative, so none cancels at a small λ. y counts as met where it is to rounding, and `beyond` is the part
     of the objective that no b changes.
     """
-    inner = _dot(dual, unit)
-    top = jnp.abs(inner).max()
+    inner, sizes = _dot(dual, unit), norm.sizes(b)
+    slopes = norm.weights * jnp.where(sizes > 0, b / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes)), 0)
+    top = (norm.sizes(inner) / norm.weights).max()
     share = jnp.where(top > penalty, penalty / jnp.where(top > 0, top, jnp.ones_like(top)), jnp.ones_like(top))
     missed = y - _dot(unit, b)
-    allowed = _ROUNDING * float(jnp.finfo(y.dtype).eps) * guarded.norm(y)
-
-    def square(part: Array) -> Array:
-        return jnp.where(guarded.norm(part) <= allowed, jnp.zeros_like(allowed), jnp.sum(part**2) / 2)
-
-    gap = square(missed - share * dual) + jnp.abs(penalty * jnp.abs(b) - share * b * inner).sum()
-    objective = square(missed) + beyond + penalty * jnp.abs(b).sum()
+    gap = _square(missed - share * dual, y) + jnp.abs(b * (penalty * slopes - share * inner)).sum()
+    objective = _square(missed, y) + beyond + penalty * (b * slopes).sum()
     return jnp.minimum(gap, objective) / jnp.where(objective > 0, objective, jnp.ones_like(objective))
+
+
+def _square(part: Array, y: Array) -> Array:
+    """½‖part‖², or 0 where the part of y is rounding."""
+    allowed = _ROUNDING * float(jnp.finfo(y.dtype).eps) * guarded.norm(y)
+    return jnp.where(guarded.norm(part) <= allowed, jnp.zeros_like(allowed), jnp.sum(part**2) / 2)
 
 
 def _reached(unit: Array, y: Array) -> Array:

@@ -220,6 +220,7 @@ def _band(apply: Operator, starts: Float[Array, "width size"], key: Array, steps
 
     def extend(basis: Array, vector: Array, place: Any, key: Array) -> Array:
         """The next vector is what `vector` adds to the basis, or a random one if that is rounding."""
+        vector = vector / power_of_two(vector)  # what is left of a small product must not underflow
         kept = _cleared(basis, vector)
         empty = ~(norm(kept) > 100 * jnp.finfo(dtype).eps * norm(vector))
         fresh = _cleared(basis, jax.random.normal(key, (size,), dtype))

@@ -144,3 +144,25 @@ def test_a_flow_from_a_tiny_start_leaves_it_on_time():
 def test_weights_that_do_not_multiply_are_named():
     with pytest.raises(ValueError, match=r"^weights must"):
         linear_flow([jnp.ones((2, 3)), jnp.ones((2, 3))], jnp.ones((2, 3)), jnp.array([1.0]))
+
+
+@pytest.mark.parametrize("y", [[0, 1, 2], [0.0, 1.0, 1.0]])
+def test_labels_that_the_loss_does_not_take_are_invalid_inside_jit(y):
+    train = jax.jit(lambda y: linear(X, y, depth=1, loss="logistic", richness=1.0, step_size=0.1, steps=1).status)
+    assert int(train(jnp.asarray(y))) == Status.INVALID_INPUT
+    assert int(train(jnp.asarray(y).at[:].set(jnp.asarray([1, -1, 1], jnp.asarray(y).dtype)))) == Status.OK
+
+
+def test_a_flow_that_cannot_be_followed_ends():
+    """A step is at most 3 over the curvature: of 10⁹ times that, 10⁵ steps reach the stationary point or say so."""
+    found = linear_flow([[[1.0]], [[0.1]]], [[1e3]], [1e6])
+    assert int(found.status) == Status.NOT_CONVERGED or abs(found.products[0, 0, 0] - 1e3) < 1
+    with pytest.raises(ValueError, match="times must be finite"):
+        linear_flow([[[1.0]], [[0.1]]], [[1.0]], [np.inf])
+
+
+def test_a_mode_next_to_the_origin_grows_as_an_exponential(float64):
+    """dσ(t)/dσ(0) at σ(0) = 0: e^(2st) of a balanced start, and at s = 0, t = 0 as well."""
+    s, t = np.array([0.0, 0.5, 2.0]), np.array([0.0, 0.25, 1.5])
+    slope = jax.jacfwd(lambda start: linear_modes(jnp.asarray(s), jnp.asarray(t), start=start, imbalance=0.0))(0.0)
+    np.testing.assert_allclose(slope, np.exp(2 * t[:, None] * s), rtol=1e-12)

@@ -200,6 +200,10 @@ def test_fields_start_gaussian_and_become_bimodal():
         ({"loss": "square"}, "loss"),
         ({"activation": "tahn"}, "activation"),
         ({"y": np.array([0, 1, 3]), "outputs": 3, "loss": "cross_entropy"}, "y"),
+        ({"y": np.array([0, 1, 2]), "loss": "logistic"}, "y"),
+        ({"y": np.array([-1, 0, 1]), "loss": "hinge"}, "y"),
+        ({"y": np.array([0.0, 1.0, 1.0]), "loss": "logistic"}, "y"),
+        ({"y": np.array([-1.0, 1.0, 1.0]), "loss": "cross_entropy"}, "y"),
     ],
 )
 def test_wrong_arguments_are_named(changes, name):

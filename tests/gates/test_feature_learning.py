@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, key, number, quantity, static
+from gates.harness import Derivative, Entry, key, number, quantity, static, tree
 
 from jaxtheory import feature_learning
 
@@ -56,19 +56,22 @@ ENTRIES = [
         integer_values={"start": 1, "imbalance": 1},
         derivatives=(
             Derivative(("singular_values", "times", "start", "imbalance"), condition=10),
-            Derivative(("singular_values", "times"), {"start": 0.0, "singular_values": np.array([0, 2.0])}),
+            Derivative(("singular_values", "times"), {"start": 0.0}),
         ),
     ),
     Entry(
         "feature_learning.linear_flow",
-        lambda first, second, target, times: feature_learning.linear_flow([first, second], target, times),
+        # the residual is the error of each precision's own tolerance
+        lambda **arguments: {
+            name: field for name, field in feature_learning.linear_flow(**arguments)._asdict().items()
+            if name != "residual"
+        },
         {
-            "first": quantity([[0.5, 0.25]]),
-            "second": quantity([[0.5], [1.0]]),
+            "weights": tree([[[0.5, 0.25]], [[0.5], [1.0]]]),
             "target": quantity([[1.0, 0.5], [0.25, 2.0]]),
             "times": quantity([0.25, 1.0]),
         },
-        invalid={"times": (np.float32([1, 0.5]),)},
+        invalid={"times": (np.float32([1, 0.5]), np.float32([1, np.inf]))},
         # the adaptive steps of the two precisions have tolerances 1e-6 and 1e-10
         condition=1000,
         slow=True,

@@ -120,6 +120,7 @@ def test_granulated_ranking_unmasks_a_confounder():
         (lambda: gen.log_growth([3, 4, 1], 5), "layer_sizes"),
         (lambda: gen.rademacher(jnp.eye(2), -1.0, jax.random.key(0)), "radius"),
         (lambda: gen.rademacher(-jnp.eye(2), 1.0, jax.random.key(0)), "gram"),
+        (lambda: gen.rademacher([[1.0, 2.0], [2.0, 1.0]], 1.0, jax.random.key(0)), "gram"),
         (lambda: gen.kl_inverse(1.5, 0.1), "q"),
         (lambda: gen.kl_inverse(0.5, -0.1), "c"),
         (lambda: gen.ntk_complexity(jnp.ones((2, 2)) - 2 * jnp.eye(2), jnp.ones(2)), "gram"),

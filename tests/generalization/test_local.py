@@ -65,6 +65,9 @@ def test_scales_and_nothing():
     none = local_complexity(jnp.zeros(3), 10.0)
     assert none.fixed_point == 0.0
     assert local_complexity(2.0**83 * eigs, 64.0).fixed_point < jnp.inf
+    # ψ(r) = r* = √(2λ/n) of one small eigenvalue λ and a large n, for λ ≤ r
+    np.testing.assert_allclose(local_rademacher([1e-30], 1e30, 1e-30), 2e-60**0.5, rtol=1e-6)
+    np.testing.assert_allclose(local_complexity([1e-30], 1e30).fixed_point, 2e-60**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

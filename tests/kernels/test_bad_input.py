@@ -171,3 +171,12 @@ def test_errors_name_the_fix(unchecked):
         kernels.fit(kernels.laplace(), points(), targets(), 0.1, solver="cg", rank=25)
     with pytest.raises(ValueError, match=r"noise must be >= 0 and finite, got noise=-1.0; pass a variance"):
         kernels.posterior(kernels.laplace(), points(), targets(), -1.0, points())
+
+
+@pytest.mark.parametrize("pivots", [1, 2])
+def test_an_indefinite_matrix_has_no_partial_factor(pivots):
+    """[[1, 2], [2, 1]] has the eigenvalue −1; 0 or a factor above K would be a silent answer."""
+    found = kernels.rpcholesky(jnp.array([[1.0, 2.0], [2.0, 1.0]]), jnp.arange(2), 2, jax.random.key(0), pivots=pivots)
+    assert jnp.isnan(found).all()
+    ones = kernels.rpcholesky(jnp.ones((3, 3)), jnp.arange(3), 2, jax.random.key(0), pivots=pivots)
+    np.testing.assert_allclose(ones @ ones.T, np.ones((3, 3)), rtol=1e-5)

@@ -321,3 +321,29 @@ def test_networks_of_width_4096_follow_the_cross_entropy_flow(key):
     losses = [jnp.mean(jnp.logaddexp(0.0, -f * y[None]), axis=1) for f in (outputs[shown], predicted)]
     assert jnp.abs(losses[0] - losses[1]).max() < 4 * 2 / WIDTH**0.5 * losses[1][0]
     assert losses[1][-1] < 0.75 * losses[1][0]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_long_training_in_float32_is_ok_where_it_agrees_with_float64(smooth):
+    """OK is within 1 % of float64; noise at 10⁶ steps is decided by the rounding of the kernel, and says so."""
+    draws = np.random.default_rng(1)
+    x, x_test = draws.standard_normal((60, 5)), draws.standard_normal((8, 5))
+    ntk = np.exp(-((x[:, None] - x[None]) ** 2).sum(-1) / 18)
+    cross = np.exp(-((x_test[:, None] - x[None]) ** 2).sum(-1) / 18)
+    top = np.linalg.eigvalsh(ntk)[-1]
+    ntk, cross = np.float32(ntk / top), np.float32(cross / top)
+    y = np.float32(np.sin(x[:, 0]) if smooth else draws.standard_normal(60))
+    values, vectors = np.linalg.eigh(np.float64(ntk))
+    said = []
+    for steps in (100, 10**6, 10**8):
+        found = kernels.gradient_descent(ntk, y, learning_rate=1.0, steps=steps, ntk_test=cross)
+        left = (1 - values) ** steps
+        gain = vectors @ ((1 - left) / values * (vectors.T @ y))
+        said.append(int(found.status))
+        if found.status == Status.OK:
+            error = found.train[0] - (y - vectors @ (left * (vectors.T @ y)))
+            assert np.linalg.norm(error) < 1e-2 * np.linalg.norm(y)
+            assert np.linalg.norm(found.test[0] - cross @ gain) < 1e-2 * np.linalg.norm(cross @ gain)
+    assert said[0] == Status.OK
+    assert said[2] == Status.ILL_CONDITIONED
+    assert (said[1] == Status.OK) == smooth

@@ -10,7 +10,7 @@ from sklearn.linear_model import Lasso, MultiTaskLasso
 
 from jaxtheory.results import Status
 from jaxtheory.smoothness.group_lasso import group_lasso
-from jaxtheory.smoothness.lasso import basis_pursuit
+from jaxtheory.smoothness.lasso import basis_pursuit, lasso
 from jaxtheory.smoothness.phase_transitions import donoho_tanner, lasso_risk
 
 
@@ -180,3 +180,48 @@ def test_bad_input_is_named(call, message, unchecked):
 def test_labels_out_of_range_are_not_ok_under_jit():
     found = jax.jit(group_lasso)(jnp.eye(2), jnp.ones(2), jnp.array([0, 7]), 0.5)
     assert found.status == Status.INVALID_INPUT
+
+
+def planted(rng, rows, groups, size, active, penalty):
+    """A design and y = A b + λν whose group lasso is b: A_gᵀν = w b_g/‖b_g‖ on its groups, and shorter on the others."""
+    dual, weight = rng.normal(size=rows), np.sqrt(size)
+    design = rng.normal(size=(rows, groups, size))
+    slopes = np.einsum("igk,i->gk", design, dual)
+    wanted = np.where(np.arange(groups) < active, weight, 0.6 * weight)
+    design = design * (wanted / np.linalg.norm(slopes, axis=1))[None, :, None]
+    slopes = np.einsum("igk,i->gk", design, dual)
+    truth = slopes * np.where(np.arange(groups) < active, rng.uniform(1, 3, groups), 0)[:, None]
+    design = design.reshape(rows, -1)
+    least = weight * np.linalg.norm(truth, axis=1).sum() + penalty * np.sum(dual**2) / 2
+    return design, design @ truth.ravel() + penalty * dual, least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "active"), [(3, 2), (3, 3), (1, 4)])
+def test_groups_at_penalties_far_below_the_data_are_those_of_the_least_norm(dtype, size, active):
+    """Groups of three, dependent columns among them, and of one: the objective over λ is that of the planted b."""
+    rng = np.random.default_rng(size + active)
+    labels = np.repeat(np.arange(6), size)
+    for penalty in (1e-3, 1e-5, 1e-9, 1e-20):
+        design, y, least = planted(rng, 8, 6, size, active, penalty)
+        found = group_lasso(jnp.asarray(design, dtype), jnp.asarray(y, dtype), labels, penalty)
+        assert found.status == Status.OK
+        b = np.asarray(found.coefficients, float).reshape(6, size)
+        total = np.sqrt(size) * np.linalg.norm(b, axis=1).sum()
+        # below, it is the rounding of y
+        missed = np.sum((y - design @ b.ravel()) ** 2) / 2 / penalty if penalty > 1e-4 else 0.0
+        # the gap bounds the excess by 2√ε of the objective; rounding of y moves the norm by 64 ε‖y‖ times a slope
+        rounding = 5 * float(jnp.finfo(dtype).eps) ** 0.5 * least + (penalty < 1e-4) * 10 * penalty
+        assert abs(total + missed - least) < rounding
+
+
+@pytest.mark.slow
+def test_the_lasso_at_a_vanishing_penalty_is_basis_pursuit():
+    """λ = 1e-20 in float32 is below the square of the rounding of y; the answer is still that of the linear program."""
+    rng = np.random.default_rng(0)
+    design, y = rng.normal(size=(6, 12)), rng.normal(size=6)
+    design = np.float32(design / np.linalg.norm(design, axis=0))
+    found = lasso(design, np.float32(y), 1e-20)
+    assert found.status == Status.OK
+    least = linear_program(np.asarray(design, float), np.asarray(np.float32(y), float))
+    assert abs(np.abs(found.coefficients).sum() - least) < 1e-3 * least

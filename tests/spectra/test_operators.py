@@ -75,3 +75,16 @@ def test_both_densities_are_one(float64, key):
     assert_close(weighed.weights.sum(1), np.full(3, 6.0))
     total = jnp.sqrt((weighed.weights * weighed.nodes).sum(1) - 6)  # zᵀKz of signs is 6 + (Σ z)², Σ z even
     np.testing.assert_allclose(total, 2 * jnp.round(total / 2), atol=1e-6)
+
+
+def test_wide_spectra_are_found_at_a_small_scale():
+    """Eigenvalues 1, 0.1, 0.01, ... times 1e-25, where products with the basis underflow unless they are scaled."""
+    scale = 1e-25
+    frame = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0]
+    values = scale * 10.0 ** -np.arange(40.0)
+    matrix = jnp.asarray((frame * values) @ frame.T, jnp.float32)
+    top = spectra.top_eigenpairs(lambda v: jnp.matmul(matrix, v, precision="highest"), (40,), 4, jax.random.key(0))
+    assert int(top.status) == Status.OK
+    # rounding of the float32 matrix and of 40 products, relative to the largest
+    np.testing.assert_allclose(np.asarray(top.values, float) / scale, values[:4] / scale, rtol=0, atol=40 * 6e-8)
+    np.testing.assert_allclose(top.vectors @ top.vectors.T, np.eye(4), atol=1e-5)
