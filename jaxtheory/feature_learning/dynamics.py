@@ -24,7 +24,6 @@ from jaxtheory.feature_learning.gaussian_matrix import (
     GaussianMatrix,
     Rows,
     combine,
-    dot,
     empty,
     inner,
     mean_product,
@@ -38,6 +37,7 @@ from jaxtheory.feature_learning.gaussian_matrix import (
     update,
 )
 from jaxtheory.feature_learning.solution import tangent_kernel
+from jaxtheory.guarded import dot
 from jaxtheory.losses import slopes
 
 Law = Literal["matched", "independent", "axes"]

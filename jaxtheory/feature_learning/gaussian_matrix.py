@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxtheory.guarded import dot
+
 Rows = Float[Array, "rows M"]
 Frame = Float[Array, "blocks width M"]
 Coordinates = Float[Array, "blocks width rows"]
@@ -219,11 +221,6 @@ def size(rows: Rows) -> Float[Array, "rows 1"]:
     """The largest entry of each row, 1 where it is 0: slopes of the loss may be tiny, and their squares nothing."""
     largest = jnp.max(jnp.abs(lax.stop_gradient(rows)), axis=1, keepdims=True)
     return jnp.where(largest == 0, jnp.ones_like(largest), largest)
-
-
-def dot(a: Array, b: Array) -> Array:
-    """The matrix product at full precision, also on accelerators."""
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _trained_product(matrix: GaussianMatrix, known: Coordinates) -> Coordinates:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory import losses
 from jaxtheory.checks import boundary, holds, known, positive, require, within
+from jaxtheory.guarded import dot
 from jaxtheory.kernels import solutions
 from jaxtheory.kernels.functions import widest
 from jaxtheory.kernels.layouts import coupled
@@ -292,10 +293,6 @@ def _ensemble(
 def _moments(left: Array, g: Array, extras: tuple[Array, ...]) -> tuple[Array, Array]:
     """G y and K** + G K Gᵀ − G K*ᵀ − K* Gᵀ."""
     nngp, cross, test, y = extras
-    mixed = _dot(g, cross.T)
-    found = test + _dot(_dot(g, nngp), g.T) - mixed - mixed.T
+    mixed = dot(g, cross.T)
+    found = test + dot(dot(g, nngp), g.T) - mixed - mixed.T
     return jnp.tensordot(g, y, 1, precision="highest"), covariance(found)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

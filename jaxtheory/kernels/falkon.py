@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxtheory.guarded import over
+from jaxtheory.guarded import dot, over
 from jaxtheory.kernels.gram import matvec
 from jaxtheory.kernels.matrix_functions import Eigenpairs, eigenpairs
 from jaxtheory.kernels.scales import worst_residual
@@ -78,7 +78,7 @@ def falkon(
         return back(kernel, centres, x, weights * matvec(kernel, x, alpha, block, x2=centres))
 
     def normal(alpha: Array) -> Array:
-        return _sum(there_and_back, mesh, (kernel, centres, alpha), (x, weights)) + least * _dot(corner, alpha)
+        return _sum(there_and_back, mesh, (kernel, centres, alpha), (x, weights)) + least * dot(corner, alpha)
 
     def apply(beta: Array) -> Array:
         # what is left out acts as the identity, so that the operator stays definite there
@@ -120,8 +120,4 @@ def _roots(pairs: Eigenpairs) -> tuple[Callable[[Array], Array], Callable[[Array
     """Products with C = Q Λ^(−1/2) and with its transpose."""
     scale = jax.lax.rsqrt(jnp.where(pairs.kept, pairs.values, jnp.ones_like(pairs.values)))
     whitening = jnp.where(pairs.kept, scale, jnp.zeros_like(scale))[:, None]
-    return lambda v: _dot(pairs.vectors, whitening * v), lambda v: whitening * _dot(pairs.vectors.T, v)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
+    return lambda v: dot(pairs.vectors, whitening * v), lambda v: whitening * dot(pairs.vectors.T, v)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
+from jaxtheory.guarded import dot
 from jaxtheory.kernels.functions import Kernel, widest
 from jaxtheory.kernels.problems import as_kernel, as_points, in_dtype
 
@@ -200,7 +201,7 @@ def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: in
         tile = kernel(_rows(points, row, size), _rows(points, column, size))
         lower = jnp.where(row == column, jnp.tril(tile), tile)
         upper = jnp.where(row == column, jnp.tril(tile, -1), tile)
-        return _dot(lower, _rows(padded, column, size)), _dot(upper.T, _rows(padded, row, size))
+        return dot(lower, _rows(padded, column, size)), dot(upper.T, _rows(padded, row, size))
 
     def add(total: Array, pair: Array) -> tuple[Array, None]:
         row, column = pair[0] * size, pair[1] * size
@@ -225,7 +226,7 @@ def _rectangular(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Arra
     def row(some: Array) -> Array:
         @_recomputed
         def product(others: Array, weights: Array) -> Array:
-            return _dot(kernel(some, others), weights)
+            return dot(kernel(some, others), weights)
 
         def add(total: Array, other: tuple[Array, Array]) -> tuple[Array, None]:
             return total + product(*other), None
@@ -304,7 +305,3 @@ def _rows(x: Array, start: Any, size: int) -> Array:
 def _pad(x: Array, length: int) -> Array:
     # copies of the last point, not zeros, at which some kernels are not defined
     return jnp.pad(x, ((0, length - x.shape[0]), *((0, 0) for _ in x.shape[1:])), mode="edge")
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory import losses
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.integrators import integrate, repeat
 from jaxtheory.kernels.problems import asymmetric
 from jaxtheory.kernels.trajectories import Setup, TrainingState, Trajectory
@@ -86,7 +86,7 @@ def descend(
 
 def _slopes(loss: Loss, ntk: Array, y: Array, start: Array, coefficients: Array) -> Array:
     """∂ℓ/∂f at f = f_0 + Θ a, as columns."""
-    outputs = start + _dot(ntk, coefficients).reshape(y.shape)
+    outputs = start + dot(ntk, coefficients).reshape(y.shape)
     return losses.slopes(loss, outputs, y).reshape(coefficients.shape)
 
 
@@ -126,7 +126,3 @@ def _trajectory(given: Setup, coefficients: Array, velocity: Array | None, statu
         velocity = jnp.where(usable, velocity, jnp.full_like(velocity, jnp.nan)).reshape(given.y.shape)
     state = TrainingState(train[-1], None if test is None else test[-1], velocity)
     return Trajectory(train, test, finite_status((train, test, velocity), status), state)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

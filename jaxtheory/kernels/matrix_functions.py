@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.problems import asymmetric
 from jaxtheory.results import Status, status_where
 
@@ -97,14 +97,14 @@ def evolve(
     Array([[[0.5]]], dtype=float32)
     """
     pairs = eigenpairs(gram)
-    projected = _dot(pairs.vectors.T, start)
-    lifted = None if cross is None else _dot(cross, pairs.vectors)
+    projected = dot(pairs.vectors.T, start)
+    lifted = None if cross is None else dot(cross, pairs.vectors)
 
     def at(time: Array) -> Any:
         found, slopes = _with_slopes(solution, pairs, time, rates)
         left, gain = found
-        moved = None if lifted is None else _dot(lifted, gain[:, None] * projected)
-        result = finish(_dot(pairs.vectors, left[:, None] * projected), moved, extras)
+        moved = None if lifted is None else dot(lifted, gain[:, None] * projected)
+        result = finish(dot(pairs.vectors, left[:, None] * projected), moved, extras)
         return result, _decided(pairs, found, slopes, projected, lifted, jnp.isinf(time))
 
     result, decided = jax.lax.map(at, times)
@@ -117,14 +117,14 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
     dgram, dstart, dcross, dtimes, drates, dextras = tangents
     pairs = eigenpairs(gram)
     q, values, kept = pairs.vectors, pairs.values, pairs.kept
-    rotated = _dot(_dot(q.T, (dgram + dgram.T) / 2), q)
-    projected, dprojected = _dot(q.T, start), _dot(q.T, dstart)
-    lifted = None if cross is None else _dot(cross, q)
+    rotated = dot(dot(q.T, (dgram + dgram.T) / 2), q)
+    projected, dprojected = dot(q.T, start), dot(q.T, dstart)
+    lifted = None if cross is None else dot(cross, q)
     close = _coincide(values, kept)
 
     def action(f: Array, df: Array, slope: Array) -> tuple[Array, Array]:
         """f(Θ) start and its derivative, in the basis Q."""
-        turned = _dot(_divided(f, slope, values, close) * rotated, projected)
+        turned = dot(_divided(f, slope, values, close) * rotated, projected)
         return f[:, None] * projected, f[:, None] * dprojected + df[:, None] * projected + turned
 
     def at(time: Array, dtime: Any) -> Any:
@@ -134,9 +134,9 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
         (left, dleft), (gain, dgain) = (action(*each) for each in zip(found, dfound, slopes, strict=True))
         moved = dmoved = None
         if cross is not None:
-            moved = _dot(cross, _dot(q, gain))
-            dmoved = _dot(dcross, _dot(q, gain)) + _dot(cross, _dot(q, dgain))
-        result, dresult = jax.jvp(finish, (_dot(q, left), moved, extras), (_dot(q, dleft), dmoved, dextras))
+            moved = dot(cross, dot(q, gain))
+            dmoved = dot(dcross, dot(q, gain)) + dot(cross, dot(q, dgain))
+        result, dresult = jax.jvp(finish, (dot(q, left), moved, extras), (dot(q, dleft), dmoved, dextras))
         return result, dresult, decided
 
     if jnp.issubdtype(times.dtype, jnp.integer):
@@ -170,18 +170,18 @@ def _decided(
     # in units of Θ: left is a number, its slope 1/Θ, the gain 1/Θ, its slope 1/Θ²
     (left, gain), (left_slope, gain_slope) = found, slopes
     moved = eps * largest * _divided(left, left_slope * unit, values, close)
-    change = _dot(moved**2, near)
+    change = dot(moved**2, near)
     open_ = stopped & pairs.kept & (values <= 10 * len(values) * eps * largest)
     change = change.sum(0) + jnp.where(open_[:, None], near, jnp.zeros_like(near)).sum(0)
-    size = jnp.maximum(near.sum(0), _dot(left**2, near))
+    size = jnp.maximum(near.sum(0), dot(left**2, near))
     bad = (change > _TOLERATED**2 * size).any()
     if lifted is not None:
         across = (lifted / power_of_two(lifted)) ** 2
         gain, gain_slope = gain * unit, gain_slope * unit * unit
         top = power_of_two(gain)
         moved = eps * largest * _divided(gain / top, gain_slope / top, values, close)
-        change = _dot(across, _dot(moved**2, near)).sum(0)
-        bad = bad | (change > _TOLERATED**2 * _dot(across, (gain / top)[:, None] ** 2 * near).sum(0)).any()
+        change = dot(across, dot(moved**2, near)).sum(0)
+        bad = bad | (change > _TOLERATED**2 * dot(across, (gain / top)[:, None] ** 2 * near).sum(0)).any()
     return bad
 
 
@@ -216,7 +216,3 @@ def _without_derivative(x: Array, where: Array) -> Array:
 def _without_derivative_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     x, where = primals
     return jnp.zeros_like(x), jnp.where(where, jnp.nan, 0.0).astype(x.dtype) * tangents[0]
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from jaxtheory import guarded, placement
 from jaxtheory.checks import boundary, positive, require
+from jaxtheory.guarded import dot
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
 from jaxtheory.kernels.problems import as_kernel
@@ -81,12 +82,12 @@ def pivoted(kernel: Any, x: Array, rank: int, key: Key[Array, ""], pivots: int, 
         gumbel = jax.random.gumbel(jax.random.fold_in(key, i), left.shape, left.dtype)
         # the largest of log d + Gumbel are draws without replacement, proportional to d
         chosen = jax.lax.top_k(jnp.log(jnp.maximum(left, 0)) + gumbel, pivots)[1]
-        columns = kernel(mine, x[chosen]) - _dot(factor, factor[chosen].T)
+        columns = kernel(mine, x[chosen]) - dot(factor, factor[chosen].T)
         # the shift keeps F Fᵀ below K and the factorization alive where the residual is rounding
         corner = columns[chosen] + floor * jnp.eye(pivots, dtype=columns.dtype)
         lower = jnp.linalg.cholesky(corner)
         # a product with the small inverse, whose condition the shift bounds, divides over devices as no solve does
-        new = _dot(columns, _inverse_root(lower))
+        new = dot(columns, _inverse_root(lower))
         # a factorization that fails on finite numbers has met a residual of 0, or K is not positive semidefinite
         seen = jnp.isfinite(columns).all() & jnp.isfinite(left).all() & (left.max() <= small)
         new = jnp.where(jnp.isfinite(new).all() | ~seen, new, jnp.zeros_like(new))
@@ -97,10 +98,6 @@ def pivoted(kernel: Any, x: Array, rank: int, key: Key[Array, ""], pivots: int, 
     start = rows(jnp.zeros((x.shape[0], steps * pivots), entries.dtype))
     factor, left = jax.lax.scan(step, (start, entries), jnp.arange(steps))[0]
     return rows(jnp.where(jnp.isnan(left).any(), jnp.full_like(factor, jnp.nan), factor)[:, :rank])
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _inverse_root(lower: Array) -> Array:
@@ -153,9 +150,9 @@ def sketched(kernel: Any, x: Array, rank: int, key: Key[Array, ""], block: int, 
     products = matvec(kernel, x, sketch, block, mesh=mesh)
     shift = jnp.sqrt(float(products.shape[0])) * float(jnp.finfo(products.dtype).eps) * guarded.norm(products)
     shifted = products + shift * sketch
-    corner = _dot(sketch.T, shifted)
+    corner = dot(sketch.T, shifted)
     lower = jnp.linalg.cholesky((corner + corner.T) / 2)
-    factor = _dot(shifted, _inverse_root(lower))
+    factor = dot(shifted, _inverse_root(lower))
     return jnp.where(shift > 0, factor, jnp.where(shift == 0, jnp.zeros_like(factor), jnp.nan))
 
 
@@ -198,9 +195,9 @@ def whitened_basis(factor: Float[Array, "n r"], shift: Float[Array, "..."]) -> F
     identity = jnp.eye(rank, dtype=factor.dtype)
     above, below = factor / jnp.sqrt(shift), identity
     for relative in (10 * eps, 0.0, 0.0):
-        gram = _dot(above.T, above) + _dot(below.T, below)
+        gram = dot(above.T, above) + dot(below.T, below)
         inverse = _inverse_root(jnp.linalg.cholesky(gram + relative * jnp.trace(gram) * identity))
-        above, below = _dot(above, inverse), _dot(below, inverse)
+        above, below = dot(above, inverse), dot(below, inverse)
     return above
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxtheory.checks import boundary, nonnegative, require
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.matrix_functions import covariance
 from jaxtheory.kernels.problems import as_kernel, as_points, as_problem, asymmetric, in_dtype
@@ -155,11 +155,11 @@ def _posterior(kernel: Any, x: Array, y: Array, noise: Array, x_test: Array) -> 
     right = y / units
     weights = cholesky_solve(found.lower, right)
     # the equation without the jitter, as iterative refinement solves it
-    weights = weights + cholesky_solve(found.lower, right - _dot(found.matrix, weights))
-    scaled = _dot(cross / found.unit, weights)
+    weights = weights + cholesky_solve(found.lower, right - dot(found.matrix, weights))
+    scaled = dot(cross / found.unit, weights)
     mean = scaled * units
-    spread = covariance(kernel(x_test, x_test).astype(y.dtype) - _dot(whitened.T, whitened) * found.unit)
-    missed = ~(worst_residual(_dot(found.matrix, weights), right) <= float(jnp.finfo(y.dtype).eps) ** 0.5)
+    spread = covariance(kernel(x_test, x_test).astype(y.dtype) - dot(whitened.T, whitened) * found.unit)
+    missed = ~(worst_residual(dot(found.matrix, weights), right) <= float(jnp.finfo(y.dtype).eps) ** 0.5)
     status = status_where(
         (~found.finite | ~jnp.isfinite(y).all() | lost(scaled, mean), Status.NOT_FINITE),
         (~found.covariance, Status.INVALID_INPUT),
@@ -202,7 +202,3 @@ def _rounding(found: _Factored, whitened: Array, units: Array, eps: float) -> Ar
     spread = eps / 2 * jnp.diagonal(found.matrix).max()
     first = spread * (outputs * frobenius + outputs * weights / found.unit) / math.sqrt(2)
     return first + outputs * (spread * trace) ** 2 / 4
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, holds, positive, require
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.eigenpro import eigenpro
 from jaxtheory.kernels.falkon import falkon
 from jaxtheory.kernels.functions import Kernel
@@ -217,10 +217,10 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
     unit = common_unit(jnp.diagonal(gram), ridge)
     matrix = gram / unit + ridge / unit * jnp.eye(y.shape[0], dtype=y.dtype)
     solve, jitter = factored(jax.lax.stop_gradient(matrix), limit)
-    alpha, found = solution_of(partial(_dot, matrix), y / units, solve)
+    alpha, found = solution_of(partial(dot, matrix), y / units, solve)
     probe = jax.random.normal(jax.random.key(1), (y.shape[0], 1), y.dtype)
-    rough = asymmetric(_dot(matrix, probe), _dot(matrix.T, probe))
-    residual = worst_residual(_dot(matrix, alpha), y / units)
+    rough = asymmetric(dot(matrix, probe), dot(matrix.T, probe))
+    residual = worst_residual(dot(matrix, alpha), y / units)
     finite = jnp.isfinite(gram).all()
     seen = _Seen(alpha, found.iterations, residual, rough | found.indefinite, jnp.ones((), bool), finite)
     return _report(kernel, x, y, ridge, seen, units, unit, limit)._replace(jitter=jitter * unit)
@@ -334,7 +334,7 @@ def _inverse(factor: Array, entries: Array, ridge: Array) -> Any:
 
     def inverse(r: Array) -> Array:
         whitened = r / root
-        return (whitened - _dot(basis, _dot(basis.T, whitened))) / root
+        return (whitened - dot(basis, dot(basis.T, whitened))) / root
 
     return inverse
 
@@ -356,7 +356,3 @@ def _report(
     alpha = jnp.where(void, jnp.full_like(alpha, jnp.nan), alpha)
     none = jnp.zeros_like(seen.residual)
     return KernelRegressor(kernel, x, alpha, status, seen.residual, seen.iterations, none)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxtheory.checks import boundary, holds, require
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.matrix_functions import Eigenpairs, eigenpairs
 from jaxtheory.kernels.problems import as_kernel, as_problem
@@ -135,17 +135,17 @@ def _path_jvp(primals: Any, tangents: Any) -> tuple[RidgePath, RidgePath]:
     def inverted(gram: Array, ridge: Array) -> tuple[Array, Array]:
         """G = (K + δ I)⁻¹ with its first three derivatives: two steps of Newton and Schulz from its value."""
         inverse, solved = _inverse(pairs, jax.lax.stop_gradient(ridge))
-        g, shifted = _dot(q * inverse[None], q.T), gram + ridge * identity
+        g, shifted = dot(q * inverse[None], q.T), gram + ridge * identity
         for _ in range(2):
-            g = 2 * g - _dot(_dot(g, shifted), g)
+            g = 2 * g - dot(dot(g, shifted), g)
         return g, solved.all()
 
     @jax.checkpoint
     def dense(gram: Array, y: Array, ridge: Array) -> tuple[Array, ...]:
         gram = (gram + gram.T) / 2
         g, solved = inverted(gram, ridge)
-        alpha = _dot(g, y)
-        errors = _errors(alpha, jnp.diagonal(g), jnp.trace(g), y - _dot(gram, alpha), solved)
+        alpha = dot(g, y)
+        errors = _errors(alpha, jnp.diagonal(g), jnp.trace(g), y - dot(gram, alpha), solved)
         return alpha, *errors, jnp.sum(gram * g)
 
     moved = jax.jvp(lambda g, y, r: jax.lax.map(lambda ridge: dense(g, y, ridge), r), primals, tangents)[1]
@@ -167,7 +167,3 @@ def _inverse(pairs: Eigenpairs, ridge: Array) -> tuple[Array, Array]:
     solved = pairs.kept | (ridge > pairs.values.shape[0] * eps * pairs.values.max())
     shifted = jnp.where(solved, pairs.values + ridge, jnp.ones_like(pairs.values))
     return jnp.where(solved, 1 / shifted, jnp.zeros_like(shifted)), solved
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxtheory import losses
 from jaxtheory.checks import boundary, require, within
-from jaxtheory.guarded import power_of_two
+from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.functions import widest
 from jaxtheory.kernels.layouts import coupled
 from jaxtheory.kernels.matrix_functions import eigenpairs
@@ -97,21 +97,17 @@ def _local(loss: Loss, kernel: Array, momentum: Array | float, outputs: Array, t
 
     pairs = eigenpairs(jax.lax.stop_gradient(matrix))
     root = pairs.vectors * jnp.sqrt(pairs.values)[None]
-    product = _dot(root.T, curved(root))
+    product = dot(root.T, curved(root))
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient((product + product.T) / 2))
     # right and left eigenvectors x, Hx of ΘH, held fixed: the derivative is that of a simple eigenvalue
-    right = _dot(root, vectors[:, -1])
+    right = dot(root, vectors[:, -1])
     left = jax.lax.stop_gradient(curved(right))
-    moved = _dot(matrix, curved(right))
+    moved = dot(matrix, curved(right))
     finite = jnp.isfinite(outputs).all() & jnp.isfinite(targets).all()
     flat = values[-1] <= 0
-    overlap = jnp.where(flat, jnp.ones_like(unit), _dot(left, right))
-    largest = jnp.where(flat, jnp.zeros_like(unit), _dot(left, moved) / overlap)
+    overlap = jnp.where(flat, jnp.ones_like(unit), dot(left, right))
+    largest = jnp.where(flat, jnp.zeros_like(unit), dot(left, moved) / overlap)
     return _quotient(momentum, jnp.where(finite, largest, jnp.full_like(largest, jnp.nan))) / unit
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _quotient(momentum: Array | float, largest: Array) -> Array:

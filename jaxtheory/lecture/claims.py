@@ -111,6 +111,23 @@ def student(standard_errors: float, draws: int) -> float:
     return float(np.copysign(stdtrit(draws - 1, ndtr(-abs(standard_errors))), standard_errors))
 
 
+def averaged(name: str, values: Any, over: str | None = "seed", *, counted: bool = False) -> dict[str, float]:
+    """The mean of independent draws and its standard error, as the claim `name` wants them.
+
+    Args:
+        name: of the claim.
+        values: a DataArray with draws along `over`, or numbers [draws].
+        over: the dimension of draws; None where `values` are numbers.
+        counted: whether their number is given too, so that Student's quantile judges them.
+
+    >>> averaged("peak", np.array([1.0, 3.0]), None)
+    {'peak': 2.0, 'peak_error': 1.0}
+    """
+    draws = np.asarray(values if over is None else values.transpose(over)).astype(float)
+    found = {name: float(draws.mean()), f"{name}_error": float(draws.std(ddof=1)) / len(draws) ** 0.5}
+    return found | ({f"{name}_draws": float(len(draws))} if counted else {})
+
+
 def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
     """Hold each claim against `dataset[claim.name]` and its standard error `dataset[claim.name + "_error"]`.
 

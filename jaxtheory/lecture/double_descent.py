@@ -22,7 +22,7 @@ from jaxtheory import data, figures, sweeps
 from jaxtheory.double_descent import Asymptotics, WidthPath, mei_montanari, width_path
 from jaxtheory.kernels import random_features
 from jaxtheory.lecture import double_descent_laws
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_laws import Laws
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status
@@ -255,9 +255,9 @@ def _digits_claims(paths: xr.Dataset, config: Config) -> dict[str, float]:
     return {
         "peak": float(bare.test_mse.median("seed").idxmax("width")) / n,
         "round_off": float((over.train_mse / eps).max()),
-        **_mean("second_descent", bare.test_mse.isel(width=-1) - lowest),
-        **_mean("rise", _rise(best) / unit),
-        **_mean(
+        **averaged("second_descent", bare.test_mse.isel(width=-1) - lowest),
+        **averaged("rise", _rise(best) / unit),
+        **averaged(
             "leave_one_out", (last.loo_mse - last.train_mse) / float((last.test_mse - last.train_mse).mean("seed"))
         ),
     }
@@ -280,15 +280,7 @@ def _sphere_claims(paths: xr.Dataset, config: Config) -> dict[str, float]:
     measured |= {
         f"ridge_{r:g}": paths.test_mse.sel(ridge=r, width=samples, method="nearest") for r in config.sphere_ridges
     }
-    return {key: value for name, values in measured.items() for key, value in _mean(name, values).items()}
-
-
-def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
-    """The mean over seeds and its standard error, as a claim wants them."""
-    return {
-        name: float(values.mean("seed")),
-        f"{name}_error": float(values.std("seed", ddof=1)) / np.sqrt(values.sizes["seed"]),
-    }
+    return {key: value for name, values in measured.items() for key, value in averaged(name, values).items()}
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

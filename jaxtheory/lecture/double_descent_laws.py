@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from jaxtheory import data, figures
 from jaxtheory.double_descent import finite_gaussian, isotropic, mei_montanari
 from jaxtheory.kernels import random_features
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 
 _FEATURES, _NOISE, _TESTS = 10, 5.0, 300  # of the triple descent: N/d, and the noise of a signal of power 1
 _LAMBDAS = (1e-6, 1e-2)
@@ -273,13 +273,7 @@ def _measured(dataset: xr.Dataset, laws: Laws) -> dict[str, float]:
     }
     for name, peak in (("linear", first), ("nonlinear", second)):
         values[f"triple_{name}_place"] = small.sel(law_n=laws.beside(peak)) - small.sel(law_n=peak)
-    return {name: number for key, value in values.items() for name, number in _mean(key, value).items()}
-
-
-def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
-    """The mean over draws and its standard error, as a claim wants them."""
-    error = float(values.std("draw", ddof=1)) / np.sqrt(values.sizes["draw"])
-    return {name: float(values.mean("draw")), f"{name}_error": error}
+    return {name: number for key, value in values.items() for name, number in averaged(key, value, "draw").items()}
 
 
 def draw(axes: Sequence[Axes], dataset: xr.Dataset, claims: Claims) -> None:

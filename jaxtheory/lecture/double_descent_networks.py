@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, networks
 from jaxtheory.double_descent import flow_risk, linear_flow
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.topic import Topic
 
 _CLASSES, _CURVES = 10, ("test_loss", "test_error", "train_loss", "train_error")
@@ -259,7 +259,7 @@ def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
     law = np.asarray(flow_risk(*_FLOW.spectrum(), _FLOW.samples, _FLOW.noise, jnp.asarray(_FLOW_TIMES, float)).excess)
     for name, index in (("first_minimum", _first_minimum(law)), ("bump", _bump(law)), ("end", -1)):
         values[f"flow_{name}"] = whole.flow.values[:, index]
-    measured = {key: value for name, found in values.items() for key, value in _mean(name, found).items()}
+    measured = {key: value for name, found in values.items() for key, value in averaged(name, found, None).items()}
     top = int(logs.test_loss.isel(step=-1).mean("seed").values[1:-1].argmax()) + 1
     return measured | {"peak_ratio": float(whole.parameters[top]) / (config.samples * _CLASSES)}
 
@@ -291,11 +291,6 @@ def _differences(logs: xr.Dataset, seed: int, top: int, wide: int) -> dict[str, 
         "more_data": column.isel(samples=0) - column.isel(samples=-1),
     }
     return {name: float(value) for name, value in found.items()}
-
-
-def _mean(name: str, values: np.ndarray) -> dict[str, float]:
-    """The mean and its standard error, as a claim wants them."""
-    return {name: float(values.mean()), f"{name}_error": float(values.std(ddof=1)) / np.sqrt(len(values))}
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

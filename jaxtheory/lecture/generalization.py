@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import minibatch, train
 
@@ -249,18 +249,11 @@ def _claims(networks: xr.Dataset) -> dict[str, float]:
     covered = (networks.held_out_bound >= networks.test_error).stack(network=networks.test_error.dims)
     return {
         "vacuous": float(networks.bound.sel(bounded=list(_OWN)).min()),
-        **_mean("held_out", covered, "network"),
-        **_mean("labels", labels.isel(noise=-1) - labels.isel(noise=0), "seed"),
-        **_mean("dearer", dearer, "seed"),
-        **_mean("ordered", networks.tau.sel(name=list(_OVER_MARGIN)).mean("name"), "seed"),
+        **averaged("held_out", covered, "network", counted=True),
+        **averaged("labels", labels.isel(noise=-1) - labels.isel(noise=0), "seed", counted=True),
+        **averaged("dearer", dearer, "seed", counted=True),
+        **averaged("ordered", networks.tau.sel(name=list(_OVER_MARGIN)).mean("name"), "seed", counted=True),
     }
-
-
-def _mean(name: str, values: xr.DataArray, over: str) -> dict[str, float]:
-    """The mean over independent draws, its standard error and their number."""
-    draws = values.sizes[over]
-    error = float(values.std(over, ddof=1)) / draws**0.5
-    return {name: float(values.mean(over)), f"{name}_error": error, f"{name}_draws": float(draws)}
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, empirical, figures, infinite, kernels
 from jaxtheory.infinite import phase
 from jaxtheory.infinite.corrections import relu_moments
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope, standard_error
 
@@ -245,7 +245,11 @@ def _deep(config: Config, key: Key[Array, ""], dtype: Any) -> dict[str, float]:
         run = partial(_gaps, sigma_w=sigma_w, variance=variance, apart=apart, width=config.deep_width, dtype=dtype)
         gaps = jax.lax.map(run, jax.random.split(jax.random.fold_in(key, int(10 * sigma_w)), config.deep_draws))
         rates = jnp.log(gaps[:, -1] / gaps[:, 0]) / (_LAYERS - 1)
-        measured |= _mean("chaos", 1 - gaps[:, -1]) if sigma_w == _CHAOS else _mean(f"rate_{sigma_w:g}", rates)
+        measured |= (
+            averaged("chaos", 1 - gaps[:, -1], None)
+            if sigma_w == _CHAOS
+            else averaged(f"rate_{sigma_w:g}", rates, None)
+        )
     return measured
 
 
@@ -292,7 +296,7 @@ def _process(config: Config, key: Key[Array, ""], dtype: Any) -> dict[str, float
         pairs = ((kernel, x, x_test), (linear, flat, flat_test))
         wrong.append([_misclassified(k, a, targets, b, split.y_test[:400]) for k, a, b in pairs])
     cnn, line = np.asarray(wrong).T
-    return _mean("gp_gain", jnp.asarray(cnn - line)) | {
+    return averaged("gp_gain", jnp.asarray(cnn - line), None) | {
         "gp_error": float(cnn.mean()),
         "linear_error": float(line.mean()),
     }
@@ -304,10 +308,6 @@ def _misclassified(kernel: Any, x: Array, y: Array, x_test: Array, labels: Array
     level = float(jnp.diagonal(gram).mean()) * _NOISE
     weights = jnp.linalg.solve(gram + level * jnp.eye(len(gram), dtype=gram.dtype), y)
     return float((jnp.matmul(cross, weights, precision="highest").argmax(1) != labels).mean())
-
-
-def _mean(name: str, values: Array) -> dict[str, float]:
-    return {name: float(values.mean()), f"{name}_error": float(standard_error(values))}
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

@@ -20,7 +20,7 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.kernel_regression_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status, fit_slope
@@ -338,12 +338,12 @@ def _fit_scalars(fits: xr.Dataset) -> dict[str, float]:
     last = fits.isel(size=-1)
     pairs = {f"{a} less {b}": last.test.sel(kernel=a) - last.test.sel(kernel=b)
              for a, b in itertools.permutations(_NAMES, 2)}  # fmt: skip
-    found = {key: value for name, values in pairs.items() for key, value in _mean(name, values).items()}
+    found = {key: value for name, values in pairs.items() for key, value in averaged(name, values).items()}
     return found | {
         key: value
         for name in fits.kernel.values.tolist()
         for field in ("test", "used")
-        for key, value in _mean(f"{name} {field}", last[field].sel(kernel=name)).items()
+        for key, value in averaged(f"{name} {field}", last[field].sel(kernel=name)).items()
     }
 
 
@@ -357,15 +357,9 @@ def _circle_scalars(circle: xr.Dataset, config: Config) -> dict[str, float]:
     scalars: dict[str, float] = {}
     far = jnp.geomspace(*_FAR, 8)
     for s in config.smoothness:
-        scalars |= _mean(f"circle {s}", circle.excess.sel(s=s).isel(circle_size=-1))
+        scalars |= averaged(f"circle {s}", circle.excess.sel(s=s).isel(circle_size=-1))
         scalars[f"rate {s}"] = float(fit_slope(far, _circle_curve(s, far, _FAR_MODES)).slope)
     return scalars
-
-
-def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
-    """The mean over seeds and its standard error, as a claim wants them."""
-    error = float(values.std("seed", ddof=1)) / np.sqrt(values.sizes["seed"])
-    return {name: float(values.mean("seed")), f"{name}_error": error}
 
 
 TOPIC = Topic("kernel-regression", Config, predict, measure, draw, sweep)

@@ -23,6 +23,7 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, networks, sweeps
+from jaxtheory.lecture.claims import averaged
 from jaxtheory.lecture.ntk_claims import COSINE, predict
 from jaxtheory.lecture.ntk_figure import draw
 from jaxtheory.lecture.topic import Topic
@@ -278,7 +279,7 @@ def _lazy_claims(lazy: xr.Dataset) -> dict[str, float]:
         [_rate(wide[name].isel(seed=s), wide.steps.isel(seed=s)) for s in wide.seed] for name in ("kernel", "network")
     ]
     slopes = [np.polyfit(np.log(law), np.log(seen), 1)[0] for law, seen in zip(*rates, strict=True)]
-    order = _mean("order", xr.DataArray(slopes, dims="seed"))
+    order = averaged("order", xr.DataArray(slopes, dims="seed"))
     return {**_width_slope(lazy.gap, "gap_slope"), "round_off": float(lazy.round_off.max()), **order}
 
 
@@ -302,7 +303,7 @@ def _rich_claims(rich: xr.Dataset) -> dict[str, float]:
         "learned_less_fixed": learned - best,
         "learned_less_network": learned - rich.network.isel(time=-1),
     }
-    return {k: v for name, values in differences.items() for k, v in _mean(name, values).items()}
+    return {k: v for name, values in differences.items() for k, v in averaged(name, values).items()}
 
 
 def _width_slope(values: xr.DataArray, name: str) -> dict[str, float]:
@@ -315,12 +316,6 @@ def _width_slope(values: xr.DataArray, name: str) -> dict[str, float]:
 def _slope(x: np.ndarray, y: np.ndarray, error: np.ndarray, name: str) -> dict[str, float]:
     fit = fit_slope(*(jnp.asarray(v, jnp.float32) for v in (x, y, error)))
     return {name: float(fit.slope), f"{name}_error": float(fit.standard_error)}
-
-
-def _mean(name: str, values: xr.DataArray) -> dict[str, float]:
-    """The mean over seeds and its standard error, as a claim wants them."""
-    error = float(values.std("seed", ddof=1)) / np.sqrt(values.sizes["seed"])
-    return {name: float(values.mean("seed")), f"{name}_error": error}
 
 
 TOPIC = Topic("ntk", Config, predict, measure, draw, sweep)

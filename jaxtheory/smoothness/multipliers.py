@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory import guarded
+from jaxtheory.guarded import dot
 
 PENALTY = 1e-3  # of max |Aᵀy|: that of each step
 _ROUNDS = 100  # some suffice where the dual solution is a vertex
@@ -83,7 +84,7 @@ def solve_certified(
     first = solve(y, penalty)
     blind = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty)
     start = Certified(first, jnp.zeros_like(y), jnp.where(blind, jnp.ones_like(penalty), gap(first)))
-    largest = PENALTY * (norm.sizes(_dot(y, unit)) / norm.weights).max()
+    largest = PENALTY * (norm.sizes(dot(y, unit)) / norm.weights).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
     needed = (penalty > 0) & (share < 1) & (start.gap > enough)
@@ -91,14 +92,14 @@ def solve_certified(
     def projected(state: _Projected) -> _Projected:
         inside = _reached(unit, y)
         beyond, best = _square(y - inside, y), state.best
-        for answer in ((first, inside - _dot(unit, first)), norm.on_support(inside, penalty, first)):
+        for answer in ((first, inside - dot(unit, first)), norm.on_support(inside, penalty, first)):
             best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond, norm)), best)
         return _Projected(jnp.ones_like(state.done), inside, beyond, best)
 
     def round_(state: _Round) -> _Round:
         z, best = (within.inside + state.omega) / (1 + share), state.best
         b = solve(z, largest)
-        omega = z - _dot(unit, b)
+        omega = z - dot(unit, b)
         for answer in (((1 + share) * b, share * omega), norm.on_support(within.inside, penalty, b)):
             bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond, norm)
             best = _better(Certified(*answer, bound), best)
@@ -118,11 +119,11 @@ def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, 
     No term is negative, so none cancels at a small λ. y counts as met where it is to rounding, and `beyond` is the part
     of the objective that no b changes.
     """
-    inner, sizes = _dot(dual, unit), norm.sizes(b)
+    inner, sizes = dot(dual, unit), norm.sizes(b)
     slopes = norm.weights * jnp.where(sizes > 0, b / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes)), 0)
     top = (norm.sizes(inner) / norm.weights).max()
     share = jnp.where(top > penalty, penalty / jnp.where(top > 0, top, jnp.ones_like(top)), jnp.ones_like(top))
-    missed = y - _dot(unit, b)
+    missed = y - dot(unit, b)
     gap = _square(missed - share * dual, y) + jnp.abs(b * (penalty * slopes - share * inner)).sum()
     objective = _square(missed, y) + beyond + penalty * (b * slopes).sum()
     return jnp.minimum(gap, objective) / jnp.where(objective > 0, objective, jnp.ones_like(objective))
@@ -139,7 +140,7 @@ def _reached(unit: Array, y: Array) -> Array:
     frame, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
     seen = sizes > max(unit.shape) * float(jnp.finfo(y.dtype).eps) * sizes[0]
     frame = frame * seen[None, :].astype(y.dtype)
-    return _dot(frame, _dot(y, frame))
+    return dot(frame, dot(y, frame))
 
 
 def _on_support(unit: Array, y: Array, penalty: Array, b: Array) -> tuple[Array, Array]:
@@ -147,17 +148,13 @@ def _on_support(unit: Array, y: Array, penalty: Array, b: Array) -> tuple[Array,
     signs = jnp.sign(b)
     kept = jnp.abs(signs)
     inverse = kept[:, None] * jnp.linalg.pinv(unit * kept[None, :])  # rounding fills the rows of zero columns
-    plain = _dot(inverse, y)
-    plain = plain + _dot(inverse, y - _dot(unit, plain))
-    left, along = y - _dot(unit, plain), _dot(signs, inverse)
+    plain = dot(inverse, y)
+    plain = plain + dot(inverse, y - dot(unit, plain))
+    left, along = y - dot(unit, plain), dot(signs, inverse)
     met = guarded.norm(left) <= _ROUNDING * float(jnp.finfo(y.dtype).eps) * guarded.norm(y)
     dual = penalty * along + jnp.where(met, jnp.zeros_like(left), left)
-    return plain - penalty * _dot(inverse, along), dual
+    return plain - penalty * dot(inverse, along), dual
 
 
 def _better(one: Certified, other: Certified) -> Certified:
     return jax.tree.map(lambda a, b: jnp.where(one.gap < other.gap, a, b), one, other)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
