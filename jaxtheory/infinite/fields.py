@@ -63,15 +63,11 @@ def _sampler(node: Node, roots: dict[Any, Node], dets: dict[Any, Det]) -> Values
         return _sum(node, roots, dets)
     rule = _SAMPLERS.get(type(node))
     inner = [_sampler(x, roots, dets) for x in node.parts]
-    if rule is None or any(x is None for x in inner) or not _plain(node, dets):
+    if rule is None or any(x is None for x in inner):
         return None
-    return lambda given: rule(node, [x(given) for x in inner], given)  # type: ignore[misc]
-
-
-def _plain(node: Node, dets: dict[Any, Det]) -> bool:
     if isinstance(node, n.Moved) and node.map.det is not None:
         dets[node.map.det.number] = node.map.det
-    return True
+    return lambda given: rule(node, [x(given) for x in inner], given)  # type: ignore[misc]
 
 
 def _sum(node: n.Sum, roots: dict[Any, Node], dets: dict[Any, Det]) -> Values | None:

@@ -1,6 +1,5 @@
 """Networks in whatever way they are written: functions, modules of Flax (linen and NNX) and of Equinox."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jaxtheory.infinite import inputs
 from jaxtheory.infinite.prior import named_leaves
 from jaxtheory.infinite.widths import Shapes
 from jaxtheory.programs.models import is_module, split_nnx
+from jaxtheory.programs.sizes import resized, sizes
 
 _HINT = "pass model.apply, the module itself, or a function of (params, x)"
 
@@ -44,7 +44,8 @@ class Model(NamedTuple):
         if not is_module(self.written, "flax.linen"):
             return self._replace(shapes=after)
         widths = {m for p, q in zip(self.shapes, after, strict=True) for m, k in zip(p, q, strict=True) if m != k}
-        module = _doubled(self.written, widths)
+        larger = {place: 2 * size for place, size in sizes(self.written).items() if size in widths}
+        module = resized(self.written, larger)
         return self._replace(network=module.apply, shapes=[leaf.shape for leaf in jax.tree.leaves(_linen(module, x))])
 
 
@@ -114,15 +115,3 @@ def _nnx(module: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """A module's parameters are its `nnx.Param`s; all else is a constant of the function."""
     merged, params, state = split_nnx(module)
     return lambda values, x: merged(values, state)(x), _shapes(params)
-
-
-def _doubled(value: Any, widths: set[int]) -> Any:
-    """A linen module with every attribute that is a width doubled, in modules that it holds too."""
-    if isinstance(value, tuple | list):
-        return type(value)(_doubled(v, widths) for v in value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return 2 * value if value in widths else value
-    if not is_module(value, "flax.linen"):
-        return value
-    names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
-    return value.clone(**{name: _doubled(getattr(value, name), widths) for name in names})
