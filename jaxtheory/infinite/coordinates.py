@@ -6,9 +6,9 @@ Gaussians. Between two examples each g_r has a covariance of two by two, and
     E[h h'] by draws of all (g_r, g'_r),   ⟨∂h, ∂h'⟩ = Σ_r E[∂_r h ∂_r h'] ⟨∂g_r, ∂g'_r⟩.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,149 +17,74 @@ from jaxtyping import Array
 
 from jaxtheory import guarded
 from jaxtheory.checks import require
-from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import as_left, as_right, total
-from jaxtheory.infinite.demand import Item, Plan, det_item
-from jaxtheory.infinite.errors import Site
-from jaxtheory.infinite.expressions import (
-    ADD,
-    MULTIPLY,
-    Expression,
-    bound,
-    composed,
-    constant,
-    evaluated,
-    substituted,
-    variable,
-)
-from jaxtheory.infinite.nodes import Graph, Joint, Node
+from jaxtheory.infinite.arrays import Entry, Mask, as_left, as_right, total
+from jaxtheory.infinite.computation import Computation, Given, plan_of, quantity, variance
+from jaxtheory.infinite.expressions import Expression, evaluate
+from jaxtheory.infinite.joints import joint_roots
+from jaxtheory.infinite.nodes import Flags, JointFunction, Node
+from jaxtheory.infinite.requests import Plan, Sides
 
-Roots = dict[str, Node]
-Entry = tuple[Any, Any]
+# of one Gaussian in two examples: variance, covariance, variance; the variance alone of a value with itself
+Law = tuple[Array, ...]
+Moments = tuple[Array, list[Array | None]]  # E[h h'], and E[∂_r h ∂_r h'] for the Gaussians for which it is wanted
+T = TypeVar("T")
 
 
-def joint(graph: Graph, where: Site, arguments: list[Node | Expression], build: Any) -> Joint | None:
-    """build(expressions of the arguments) as a function of independent Gaussian nodes, or None."""
-    roots: Roots = {}
-    expressions = [_expressed(graph, a, roots) if isinstance(a, Node) else a for a in arguments]
-    if any(e is None for e in expressions) or not _independent(graph, list(roots.values())):
-        return None
-    nodes, leaves = tuple(a for a in arguments if isinstance(a, Node)), 0
-    for node in nodes:
-        leaves |= node.leaves
-    index = n.joint_index(nodes)
-    return Joint(where, index, leaves, False, False, expression=build(expressions), roots=tuple(roots.items()))
-
-
-def _independent(graph: Graph, roots: list[Node]) -> bool:
-    return all(graph.independent(a, b) for i, a in enumerate(roots) for b in roots[:i])
-
-
-def _expressed(graph: Graph, node: Node, roots: Roots) -> Expression | None:
-    """A node as an expression in Gaussian nodes, which it enters into `roots`."""
-    if node.drawn:
-        return None
-    if isinstance(node, Joint):
-        # by names of the roots' own: those of a slice of channels are others than those of the whole
-        return substituted(node.expression, {name: _root(graph, root, roots) for name, root in node.roots})
-    if node.gaussian and not node.zero:
-        return _root(graph, node, roots)
-    if isinstance(node, n.Function):
-        return composed(node.expression, _root(graph, node.root, roots))
-    if isinstance(node, n.Product):
-        return _folded(MULTIPLY, [_expressed(graph, f, roots) for f in node.factors])
-    if not isinstance(node, n.Sum) or any(c is not None and (c.value is None or not c.scalar) for c, _ in node.terms):
-        return None
-    return _folded(ADD, [_term(graph, c, x, roots) for c, x in node.terms])
-
-
-def _term(graph: Graph, coefficient: Any, node: Node | None, roots: Roots) -> Expression | None:
-    number = None if coefficient is None else constant(np.asarray(coefficient.value).reshape(()))
-    if node is None:
-        return number
-    expression = _expressed(graph, node, roots)
-    return expression if number is None else _folded(MULTIPLY, [number, expression])
-
-
-def _root(graph: Graph, node: Node, roots: Roots) -> Expression:
-    name = f"x{graph.variables.setdefault(node.number, len(graph.variables))}"
-    roots[name] = node
-    return variable(name)
-
-
-def _folded(operation: tuple[Any, dict[str, Any]], expressions: list[Expression | None]) -> Expression | None:
-    out = expressions[0]
-    for e in expressions[1:]:
-        out = None if out is None or e is None else bound(*operation, (out, e))
-    return out
-
-
-def joined(graph: Graph, a: Node, b: Node) -> tuple[Joint, Joint] | None:
-    """Two nodes as functions of several Gaussians, if one is and the other can be written so."""
-    if not (isinstance(a, Joint) or isinstance(b, Joint)):
-        return None
-    for one, other in ((a, b), (b, a)):
-        if isinstance(one, Joint) and other.gaussian and not any(root is other for _, root in one.roots):
-            return None
-    both = [x if isinstance(x, Joint) else joint(graph, x.site, [x], lambda es: es[0]) for x in (a, b)]
-    return None if any(x is None for x in both) else (both[0], both[1])  # type: ignore[return-value]
-
-
-def separate(graph: Graph, a: Joint, b: Joint) -> bool:
-    """Whether the Gaussians of two functions are the same or independent."""
-    return _independent(graph, list({node.number: node for _, node in (*a.roots, *b.roots)}.values()))
-
-
-def pair(c: Any, a: Joint, b: Joint, sides: tuple[int, int], mask: Any) -> Plan:
+def pair(c: Computation, a: JointFunction, b: JointFunction, sides: Sides, mask: Mask) -> Plan:
     """Kernel and tangent of functions of several Gaussians."""
-    roots = list({node.number: node for _, node in (*a.roots, *b.roots)}.values())
-    diagonal = (False,) * len(mask)
-    own = [(Item("pair", r, r, (side, side)), diagonal) for side in sides for r in roots]
+    roots = joint_roots(a, b)
     wanted, same = c.moving(sides), sides[0] == sides[1] and not any(mask)
 
-    def make(entries: list[Entry], rest: list[Any]) -> Entry:
-        key, *variances = rest
-        zero = jnp.zeros((1,) * (len(mask) + sum(mask)), c.dtype)
-        left = [zero if q is None else as_left(q, mask) for q, _ in variances[: len(roots)]]
-        right = [zero if q is None else as_right(q, mask) for q, _ in variances[len(roots) :]]
-        cross = [zero if q is None else q for q, _ in entries]
-        laws = [(q,) for q in left] if same else list(zip(left, cross, right, strict=True))
-        slopes = [slope if wanted else None for _, slope in entries]
-        kernel, moved = _expectation(c, (a, b), roots, tuple(s is not None for s in slopes))(key, laws)
+    def make(given: Given) -> Entry:
+        zero = c.zeros(mask)
+        kernels = [e.kernel for e in given.entries]
+        count = len(roots)
+        cross = [zero if q is None else q for q in kernels[:count]]
+        left = [zero if q is None else as_left(q, mask) for q in kernels[count : 2 * count]]
+        right = [zero if q is None else as_right(q, mask) for q in kernels[2 * count :]]
+        laws: list[Law] = [(q,) for q in left] if same else list(zip(left, cross, right, strict=True))
+        slopes = [e.tangent if wanted else None for e in given.entries[:count]]
+        expectation = _expectation(c, (a, b), roots, tuple(s is not None for s in slopes))
+        kernel, moved = expectation(jnp.asarray(given.array(0)), laws)
         # a Gaussian of one of the functions alone moves nothing in common
-        return kernel, total([m * s for m, s in zip(moved, slopes, strict=True) if m is not None])
+        both = zip(moved, slopes, strict=True)
+        return Entry(kernel, total(m * s for m, s in both if m is not None and s is not None))
 
     asked = [c.ask(r, r, sides, mask) for r in roots]
-    return c.linear(asked, [(det_item(c.sampling.key, 0), None), *own], make)
+    own = [variance(r, side) for side in sides for r in roots]
+    return plan_of(make, pairs=[*asked, *own], dets=[quantity(c.draws.key, 0)])
 
 
-def _expectation(c: Any, nodes: tuple[Joint, Joint], roots: list[Node], wanted: tuple[bool, ...]) -> Callable[..., Any]:
-    """E[h h'], and E[∂_r h ∂_r h'] where wanted, of a key and of the (variance, covariance, variance) of each Gaussian.
+def _expectation(
+    c: Computation, nodes: tuple[JointFunction, JointFunction], roots: list[Node], wanted: Flags
+) -> Callable[[Array, list[Law]], Moments]:
+    """E[h h'], and E[∂_r h ∂_r h'] where wanted, of a key and of the law of each Gaussian.
 
     Gradients are right at correlation 1 too: samples follow the variances at fixed correlations c, and
     ∂E[h h']/∂c = √(q11 q22) E[∂h ∂h'] (Price, 1958).
     """
 
-    def sampled(key: Any, laws: Any, correlations: Any, wanted: tuple[bool, ...]) -> tuple[Array, list[Array | None]]:
-        def one(number: Array) -> tuple[Array, list[Array | None]]:
-            drawn = [_drawn(c, key, number, r, *law) for r, *law in zip(roots, laws, correlations, strict=True)]
-            return _products(nodes, roots, drawn, wanted)
+    def sampled(key: Array, laws: list[Law], correlations: list[Array | None], wanted: Flags) -> Moments:
+        def one(number: Array) -> Moments:
+            each = zip(roots, laws, correlations, strict=True)
+            draws = [_draw(key, number, c.graph.ordinal(r), law, correlation) for r, law, correlation in each]
+            return _products(nodes, roots, draws, wanted)
 
         return _average(c, one)
 
     @jax.custom_jvp
-    def expectation(key: Any, laws: Any) -> tuple[Array, list[Array | None]]:
+    def expectation(key: Array, laws: list[Law]) -> Moments:
         return sampled(key, laws, [_correlation(law) for law in laws], wanted)
 
     @expectation.defjvp
-    def jvp(primals: Any, tangents: Any) -> Any:
-        (key, laws), fixed = primals, [_correlation(law) for law in primals[1]]
+    def jvp(primals: tuple[Array, list[Law]], tangents: tuple[Array, list[Law]]) -> tuple[Moments, Moments]:
+        (key, laws), correlations = primals, [_correlation(law) for law in primals[1]]
         found, wish = "that of a drawn tangent kernel", "be that of nngp, where kinks do not count"
         require(not any(wanted), "gradient", found, wish, "differentiate nngp, or take finite differences")
         none = (False,) * len(roots)
-        primal, (slope, moved) = jax.jvp(lambda q: sampled(key, q, fixed, none), (laws,), (tangents[1],))
+        primal, (slope, moved) = jax.jvp(lambda q: sampled(key, q, correlations, none), (laws,), (tangents[1],))
         if all(len(law) > 1 for law in laws):
-            _, derivatives = sampled(key, laws, fixed, (True,) * len(roots))
+            _, derivatives = sampled(key, laws, correlations, (True,) * len(roots))
             for law, change, derivative in zip(laws, tangents[1], derivatives, strict=True):
                 turn = jax.jvp(_correlation, (law,), (change,))[1]
                 slope += 0 if derivative is None else derivative * guarded.root(law[0]) * guarded.root(law[2]) * turn
@@ -168,17 +93,19 @@ def _expectation(c: Any, nodes: tuple[Joint, Joint], roots: list[Node], wanted: 
     return expectation
 
 
-def _average(c: Any, sample: Callable[[Array], Any]) -> Any:
+def _average(c: Computation, sample: Callable[[Array], T]) -> T:
     """Over samples of a number each."""
-    return jax.tree.map(lambda v: v.mean(0), jax.vmap(sample)(jnp.arange(c.sampling.samples, dtype=c.dtype)))
+    return jax.tree.map(lambda v: v.mean(0), jax.vmap(sample)(jnp.arange(c.draws.samples, dtype=c.dtype)))
 
 
-def _products(nodes: tuple[Joint, Joint], roots: Any, drawn: Any, wanted: Any) -> tuple[Array, list[Array | None]]:
+def _products(
+    nodes: tuple[JointFunction, JointFunction], roots: list[Node], draws: Sequence[tuple[Array, Array]], wanted: Flags
+) -> Moments:
     """h h', and ∂_r h ∂_r h' for each wanted Gaussian that both depend on."""
     values, gradients = [], []
     for which, node in enumerate(nodes):
-        given = {name: drawn[roots.index(root)][which] for name, root in node.roots}
-        values.append(evaluated(node.expression, given))
+        given = {name: draws[roots.index(root)][which] for name, root in node.roots}
+        values.append(evaluate(node.expression, given))
         gradients.append({root.number: partial(_slope, node.expression, given, name) for name, root in node.roots})
     first, second = gradients
     moved = [
@@ -191,10 +118,10 @@ def _products(nodes: tuple[Joint, Joint], roots: Any, drawn: Any, wanted: Any) -
 def _slope(expression: Expression, given: dict[str, Array], name: str) -> Array:
     """The derivative with respect to one of the Gaussians."""
     at = given[name]
-    return jax.jvp(lambda v: evaluated(expression, {**given, name: v}), (at,), (jnp.ones_like(at),))[1]
+    return jax.jvp(lambda v: evaluate(expression, {**given, name: v}), (at,), (jnp.ones_like(at),))[1]
 
 
-def _correlation(law: tuple[Array, ...]) -> Array | None:
+def _correlation(law: Law) -> Array | None:
     """Of the values in two examples; None of a value with itself."""
     if len(law) == 1:
         return None
@@ -202,9 +129,8 @@ def _correlation(law: tuple[Array, ...]) -> Array | None:
     return law[1] / jnp.where(scale > 0, scale, 1)
 
 
-def _drawn(c: Any, key: Any, number: Array, root: Node, law: Any, correlation: Array | None) -> tuple[Array, Array]:
+def _draw(key: Array, number: Array, ordinal: int, law: Law, correlation: Array | None) -> tuple[Array, Array]:
     """A Gaussian in two examples; the same noise at all places."""
-    ordinal = c.graph.variables.setdefault(root.number, len(c.graph.variables))
     noise = _noise(key, number, ordinal)
     left, right = (guarded.root(q) for q in (law[0], law[-1]))
     if correlation is None:
@@ -214,7 +140,7 @@ def _drawn(c: Any, key: Any, number: Array, root: Node, law: Any, correlation: A
     return jnp.broadcast_to(left * noise[0], other.shape), other
 
 
-def _noise(key: Any, number: Array, ordinal: int) -> Array:
+def _noise(key: Array, number: Array, ordinal: int) -> Array:
     """Two normals: number · √p modulo 1, for primes p of this Gaussian's own, shifted at random and so without bias.
 
     Source: Richtmyer (1951), for sequences that fill a cube more evenly than independent points.
@@ -235,21 +161,18 @@ def _primes(count: int) -> list[int]:
     return found
 
 
-def mean(c: Any, x: Joint, side: int) -> Plan:
+def mean(c: Computation, x: JointFunction, side: int) -> Plan:
     """E h, by draws."""
-    diagonal = (False,) * len(x.index)
-    needs = [(Item("pair", r, r, (side, side)), diagonal) for _, r in x.roots]
 
-    def make(values: list[Any]) -> Any:
-        zero = jnp.zeros((1,) * len(x.index), c.dtype)
-        variances = [zero if q is None else q for q, _ in values[1:]]
+    def make(given: Given) -> Array:
+        key, zero = jnp.asarray(given.array(0)), jnp.zeros((1,) * len(x.index), c.dtype)
+        variances = [zero if e.kernel is None else e.kernel for e in given.entries]
 
         def one(number: Array) -> Array:
             named = zip(x.roots, variances, strict=True)
-            return evaluated(
-                x.expression, {name: _drawn(c, values[0], number, r, (v,), None)[0] for (name, r), v in named}
-            )
+            draws = {name: _draw(key, number, c.graph.ordinal(r), (v,), None)[0] for (name, r), v in named}
+            return evaluate(x.expression, draws)
 
         return _average(c, one)
 
-    return Plan([(det_item(c.sampling.key, 0), None), *needs], make)
+    return plan_of(make, pairs=[variance(r, side) for _, r in x.roots], dets=[quantity(c.draws.key, 0)])

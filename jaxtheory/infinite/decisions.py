@@ -1,7 +1,7 @@
 """What is decided before a limit is computed: fan-ins, sums that vanish, and whether there is a limit at all."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,12 +9,15 @@ import numpy as np
 from jaxtheory.checks import known
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.errors import NoLimitError, refuse
-from jaxtheory.infinite.fluctuations import Use, estimated_power, nominal_sizes
+from jaxtheory.infinite.fluctuations import estimated_power, nominal_sizes, relative_deviation
 from jaxtheory.infinite.models import Model
+from jaxtheory.infinite.nodes import Use
 from jaxtheory.infinite.plans import Compiled, Decision, Settings, compile_plans, outside
 from jaxtheory.infinite.prior import Prior
 from jaxtheory.infinite.roles import find_roles, leaves
-from jaxtheory.infinite.widths import changed, difference, doubled, refuse_width
+from jaxtheory.infinite.views import Leaf
+from jaxtheory.infinite.widths import difference, refuse_width, wider_shapes, widths_between
+from jaxtheory.programs.calls import Program
 
 _GROWS = 0.25
 
@@ -47,7 +50,7 @@ def decide(model: Model, prior: Prior, given: inputs.Spec, settings: Settings, c
     return decision._replace(powers=powers, rolled=not unrolled)
 
 
-def _differ(one: Any, other: Any) -> bool:
+def _differ(one: Leaf, other: Leaf) -> bool:
     if known(one.variance) and known(other.variance):
         return float(one.variance) != float(other.variance)
     return one.variance is not other.variance
@@ -71,7 +74,7 @@ def _compared(
     narrow, first = _measured(made, given), None
     roles = made.decision.roles
     fan_ins = [(i, tuple(roles[path].inputs)) for i, path in enumerate(model.paths) if path in roles]
-    for widths in (frozenset[int](), changed(model.shapes, other.shapes, fan_ins)):
+    for widths in (frozenset[int](), widths_between(model.shapes, other.shapes, fan_ins)):
         decision = made.decision._replace(leaves=wide_leaves, widths=widths)
         try:
             wide = outside(compile_plans, closed, decision, given, settings)
@@ -88,9 +91,9 @@ def _compared(
     return first[1]
 
 
-def _widened(model: Model, given: inputs.Spec, made: Compiled) -> tuple[Model, Any] | None:
+def _widened(model: Model, given: inputs.Spec, made: Compiled) -> tuple[Model, Program] | None:
     """The network at twice its width and its jaxpr; None for one that holds its own width."""
-    for after in doubled(model.shapes, made.output.node, made.visited):
+    for after in wider_shapes(model.shapes, made.output.node, made.visited):
         try:
             other = model.widened(after, inputs.structs(given, model.inputs))
             return other, other.trace(given)
@@ -130,4 +133,4 @@ def _log_ratio(before: float, after: float) -> float:
 
 def _nominal(uses: list[Use]) -> np.ndarray:
     sizes = nominal_sizes([x for use in uses for x in use.nodes])
-    return np.array([float(use.size(lambda x: sizes[x.number])) for use in uses])
+    return np.array([float(relative_deviation(use, lambda x: sizes[x.number])) for use in uses])

@@ -1,62 +1,88 @@
 """Elementwise functions of one number, built from the equations of a network and recognized when met again."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from jaxtheory.programs.calls import Equation
 
-class Expression(NamedTuple):
-    """A primitive applied to expressions; `primitive` None is a constant, or an argument if `value` is None too."""
 
-    primitive: Any
-    params: dict[str, Any]
-    arguments: tuple["Expression", ...]
-    value: Any
+class Operation(NamedTuple):
+    """A primitive and its parameters."""
+
+    primitive: Primitive
+    params: Mapping[str, object]
+
+
+class Variable(NamedTuple):
+    """An argument, by name."""
+
     key: str
 
 
-IDENTITY = Expression(None, {}, (), None, "x")
+class Constant(NamedTuple):
+    """A number that does not depend on the arguments."""
+
+    value: np.ndarray
+    key: str
 
 
-def variable(name: str) -> Expression:
-    """One of several arguments."""
-    return Expression(None, {}, (), None, name)
+class Application(NamedTuple):
+    """An operation on expressions; equal ones have equal keys."""
+
+    operation: Operation
+    arguments: tuple["Expression", ...]
+    key: str
 
 
-def constant(value: Any) -> Expression:
-    """A number that does not depend on the argument."""
-    array = np.asarray(value)
+Expression = Variable | Constant | Application
+IDENTITY = Variable("x")
+
+
+def constant(value: ArrayLike) -> Constant:
+    """One number as an expression."""
+    array = np.asarray(value).reshape(())
     kind = "f" if jnp.issubdtype(array.dtype, jnp.floating) else array.dtype.kind
-    return Expression(None, {}, (), array, f"{kind}{array.reshape(()).item()!r}")
+    return Constant(array, f"{kind}{array.item()!r}")
 
 
-def bound(primitive: Any, params: dict[str, Any], arguments: tuple[Expression, ...]) -> Expression:
-    """primitive(*arguments)."""
-    told = sorted((name, str(value)) for name, value in params.items() if name not in ("sharding", "accuracy"))
-    text = f"{primitive.name}{told}({','.join(a.key for a in arguments)})"
-    return Expression(primitive, params, arguments, None, hashlib.sha256(text.encode()).hexdigest())
+def apply(operation: Operation, arguments: Iterable[Expression]) -> Application:
+    """operation(*arguments)."""
+    given = tuple(arguments)
+    params = operation.params.items()
+    named = sorted((name, str(value)) for name, value in params if name not in ("sharding", "accuracy"))
+    text = f"{operation.primitive.name}{named}({','.join(a.key for a in given)})"
+    return Application(operation, given, hashlib.sha256(text.encode()).hexdigest())
 
 
-def composed(outer: Expression, inner: Expression) -> Expression:
+def fold(operation: Operation, expressions: list[Expression]) -> Expression:
+    """The sum, product, ... of expressions."""
+    total = expressions[0]
+    for e in expressions[1:]:
+        total = apply(operation, (total, e))
+    return total
+
+
+def compose(outer: Expression, inner: Expression) -> Expression:
     """outer ∘ inner."""
-    return substituted(outer, {"x": inner})
+    return substitute(outer, {"x": inner})
 
 
-def substituted(outer: Expression, arguments: dict[str, Expression]) -> Expression:
+def substitute(outer: Expression, arguments: Mapping[str, Expression]) -> Expression:
     """An expression with others in place of its arguments."""
     done = dict(arguments)
 
     def visit(e: Expression) -> Expression:
         if e.key not in done:
-            done[e.key] = (
-                e if e.primitive is None else bound(e.primitive, e.params, tuple(visit(a) for a in e.arguments))
-            )
+            done[e.key] = apply(e.operation, map(visit, e.arguments)) if isinstance(e, Application) else e
         return done[e.key]
 
     return visit(outer)
@@ -66,17 +92,17 @@ _BESIDE_ZERO = 1e-30
 
 
 @lru_cache(maxsize=4096)
-def _kept(key: str, holder: "_Holder") -> Callable[[Array], Array]:
+def _from_cache(key: str, holder: "_Holder") -> Callable[[Array], Array]:
     @jax.custom_jvp
     def function(x: Array) -> Array:
-        return evaluated(holder.expression, {"x": x})
+        return evaluate(holder.expression, {"x": x})
 
     @function.defjvp
     def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         # at 0 itself the pieces of a smooth function, as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
         (x,), (dx,) = primals, tangents
         beside = jnp.where(x == 0, jnp.full_like(x, _BESIDE_ZERO), x)
-        _, slope = jax.jvp(lambda y: evaluated(holder.expression, {"x": y}), (beside,), (jnp.ones_like(x),))
+        _, slope = jax.jvp(lambda y: evaluate(holder.expression, {"x": y}), (beside,), (jnp.ones_like(x),))
         return function(x), slope * dx
 
     return function
@@ -101,41 +127,45 @@ def as_function(expression: Expression) -> Callable[[Array], Array]:
     >>> float(as_function(IDENTITY)(jnp.float32(2.0)))
     2.0
     """
-    return _kept(expression.key, _Holder(expression))
+    return _from_cache(expression.key, _Holder(expression))
 
 
-def evaluated(expression: Expression, arguments: dict[str, Array]) -> Array:
+def evaluate(expression: Expression, arguments: Mapping[str, Array]) -> Array:
     """The expression at arrays for its arguments, by name."""
     done, x = dict(arguments), next(iter(arguments.values()))
     shape = jnp.broadcast_shapes(*(a.shape for a in arguments.values()))
 
     def visit(e: Expression) -> Array:
         if e.key not in done:
-            if e.primitive is None:
+            if isinstance(e, Application):
+                done[e.key] = _bind(e.operation, [jnp.broadcast_to(visit(a), shape) for a in e.arguments], x.dtype)
+            elif isinstance(e, Constant):
                 dtype = x.dtype if jnp.issubdtype(e.value.dtype, jnp.floating) else e.value.dtype
-                done[e.key] = jnp.broadcast_to(jnp.asarray(e.value.reshape(()), dtype), shape)
-            else:
-                done[e.key] = _bind(e, [jnp.broadcast_to(visit(a), shape) for a in e.arguments], x.dtype)
+                done[e.key] = jnp.broadcast_to(jnp.asarray(e.value, dtype), shape)
         return done[e.key]
 
     return jnp.broadcast_to(visit(expression), shape)
 
 
-def _bind(expression: Expression, values: list[Array], dtype: Any) -> Array:
+def _bind(operation: Operation, values: list[Array], dtype: np.dtype) -> Array:
     """One primitive in the precision of the argument, whatever the precision it was traced in."""
-    params = expression.params
-    if expression.primitive.name == "convert_element_type":
-        floating = jnp.issubdtype(params["new_dtype"], jnp.floating)
-        return values[0].astype(dtype if floating else params["new_dtype"])
-    if expression.primitive.name in ("copy", "reduce_precision"):
+    primitive, params = operation
+    if primitive.name == "convert_element_type":
+        target = np.dtype(str(params["new_dtype"]))
+        return values[0].astype(dtype if jnp.issubdtype(target, jnp.floating) else target)
+    if primitive.name in ("copy", "reduce_precision"):
         return values[0]
-    return expression.primitive.bind(*values, **params)
+    return primitive.bind(*values, **params)
 
 
-def primitive_of(function: Callable[..., Any], arguments: int) -> tuple[Any, dict[str, Any]]:
-    """The primitive and parameters that JAX makes of an elementwise function such as `jnp.multiply`."""
-    equation = jax.make_jaxpr(function)(*[np.zeros((2,), np.float32)] * arguments).jaxpr.eqns[0]
-    return equation.primitive, equation.params
+def operation_of(equation: Equation) -> Operation:
+    """The operation of an elementwise equation."""
+    return Operation(equation.primitive, equation.params)
 
 
-ADD, MULTIPLY = (primitive_of(f, 2) for f in (jax.lax.add, jax.lax.mul))
+def _operation(function: Callable[[Array, Array], Array]) -> Operation:
+    """What JAX makes of an elementwise function of two numbers."""
+    return operation_of(jax.make_jaxpr(function)(*[np.zeros((2,), np.float32)] * 2).jaxpr.eqns[0])
+
+
+ADD, MULTIPLY = (_operation(f) for f in (jax.lax.add, jax.lax.mul))

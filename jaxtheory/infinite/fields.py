@@ -9,205 +9,146 @@ the second with the exact sum over a and b for each draw.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import narrowed, stretched
-from jaxtheory.infinite.demand import Item, Plan, det_item
-from jaxtheory.infinite.determined import Det
-from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.expressions import evaluated
-from jaxtheory.infinite.nodes import Graph, Node
+from jaxtheory.infinite.arrays import Average, Entry, Mask, dense, narrow
+from jaxtheory.infinite.computation import Computation, Given, plan_of, quantity
+from jaxtheory.infinite.errors import refuse
+from jaxtheory.infinite.nodes import Field, Node, Shape
+from jaxtheory.infinite.requests import Need, Plan, Sides
+from jaxtheory.infinite.samplers import Arrays, Ingredients, Sampler, sampler
 
 _OF_FIELDS = 7919  # folded into the key: the noise of fields is not that of single Gaussians
 _AT_ONCE = 16  # samples
-Given = dict[Any, Array]  # arrays over index axes by the numbers of Gaussian nodes and of deterministic quantities
-Values = Callable[[Given], Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Field(Node):
-    """A function of the arrays of `children` over their index axes, with the index axes of its own."""
-
-    children: tuple[Node, ...] = ()
-    make: Any = None
-
-
-def field(graph: Graph, where: Site, children: tuple[Node, ...], index: tuple[int, ...], make: Any) -> Node | None:
-    """make(arrays of the children) as a node, None where these cannot be drawn or nothing is to be."""
-    if not graph.draws or any(_sampler(child, {}, {}) is None for child in children):
-        return None
-    leaves = 0
-    for child in children:
-        leaves |= child.leaves
-    graph.variables.setdefault(children[0].number, len(graph.variables))
-    return Field(where, index, leaves, False, False, children=children, make=make)
-
-
-def _sampler(node: Node, roots: dict[Any, Node], dets: dict[Any, Det]) -> Values | None:
-    """A node's array from those of Gaussian nodes and deterministic quantities, which are entered; None if unknown."""
-    if node.drawn:
-        return None
-    if node.gaussian:
-        roots[node.number] = node
-        return lambda given: given[node.number]
-    if isinstance(node, n.Sum):
-        return _sum(node, roots, dets)
-    rule = _SAMPLERS.get(type(node))
-    inner = [_sampler(x, roots, dets) for x in node.parts]
-    if rule is None or any(x is None for x in inner):
-        return None
-    if isinstance(node, n.Moved) and node.map.det is not None:
-        dets[node.map.det.number] = node.map.det
-    return lambda given: rule(node, [x(given) for x in inner], given)  # type: ignore[misc]
-
-
-def _sum(node: n.Sum, roots: dict[Any, Node], dets: dict[Any, Det]) -> Values | None:
-    terms: list[tuple[Det | None, Values | None]] = []
-    for c, x in node.terms:
-        made = None if x is None else _sampler(x, roots, dets)
-        if (x is not None and made is None) or (c is not None and any(c.copies)):
-            return None
-        if c is not None:
-            dets[c.number] = c
-        terms.append((c, made))
-
-    def total(given: Given) -> Array:
-        parts = []
-        for c, made in terms:
-            factor = 1.0 if c is None else _raised(given[c.number], len(node.index))
-            parts.append(factor if made is None else factor * made(given))
-        return jnp.broadcast_to(sum(parts), node.index)
-
-    return total
-
-
-def _raised(value: Any, rank: int) -> Any:
-    return value.reshape((1,) * (rank - value.ndim) + value.shape)
-
-
-def _moved(x: n.Moved, parts: list[Array], given: Given) -> Array:
-    det = None if x.map.det is None else given[x.map.det.number]
-    return x.map.apply(stretched(parts[0], x.axis, x.child.index[x.axis]), x.axis, det)
-
-
-def _joined(x: n.Joined, parts: list[Array], _: Given) -> Array:
-    whole = [(*x.index[: x.axis], child.index[x.axis], *x.index[x.axis + 1 :]) for child in x.children]
-    return jnp.concatenate([jnp.broadcast_to(p, s) for p, s in zip(parts, whole, strict=True)], x.axis)
-
-
-def _reshaped(x: Any, parts: list[Array], _: Given) -> Array:
-    return jnp.broadcast_to(parts[0], x.child.index).reshape(x.index)
-
-
-_SAMPLERS: dict[type, Callable[[Any, list[Array], Given], Array]] = {
-    n.Function: lambda x, parts, _: evaluated(x.expression, {"x": parts[0]}),
-    n.Joint: lambda x, parts, _: evaluated(x.expression, {k: p for (k, _), p in zip(x.roots, parts, strict=True)}),
-    n.Product: lambda x, parts, _: math.prod(parts[1:], start=parts[0]),
-    n.Moved: _moved,
-    n.Joined: _joined,
-    n.Split: _reshaped,
-    n.Flattened: _reshaped,
-    n.Lifted: _reshaped,
-    n.Stopped: lambda x, parts, _: jax.lax.stop_gradient(parts[0]),
-    Field: lambda x, parts, _: x.make([jnp.broadcast_to(p, c.index) for p, c in zip(parts, x.children, strict=True)]),
-}  # fmt: skip
+P = ParamSpec("P")
+T = TypeVar("T")
+Place = tuple[int, int]  # a Gaussian node, by its position in the law, and an example
 
 
 class _Law(NamedTuple):
-    """The Gaussian nodes that are drawn together, their places in one vector, and the requests for their covariance."""
+    """The Gaussian nodes that are drawn together, their examples, and the requests for their covariance."""
 
     roots: list[Node]
     ends: tuple[int, ...]
-    asked: list[tuple[Any, Any, tuple[Item, Any] | None]]
+    pairs: list[tuple[Place, Place]]
+    asked: list[Need | None]
 
     @property
     def size(self) -> int:
         """Numbers of one example."""
         return sum(math.prod(r.index) for r in self.roots)
 
-    def matrix(self, entries: list[Any], which: int, dtype: Any) -> Array:
-        """Covariance (0) or tangents (1) over the places of all examples."""
-        blocks: dict[Any, Array] = {}
-        for (row, column, _), entry in zip(self.asked, entries, strict=True):
-            (r, _), (s, _) = row, column
-            blocks[row, column] = _block(entry[which], self.roots[r].index, self.roots[s].index, dtype)
-            blocks.setdefault((column, row), blocks[row, column].T)
+    def matrix(self, parts: Sequence[Average], dtype: np.dtype) -> Array:
+        """Covariance or tangents over the places of all examples, from those of pairs of nodes."""
+        blocks: dict[tuple[Place, Place], Array] = {}
+        for (row, column), part in zip(self.pairs, parts, strict=True):
+            block = _block(part, self.roots[row[0]].index, self.roots[column[0]].index, dtype)
+            blocks[row, column] = block
+            blocks.setdefault((column, row), block.T)
         places = [(r, end) for end in self.ends for r in range(len(self.roots))]
         return jnp.block([[blocks[p, q] for q in places] for p in places])
 
-    def arrays(self, vector: Array) -> Given:
+    def arrays(self, vector: Array) -> Arrays:
         """The arrays of one example by root."""
         cuts = np.cumsum([math.prod(r.index) for r in self.roots])[:-1]
         return {r.number: part.reshape(r.index) for r, part in zip(self.roots, jnp.split(vector, cuts), strict=True)}
 
 
-def _block(array: Any, left: tuple[int, ...], right: tuple[int, ...], dtype: Any) -> Array:
-    shape = (math.prod(left), math.prod(right))
-    if array is None:
-        return jnp.zeros(shape, dtype)
-    wide = jnp.broadcast_to(array, [m for pair in zip(left, right, strict=True) for m in pair])
-    return wide.transpose([*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]).reshape(shape)
+def _block(array: Average, left: Shape, right: Shape, dtype: np.dtype) -> Array:
+    wide = dense(array, tuple(m for pair in zip(left, right, strict=True) for m in pair), dtype)
+    order = [*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]
+    return wide.transpose(order).reshape((math.prod(left), math.prod(right)))
 
 
-def _law(c: Any, found: dict[Any, Node]) -> _Law:
+def _law(c: Computation, found: dict[int, Node]) -> _Law:
     """Requests for the covariances of all roots at all places, of every example of the computation.
 
     Averages of one example too are over draws of both, so that those of the same nodes are of the same draws.
     """
-    roots, ends = sorted(found.values(), key=lambda r: r.number), tuple(sorted(set(c.sides)))
+    roots, ends = sorted(found.values(), key=lambda r: r.order), tuple(sorted(set(c.sides)))
     places = [(r, end) for end in ends for r in range(len(roots))]
-    asked = []
-    for i, (r, one) in enumerate(places):
-        for s, two in places[i:]:
-            full = (True,) * len(roots[r].index)
-            asked.append(((r, one), (s, two), c.ask(roots[r], roots[s], (one, two), full)))
-    return _Law(roots, ends, asked)
+    pairs = [(one, two) for i, one in enumerate(places) for two in places[i:]]
+    asked = [c.ask(roots[r], roots[s], (i, j), (True,) * len(roots[r].index)) for (r, i), (s, j) in pairs]
+    return _Law(roots, ends, pairs, asked)
 
 
-def pair(c: Any, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
+class _Draws(NamedTuple):
+    """How draws are made: the law, the key, a root of the covariance, and their number."""
+
+    law: _Law
+    samples: int
+    ordinal: int
+
+    def keys(self, key: Array) -> Array:
+        """One for each sample."""
+        own = jax.random.fold_in(jax.random.fold_in(key, _OF_FIELDS), self.ordinal)
+        return jax.random.split(own, self.samples)
+
+    def average(self, one: Callable[[Array], T], key: Array) -> T:
+        """Over samples, of a function of their keys."""
+        many = jax.lax.map(one, self.keys(key), batch_size=min(self.samples, _AT_ONCE))
+        return jax.tree.map(lambda v: v.mean(0), many)
+
+    def vectors(self, factor: Array, key: Array) -> Array:
+        """One draw: numbers of every example."""
+        z = jnp.dot(factor, jax.random.normal(key, (len(factor),), factor.dtype), precision="highest")
+        return z.reshape((len(self.law.ends), -1))
+
+
+def _draws_of(c: Computation, law: _Law) -> _Draws:
+    return _Draws(law, c.draws.samples, c.graph.ordinal(law.roots[0]))
+
+
+class _End(NamedTuple):
+    """A function of draws at one example, by its position among the examples."""
+
+    sampler: Sampler
+    place: int
+
+
+def pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
     """Kernel and tangent of two functions of Gaussians at several positions."""
-    roots: dict[Any, Node] = {}
-    dets: dict[Any, Det] = {}
-    samplers = [_sampler(x, roots, dets) for x in (a, b)]
-    for x, sampler in zip((a, b), samplers, strict=True):
-        if sampler is None:
-            refuse(x.site, "what is drawn depends on it, and it cannot be drawn", "put a layer of weights after it")
-    law, wanted = _law(c, roots), c.moving(sides)
-    ends, which = law.ends, [law.ends.index(side) for side in sides]
-    extra = [(det_item(c.sampling.key, 0), None), *((det_item(d, end), None) for end in ends for d in dets.values())]
-    ordinal = c.graph.variables.setdefault(law.roots[0].number, len(c.graph.variables))
+    ingredients = Ingredients()
+    samplers = [_required(x, ingredients) for x in (a, b)]
+    law = _law(c, ingredients.roots)
+    draws, dets = _draws_of(c, law), list(ingredients.dets.values())
+    ends = [_End(s, law.ends.index(side)) for s, side in zip(samplers, sides, strict=True)]
 
-    def make(entries: list[Any], rest: list[Any]) -> Any:
-        values = [c.array(v) for v in rest[1:]]
-        known = [dict(zip(dets, values[k * len(dets) :], strict=False)) for k in range(len(ends))]
-        covariance = law.matrix(entries, 0, c.dtype)
-        slopes = None
-        if wanted:
-            first, second = (slice(k * law.size, (k + 1) * law.size) for k in which)
-            slopes = law.matrix(entries, 1, c.dtype)[first, second]
-        key = jax.random.fold_in(jax.random.fold_in(rest[0], _OF_FIELDS), ordinal)
-        functions = list(zip(samplers, which, strict=True))
-        found = _drawn(partial(_moments, law, functions, c.sampling.samples))(key, covariance, slopes, known)
-        return tuple(None if v is None else _spread(v, a.index, b.index, mask) for v in found)
+    def make(given: Given) -> Entry:
+        values = [c.array(given.array(1 + i)) for i in range(len(dets) * len(law.ends))]
+        known = [{d.number: values[k * len(dets) + i] for i, d in enumerate(dets)} for k in range(len(law.ends))]
+        covariance, slopes = law.matrix([e.kernel for e in given.entries], c.dtype), None
+        if c.moving(sides):
+            first, second = (slice(end.place * law.size, (end.place + 1) * law.size) for end in ends)
+            slopes = law.matrix([e.tangent for e in given.entries], c.dtype)[first, second]
+        moments = _without_derivative(partial(_moments, draws, ends))
+        found = moments(jnp.asarray(given.array(0)), covariance, slopes, known)
+        return found.map(lambda v: _spread(v, a.index, b.index, mask))
 
-    return c.linear([item for _, _, item in law.asked], extra, make)
+    quantities = [quantity(d, end) for end in law.ends for d in dets]
+    return plan_of(make, pairs=law.asked, dets=[quantity(c.draws.key, 0), *quantities])
 
 
-def _drawn(function: Callable[..., Any]) -> Callable[..., Any]:
+def _required(node: Node, ingredients: Ingredients) -> Sampler:
+    made = sampler(node, ingredients)
+    if made is None:
+        refuse(node.site, "what is drawn depends on it, and it cannot be drawn", "put a layer of weights after it")
+    return made
+
+
+def _without_derivative(function: Callable[P, T]) -> Callable[P, T]:
     """A function of draws, whose derivative is refused: draws at equal examples have none of their covariance."""
     drawn = jax.custom_jvp(function)
 
     @drawn.defjvp
-    def jvp(primals: Any, tangents: Any) -> Any:
+    def jvp(primals: object, tangents: object) -> NoReturn:
         raise ValueError(
             "gradient must be of a limit without max-pooling and functions of several positions, got one that draws "
             "them; take finite differences with one key."
@@ -216,21 +157,25 @@ def _drawn(function: Callable[..., Any]) -> Callable[..., Any]:
     return drawn
 
 
-def _moments(law: _Law, functions: Any, samples: int, key: Any, covariance: Array, slopes: Any, known: Any) -> Any:
+def _moments(
+    draws: _Draws, ends: list[_End], key: Array, covariance: Array, slopes: Array | None, known: list[Arrays]
+) -> Entry:
     """E h h' over all pairs of positions, flattened, and the tangents, both as averages over samples."""
-    factor, (left, right) = _root(covariance), (k for _, k in functions)
+    factor, (left, right) = _root(covariance), ends
 
-    def one(key: Array) -> tuple[Array, Array | None]:
-        z = _sample(factor, key).reshape(len(law.ends), -1)
-        first, second = (lambda v, s=s, k=k: s({**law.arrays(v), **known[k]}).ravel() for s, k in functions)
-        h, other = first(z[left]), second(z[right])
+    def values(end: _End, vector: Array) -> Array:
+        return end.sampler({**draws.law.arrays(vector), **known[end.place]}).ravel()
+
+    def one(key: Array) -> Entry:
+        z = draws.vectors(factor, key)
+        first, second = partial(values, left), partial(values, right)
+        kernel = jnp.outer(first(z[left.place]), second(z[right.place]))
         if slopes is None:
-            return jnp.outer(h, other), None
-        rows = jax.vmap(lambda t: jax.jvp(first, (z[left],), (t,))[1], 1, 1)(slopes)
-        return jnp.outer(h, other), jax.vmap(lambda t: jax.jvp(second, (z[right],), (t,))[1])(rows)
+            return Entry(kernel, None)
+        rows = jax.vmap(lambda t: jax.jvp(first, (z[left.place],), (t,))[1], 1, 1)(slopes)
+        return Entry(kernel, jax.vmap(lambda t: jax.jvp(second, (z[right.place],), (t,))[1])(rows))
 
-    many = jax.lax.map(one, jax.random.split(key, samples), batch_size=min(samples, _AT_ONCE))
-    return jax.tree.map(lambda v: v.mean(0), many)
+    return draws.average(one, key)
 
 
 def _root(covariance: Array) -> Array:
@@ -239,41 +184,33 @@ def _root(covariance: Array) -> Array:
     return vectors * jnp.sqrt(jnp.maximum(sizes, 0))
 
 
-def _sample(factor: Array, key: Array) -> Array:
-    return jnp.dot(factor, jax.random.normal(key, (len(factor),), factor.dtype), precision="highest")
-
-
-def _spread(matrix: Array, left: tuple[int, ...], right: tuple[int, ...], mask: Any) -> Array:
+def _spread(matrix: Array, left: Shape, right: Shape, mask: Mask) -> Array:
     """From pairs of all positions to those that are asked for."""
     rank = len(left)
-    array = matrix.reshape(*left, *right).transpose([d for k in range(rank) for d in (k, rank + k)])
-    return narrowed(array, (True,) * rank, mask)
+    array = matrix.reshape((*left, *right)).transpose([d for k in range(rank) for d in (k, rank + k)])
+    return narrow(array, (True,) * rank, mask)
 
 
-def mean(c: Any, x: Field, side: int) -> Plan:
+def mean(c: Computation, x: Field, side: int) -> Plan:
     """E h, by draws."""
-    roots: dict[Any, Node] = {}
-    dets: dict[Any, Det] = {}
-    sampler = _sampler(x, roots, dets)
-    law = _law(c, roots)
-    extra = [(det_item(c.sampling.key, 0), None), *((det_item(d, side), None) for d in dets.values())]
-    ordinal = c.graph.variables.setdefault(law.roots[0].number, len(c.graph.variables))
+    ingredients = Ingredients()
+    made = _required(x, ingredients)
+    law = _law(c, ingredients.roots)
+    draws, dets, end = _draws_of(c, law), list(ingredients.dets.values()), _End(made, law.ends.index(side))
 
-    def make(entries: list[Any], rest: list[Any]) -> Any:
-        known = dict(zip(dets, map(c.array, rest[1:]), strict=True))
-        key = jax.random.fold_in(jax.random.fold_in(rest[0], _OF_FIELDS), ordinal)
-        average = partial(_average, law, (sampler, law.ends.index(side)), c.sampling.samples)
-        return _drawn(average)(key, law.matrix(entries, 0, c.dtype), known)
+    def make(given: Given) -> Array:
+        known = {d.number: c.array(given.array(1 + i)) for i, d in enumerate(dets)}
+        covariance = law.matrix([e.kernel for e in given.entries], c.dtype)
+        return _without_derivative(partial(_average, draws, end))(jnp.asarray(given.array(0)), covariance, known)
 
-    return c.linear([item for _, _, item in law.asked], extra, make)
+    quantities = [quantity(d, side) for d in dets]
+    return plan_of(make, pairs=law.asked, dets=[quantity(c.draws.key, 0), *quantities])
 
 
-def _average(law: _Law, function: Any, samples: int, key: Any, covariance: Array, known: Any) -> Array:
-    factor, (sampler, place) = _root(covariance), function
+def _average(draws: _Draws, end: _End, key: Array, covariance: Array, known: Arrays) -> Array:
+    factor = _root(covariance)
 
     def one(key: Array) -> Array:
-        z = _sample(factor, key).reshape(len(law.ends), -1)
-        return sampler({**law.arrays(z[place]), **known})
+        return end.sampler({**draws.law.arrays(draws.vectors(factor, key)[end.place]), **known})
 
-    keys = jax.random.split(key, samples)
-    return jax.lax.map(one, keys, batch_size=min(samples, _AT_ONCE)).mean(0)
+    return draws.average(one, key)

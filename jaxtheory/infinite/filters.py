@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.determined import Det, known
+from jaxtheory.infinite.deterministic import ONE, number
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.flattening import flattened
-from jaxtheory.infinite.layout import Factor, Rand
-from jaxtheory.infinite.movement import beside
-from jaxtheory.infinite.nodes import AxisMap, Node, Split, Window
-from jaxtheory.infinite.reductions import move
+from jaxtheory.infinite.graph import combination, concatenation, joint_index, linear_map, scale, split
+from jaxtheory.infinite.layout import ChannelArray, Factor, flatten_axis
+from jaxtheory.infinite.nodes import AxisMap, Deterministic, Node, Numbers
+from jaxtheory.infinite.windows import Window, window_of
+from jaxtheory.programs.calls import Equation
+
+Vectors = list[np.ndarray]  # along each axis of space
+Kernel = list[Vectors]  # a sum of outer products
 
 
-def filtered(where: Site, equation: Any, image: Rand, kernel: Det) -> Rand:
+def filter_channels(where: Site, equation: Equation, image: ChannelArray, kernel: Deterministic) -> ChannelArray:
     """A kernel of rank r is a sum of r products of linear maps along one axis each; several outputs are positions."""
     p, shape = equation.params, equation.outvars[0].aval.shape
     (_, channel, *space), (kout, kin, *kspace), outs = p["dimension_numbers"]
@@ -34,7 +36,7 @@ def filtered(where: Site, equation: Any, image: Rand, kernel: Det) -> Rand:
     each = taps[:, 0].reshape(count, -1, *taps.shape[2:])
     if (each != each[:1]).any():
         refuse(where, "its known kernel differs between channels", "filter all channels alike")
-    windows = [_window(p, j, m, shape[outs[2 + j]]) for j, m in enumerate(taps.shape[2:])]
+    windows = [window_of(p, j, m, shape[outs[2 + j]]) for j, m in enumerate(taps.shape[2:])]
     places = [image.axes[d][0].place if image.axes[d] else None for d in space]
     kernels = [list(_separated(kernel, rounding)) for kernel in each[0]]
     pieces = tuple((_outputs(where, node, kernels, places, windows), c) for node, c in image.pieces)
@@ -49,24 +51,19 @@ def filtered(where: Site, equation: Any, image: Rand, kernel: Det) -> Rand:
         axes[outs[2 + j]] = tuple(f._replace(size=windows[j].out) for f in axes[outs[2 + j]] if windows[j].out > 1)
     several = (Factor("i", len(pieces[0][0].index) - 1, len(each[0])),) if len(each[0]) > 1 else ()
     axes[outs[1]] = (*image.axes[channel], *several)
-    return Rand(pieces, tuple(axes[d] for d in range(len(shape))), image.channels)
+    return ChannelArray(pieces, tuple(axes[d] for d in range(len(shape))), image.channels)
 
 
-def _plain(where: Site, image: Rand, space: list[int]) -> Rand:
+def _plain(where: Site, image: ChannelArray, space: list[int]) -> ChannelArray:
     """The image with at most one index axis for each axis of the program that the window moves along."""
     for d in space:
-        image = flattened(where, image, d)
+        image = flatten_axis(where, image, d)
         if [f.kind for f in image.axes[d]] not in (["i"], []):
             refuse(where, "it filters along a broadcast axis or channels", "filter before broadcasting")
     return image
 
 
-def _window(p: Any, j: int, taps: int, out: int) -> Window:
-    low, high = p["padding"][j]
-    return Window(taps, p["window_strides"][j], low, high, p["lhs_dilation"][j], p["rhs_dilation"][j], out)
-
-
-def _outputs(where: Site, node: Node, kernels: list[Any], places: list[int | None], windows: list[Window]) -> Node:
+def _outputs(where: Site, node: Node, kernels: list[Kernel], places: list[int | None], windows: list[Window]) -> Node:
     """The filtered node; for several kernels with their number as its last index axis."""
     made = [_sum(where, node, kernel, places, windows) for kernel in kernels]
     if len(made) == 1:
@@ -74,24 +71,18 @@ def _outputs(where: Site, node: Node, kernels: list[Any], places: list[int | Non
     if not node.index:
         refuse(where, "it makes several outputs of a single position", "multiply by numbers instead")
     last = len(node.index) - 1
-    return beside(where, tuple(_extended(where, x, last) for x in made), last + 1)
+    extended = tuple(split(where, x, last, (x.index[last], 1)) for x in made)
+    return concatenation(where, extended, last + 1)
 
 
-def _extended(where: Site, node: Node, last: int) -> Node:
-    """The node with one more index axis, of size one."""
-    sizes = (node.index[last], 1)
-    facts = (node.leaves, node.centred, node.gaussian, node.zero)
-    return Split(where, (*node.index, 1), *facts, child=node, axis=last, sizes=sizes)
-
-
-def _sum(where: Site, node: Node, kernel: Any, places: list[int | None], windows: list[Window]) -> Node:
+def _sum(where: Site, node: Node, kernel: Kernel, places: list[int | None], windows: list[Window]) -> Node:
     parts = [_product(where, node, vectors, places, windows) for vectors in kernel]
     if not parts:
-        return n.scaled(where, known(np.zeros((1,) * len(node.index))), node, node.index)
-    return n.combination(where, n.joint_index(tuple(parts)), [(None, part) for part in parts])
+        return scale(where, number(0.0, len(node.index)), node, node.index)
+    return combination(where, joint_index(parts), [(ONE, part) for part in parts])
 
 
-def _separated(kernel: np.ndarray, rounding: float) -> Iterator[list[np.ndarray]]:
+def _separated(kernel: np.ndarray, rounding: float) -> Iterator[Vectors]:
     """Vectors along each axis whose outer products add up to a kernel."""
     if kernel.ndim <= 1:
         if kernel.any():
@@ -105,17 +96,15 @@ def _separated(kernel: np.ndarray, rounding: float) -> Iterator[list[np.ndarray]
                 yield [np.where(abs(u) > rounding, u, 0), *others]
 
 
-def _product(
-    where: Site, node: Node, vectors: list[np.ndarray], places: list[int | None], windows: list[Window]
-) -> Node:
+def _product(where: Site, node: Node, vectors: Vectors, places: list[int | None], windows: list[Window]) -> Node:
     for vector, place, window in zip(vectors, places, windows, strict=True):
         matrix = _matrix(vector, window, 1 if place is None else node.index[place])
         if place is not None:
             selects = bool(((matrix != 0).sum(1) <= 1).all())
             key = ("filter", vector.tobytes(), window)
-            node = move(where, node, place, AxisMap(key, partial(_applied, matrix=matrix), window.out, selects))
+            node = linear_map(where, node, place, AxisMap(key, partial(_applied, matrix=matrix), window.out, selects))
         elif window.out == 1:
-            node = n.scaled(where, known(np.full((1,) * len(node.index), matrix[0, 0])), node, node.index)
+            node = scale(where, number(matrix[0, 0], len(node.index)), node, node.index)
         else:
             refuse(where, "it filters an axis of size one into a larger one", "tile the input first")
     return node
@@ -132,6 +121,6 @@ def _matrix(vector: np.ndarray, window: Window, size: int) -> np.ndarray:
     return matrix
 
 
-def _applied(array: Any, axis: int, _: Any, *, matrix: np.ndarray) -> Any:
+def _applied(array: Numbers, axis: int, _: Numbers | None, *, matrix: np.ndarray) -> jax.Array:
     moved = jnp.tensordot(jnp.asarray(matrix, array.dtype), array, (1, axis), precision="highest")
     return jnp.moveaxis(moved, 0, axis)

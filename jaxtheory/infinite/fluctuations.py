@@ -10,103 +10,62 @@ to sets the scale: a mean over channels that is subtracted from them need only b
 """
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.activations.quadrature import evaluate_on_host
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.determined import Det
 from jaxtheory.infinite.expressions import as_function
-from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.nodes import ChannelSum, Deterministic, Node, Noise, Use
+from jaxtheory.infinite.views import Moment
 
 _HALF = 0.25  # between the powers 0 and ±1/2
+Size = Callable[[Node], float | jax.Array]  # the root mean square of a node's channels
 
 
-class Source(NamedTuple):
-    """A sum over channels: Σ count · a over `terms` (count, a, None), or of one product a b."""
-
-    terms: tuple[tuple[float, Node, Node | None], ...]
-
-    @property
-    def channels(self) -> float:
-        """How many channels are summed."""
-        return sum(count for count, _, _ in self.terms)
-
-    def deviation(self, size: Any) -> Any:
-        """The standard deviation, from `size(node)`, the root mean square of a channel."""
-        squares = [count * size(a) ** 2 * (1.0 if b is None else size(b) ** 2) for count, a, b in self.terms]
-        return sum(squares) ** 0.5
+def deviation(source: ChannelSum, size: Size) -> float | jax.Array:
+    """The standard deviation of a sum."""
+    squares = [count * size(a) ** 2 * (1.0 if b is None else size(b) ** 2) for count, a, b in source.terms]
+    return sum(squares) ** 0.5
 
 
-class Noise(NamedTuple):
-    """What an average that is zero leaves out: sources and their factors; whether it can be drawn; the record."""
-
-    parts: tuple[tuple[Source, float], ...]
-    drawable: bool
-    record: "Record"
-
-    def scaled(self, factor: float) -> "Noise":
-        """Multiplied by a number."""
-        return self._replace(parts=tuple((source, own * factor) for source, own in self.parts))
-
-    def joined(self, other: "Noise") -> "Noise":
-        """Together with another; of one source the larger factor, as in scores less their maximum."""
-        factors = {id(source): (source, factor) for source, factor in self.parts}
-        for source, factor in other.parts:
-            factors[id(source)] = (source, max(factor, factors.get(id(source), (source, 0.0))[1]))
-        return self._replace(parts=tuple(factors.values()), drawable=self.drawable and other.drawable)
+def relative_deviation(use: Use, size: Size) -> float | jax.Array:
+    """Standard deviation of what is used, next to what it is added to."""
+    total = sum(factor * deviation(source, size) for source, factor in use.parts)
+    scales = [size(x) for x in use.addends]
+    if not scales:
+        return total
+    scale = sum(s**2 for s in scales) ** 0.5
+    return total / jnp.where(scale > 0, scale, 1.0)
 
 
-class Use(NamedTuple):
-    """One place where such a sum is used: its sources and factors, and what it is added to."""
-
-    parts: tuple[tuple[Source, float], ...]
-    beside: tuple[Node, ...]
-
-    @property
-    def nodes(self) -> list[Node]:
-        """Those whose variance decides."""
-        ends = [x for source, _ in self.parts for _, a, b in source.terms for x in (a, b) if x is not None]
-        return [*ends, *self.beside]
-
-    def size(self, size: Any) -> Any:
-        """Standard deviation next to what it is added to, from `size(node)`."""
-        total = sum(factor * source.deviation(size) for source, factor in self.parts)
-        scales = [size(x) for x in self.beside]
-        if not scales:
-            return total
-        scale = sum(s**2 for s in scales) ** 0.5
-        return total / jnp.where(scale > 0, scale, 1.0)
-
-    @property
-    def channels(self) -> float:
-        """The fewest that are summed."""
-        return min(source.channels for source, _ in self.parts)
+def scale_noise(noise: Noise, factor: float) -> Noise:
+    """Multiplied by a number."""
+    return noise._replace(parts=tuple((source, own * factor) for source, own in noise.parts))
 
 
-class Record:
-    """Every use of a sum that averages to zero, in the order of the program, and what is known of its power.
+def merge_noise(one: Noise, other: Noise) -> Noise:
+    """Both together; of one sum the larger factor, as in scores less their maximum."""
+    factors = {id(source): (source, factor) for source, factor in one.parts}
+    for source, factor in other.parts:
+        factors[id(source)] = (source, max(factor, factors.get(id(source), (source, 0.0))[1]))
+    return one._replace(parts=tuple(factors.values()), drawable=one.drawable and other.drawable)
 
-    `powers` are of the width, one for each use; without them a use is judged by its size at the width of the program.
-    With `assumed` all are taken to vanish, to find the uses first.
-    """
 
-    def __init__(self, powers: tuple[float, ...] | None = None, assumed: bool = False) -> None:
-        self.powers, self.assumed = powers, assumed
-        self.uses: list[Use] = []
-
-    def verdict(self, noise: Noise, beside: tuple[Node, ...]) -> str:
-        """Whether a use of a sum "vanishes", "fluctuates" or "grows" with the width; the use is entered."""
-        use = Use(noise.parts, beside)
-        place = len(self.uses)
-        self.uses.append(use)
-        if self.assumed:
-            return "vanishes"
-        measured = self.powers is not None and place < len(self.powers)
-        power = self.powers[place] if self.powers is not None and measured else estimated_power(use)
-        return "vanishes" if power < -_HALF else "grows" if power > _HALF else "fluctuates"
+def verdict(noise: Noise, addends: tuple[Node, ...]) -> Literal["vanishes", "fluctuates", "grows"]:
+    """What a use of a sum does with the width; the use is entered into the record."""
+    use, record = Use(noise.parts, addends), noise.record
+    place = len(record.uses)
+    record.uses.append(use)
+    if record.assumed:
+        return "vanishes"
+    powers = record.powers or ()
+    power = powers[place] if place < len(powers) else estimated_power(use)
+    return "vanishes" if power < -_HALF else "grows" if power > _HALF else "fluctuates"
 
 
 def estimated_power(use: Use) -> float:
@@ -116,15 +75,15 @@ def estimated_power(use: Use) -> float:
     matter; weights of order one count as they are.
     """
     sizes = nominal_sizes(use.nodes, rounded=True)
-    size = float(use.size(lambda node: sizes[node.number]))
+    size = float(relative_deviation(use, lambda node: sizes[node.number]))
     if use.channels <= 1 or size <= 0:
         return -0.5
     return -0.5 if math.log(size) < -_HALF * math.log(use.channels) else 0.0
 
 
-def nominal_sizes(nodes: list[Node], rounded: bool = False) -> dict[int | float, float]:
+def nominal_sizes(nodes: list[Node], rounded: bool = False) -> dict[int, float]:
     """Typical sizes of channels by node number, from counts and variances, as if inputs were of order one."""
-    sizes: dict[int | float, float] = {}
+    sizes: dict[int, float] = {}
     stack = list(nodes)
     while stack:  # no recursion, so that depth is no limit
         node = stack[-1]
@@ -138,13 +97,13 @@ def nominal_sizes(nodes: list[Node], rounded: bool = False) -> dict[int | float,
 
 
 def _children(node: Node) -> list[Node]:
-    return [x for x, _ in node.pieces] if isinstance(node, n.Use) else list(node.parts)
+    return [x for x, _ in node.pieces] if isinstance(node, n.LinearLayer) else list(node.parts)
 
 
 def _nominal(node: Node, inside: list[float], rounded: bool) -> float:
-    if isinstance(node, n.Use):
+    if isinstance(node, n.LinearLayer):
         return _layer(node, inside, rounded)
-    if isinstance(node, n.Vector | n.Lookup):
+    if isinstance(node, n.Random):
         return _number(node.variance, 1.0) ** 0.5
     if isinstance(node, n.Sum):
         given = iter(inside)
@@ -159,7 +118,7 @@ def _nominal(node: Node, inside: list[float], rounded: bool) -> float:
     return inside[0] if len(inside) == 1 else max(inside, default=1.0)
 
 
-def _layer(node: n.Use, inside: list[float], rounded: bool) -> float:
+def _layer(node: n.LinearLayer, inside: list[float], rounded: bool) -> float:
     total = 0.0
     for (_, count), size in zip(node.pieces, inside, strict=True):
         share = count * _number(node.variance, 1 / count)
@@ -167,15 +126,12 @@ def _layer(node: n.Use, inside: list[float], rounded: bool) -> float:
     return math.sqrt(total)
 
 
-def _number(value: Any, otherwise: float) -> float:
+def _number(value: Moment, otherwise: float) -> float:
     """A known number; what stands for one that is traced."""
-    try:
-        return float(value)
-    except TypeError:
-        return otherwise
+    return otherwise if isinstance(value, jax.core.Tracer) else float(value)
 
 
-def _term(coefficient: Any, size: float) -> float:
+def _term(coefficient: Deterministic | None, size: float) -> float:
     """A coefficient times a node; what is divided by an average over channels is taken to be normalized by it."""
     if coefficient is None:
         return size
@@ -184,13 +140,13 @@ def _term(coefficient: Any, size: float) -> float:
     return 1.0 if _of_averages(coefficient) else size
 
 
-def _of_averages(det: Det) -> bool:
+def _of_averages(det: Deterministic) -> bool:
     """Whether a quantity is made of averages over channels."""
-    stack: list[Any] = [det]
+    stack: list[n.Need] = [det]
     seen: set[int] = set()
     while stack:
         need = stack.pop()
-        if not isinstance(need, Det):
+        if not isinstance(need, Deterministic):
             return True
         if need.number not in seen:
             seen.add(need.number)

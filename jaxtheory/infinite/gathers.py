@@ -1,37 +1,37 @@
 """Gathers: rows of an embedding, and known places of a random array."""
 
 from functools import partial
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite import views
-from jaxtheory.infinite.determined import Det, derived, reshaped, spread
+from jaxtheory.infinite.deterministic import ONE, derive, reshape, spread
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.flattening import flattened
-from jaxtheory.infinite.layout import Factor, Rand, Value
-from jaxtheory.infinite.nodes import AxisMap, Graph, Lookup
-from jaxtheory.infinite.reductions import move
-from jaxtheory.infinite.views import Key, Param
+from jaxtheory.infinite.graph import Graph, linear_map
+from jaxtheory.infinite.layout import ChannelArray, Factor, Param, Value, flatten_axis
+from jaxtheory.infinite.nodes import AxisMap, Deterministic, Embedding, Numbers
+from jaxtheory.infinite.views import Key
+from jaxtheory.programs.calls import Equation
 
 
-def gather(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
+def gather(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Rows of a table for tokens; places of a random array, at known indices along one axis."""
     value, where_from = values
-    if not isinstance(where_from, Det):
+    if not isinstance(where_from, Deterministic):
         refuse(where, "which entries it takes is random", "use indices that the input determines")
     if isinstance(value, Param):
         return [_lookup(graph, where, equation, value, where_from)]
-    assert isinstance(value, Rand)
+    assert isinstance(value, ChannelArray)
     return [_taken(where, equation, value, where_from)]
 
 
-def _taken(where: Site, equation: Any, value: Rand, indices: Det) -> Rand:
+def _taken(where: Site, equation: Equation, value: ChannelArray, indices: Deterministic) -> ChannelArray:
     """Places at known indices along one axis, as nearest-neighbour resizing takes them."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     axis = int(numbers.start_index_map[0])
-    value = flattened(where, value, axis)
+    value = flatten_axis(where, value, axis)
     whole = tuple(1 if d == axis else m for d, m in enumerate(value.shape))
     plain = numbers.collapsed_slice_dims == numbers.start_index_map == (axis,) and tuple(sizes) == whole
     if not plain or len(indices.shape) > 2 or indices.value is None or [f.kind for f in value.axes[axis]] != ["i"]:
@@ -42,19 +42,19 @@ def _taken(where: Site, equation: Any, value: Rand, indices: Det) -> Rand:
         refuse(where, "it gathers places that are not there", "clip the indices")
     f = value.axes[axis][0]
     how = AxisMap(("take", tuple(chosen.tolist())), partial(_chosen, places=chosen), len(chosen), True)
-    pieces = tuple((move(where, node, f.place, how), count) for node, count in value.pieces)
+    pieces = tuple((linear_map(where, node, f.place, how), count) for node, count in value.pieces)
     axes = [factors for d, factors in enumerate(value.axes) if d != axis]
     out = range(len(equation.outvars[0].aval.shape))
     for d in (d for d in out if d not in numbers.offset_dims):
         axes.insert(d, (f._replace(size=len(chosen)),) if len(chosen) > 1 else ())
-    return Rand(pieces, tuple(axes), value.channels)
+    return ChannelArray(pieces, tuple(axes), value.channels)
 
 
-def _chosen(array: Any, axis: int, _: Any, *, places: Any) -> Any:
-    return jnp.take(array, places, axis)
+def _chosen(array: Numbers, axis: int, _: Numbers | None, *, places: np.ndarray) -> jax.Array:
+    return jnp.take(jnp.asarray(array), places, axis)
 
 
-def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det) -> Rand:
+def _lookup(graph: Graph, where: Site, equation: Equation, table: Param, indices: Deterministic) -> ChannelArray:
     """Rows of a table, one for each token, also as slices of one row (as `vmap` makes them of `table[token]`)."""
     p = equation.params
     numbers, shape = p["dimension_numbers"], equation.outvars[0].aval.shape
@@ -62,22 +62,24 @@ def _lookup(graph: Graph, where: Site, equation: Any, table: Param, indices: Det
     row_axes = () if numbers.collapsed_slice_dims == (0,) else (rank - 2,)
     plain = len(table.shape) == 2 and p["slice_sizes"] == (1, *table.shape[1:]) and numbers.offset_dims[-1] == rank - 1
     plain = plain and 0 in rows and not numbers.operand_batching_dims and len(numbers.offset_dims) == 1 + len(row_axes)
-    if not plain or table.scale is not None or not views.is_zero(table.leaf.mean):
-        refuse(where, "only rows of a plain, centred table are looked up", "use table[tokens] with a table of two axes")
+    if not plain or table.scale is not ONE or not views.is_zero(table.leaf.mean):
+        refuse(
+            where, "only rows of a plain, centered table are looked up", "use table[tokens] with a table of two axes"
+        )
     places = [d for d in range(rank - 1) if shape[d] > 1]
     index = tuple(shape[d] for d in places)
-    tokens = reshaped(_component(indices, rows.index(0)), index)
+    tokens = reshape(_component(indices, rows.index(0)), index)
     tokens = spread((tokens,), index, lambda v: jnp.broadcast_to(v[0], index))
     key = Key(table.leaf.number, table.offset, table.loops, table.axes[1], (table.axes[0],))
     leaf = table.leaf
-    node = Lookup(
+    node = Embedding(
         where, index, graph.bit(key), True, True, key=key, variance=leaf.variance, weight=leaf.weight, tokens=tokens
     )
     axes = [(Factor("i", places.index(d), shape[d]),) if d in places else () for d in range(rank - 1)]
-    return Rand(((node, shape[-1]),), (*axes, (Factor("c", 0, shape[-1]),)), (shape[-1],))
+    return ChannelArray(((node, shape[-1]),), (*axes, (Factor("c", 0, shape[-1]),)), (shape[-1],))
 
 
-def _component(indices: Det, place: int) -> Det:
+def _component(indices: Deterministic, place: int) -> Deterministic:
     """One of the numbers that an index is made of, along the last axis."""
     at = 0 if indices.uniform[-1] else place
-    return derived((indices,), indices.shape[:-1], indices.uniform[:-1], lambda v: jnp.asarray(v[0])[..., at])
+    return derive((indices,), indices.shape[:-1], indices.uniform[:-1], lambda v: jnp.asarray(v[0])[..., at])

@@ -1,118 +1,120 @@
 """Averages of one node over channels."""
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxtheory.activations.duals import unchecked_dual
-from jaxtheory.infinite import coordinates, fields, masks
+from jaxtheory.infinite import coordinates, dropout, fields
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import (
-    product,
-    shaped,
-    stretched,
-    times,
-    total,
-)
-from jaxtheory.infinite.demand import Item, Plan, det_item
+from jaxtheory.infinite.arrays import Average, product, stretch, total, with_rank
+from jaxtheory.infinite.computation import Computation, Given, mean_of, plan_of, quantity, variance
+from jaxtheory.infinite.deterministic import ONE
 from jaxtheory.infinite.expressions import as_function
-from jaxtheory.infinite.products import factored
+from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.products import factor_groups
+from jaxtheory.infinite.requests import Item, Need, Plan
 
 
-def _mean_sum(c: Any, x: n.Sum, side: int) -> Plan:
-    needs: list[tuple[Item, Any]] = []
-    for d, node in x.terms:
-        needs += [] if d is None else [(det_item(d, side), None)]
-        needs += [] if node is None else [(c.mean_item(node, side), None)]
+def _sum(c: Computation, x: n.Sum, side: int) -> Plan:
+    dets = [d for d, _ in x.terms if d is not ONE] + list(x.constants)
 
-    def make(values: list[Any]) -> Any:
-        given, terms = iter(values), []
-        for d, node in x.terms:
-            factor = None if d is None else shaped(c.array(next(given)), len(x.index))
-            terms.append(factor if node is None else times(factor, next(given)))
-        return total(terms)
+    def make(given: Given) -> Average:
+        factors = iter([with_rank(c.array(given.array(i)), len(x.index)) for i in range(len(dets))])
+        terms = []
+        for (d, _), mean in zip(x.terms, given.averages, strict=True):
+            factor = None if d is ONE else next(factors)
+            terms.append(mean if factor is None or mean is None else factor * mean)
+        return total([*terms, *factors])
 
-    return Plan(needs, make)
+    averages = [mean_of(node, side) for _, node in x.terms]
+    return plan_of(make, averages=averages, dets=[quantity(d, side) for d in dets])
 
 
-def _mean_product(c: Any, x: n.Product, side: int) -> Plan:
+def _product(c: Computation, x: n.Product, side: int) -> Plan:
     diagonal = (False,) * len(x.index)
-    groups = factored(c.graph, x, None)
-    needs: list[tuple[Item, Any]] = []
-    for group, _ in groups:
-        needs.append(
-            (c.mean_item(group[0], side), None)
-            if len(group) == 1
-            else (Item("kernel", group[0], group[1], (side, side)), diagonal)
-        )
-    return Plan(needs, product)
+    groups = [group for group, _ in factor_groups(c.graph, x, None)]
+    averages: list[Need | Item] = [
+        mean_of(g[0], side) if len(g) == 1 else (Item("kernel", g[0], g[1], (side, side)), diagonal) for g in groups
+    ]
+    return plan_of(lambda given: product(given.averages), averages=averages)
 
 
-def _mean_function(c: Any, x: n.Function, side: int) -> Plan:
+def _function(c: Computation, x: n.Function, side: int) -> Plan:
     mean = unchecked_dual(as_function(x.expression), jnp.ones_like, c.scale)
 
-    def make(values: list[Any]) -> Any:
-        q = values[0][0]
-        q = jnp.zeros((1,) * len(x.index), c.dtype) if q is None else q
+    def make(given: Given) -> jax.Array:
+        kernel = given.entries[0].kernel
+        q = jnp.zeros((1,) * len(x.index), c.dtype) if kernel is None else kernel
         return mean(q, jnp.zeros_like(q), q)
 
-    return Plan([(Item("pair", x.root, x.root, (side, side)), (False,) * len(x.index))], make)
+    return plan_of(make, pairs=[variance(x.root, side)])
 
 
-def _mean_moved(c: Any, x: n.Moved, side: int) -> Plan:
-    needs = [(c.mean_item(x.child, side), None)] + ([] if x.map.det is None else [(det_item(x.map.det, side), None)])
+def _of_child(x: n.Unary, side: int, change: Callable[[jax.Array], jax.Array]) -> Plan:
+    """A linear map of the mean of the node's child."""
 
-    def make(values: list[Any]) -> Any:
-        value = stretched(values[0], x.axis, x.child.index[x.axis])
-        return x.map.apply(value, x.axis, values[1] if len(values) > 1 else None)
+    def make(given: Given) -> Average:
+        mean = given.averages[0]
+        return None if mean is None else change(mean)
 
-    return Plan(needs, make)
+    return plan_of(make, averages=[mean_of(x.child, side)])
 
 
-def _mean_joined(c: Any, x: n.Joined, side: int) -> Plan:
-    def make(values: list[Any]) -> Any:
+def _linear_map(c: Computation, x: n.LinearMap, side: int) -> Plan:
+    dets = [] if x.map.det is None else [quantity(x.map.det, side)]
+
+    def make(given: Given) -> Average:
+        mean = given.averages[0]
+        if mean is None:
+            return None
+        return x.map.apply(stretch(mean, x.axis, x.child.index[x.axis]), x.axis, given.array(0) if dets else None)
+
+    return plan_of(make, averages=[mean_of(x.child, side)], dets=dets)
+
+
+def _concatenate(c: Computation, x: n.Concatenate, side: int) -> Plan:
+    def make(given: Given) -> jax.Array:
         zero = jnp.zeros((), c.dtype)
-        parts = [
-            jnp.broadcast_to(zero if v is None else v, child.index) for v, child in zip(values, x.children, strict=True)
-        ]
-        return jnp.concatenate(parts, x.axis)
+        means = zip(given.averages, x.children, strict=True)
+        return jnp.concatenate([jnp.broadcast_to(zero if v is None else v, child.index) for v, child in means], x.axis)
 
-    return Plan([(c.mean_item(child, side), None) for child in x.children], make)
+    return plan_of(make, averages=[mean_of(child, side) for child in x.children])
 
 
-def _mean_split(c: Any, x: n.Split, side: int) -> Plan:
-    def make(values: list[Any]) -> Any:
-        value = stretched(values[0], x.axis, x.child.index[x.axis])
-        return value.reshape(*value.shape[: x.axis], *x.sizes, *value.shape[x.axis + 1 :])
+def _split(c: Computation, x: n.Split, side: int) -> Plan:
+    def change(mean: jax.Array) -> jax.Array:
+        value = stretch(mean, x.axis, x.child.index[x.axis])
+        return value.reshape((*value.shape[: x.axis], *x.sizes, *value.shape[x.axis + 1 :]))
 
-    return Plan([(c.mean_item(x.child, side), None)], make)
+    return _of_child(x, side, change)
 
 
-def _mean_flattened(c: Any, x: n.Flattened, side: int) -> Plan:
-    def make(values: list[Any]) -> Any:
-        value = values[0]
+def _flatten(c: Computation, x: n.Flatten, side: int) -> Plan:
+    def change(mean: jax.Array) -> jax.Array:
         for k, size in enumerate(x.sizes):
-            value = stretched(value, x.axis + k, size)
-        return value.reshape(*value.shape[: x.axis], -1, *value.shape[x.axis + len(x.sizes) :])
+            mean = stretch(mean, x.axis + k, size)
+        return mean.reshape((*mean.shape[: x.axis], -1, *mean.shape[x.axis + len(x.sizes) :]))
 
-    return Plan([(c.mean_item(x.child, side), None)], make)
-
-
-def _mean_fixed(c: Any, x: n.Fixed, side: int) -> Plan:
-    return Plan([(det_item(x.det, side), None)], lambda v: c.array(v[0]).mean(-1))
+    return _of_child(x, side, change)
 
 
-def _mean_child(c: Any, x: Any, side: int) -> Plan:
-    return Plan(
-        [(c.mean_item(x.child, side), None)],
-        lambda v: v[0].reshape((1,) * len(x.index)) if isinstance(x, n.Lifted) else v[0],
-    )
+def _deterministic(c: Computation, x: n.DeterministicVector, side: int) -> Plan:
+    return plan_of(lambda given: c.array(given.array(0)).mean(-1), dets=[quantity(x.det, side)])
 
 
-MEANS: dict[type, Callable[..., Plan]] = {
-    n.Joint: coordinates.mean, masks.Mask: masks.mean, fields.Field: fields.mean,
-    n.Sum: _mean_sum, n.Product: _mean_product, n.Function: _mean_function, n.Fixed: _mean_fixed,
-    n.Moved: _mean_moved, n.Joined: _mean_joined, n.Split: _mean_split,
-    n.Flattened: _mean_flattened, n.Stopped: _mean_child, n.Lifted: _mean_child,
+def _stop_gradient(c: Computation, x: n.StopGradient, side: int) -> Plan:
+    return _of_child(x, side, lambda mean: mean)
+
+
+def _expand_dims(c: Computation, x: n.ExpandDims, side: int) -> Plan:
+    return _of_child(x, side, lambda mean: mean.reshape((1,) * len(x.index)))
+
+
+MEANS: dict[type[Node], Callable[..., Plan]] = {
+    n.JointFunction: coordinates.mean, n.Mask: dropout.mean, n.Field: fields.mean,
+    n.Sum: _sum, n.Product: _product, n.Function: _function, n.DeterministicVector: _deterministic,
+    n.LinearMap: _linear_map, n.Concatenate: _concatenate, n.Split: _split,
+    n.Flatten: _flatten, n.StopGradient: _stop_gradient, n.ExpandDims: _expand_dims,
 }  # fmt: skip

@@ -8,203 +8,216 @@ For nodes a and b on two examples, with φ elementwise, W a weight of variance �
 sums and linear maps go through, and a product of independent factors is the product of their averages.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import jax.numpy as jnp
+from functools import partial
 
 from jaxtheory.activations.duals import unchecked_dual, unchecked_pair
-from jaxtheory.infinite import coordinates, fields, scores
+from jaxtheory.infinite import coordinates, fields, joints, scores
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.arrays import as_left, as_right, left, product, right, total
+from jaxtheory.infinite.arrays import ZERO, Average, Entry, Mask, as_left, as_right, left, product, right, total
 from jaxtheory.infinite.atoms import ATOMS
-from jaxtheory.infinite.demand import Item, Mean, Pair, Plan, det_item
-from jaxtheory.infinite.determined import Det
+from jaxtheory.infinite.computation import Computation, Given, mean_of, plan_of, quantity, variance
 from jaxtheory.infinite.errors import refuse
-from jaxtheory.infinite.expressions import IDENTITY, as_function
-from jaxtheory.infinite.linear import LINEAR
+from jaxtheory.infinite.expressions import IDENTITY, Expression, as_function
+from jaxtheory.infinite.linear import LINEAR, Where
 from jaxtheory.infinite.means import MEANS
-from jaxtheory.infinite.nodes import Graph, Node
-from jaxtheory.infinite.products import factored
+from jaxtheory.infinite.nodes import Deterministic, Made, Mean, Node, Pair, Scores
+from jaxtheory.infinite.products import factor_groups
+from jaxtheory.infinite.requests import Answer, Drawn, Item, Need, Plan, Planner, Sides, Want, average, made
+from jaxtheory.infinite.rolled import RolledLoop, plan_loop
 
-Entry = tuple[Any, Any]
-ZERO: Entry = (None, None)
+
+def planner(c: Computation) -> Planner:
+    """What each request of a computation needs, and how it is computed."""
+    return partial(_plan, c)
 
 
-class Calculus:
-    """Plans for requests between examples `sides`: with ⟨∂a, ∂b'⟩ if `tangent`; precision; scale; draws of scores."""
+def _plan(c: Computation, item: Item, mask: Want) -> Plan:
+    if item.kind == "det":
+        return _deterministic(c, item.det, item.sides[0])
+    if item.kind == "mean":
+        return _mean(c, item.node, item.sides[0])
+    if item.kind == "scores":
+        return scores.plan(c, item)
+    if item.kind == "loop":
+        assert isinstance(item.a, RolledLoop)
+        return plan_loop(c, planner(c), item.a, mask)
+    a, b = item.pair
+    assert isinstance(mask, tuple)
+    if item.kind == "kernel":
+        return plan_of(lambda given: given.entries[0].kernel, pairs=[c.ask(a, b, item.sides, mask)])
+    c.visited += [a, b]
+    return _pair(c, a, b, item.sides, mask)
 
-    def __init__(
-        self, graph: Graph, sides: tuple[int, int], tangent: bool, dtype: Any, scale: float, sampling: Any = None
-    ) -> None:
-        self.graph, self.sides, self.tangent, self.dtype, self.scale = graph, sides, tangent, dtype, scale
-        self.sampling = sampling
-        self.visited: list[Node] = []
 
-    def moving(self, sides: tuple[int, int]) -> bool:
-        """Whether ⟨∂a, ∂b'⟩ is wanted between two examples: where scores are drawn, on either side too."""
-        return self.tangent and (sides == self.sides or self.graph.scores > 0)
+# deterministic quantities and means
 
-    def plan(self, item: Item, mask: Any) -> Plan:
-        """What a request needs, and how it is computed."""
-        if item.kind == "det":
-            return self._det(item.a, item.sides[0])
-        if item.kind == "mean":
-            return self._mean(item.a, item.sides[0])
-        if item.kind == "scores":
-            return scores.plan(self, item)
-        if item.kind == "loop":
-            return item.a.plan(self, mask)
-        if item.kind == "kernel":
-            asked = self.ask(item.a, item.b, item.sides, mask)
-            return Plan([asked], lambda values: values[0][0]) if asked else Plan([], lambda _: None)
-        self.visited += [item.a, item.b]
-        return self._pair(item.a, item.b, item.sides, mask)
 
-    def number(self, value: Any) -> Any:
-        """A moment of a prior in the precision of the computation."""
-        return jnp.asarray(value, self.dtype)
+def _deterministic(c: Computation, det: Deterministic, side: int) -> Plan:
+    if det.value is not None:
+        return Plan([], lambda _: det.value)
+    if det.make is None:
+        loop = det.needs[0]
+        assert isinstance(loop, RolledLoop)
+        return loop.outcome(quantity(det, side), None)
+    if any(det.copies):
+        return _drawn(c, det, side)
+    make = det.make
 
-    def array(self, value: Any) -> Any:
-        """A deterministic value as a number to compute with."""
-        return jnp.asarray(value).astype(self.dtype)
+    def assemble(values: list[Answer]) -> Answer:
+        return make([_number(c, need, value) for need, value in zip(det.needs, values, strict=True)])
 
-    # deterministic quantities and means
+    return Plan([_need(need, side) for need in det.needs], assemble)
 
-    def _det(self, det: Det, side: int) -> Plan:
-        if det.value is not None:
-            return Plan([], lambda _: det.value)
-        if det.make is None:
-            return det.needs[0].outcome(det_item(det, side), None)
-        make = scores.derivative(det.make) if any(det.copies) else det.make
-        if det.needs and isinstance(det.needs[0], scores.Scores):
-            return Plan([(Item("scores", det, None, self.sides), None)], lambda values: make([values[0][side]]))
-        return Plan([self._need(need, side) for need in det.needs], make)
 
-    def _need(self, need: Any, side: int) -> tuple[Item, Any]:
-        if isinstance(need, Det):
-            return det_item(need, side), None
-        if isinstance(need, Mean):
-            return self.mean_item(need.node, side), None
-        assert isinstance(need, Pair)
-        return Item("kernel", need.a, need.b, (side, side)), need.mask
+def _drawn(c: Computation, det: Deterministic, side: int) -> Plan:
+    """A quantity that is made of draws of scores."""
+    assert det.make is not None
+    make = scores.derivative(det.make)
+    if isinstance(det.needs[0], Scores):
+        item = Item("scores", det, None, c.sides)
+        return Plan([(item, None)], lambda values: make([values[0][side]] if isinstance(values[0], dict) else []))
 
-    def mean_item(self, node: Node, side: int) -> Item:
-        return Item("mean", node, None, (side, side))
+    def assemble(values: list[Answer]) -> Answer:
+        pairs = zip(det.needs, values, strict=True)
+        return make([value if isinstance(value, Drawn) else _number(c, need, value) for need, value in pairs])
 
-    def _mean(self, node: Node, side: int) -> Plan:
-        if node.centred:
-            return Plan([], lambda _: None)
-        if isinstance(node, n.Carried):
-            return node.loop.outcome(Item("mean", node, None, (side, side)), None)
-        rule = MEANS.get(type(node))
-        if rule is None:
-            refuse(node.site, "its average over channels is not known", "keep loops free of it")
-        return rule(self, node, side)
+    return Plan([_need(need, side) for need in det.needs], assemble)
 
-    # pairs
 
-    def ask(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> tuple[Item, Any] | None:
-        """A request for a pair, or None where it is zero for want of common parameters."""
-        if self.graph.independent(a, b) and (a.centred or b.centred):
-            return None
-        return Item("pair", a, b, sides), mask
+def _need(need: n.Need, side: int) -> Need:
+    if isinstance(need, Deterministic):
+        return quantity(need, side), None
+    if isinstance(need, Mean):
+        return mean_of(need.node, side), None
+    assert isinstance(need, Pair)
+    return Item("kernel", need.a, need.b, (side, side)), need.mask
 
-    def linear(
-        self, asked: list[tuple[Item, Any] | None], extra: list[tuple[Item, Any]], make: Callable[..., Entry]
-    ) -> Plan:
-        """make(entries with (None, None) for zeros, values of extra needs)."""
-        needs = [a for a in asked if a is not None]
 
-        def assemble(values: list[Any]) -> Entry:
-            given = iter(values)
-            entries = [ZERO if a is None else next(given) for a in asked]
-            return make(entries, list(given))
+def _number(c: Computation, need: n.Need, answer: Answer) -> Made:
+    """An answer as an array; what is zero as zeros."""
+    if isinstance(need, Deterministic):
+        return made(answer)
+    found = average(answer)
+    if found is not None:
+        return found
+    if isinstance(need, Pair):
+        return c.zeros(need.mask)
+    assert isinstance(need, Mean)
+    return c.zeros((False,) * len(need.node.index))
 
-        return Plan([*needs, *extra], assemble)
 
-    def _pair(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
-        if self.graph.independent(a, b):
-            return self._apart(a, b, sides, mask)
-        if isinstance(a, n.Function | n.Product) or isinstance(b, n.Function | n.Product):
-            for x in (a, b):
-                if x.drawn and isinstance(x, n.Function | n.Product):
-                    refuse(
-                        x.site, "it is between values that drawn scores mix and their weights", "apply it after them"
-                    )
-            simple = all(isinstance(x, n.Function) or (x.gaussian and not x.zero) for x in (a, b))
-            if simple:
-                return self._dual(a, b, sides, mask)
-        functions = coordinates.joined(self.graph, a, b)
-        if functions is not None and not coordinates.separate(self.graph, *functions):
-            return fields.pair(self, *functions, sides, mask)
-        if functions is not None:
-            return coordinates.pair(self, *functions, sides, mask)
-        for kind in (n.Sum, n.Moved, n.Joined, n.Split, n.Flattened, n.Stopped, n.Lifted):
-            if isinstance(a, kind) and not (isinstance(b, kind) and b.number > a.number):
-                return LINEAR[kind](self, a, b, sides, mask, True)
-            if isinstance(b, kind):
-                return LINEAR[kind](self, b, a, sides, mask, False)
-        if isinstance(a, n.Product) or isinstance(b, n.Product):
-            return self._products(a, b, sides, mask)
-        if isinstance(a, fields.Field) or isinstance(b, fields.Field):
-            return fields.pair(self, a, b, sides, mask)
-        for x, y in ((a, b), (b, a)):
-            if (
-                isinstance(x, n.Carried)
-                and x.out
-                and (y.number < x.loop.number or (isinstance(y, n.Carried) and y.loop is x.loop))
-            ):
-                return x.loop.outcome(Item("pair", a, b, sides), mask)
-        rule = ATOMS.get(type(a)) if type(a) is type(b) else None
-        if rule is None and self.graph.draws and any(isinstance(x, n.Function | n.Joint) for x in (a, b)):
-            return fields.pair(self, a, b, sides, mask)
-        if rule is None:
-            refuse(a.site, f"what it shares with {b.site.operation} at {b.site.place} is not known", "untie them")
-        return rule(self, a, b, sides, mask)
+def _mean(c: Computation, node: Node, side: int) -> Plan:
+    if node.centered:
+        return Plan([], lambda _: None)
+    if isinstance(node, n.LoopCarry):
+        return _loop(node).outcome(mean_of(node, side), None)
+    rule = MEANS.get(type(node))
+    if rule is None:
+        refuse(node.site, "its average over channels is not known", "keep loops free of it")
+    return rule(c, node, side)
 
-    def _apart(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
-        if a.centred or b.centred:
-            return Plan([], lambda _: ZERO)
-        needs = [(self.mean_item(a, sides[0]), None), (self.mean_item(b, sides[1]), None)]
-        return Plan(needs, lambda v: (product([left(v[0], mask), right(v[1], mask)]), None))
 
-    def _dual(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
-        """Elementwise functions of Gaussians; a Gaussian is the identity of itself."""
-        (phi, g), (psi, h) = ((x.expression, x.root) if isinstance(x, n.Function) else (IDENTITY, x) for x in (a, b))
-        diagonal = (False,) * len(mask)
-        own = [(Item("pair", g, g, (sides[0],) * 2), diagonal), (Item("pair", h, h, (sides[1],) * 2), diagonal)]
-        wanted = self.moving(sides)
-        functions = as_function(phi), as_function(psi)
-        try:
-            both_duals, value = (make(*functions, self.scale) for make in (unchecked_pair, unchecked_dual))
-        except ValueError as error:
-            at = a.site if isinstance(a, n.Function) else b.site
-            refuse(at, f"the averages of its function are not known ({error})", "use a smoother activation")
+def _loop(node: n.LoopCarry) -> RolledLoop:
+    assert isinstance(node.loop, RolledLoop)
+    return node.loop
 
-        def make(entries: list[Entry], rest: list[Entry]) -> Entry:
-            (q12, slope), ((q11, _), (q22, _)) = entries[0], rest
-            zero = jnp.zeros((1,) * (len(mask) + sum(mask)), self.dtype)
-            first = zero if q11 is None else as_left(q11, mask)
-            second = zero if q22 is None else as_right(q22, mask)
-            q12 = zero if q12 is None else q12
-            if not wanted or slope is None:
-                return value(first, q12, second), None
-            kernel, derivative = both_duals(first, q12, second)
-            return kernel, derivative * slope
 
-        return self.linear([self.ask(g, h, sides, mask)], own, make)
+# pairs
 
-    def _products(self, a: Node, b: Node, sides: tuple[int, int], mask: Any) -> Plan:
-        groups = factored(self.graph, a, b)
-        asked = [self.ask(x[0], y[0], sides, mask) for x, y in groups if x and y]
-        means = [(self.mean_item((x or y)[0], sides[0] if x else sides[1]), None) for x, y in groups if not (x and y)]
-        lefts = [bool(x) for x, y in groups if not (x and y)]
 
-        def make(entries: list[Entry], values: list[Any]) -> Entry:
-            outer = [left(v, mask) if is_left else right(v, mask) for v, is_left in zip(values, lefts, strict=True)]
-            kernels = [k for k, _ in entries] + outer
-            tangents = [product([t, *(k for j, k in enumerate(kernels) if j != i)]) for i, (_, t) in enumerate(entries)]
-            return product(kernels), total(tangents)
+def _pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
+    if c.graph.independent(a, b):
+        return _independent(c, a, b, sides, mask)
+    nonlinear = [x for x in (a, b) if isinstance(x, n.Function | n.Product)]
+    for x in nonlinear:
+        if x.drawn:
+            refuse(x.site, "it is between values that drawn scores mix and their weights", "apply it after them")
+    if nonlinear and all(isinstance(x, n.Function) or (x.gaussian and not x.zero) for x in (a, b)):
+        return _dual(c, a, b, sides, mask)
+    functions = joints.as_joint_functions(c.graph, a, b)
+    if functions is not None:
+        rule = coordinates.pair if joints.separate(c.graph, *functions) else fields.pair
+        return rule(c, *functions, sides, mask)
+    for kind, linear in LINEAR.items():
+        if isinstance(a, kind) and not (isinstance(b, kind) and b.order > a.order):
+            return linear(c, a, b, Where(sides, mask, True))
+        if isinstance(b, kind):
+            return linear(c, b, a, Where(sides, mask, False))
+    if nonlinear and any(isinstance(x, n.Product) for x in nonlinear):
+        return _products(c, a, b, sides, mask)
+    if isinstance(a, n.Field) or isinstance(b, n.Field):
+        return fields.pair(c, a, b, sides, mask)
+    return _atoms(c, a, b, sides, mask)
 
-        return self.linear(asked, means, make)
+
+def _atoms(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
+    """Nodes that are not made of others, or carried by a loop."""
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, n.LoopCarry) and x.out:
+            same = isinstance(y, n.LoopCarry) and y.loop is x.loop
+            if same or y.order < (x.loop.number, 1):
+                return _loop(x).outcome(Item("pair", a, b, sides), mask)
+    rule = ATOMS.get(type(a)) if type(a) is type(b) else None
+    if rule is None and c.graph.draws and any(isinstance(x, n.Function | n.JointFunction) for x in (a, b)):
+        return fields.pair(c, a, b, sides, mask)
+    if rule is None:
+        refuse(a.site, f"what it shares with {b.site.operation} at {b.site.place} is not known", "untie them")
+    return rule(c, a, b, sides, mask)
+
+
+def _independent(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
+    if a.centered or b.centered:
+        return Plan([], lambda _: ZERO)
+
+    def make(given: Given) -> Entry:
+        first, second = given.averages
+        return Entry(product([left(first, mask), right(second, mask)]), None)
+
+    return plan_of(make, averages=[mean_of(a, sides[0]), mean_of(b, sides[1])])
+
+
+def _as_function(node: Node) -> tuple[Expression, Node]:
+    """A function and the Gaussian that it is of; a Gaussian is the identity of itself."""
+    return (node.expression, node.root) if isinstance(node, n.Function) else (IDENTITY, node)
+
+
+def _dual(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
+    """Elementwise functions of Gaussians."""
+    (phi, g), (psi, h) = _as_function(a), _as_function(b)
+    wanted, functions = c.moving(sides), (as_function(phi), as_function(psi))
+    try:
+        both, value = unchecked_pair(*functions, c.scale), unchecked_dual(*functions, c.scale)
+    except ValueError as error:
+        at = a.site if isinstance(a, n.Function) else b.site
+        refuse(at, f"the averages of its function are not known ({error})", "use a smoother activation")
+
+    def make(given: Given) -> Entry:
+        cross, own, other = given.entries
+        zero = c.zeros(mask)
+        first = zero if own.kernel is None else as_left(own.kernel, mask)
+        second = zero if other.kernel is None else as_right(other.kernel, mask)
+        covariance = zero if cross.kernel is None else cross.kernel
+        if not wanted or cross.tangent is None:
+            return Entry(value(first, covariance, second), None)
+        kernel, derivative = both(first, covariance, second)
+        return Entry(kernel, derivative * cross.tangent)
+
+    return plan_of(make, pairs=[c.ask(g, h, sides, mask), variance(g, sides[0]), variance(h, sides[1])])
+
+
+def _products(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
+    """Products of groups of factors, each independent of the others."""
+    groups = factor_groups(c.graph, a, b)
+    asked = [c.ask(x[0], y[0], sides, mask) for x, y in groups if x and y]
+    alone = [(mean_of((x or y)[0], sides[0] if x else sides[1]), bool(x)) for x, y in groups if not (x and y)]
+
+    def make(given: Given) -> Entry:
+        means = zip(given.averages, (is_left for _, is_left in alone), strict=True)
+        outer = [left(v, mask) if is_left else right(v, mask) for v, is_left in means]
+        kernels = [entry.kernel for entry in given.entries] + outer
+        tangents: list[Average] = []
+        for i, entry in enumerate(given.entries):
+            tangents.append(product([entry.tangent, *kernels[:i], *kernels[i + 1 :]]))
+        return Entry(product(kernels), total(tangents))
+
+    return plan_of(make, pairs=asked, averages=[item for item, _ in alone])

@@ -1,10 +1,11 @@
 """The opt-in to limits that are averages over draws."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
 from jaxtheory.checks import require
+from jaxtheory.infinite.nodes import Deterministic
 
 
 class MonteCarlo(NamedTuple):
@@ -37,5 +38,5 @@ class MonteCarlo(NamedTuple):
 class Sampling(NamedTuple):
     """What a computation needs to draw: the quantity that is the group's key, and the number of samples."""
 
-    key: Any
+    key: Deterministic
     samples: int

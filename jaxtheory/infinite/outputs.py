@@ -1,15 +1,17 @@
 """What a network returns: arrays with axes of positions, and trees of arrays."""
 
 import math
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array
 
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.layout import Axes, Rand
+from jaxtheory.infinite.layout import Axes, ChannelArray, Value
 from jaxtheory.infinite.models import Model
 from jaxtheory.infinite.nodes import Node
 
@@ -44,11 +46,11 @@ class Output(NamedTuple):
         return jnp.broadcast_to(wide.transpose([*order, *rest]).reshape(narrow), spread).reshape(self.shape)
 
 
-def output(values: list[Any], place: int, equal: bool) -> Output:
+def output(values: Sequence[Value], place: int, equal: bool) -> Output:
     """One of the values of a program; its first axis is that of examples, one other at most that of channels."""
     found = f"output {place}" if len(values) > 1 else "the output"
     where, value = Site(found, "the end of f"), values[place]
-    if not isinstance(value, Rand):
+    if not isinstance(value, ChannelArray):
         refuse(where, "it is not an array of random channels", "return what a layer of weights makes")
     if len(value.pieces) > 1:
         refuse(where, f"it has unlike channels, shape {value.shape}", "return the parts as a tuple")
@@ -63,7 +65,7 @@ def output(values: list[Any], place: int, equal: bool) -> Output:
     return Output(value.node, tuple(positions), equal)
 
 
-def _channel(where: Site, value: Rand) -> int:
+def _channel(where: Site, value: ChannelArray) -> int:
     """The axis of channels: that which holds them, or, of a single channel, the last of size one."""
     holding = [d for d, factors in enumerate(value.axes) if any(f.kind == "c" for f in factors)]
     if len(holding) > 1 or any(f.kind != "c" for d in holding for f in value.axes[d]):
@@ -72,17 +74,17 @@ def _channel(where: Site, value: Rand) -> int:
     return next(iter([*holding, *single[::-1]]), 0)
 
 
-def _mixed(where: Site, value: Rand) -> NoReturn:
+def _mixed(where: Site, value: ChannelArray) -> NoReturn:
     refuse(where, f"it mixes positions and channels, shape {value.shape}", "return [n positions channels]")
 
 
-def structure(model: Model, given: inputs.Spec) -> Any:
+def structure(model: Model, given: inputs.Spec) -> PyTreeDef:
     """The tree of the arrays that a network returns."""
     params = model.tree.unflatten(map(jax.ShapeDtypeStruct, model.shapes, model.dtypes))
     return jax.tree.structure(jax.eval_shape(model.network, params, inputs.structs(given, model.inputs)))
 
 
-def mirrored(matrix: Array, positions: int, equal: bool) -> Array:
+def swap_examples(matrix: Array, positions: int, equal: bool) -> Array:
     """K(x', x) from K(x, x'): examples and, where pairs of them are kept, positions change places."""
     order = [1, 0, *range(2, matrix.ndim)]
     if not equal:

@@ -1,28 +1,46 @@
 """Plans of a limit: the program as a graph of random vectors, and the averages that its kernels need, in order."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, PyTree
 
 from jaxtheory.infinite import inputs
-from jaxtheory.infinite.demand import Item, demand, det_item, run
-from jaxtheory.infinite.determined import Det
+from jaxtheory.infinite.arrays import Average
+from jaxtheory.infinite.computation import Computation
 from jaxtheory.infinite.errors import NoLimitError, Site
-from jaxtheory.infinite.fluctuations import Record, Use
-from jaxtheory.infinite.moments import Calculus
+from jaxtheory.infinite.fluctuations import relative_deviation
+from jaxtheory.infinite.layout import whole
+from jaxtheory.infinite.moments import planner
 from jaxtheory.infinite.monte_carlo import MonteCarlo, Sampling
-from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.nodes import Deterministic, Node, Record, Use
 from jaxtheory.infinite.outputs import Output, output
 from jaxtheory.infinite.prior import Role
-from jaxtheory.infinite.shared import require_untied
-from jaxtheory.infinite.views import Leaf, whole
+from jaxtheory.infinite.requests import (
+    Answers,
+    Item,
+    Schedule,
+    Sides,
+    Want,
+    demand,
+    det_item,
+    entry,
+    pair_item,
+    run,
+)
+from jaxtheory.infinite.ties import require_untied
+from jaxtheory.infinite.views import Leaf
 from jaxtheory.infinite.walk import Context
 from jaxtheory.infinite.widths import Probe, probes, read_all
+from jaxtheory.programs.calls import Program
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Settings(NamedTuple):
@@ -31,7 +49,7 @@ class Settings(NamedTuple):
     Then whether kernels hold equal positions only, and which of the arrays that the network returns they are of.
     """
 
-    dtype: Any
+    dtype: np.dtype
     tangent: bool
     scale: float
     draws: MonteCarlo | None
@@ -65,7 +83,7 @@ class Compiled(NamedTuple):
     pair: Callable[..., tuple[Array, Array]]
     diagonal: Callable[..., tuple[Array, Array]]
     entries: int
-    sizes: Callable[[Any], tuple[Array, Array | None]]
+    sizes: Callable[[list[Array]], tuple[Array, Array | None]]
     probes: list[Probe]
     uses: list[Use]
     constants: list[Site]
@@ -75,19 +93,19 @@ class Compiled(NamedTuple):
     loops: int
 
 
-def outside(function: Callable[..., Any], *arguments: Any) -> Any:
+def outside(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """In a thread of its own, where nobody traces, so that constants of the program are computed now."""
     x64 = jnp.result_type(float) == jnp.float64
 
-    def call() -> Any:
+    def call() -> T:
         with jax.enable_x64(x64), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return function(*arguments)
+            return function(*arguments, **named)
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(call).result()
 
 
-def compile_plans(closed: Any, decision: Decision, given: inputs.Spec, settings: Settings) -> Compiled:
+def compile_plans(closed: Program, decision: Decision, given: inputs.Spec, settings: Settings) -> Compiled:
     """Loops as loops, or, where that does not do, turn by turn."""
     if decision.rolled:
         context = _context(decision, settings, True)
@@ -96,8 +114,8 @@ def compile_plans(closed: Any, decision: Decision, given: inputs.Spec, settings:
         except NoLimitError:
             if not context.loops:
                 raise
-    turned = decision._replace(rolled=False)
-    return _compiled(_context(turned, settings, False), closed, turned, given, settings)
+    unrolled = decision._replace(rolled=False)
+    return _compiled(_context(unrolled, settings, False), closed, unrolled, given, settings)
 
 
 def _context(decision: Decision, settings: Settings, rolled: bool) -> Context:
@@ -107,22 +125,25 @@ def _context(decision: Decision, settings: Settings, rolled: bool) -> Context:
     return context
 
 
-def _compiled(context: Context, closed: Any, decision: Decision, given: inputs.Spec, settings: Settings) -> Compiled:
-    key = Det((), (), (), None)
-    examples = [Det((1, *shape), (True, *(m == 1 for m in shape)), (), None) for shape, _ in given]
+def _compiled(
+    context: Context, closed: Program, decision: Decision, given: inputs.Spec, settings: Settings
+) -> Compiled:
+    key = Deterministic((), ())
+    examples = [Deterministic((1, *shape), (True, *(m == 1 for m in shape))) for shape, _ in given]
     values = context.walk(closed, [*map(whole, decision.leaves), *examples])
     out = output(values, settings.output, settings.equal)
-    cross, uses = _plan(context, out, (examples, key), (1, 2), settings), context.graph.record.uses
-    own, measurable = _own_plan(context, out, (examples, key), settings, uses)
+    known = _Inputs(examples, key)
+    cross, uses = _plan(context, out, known, (1, 2), settings), context.graph.record.uses
+    own, measurable = _own_plan(context, out, known, settings, uses)
     visited = list({id(x): x for x in (*cross.visited, *own.visited)}.values())
     require_untied(visited)
-    chosen = probes(context.graph, own.root, own.schedule, settings.scale)
-    fixed = None if settings.draws is None else settings.draws.key
+    chosen = probes(context.graph, own.root, own.schedule.tasks, settings.scale)
+    fixed_key = None if settings.draws is None else settings.draws.key
 
     def sizes(example: list[Array]) -> tuple[Array, Array | None]:
-        values = own.run([example], fixed)
-        found = [use.size(lambda x: _deviation(values, x)) for use in uses] if measurable else []
-        compared = read_all(chosen, values, settings.dtype)
+        answers = own.run([example], fixed_key)
+        found = [relative_deviation(use, lambda x: _deviation(answers, x)) for use in uses] if measurable else []
+        compared = read_all(chosen, answers, settings.dtype)
         return compared, jnp.stack([jnp.asarray(u) for u in found]) if found else None
 
     return Compiled(
@@ -134,68 +155,84 @@ def _compiled(context: Context, closed: Any, decision: Decision, given: inputs.S
 
 
 def _largest(context: Context, cross: "_Planned", settings: Settings) -> int:
-    drawn = settings.draws is not None and (context.graph.scores or context.graph.variables)
+    drawn = settings.draws is not None and (context.graph.scores or context.graph.ordinals)
     several = settings.draws.samples * settings.draws.groups if settings.draws is not None and drawn else 1
-    return several * max(_entries(item, m) for item, m, _ in cross.schedule if item.kind == "pair")
+    return several * max(_entries(t.item, t.mask) for t in cross.schedule.tasks if t.item.kind == "pair")
 
 
-def _entries(item: Item, mask: Any) -> int:
-    return math.prod(m ** (1 + both) for m, both in zip(item.a.index, mask, strict=True))
+def _entries(item: Item, mask: Want) -> int:
+    assert isinstance(mask, tuple)
+    return math.prod(m ** (1 + both) for m, both in zip(item.node.index, mask, strict=True))
 
 
-def _deviation(values: dict[Item, Any], node: Node) -> Any:
+def _deviation(answers: Answers, node: Node) -> float | Array:
     """The root mean square of a node's channels."""
-    kernel = values[Item("pair", node, node, (1, 1))][0]
+    kernel = entry(answers[pair_item(node, node, (1, 1))]).kernel
     return 0.0 if kernel is None else jnp.sqrt(jnp.abs(kernel).mean())
+
+
+class _Inputs(NamedTuple):
+    """What is given from outside: the arrays of an example, leaf by leaf, and the key of draws."""
+
+    examples: list[Deterministic]
+    key: Deterministic
+
+    def hold(self, item: Item) -> bool:
+        """Whether a request is for one of them."""
+        return item.a is self.key or any(item.a is det for det in self.examples)
 
 
 class _Planned(NamedTuple):
     """What is computed for one entry, from what: inputs and the key of draws."""
 
     root: Item
-    inputs: tuple[list[Det], Det]
+    inputs: _Inputs
     output: Output
-    schedule: list[Any]
-    given: Any
+    schedule: Schedule
     visited: list[Node]
 
-    def run(self, examples: Any, key: Any) -> dict[Item, Any]:
+    def run(self, examples: Sequence[Sequence[Array]], key: Array | None) -> Answers:
         """All values; the arrays of each example with their batch axes."""
-        dets, drawn = self.inputs
-        values = {
+        values: Answers = {
             det_item(det, side): array
             for side, arrays in enumerate(examples, 1)
-            for det, array in zip(dets, arrays, strict=True)
+            for det, array in zip(self.inputs.examples, arrays, strict=True)
         }
-        values[det_item(drawn, 0)] = key
-        return run(self.schedule, {item: v for item, v in values.items() if item in self.given}, self.given)
+        values[det_item(self.inputs.key, 0)] = key
+        given = self.schedule.given
+        return run(self.schedule.tasks, {item: v for item, v in values.items() if item in given}, given)
 
-    def answer(self, examples: Any, key: Any, settings: Settings) -> tuple[Array, Array]:
+    def answer(self, examples: Sequence[PyTree], key: Array | None, settings: Settings) -> tuple[Array, Array]:
         """Kernel and tangent of examples without batch axis."""
         arrays = [[leaf[None] for leaf in jax.tree.leaves(example)] for example in examples]
-        values = self.run(arrays, key)[self.root]
-        zero = jnp.zeros((1,) * len(self.output.node.index) * (1 if self.output.equal else 2), settings.dtype)
-        return tuple(self.output.laid(zero if v is None else v) for v in values)  # type: ignore[return-value]
+        found = entry(self.run(arrays, key)[self.root])
+        rank = len(self.output.node.index) * (1 if self.output.equal else 2)
+
+        def laid(part: Average) -> Array:
+            return self.output.laid(jnp.zeros((1,) * rank, settings.dtype) if part is None else part)
+
+        return laid(found.kernel), laid(found.tangent)
 
 
 def _plan(
-    context: Context, out: Output, given: Any, sides: Any, settings: Settings, others: tuple[Node, ...] = ()
+    context: Context, out: Output, known: _Inputs, sides: Sides, settings: Settings, others: Sequence[Node] = ()
 ) -> _Planned:
     """The averages that the kernel of a node needs, and the variances of `others`."""
-    sampling = None if settings.draws is None else Sampling(given[1], settings.draws.samples)
-    calculus = Calculus(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
-    root = Item("pair", out.node, out.node, sides)
-    wanted = {Item("pair", x, x, sides): (False,) * len(x.index) for x in others}
+    sampling = None if settings.draws is None else Sampling(known.key, settings.draws.samples)
+    computation = Computation(context.graph, sides, settings.tangent, settings.dtype, settings.scale, sampling)
+    root = pair_item(out.node, out.node, sides)
+    wanted: dict[Item, Want] = {pair_item(x, x, sides): (False,) * len(x.index) for x in others}
     wanted[root] = out.mask
-    known_items = (*given[0], given[1])
-    schedule, leaves = demand(wanted, calculus.plan, lambda item: any(item.a is det for det in known_items))
-    return _Planned(root, given, out, schedule, leaves, calculus.visited)
+    schedule = demand(wanted, planner(computation), known.hold)
+    return _Planned(root, known, out, schedule, computation.visited)
 
 
-def _own_plan(context: Context, out: Output, given: Any, settings: Settings, uses: list[Use]) -> tuple[_Planned, bool]:
+def _own_plan(
+    context: Context, out: Output, known: _Inputs, settings: Settings, uses: list[Use]
+) -> tuple[_Planned, bool]:
     """The plan of an example with itself, with the variances that decide on `uses`, unless loops hide them."""
-    others = tuple({x.number: x for use in uses for x in use.nodes}.values())
+    others = list({x.number: x for use in uses for x in use.nodes}.values())
     try:
-        return _plan(context, out, given, (1, 1), settings, others), True
+        return _plan(context, out, known, (1, 1), settings, others), True
     except NoLimitError:
-        return _plan(context, out, given, (1, 1), settings), False
+        return _plan(context, out, known, (1, 1), settings), False

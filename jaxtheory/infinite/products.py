@@ -3,17 +3,20 @@
 import math
 from dataclasses import replace
 
+import jax
+
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.coordinates import joint
 from jaxtheory.infinite.errors import refuse
-from jaxtheory.infinite.expressions import MULTIPLY, Expression, bound
-from jaxtheory.infinite.fields import field
-from jaxtheory.infinite.nodes import Graph, Node
+from jaxtheory.infinite.expressions import MULTIPLY, Expression, fold
+from jaxtheory.infinite.graph import Graph, function, joint_index
+from jaxtheory.infinite.joints import joint
+from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.samplers import field_of
 
 Group = tuple[list[Node], list[Node]]
 
 
-def factored(graph: Graph, a: Node, b: Node | None) -> list[Group]:
+def factor_groups(graph: Graph, a: Node, b: Node | None) -> list[Group]:
     """Groups of dependent factors of a and b, at most one of each in a group (or two of a alone, without b)."""
     left = list(a.factors) if isinstance(a, n.Product) else [a]
     right = [] if b is None else list(b.factors) if isinstance(b, n.Product) else [b]
@@ -41,22 +44,21 @@ def _one(graph: Graph, factors: list[Node], where: Node) -> list[Node]:
     """Several dependent factors as a function of one Gaussian, or of several where these are drawn."""
     if len(factors) < 2:
         return factors
-    made = n.function(where.site, list(factors), _times)
+    made = function(where.site, factors, _times)
     if made is None and graph.draws:
-        made = joint(graph, where.site, list(factors), _times)
+        made = joint(graph, where.site, factors, _times)
     if made is None:
-        index = n.joint_index(tuple(factors))
-        made = field(graph, where.site, tuple(factors), index, lambda arrays: math.prod(arrays[1:], start=arrays[0]))
+        made = field_of(graph, where.site, tuple(factors), joint_index(factors), _multiply)
     if made is None:
         reason = "it multiplies values that depend on each other but are not functions of one Gaussian value"
         refuse(where.site, reason, "put a layer of weights into one of the factors")
     # between its factors and the product, so that it is computed after the former and before the latter
-    renamed = replace(made, number=where.number - 0.5)
-    return [graph.merged.setdefault((where.number, *(f.number for f in factors)), renamed)]
+    return [graph.products.setdefault((where.number, *(f.number for f in factors)), replace(made, before=where))]
 
 
 def _times(expressions: list[Expression]) -> Expression:
-    total = expressions[0]
-    for e in expressions[1:]:
-        total = bound(*MULTIPLY, (total, e))
-    return total
+    return fold(MULTIPLY, expressions)
+
+
+def _multiply(arrays: list[jax.Array]) -> jax.Array:
+    return math.prod(arrays[1:], start=arrays[0])

@@ -1,12 +1,10 @@
 """What is asked of a program before it is read: examples stay apart, and derivative rules are derivatives."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
-from jaxtheory.infinite.determined import DRAWS
+from jaxtheory.infinite.arithmetic import DRAWS
 from jaxtheory.infinite.errors import refuse, site
-from jaxtheory.programs.calls import equations
+from jaxtheory.programs.calls import Atom, Equation, Program, equations
 from jaxtheory.programs.custom import rule_agrees
 
 BATCH = 7919  # a prime that no other axis has: whatever axis it divides holds the batch
@@ -14,7 +12,7 @@ _OVER_AXES = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax",
 _OVER_AXIS = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 
-def require_apart(closed: Any) -> None:
+def require_apart(closed: Program) -> None:
     """Raise where a program, traced at a batch of `BATCH` examples, mixes them or draws numbers for the batch."""
     for equation, outer in equations(closed):
         if any(_of_batch(v.aval.shape[d]) for v, d in _contracted(equation)):
@@ -23,7 +21,7 @@ def require_apart(closed: Any) -> None:
             )
 
 
-def draws_together(closed: Any) -> bool:
+def draws_together(closed: Program) -> bool:
     """Whether a program, traced at a batch of `BATCH` examples, draws its numbers once for all examples."""
     drawn = [(e, site(e, outer)) for e, outer in equations(closed) if e.primitive.name in DRAWS]
     kinds = {any(_of_batch(m) for v in e.outvars for m in v.aval.shape): where for e, where in drawn}
@@ -37,7 +35,7 @@ def _of_batch(extent: int) -> bool:
     return extent > 0 and extent % BATCH == 0
 
 
-def _contracted(equation: Any) -> list[tuple[Any, int]]:
+def _contracted(equation: Equation) -> list[tuple[Atom, int]]:
     """Operands and the axes over which an equation sums, or puts in order."""
     name, p, operands = equation.primitive.name, equation.params, equation.invars
     if name in _OVER_AXES:
@@ -52,7 +50,7 @@ def _contracted(equation: Any) -> list[tuple[Any, int]]:
     return []
 
 
-def require_derivative(equation: Any) -> None:
+def require_derivative(equation: Equation) -> None:
     """Raise where a custom rule is not the derivative of its function, such as a straight-through estimator."""
     moving = [i for i, v in enumerate(equation.invars) if jnp.issubdtype(v.aval.dtype, jnp.floating)]
     if rule_agrees(equation, moving) is False:

@@ -1,45 +1,48 @@
 """Sums: over channels they become deterministic, over places they stay random."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.demand import Mean, Pair
-from jaxtheory.infinite.determined import Det, derived, full, known
+from jaxtheory.infinite.deterministic import ONE, Make, derive, full, known, number
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.fluctuations import Noise, Source
-from jaxtheory.infinite.layout import Factor, Rand, Value, merged, restricted
-from jaxtheory.infinite.nodes import AxisMap, Graph, Moved, Node, Window
-from jaxtheory.infinite.scores import Scores
-from jaxtheory.infinite.views import Param
+from jaxtheory.infinite.graph import Graph, combination, joint_index, linear_map, scale
+from jaxtheory.infinite.layout import ChannelArray, Cut, Factor, Factors, Value, merge_channels
+from jaxtheory.infinite.nodes import (
+    AxisMap,
+    ChannelSum,
+    Deterministic,
+    Flags,
+    Mean,
+    Need,
+    Noise,
+    Numbers,
+    Pair,
+    Scores,
+    Shape,
+)
+from jaxtheory.infinite.restriction import restrict
+from jaxtheory.infinite.rules import Dimensions, Rule, random_array
+from jaxtheory.infinite.windows import Window, sliding_sum, window_of
+from jaxtheory.programs.calls import Equation
 
 
-def move(where: Site, node: Node, axis: int, how: AxisMap) -> Node:
-    """A linear map along one index axis."""
-    index = (*node.index[:axis], how.size, *node.index[axis + 1 :])
-    return Moved(where, index, node.leaves, node.centred, node.gaussian, node.zero, child=node, axis=axis, map=how)
-
-
-def _sum(array: Any, axis: int, _: Any) -> Any:
+def _total(array: Numbers, axis: int, _: Numbers | None) -> jax.Array:
     return jnp.sum(array, axis, keepdims=True)
 
 
-TOTAL = AxisMap("sum", _sum, 1, False)
+TOTAL = AxisMap("sum", _total, 1, False)
 
 
-def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
+def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Sums over any axes."""
-    rand = values[0]
-    if isinstance(rand, Param):
-        refuse(where, "it sums the entries of a parameter", "normalize activations instead of weights")
-    assert isinstance(rand, Rand)
+    reason, hint = "it sums the entries of a parameter", "normalize activations instead of weights"
+    rand = random_array(where, values[0], reason, hint)
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]
     channels = [f for f in factors if f.kind == "c"]
@@ -52,19 +55,13 @@ def reduce_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) ->
     pieces = []
     for node, count in rand.pieces:
         for f in factors:
-            if f.kind == "i":
-                node = move(where, node, f.place, TOTAL)
-        node = (
-            node
-            if repeats == 1
-            else n.scaled(where, known(np.full((1,) * len(node.index), float(repeats))), node, node.index)
-        )
-        pieces.append((node, count))
+            node = linear_map(where, node, f.place, TOTAL) if f.kind == "i" else node
+        pieces.append((scale(where, number(float(repeats), len(node.index)), node, node.index), count))
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
-    return [Rand(tuple(pieces), kept, rand.channels)]
+    return [ChannelArray(tuple(pieces), kept, rand.channels)]
 
 
-def _copies(where: Site, rand: Rand, channels: list[Factor]) -> bool:
+def _copies(where: Site, rand: ChannelArray, channels: list[Factor]) -> bool:
     """Whether channel factors are summed that are no width: they are fewer than the channels that are kept."""
     kept = math.prod(rand.channels) // math.prod(f.size for f in channels)
     if len(channels) == len(rand.channels) or kept == 1:
@@ -78,27 +75,27 @@ def _copies(where: Site, rand: Rand, channels: list[Factor]) -> bool:
     return True
 
 
-def _added_up(graph: Graph, where: Site, rand: Rand, channels: list[Factor]) -> Rand:
+def _added_up(graph: Graph, where: Site, rand: ChannelArray, channels: list[Factor]) -> ChannelArray:
     """A sum over independent copies, as of heads or of the members of an ensemble: it stays random."""
     require_all_heads(where, rand, len(channels))
     for f in sorted(channels, key=lambda f: -f.place):
         node, count = rand.pieces[0]
-        parts = [restricted(graph, where, node, rand.channels, f.place, (i, 1, 1)) for i in range(f.size)]
-        total = n.combination(where, node.index, [(None, part) for part in parts])
+        parts = [restrict(graph, where, node, rand.channels, f.place, Cut(i, 1, 1)) for i in range(f.size)]
+        total = combination(where, node.index, [(ONE, part) for part in parts])
         lower = lambda g, at=f.place: g._replace(place=g.place - 1) if g.kind == "c" and g.place > at else g  # noqa: E731
         axes = tuple(tuple(lower(g) for g in factors if g != f) for factors in rand.axes)
         left = (*rand.channels[: f.place], *rand.channels[f.place + 1 :])
-        rand = Rand(((total, count // f.size),), axes, left)
-    return merged(rand)
+        rand = ChannelArray(((total, count // f.size),), axes, left)
+    return merge_channels(rand)
 
 
-def require_all_heads(where: Site, rand: Rand, contracted: int) -> None:
+def require_all_heads(where: Site, rand: ChannelArray, contracted: int) -> None:
     """Raise where channels are averaged that depend on drawn scores, but not those of all heads."""
     if any(node.drawn for node, _ in rand.pieces) and contracted < len(rand.channels):
         refuse(where, "it keeps heads apart whose scores are drawn", "contract heads and channels at once")
 
 
-def average(graph: Graph, where: Site, rand: Rand, gone: set[int]) -> Det:
+def average(graph: Graph, where: Site, rand: ChannelArray, gone: set[int]) -> Deterministic:
     """A sum over channels (and places): count · E h, deterministic in the limit."""
     places = [f.place for d in gone for f in rand.axes[d] if f.kind == "c"]
     require_all_heads(where, rand, len(places))
@@ -108,23 +105,23 @@ def average(graph: Graph, where: Site, rand: Rand, gone: set[int]) -> Det:
         weights = [float(math.prod(rand.channels[p] for p in places))]
     summed = [f.place for d in gone for f in rand.axes[d] if f.kind == "i"]
     repeats = math.prod(f.size for d in gone for f in rand.axes[d] if f.kind == "b")
-    index = n.joint_index(tuple(node for node, _ in rand.pieces))
-    terms = [(w, node) for w, (node, _) in zip(weights, rand.pieces, strict=True) if not node.centred]
+    index = joint_index([node for node, _ in rand.pieces])
+    terms = [(w, node) for w, (node, _) in zip(weights, rand.pieces, strict=True) if not node.centered]
     kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
     if not terms:
         shape = tuple(math.prod(f.size for f in factors) for factors in kept)
-        source = Source(tuple((w, node, None) for w, (node, _) in zip(weights, rand.pieces, strict=True)))
+        source = ChannelSum(tuple((w, node, None) for w, (node, _) in zip(weights, rand.pieces, strict=True)))
         return replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), False, graph.record))
 
-    def make(values: list[Any]) -> Any:
-        total = sum(w * v for (w, _), v in zip(terms, values, strict=True))
-        return repeats * full(total, index).sum(tuple(summed), keepdims=True)
+    def make(values: list[Numbers]) -> jax.Array:
+        total = jnp.asarray(sum(w * v for (w, _), v in zip(terms, values, strict=True)))
+        return repeats * jnp.asarray(full(total, index)).sum(tuple(summed), keepdims=True)
 
     left = tuple(1 if k in summed else m for k, m in enumerate(index))
-    return unfolded(tuple(Mean(node) for _, node in terms), make, kept, left)
+    return unfold(tuple(Mean(node) for _, node in terms), make, kept, left)
 
 
-def unfolded(needs: tuple[Any, ...], make: Callable, axes: Any, index: tuple[int, ...]) -> Det:
+def unfold(needs: tuple[Need, ...], make: Make, axes: Sequence[Factors], index: Shape) -> Deterministic:
     """A deterministic array over index axes, laid out along the axes of a program."""
     flat = [f for factors in axes for f in factors]
     shape = tuple(math.prod(f.size for f in factors) for factors in axes)
@@ -133,22 +130,22 @@ def unfolded(needs: tuple[Any, ...], make: Callable, axes: Any, index: tuple[int
     order = [f.place for f in flat if f.kind == "i"]
     short = tuple(1 if u else m for u, m in zip(uniform, shape, strict=True))
 
-    def laid(values: list[Any]) -> Any:
+    def laid(values: list[Numbers]) -> jax.Array:
         rest = [k for k in range(len(index)) if k not in order]
         array = full(make(values), index).transpose([*rest, *order])
         narrow = tuple(f.size if f.kind == "i" else 1 for f in flat)
         return jnp.broadcast_to(array.reshape(narrow), sizes).reshape(short)
 
     flags = tuple(u or m == 1 for u, m in zip(uniform, shape, strict=True))
-    return derived(needs, shape, flags, laid)
+    return derive(needs, shape, flags, laid)
 
 
-def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: Any) -> Det:
+def inner(
+    graph: Graph, where: Site, left: ChannelArray, right: ChannelArray, dims: Dimensions, other: Dimensions
+) -> Deterministic:
     """Σ over channels of a product of two random arrays: attention scores, squared norms."""
-    (lb, lc), (rb, rc) = dims, other
-    channels = _contracted(where, left, right, lc, rc)
-    free_left = [d for d in range(len(left.shape)) if d not in (*lb, *lc)]
-    free_right = [d for d in range(len(right.shape)) if d not in (*rb, *rc)]
+    channels = _contracted(where, left, right, dims.contracted, other.contracted)
+    free_left, free_right = dims.free(len(left.axes)), other.free(len(right.axes))
     places_left, places_right = _free_places(where, left, free_left), _free_places(where, right, free_right)
     if {f.place for f in places_left} != {f.place for f in places_right}:
         refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
@@ -156,16 +153,18 @@ def inner(graph: Graph, where: Site, left: Rand, right: Rand, dims: Any, other: 
     a, b = left.node, right.node
     mask = tuple(k in full_axes for k in range(len(a.index)))
     second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
-    axes = [left.axes[d] for d in lb] + [left.axes[d] for d in free_left]
+    axes = [left.axes[d] for d in dims.batch] + [left.axes[d] for d in free_left]
     axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
     sizes = {f.place: f.size for f in places_right}
-    index = (*n.joint_index((a, b)), *(sizes[f.place] for f in places_left))
-    if graph.independent(a, b) and (a.centred or b.centred):
-        return _fluctuating(graph, Scores(a, b, channels, graph.scores + 1), mask, tuple(axes), index)
-    return unfolded((Pair(a, b, mask),), lambda values: channels * _apart(values[0], mask), tuple(axes), index)
+    index = (*joint_index((a, b)), *(sizes[f.place] for f in places_left))
+    if graph.independent(a, b) and (a.centered or b.centered):
+        return _fluctuating(graph, Scores(a, b, channels, graph.scores + 1), mask, axes, index)
+    return unfold((Pair(a, b, mask),), lambda values: channels * _apart(jnp.asarray(values[0]), mask), axes, index)
 
 
-def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float:
+def _contracted(
+    where: Site, left: ChannelArray, right: ChannelArray, lc: tuple[int, ...], rc: tuple[int, ...]
+) -> float:
     """The number of channels that are contracted, and nothing else."""
     if len(left.pieces) > 1 or len(right.pieces) > 1:
         refuse(where, "it multiplies concatenated channels", "multiply the parts and add")
@@ -182,29 +181,29 @@ def _contracted(where: Site, left: Rand, right: Rand, lc: Any, rc: Any) -> float
     return float(math.prod(f.size for f in channels))
 
 
-def _free_places(where: Site, rand: Rand, free: list[int]) -> list[Factor]:
+def _free_places(where: Site, rand: ChannelArray, free: list[int]) -> list[Factor]:
     places = [f for d in free for f in rand.axes[d]]
     if any(f.kind != "i" for f in places):
         refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
     return places
 
 
-def _fluctuating(graph: Graph, scores: Scores, mask: Any, axes: Any, index: tuple[int, ...]) -> Det:
+def _fluctuating(graph: Graph, scores: Scores, mask: Flags, axes: list[Factors], index: Shape) -> Deterministic:
     """A sum over channels that averages to zero; where scores are drawn and every head has its own, draws of it."""
     heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
-    places = n.joint_index((scores.a, scores.b))
+    places = joint_index((scores.a, scores.b))
     drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, places, strict=True))
-    source = Source(((scores.channels, scores.a, scores.b),))
+    source = ChannelSum(((scores.channels, scores.a, scores.b),))
     shape = tuple(math.prod(f.size for f in factors) for factors in axes)
     zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), drawable, graph.record))
     if not (graph.draws and drawable):
         return zero
     graph.scores += 1
-    drawn = unfolded((scores,), lambda values: values[0].reshape(index), axes, index)
+    drawn = unfold((scores,), lambda values: values[0].reshape(index), axes, index)
     return replace(zero, drawn=replace(drawn, copies=heads))
 
 
-def _apart(array: Any, mask: tuple[bool, ...]) -> Any:
+def _apart(array: jax.Array, mask: Flags) -> jax.Array:
     """From interleaved pairs of axes to first all left (and common) ones, then the right ones."""
     left, right, at = [], [], 0
     for both in mask:
@@ -215,47 +214,26 @@ def _apart(array: Any, mask: tuple[bool, ...]) -> Any:
     return array.transpose([*left, *right])
 
 
-def window_sum(graph: Graph, where: Site, equation: Any, values: list[Value]) -> list[Value]:
+def window_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Sums over moving windows of places."""
-    rand = values[0]
-    if not isinstance(rand, Rand):
-        refuse(where, "it sums the entries of a parameter", "sum activations instead")
+    rand = random_array(where, values[0], "it sums the entries of a parameter", "sum activations instead")
     p, out = equation.params, equation.outvars[0].aval.shape
     pieces, axes = list(rand.pieces), list(rand.axes)
     for d, size in enumerate(p["window_dimensions"]):
-        low, high = p["padding"][d]
-        window = Window(size, p["window_strides"][d], low, high, p["base_dilation"][d], p["window_dilation"][d], out[d])
-        if window == Window(1, 1, 0, 0, 1, 1, out[d]):
+        window = window_of(p, d, size, out[d])
+        if window.trivial:
             continue
         if [f.kind for f in axes[d]] != ["i"]:
             refuse(where, "its windows move over channels or a merged axis", "sum over axes of places")
         place = axes[d][0].place
-        how = AxisMap(window, partial(_windowed, window=window), out[d], False)
-        pieces = [(move(where, node, place, how), count) for node, count in pieces]
+        how = AxisMap(window, partial(_sliding_sum, window=window), out[d], False)
+        pieces = [(linear_map(where, node, place, how), count) for node, count in pieces]
         axes[d] = (axes[d][0]._replace(size=out[d]),) if out[d] > 1 else ()
-    return [Rand(tuple(pieces), tuple(axes), rand.channels)]
+    return [ChannelArray(tuple(pieces), tuple(axes), rand.channels)]
 
 
-def _windowed(array: Any, axis: int, _: Any, *, window: Window) -> Any:
-    return windowed(array, (axis,), window)
+def _sliding_sum(array: Numbers, axis: int, _: Numbers | None, *, window: Window) -> jax.Array:
+    return sliding_sum(jnp.asarray(array), (axis,), window)
 
 
-def windowed(array: Any, axes: tuple[int, ...], window: Window) -> Any:
-    """Σ over taps of the array moved along all of `axes` at once."""
-    config = [(0, 0, 0)] * array.ndim
-    for axis in axes:
-        config[axis] = (window.low, window.high, window.base - 1)
-    padded = jax.lax.pad(array, jnp.zeros((), array.dtype), config)
-    total = None
-    for tap in range(window.size):
-        start, stop, step = [0] * array.ndim, list(padded.shape), [1] * array.ndim
-        for axis in axes:
-            start[axis] = tap * window.dilation
-            stop[axis] = start[axis] + (window.out - 1) * window.stride + 1
-            step[axis] = window.stride
-        piece = jax.lax.slice(padded, start, stop, step)
-        total = piece if total is None else total + piece
-    return total
-
-
-RULES: dict[str, Callable[..., list[Value]]] = {"reduce_sum": reduce_sum, "reduce_window_sum": window_sum}
+RULES: dict[str, Rule] = {"reduce_sum": reduce_sum, "reduce_window_sum": window_sum}

@@ -1,34 +1,34 @@
 """Products with known arrays, as multiplications and sums over axes."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 from jax import lax
 from jax.extend.core import Literal
 
-from jaxtheory.infinite import determined
-from jaxtheory.infinite.determined import Det, known
+from jaxtheory.infinite import arithmetic
+from jaxtheory.infinite.deterministic import known
 from jaxtheory.infinite.elementwise import elementwise
 from jaxtheory.infinite.errors import Site
+from jaxtheory.infinite.graph import Graph
 from jaxtheory.infinite.layout import Value
 from jaxtheory.infinite.movement import RULES as MOVES
-from jaxtheory.infinite.nodes import Graph
+from jaxtheory.infinite.nodes import Deterministic, Shape
 from jaxtheory.infinite.reductions import reduce_sum
+from jaxtheory.infinite.rules import Rule, dot_dimensions
+from jaxtheory.programs.calls import Atom, Body, Equation
 
 
-def multiplied_and_summed(graph: Graph, where: Site, equation: Any, values: list[Value]) -> Value:
+def product_and_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> Value:
     """dot_general as it is defined: products over batch, contracted and free axes, summed over those contracted."""
-    (lc, rc), (lb, rb) = equation.params["dimension_numbers"]
+    (lb, lc), (rb, rc) = dims = dot_dimensions(equation)
     (left, right), shape = (v.aval for v in equation.invars), equation.outvars[0].aval.shape
-    lf, rf = ([d for d in range(a.ndim) if d not in (*b, *c)] for a, b, c in ((left, lb, lc), (right, rb, rc)))
+    lf, rf = (side.free(len(a.shape)) for side, a in zip(dims, (left, right), strict=True))
     sizes = (*shape, *(left.shape[d] for d in lc))
     summed = tuple(range(len(shape), len(sizes)))
     batch, first = tuple(range(len(lb))), len(lb) + len(lf)
     of_left = dict(zip((*lb, *lf, *lc), (*batch, *range(len(lb), first), *summed), strict=True))
     of_right = dict(zip((*rb, *rf, *rc), (*batch, *range(first, len(shape)), *summed), strict=True))
 
-    def product(a: Any, b: Any) -> Any:
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
         wide = [_spread(x, places, sizes) for x, places in ((a, of_left), (b, of_right))]
         return lax.reduce_sum(lax.mul(*wide), summed) if summed else lax.mul(*wide)
 
@@ -37,21 +37,22 @@ def multiplied_and_summed(graph: Graph, where: Site, equation: Any, values: list
     return _walked(graph, where, jax.make_jaxpr(product)(*avals).jaxpr, values)
 
 
-def _spread(array: Any, places: dict[int, int], sizes: tuple[int, ...]) -> Any:
+def _spread(array: jax.Array, places: dict[int, int], sizes: Shape) -> jax.Array:
     """An array whose axes go to given places of a larger one."""
     order = sorted(places, key=lambda d: places[d])
     return lax.broadcast_in_dim(lax.transpose(array, order), sizes, sorted(places.values()))
 
 
-_RULES: dict[str, Callable[..., list[Value]]] = {**MOVES, "reduce_sum": reduce_sum}
+_RULES: dict[str, Rule] = {**MOVES, "reduce_sum": reduce_sum}
 
 
-def _walked(graph: Graph, where: Site, jaxpr: Any, values: list[Value]) -> Value:
-    env: dict[Any, Value] = dict(zip(jaxpr.invars, values, strict=True))
+def _walked(graph: Graph, where: Site, jaxpr: Body, values: list[Value]) -> Value:
+    env: dict[Atom, Value] = dict(zip(jaxpr.invars, values, strict=True))
     for equation in jaxpr.eqns:
         given = [known(v.val) if isinstance(v, Literal) else env[v] for v in equation.invars]
-        if all(isinstance(v, Det) for v in given):
-            outs: list[Value] = list(determined.apply(equation, given))  # type: ignore[arg-type]
+        known_operands = [v for v in given if isinstance(v, Deterministic)]
+        if len(known_operands) == len(given):
+            outs: list[Value] = [*arithmetic.apply(equation, known_operands)]
         elif equation.primitive.name == "mul":
             outs = [elementwise(graph, where, equation, given)]
         else:

@@ -4,11 +4,9 @@ That decides a weight's fan-in, whatever the order in which a library stores its
 [out, in] in Equinox and in the Conv1D of Hugging Face.
 """
 
-from typing import Any
-
 from jaxtheory.infinite import nodes as n
 from jaxtheory.infinite.nodes import Node
-from jaxtheory.infinite.prior import Moments, Prior, Role, checked
+from jaxtheory.infinite.prior import ByRole, Moments, Prior, Role, check_moments
 from jaxtheory.infinite.views import Leaf, Parts
 from jaxtheory.infinite.widths import Shapes
 
@@ -21,10 +19,10 @@ def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[st
     """
     roles: dict[str, Role] = {}
     for node in visited:
-        if isinstance(node, n.Use | n.Lookup):
+        if isinstance(node, n.LinearLayer | n.Embedding):
             number = node.key.leaf
-            axes = frozenset() if isinstance(node, n.Lookup) else _contracted(node, shapes[number])
-            role = Role(axes, isinstance(node, n.Lookup))
+            axes = frozenset() if isinstance(node, n.Embedding) else _contracted(node, shapes[number])
+            role = Role(axes, isinstance(node, n.Embedding))
             if roles.setdefault(paths[number], role) != role:
                 found = f"axes {sorted(roles[paths[number]].inputs)} in one place and {sorted(axes)} in another"
                 hint = "split it into a parameter for each place"
@@ -32,7 +30,7 @@ def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[st
     return roles
 
 
-def _contracted(use: n.Use, shape: tuple[int, ...]) -> frozenset[int]:
+def _contracted(use: n.LinearLayer, shape: tuple[int, ...]) -> frozenset[int]:
     own = sum(role == "own" for role in use.roles)
     return frozenset(a for parts in use.key.rest[own:] for a in _axes_of(parts, shape))
 
@@ -50,9 +48,9 @@ def _axes_of(parts: Parts, shape: tuple[int, ...]) -> list[int]:
 
 def moments(prior: Prior, path: str, shape: tuple[int, ...], role: Role | None = None) -> Moments:
     """What a prior says of a parameter, in its role where prior knows of roles."""
-    known_role = role is not None and hasattr(prior, "in_role")
-    told: Any = prior.in_role(path, shape, role) if known_role else prior(path, shape)  # type: ignore[attr-defined]
-    return checked(path, told)
+    if role is not None and isinstance(prior, ByRole):
+        return check_moments(path, prior.in_role(path, shape, role))
+    return check_moments(path, prior(path, shape))
 
 
 def leaves(prior: Prior, paths: list[str], shapes: Shapes, roles: dict[str, Role]) -> list[Leaf]:

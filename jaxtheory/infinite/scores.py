@@ -11,85 +11,83 @@ covariance, pushed through softmax as a derivative, has the covariance that the 
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 
-from jaxtheory.infinite.demand import Item, Plan, det_item
-from jaxtheory.infinite.nodes import Node
-
-
-class Scores(NamedTuple):
-    """Drawn sums over so many channels of a b, on all pairs of places; `number` tells layers apart."""
-
-    a: Node
-    b: Node
-    channels: float
-    number: int
+from jaxtheory.infinite.arrays import Average, Entry, dense
+from jaxtheory.infinite.computation import Computation, Given, plan_of, quantity
+from jaxtheory.infinite.nodes import Bundle, Made, Scores, Shape
+from jaxtheory.infinite.requests import Drawn, Item, Plan, Sides, pair_item
 
 
-class Drawn(NamedTuple):
-    """A drawn quantity and its drawn tangent (None where none is wanted)."""
+class _Law(NamedTuple):
+    """Kernel and tangent over the tokens of all examples."""
 
-    value: Array
-    tangent: Array | None
+    kernel: Array
+    tangent: Array
 
 
-def plan(calculus: Any, item: Item) -> Plan:
+def plan(c: Computation, item: Item) -> Plan:
     """Draws of scores for the examples of a computation, from the kernels of queries and keys."""
-    scores: Scores = item.a.needs[0]
-    ends = sorted(set(calculus.sides))
+    scores = item.det.needs[0]
+    assert isinstance(scores, Scores)
+    ends = sorted(set(c.sides))
     pairs = [(i, j) for i in ends for j in ends if i <= j]
     full = (True,) * len(scores.a.index)
-    needs: list[tuple[Item, Any]] = [(Item("pair", x, x, p), full) for x in (scores.a, scores.b) for p in pairs]
-    indices = scores.a.index, scores.b.index
 
-    def make(values: list[Any]) -> dict[int, Drawn]:
-        key = jax.random.fold_in(values[0], scores.number)
-        entries = values[1 : 1 + len(pairs)], values[1 + len(pairs) :]
-        laws = [_joint(e, pairs, index, calculus.dtype) for e, index in zip(entries, indices, strict=True)]
-        return _draws(key, laws, scores.channels**0.5, calculus.sampling.samples, len(ends), calculus.tangent)
+    def make(given: Given) -> dict[int, Drawn]:
+        key = jax.random.fold_in(jnp.asarray(given.array(0)), scores.number)
+        queries, keys = given.entries[: len(pairs)], given.entries[len(pairs) :]
+        laws = _law(queries, pairs, scores.a.index, c.dtype), _law(keys, pairs, scores.b.index, c.dtype)
+        value = _draws(key, *laws, scores.channels**0.5, c.draws.samples, c.tangent)
+        return {end: _of_example(value, i, len(ends)) for i, end in enumerate(ends)}
 
-    return Plan([(det_item(calculus.sampling.key, 0), None), *needs], make)
+    asked = [(pair_item(x, x, pair), full) for x in (scores.a, scores.b) for pair in pairs]
+    return plan_of(make, pairs=asked, dets=[quantity(c.draws.key, 0)])
 
 
-def _joint(entries: list[Any], pairs: Any, index: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-    """Kernel and tangent over the tokens of all examples."""
-    zero = jnp.zeros((), dtype)
+def _law(entries: Sequence[Entry], pairs: Sequence[Sides], index: Shape, dtype: np.dtype) -> _Law:
     count = max(j for _, j in pairs)
-    found = []
-    for part in (0, 1):
-        blocks = {p: _matrix(zero if e[part] is None else e[part], index) for p, e in zip(pairs, entries, strict=True)}
-        rows = [[blocks[i, j] if i <= j else blocks[j, i].T for j in range(1, count + 1)] for i in range(1, count + 1)]
-        found.append(jnp.block(rows))
-    return found[0], found[1]
+
+    def joint(parts: list[Average]) -> Array:
+        blocks = {pair: _matrix(part, index, dtype) for pair, part in zip(pairs, parts, strict=True)}
+        ends = range(1, count + 1)
+        return jnp.block([[blocks[i, j] if i <= j else blocks[j, i].T for j in ends] for i in ends])
+
+    return _Law(joint([entry.kernel for entry in entries]), joint([entry.tangent for entry in entries]))
 
 
-def _matrix(array: Any, index: tuple[int, ...]) -> Array:
+def _matrix(array: Average, index: Shape, dtype: np.dtype) -> Array:
     """Over pairs of tokens, from interleaved pairs of their axes."""
-    wide = jnp.broadcast_to(array, [m for m in index for _ in (0, 1)])
+    wide = dense(array, tuple(m for m in index for _ in (0, 1)), dtype)
     order = [*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]
-    return wide.transpose(order).reshape(math.prod(index), math.prod(index))
+    return wide.transpose(order).reshape((math.prod(index), math.prod(index)))
 
 
-def _draws(key: Array, laws: Any, scale: float, samples: int, count: int, tangent: bool) -> dict[int, Drawn]:
-    """By example, samples × tokens × tokens."""
-    (q, dq), (k, dk) = laws
-    roots = [_root(m) for m in ((q, k, dq, dk) if tangent else (q, k))]
+def _draws(key: PRNGKeyArray, q: _Law, k: _Law, scale: float, samples: int, tangent: bool) -> Drawn:
+    """Of all examples, samples × tokens × tokens."""
     keys = jax.random.split(key, 3)
 
-    def product(left: Array, right: Array, key: Array) -> Array:
+    def product(left: Array, right: Array, key: PRNGKeyArray) -> Array:
         white = jax.random.normal(key, (samples, len(left), len(right)), left.dtype)
         return scale * jnp.einsum("ij,sjk,lk->sil", left, white, right, precision="highest")
 
-    value = product(roots[0], roots[1], keys[0])
-    slope = product(roots[2], roots[1], keys[1]) + product(roots[0], roots[3], keys[2]) if tangent else None
-    return {
-        i + 1: Drawn(_block(value, i, count), None if slope is None else _block(slope, i, count)) for i in range(count)
-    }
+    root_q, root_k = _root(q.kernel), _root(k.kernel)
+    value = product(root_q, root_k, keys[0])
+    if not tangent:
+        return Drawn(value, None)
+    return Drawn(value, product(_root(q.tangent), root_k, keys[1]) + product(root_q, _root(k.tangent), keys[2]))
+
+
+def _of_example(scores: Drawn, i: int, count: int) -> Drawn:
+    """The scores of one example."""
+    tangent = None if scores.tangent is None else _block(scores.tangent, i, count)
+    return Drawn(_block(scores.value, i, count), tangent)
 
 
 def _block(array: Array, i: int, count: int) -> Array:
@@ -105,19 +103,22 @@ def _root(matrix: Array) -> Array:
     return jnp.linalg.cholesky(matrix + floor * jnp.eye(size, dtype=matrix.dtype))
 
 
-def derivative(make: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Drawn]:
+def derivative(make: Callable[[list[Made]], Made]) -> Callable[[list[Made | Drawn]], Drawn]:
     """A function of drawn quantities, with its tangent."""
 
-    def pushed(values: list[Any]) -> Drawn:
+    def pushed(values: list[Made | Drawn]) -> Drawn:
         plain = [v.value if isinstance(v, Drawn) else v for v in values]
-        moving = {i: v.tangent for i, v in enumerate(values) if isinstance(v, Drawn) and v.tangent is not None}
+        moving = {i: v for i, v in enumerate(values) if isinstance(v, Drawn)}
+        tangents = {i: v.tangent for i, v in moving.items() if v.tangent is not None}
 
-        def along(given: dict[int, Array]) -> Any:
-            return make([given.get(i, v) for i, v in enumerate(plain)])
+        def along(given: dict[int, Array]) -> Array:
+            found = make([given.get(i, v) for i, v in enumerate(plain)])
+            assert not isinstance(found, Bundle)
+            return jnp.asarray(found)
 
-        if not moving:
-            return Drawn(make(plain), None)
-        value, tangent = jax.jvp(along, ({i: plain[i] for i in moving},), (moving,))
+        if not tangents:
+            return Drawn(along({}), None)
+        value, tangent = jax.jvp(along, ({i: moving[i].value for i in tangents},), (tangents,))
         return Drawn(value, tangent if jnp.issubdtype(value.dtype, jnp.floating) else None)
 
     return pushed

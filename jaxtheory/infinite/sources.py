@@ -6,62 +6,63 @@ function of bits of its own, and takes finitely many values, with probabilities 
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxtheory.infinite.binding import bind
+from jaxtheory.infinite.deterministic import groups
+from jaxtheory.infinite.nodes import Deterministic, Draw, Flags, Shape, Source
+from jaxtheory.programs.calls import Equation
 
 _COARSE = 2**12  # bits at which a function of them is looked at first
 _VALUES = 8  # what takes more values than these is no mask
+Entries = Callable[[np.ndarray], np.ndarray]  # of bits
+_MOVING = ("broadcast_in_dim", "transpose", "reshape", "squeeze", "expand_dims")
 
 
-class Source(NamedTuple):
-    """Entries that are independent along the axes `own` and equal along the others.
-
-    `draw` names the draw: the bytes of its key, the shape that is drawn, and the width of its bits. `make` gives the
-    entries at arrays of bits.
-    """
-
-    draw: tuple[bytes, tuple[int, ...], int]
-    own: tuple[bool, ...]
-    make: Callable[[Any], Any]
-
-
-def drawn(equation: Any, operands: list[Any]) -> Source | None:
+def draw_source(equation: Equation, operands: Sequence[Deterministic]) -> Source | None:
     """The bits of a draw with a key that is known, or with several different ones."""
     key, shape = operands[0], equation.outvars[0].aval.shape
     if equation.primitive.name != "random_bits" or key.value is None:
         return None
-    data = np.asarray(jax.random.key_data(key.value))
+    data = np.asarray(jax.random.key_data(jnp.asarray(key.value)))
     if len(np.unique(data.reshape(-1, data.shape[-1]), axis=0)) < np.prod(data.shape[:-1]):
         return None
-    return Source((data.tobytes(), shape, equation.params["bit_width"]), tuple(m > 1 for m in shape), lambda bits: bits)
+    draw = Draw(data.tobytes(), shape, equation.params["bit_width"])
+    return Source(draw, tuple(m > 1 for m in shape), lambda bits: bits)
 
 
-def followed(equation: Any, operands: list[Any], bind: Callable[..., Any], groups: Callable[..., Any]) -> Source | None:
+def output_source(equation: Equation, operands: Sequence[Deterministic]) -> Source | None:
     """The source of an output, where its entries are functions of the bits of one draw, entry by entry."""
-    found = [d.source for d in operands if d.random]
-    if not found or any(s is None or s.draw != found[0].draw for s in found):
+    random = [d for d in operands if d.random]
+    found = [d.source for d in random if d.source is not None]
+    if not found or len(found) < len(random) or any(s.draw != found[0].draw for s in found):
         return None
-    own = _axes(equation, operands, found, groups)
-    numbers = [d.random or (d.value is not None and d.scalar) for d in operands]
-    if own is None or not all(numbers):
+    own = _axes(equation, operands, found)
+    if own is None or not all(d.random or (d.value is not None and d.scalar) for d in operands):
         return None
     if equation.primitive.name in _MOVING:
         return found[0]._replace(own=own)
 
-    def make(bits: Any) -> Any:
-        values = [d.source.make(bits) if d.random else np.broadcast_to(np.ravel(d.value), bits.shape) for d in operands]
-        return np.asarray(bind(equation, [jax.numpy.asarray(v) for v in values])[0])
+    def make(bits: np.ndarray) -> np.ndarray:
+        values = [_entries(d, bits) for d in operands]
+        return np.asarray(bind(equation, [jnp.asarray(v) for v in values])[0])
 
     return Source(found[0].draw, own, make)
 
 
-_MOVING = ("broadcast_in_dim", "transpose", "reshape", "squeeze", "expand_dims")
+def _entries(det: Deterministic, bits: np.ndarray) -> np.ndarray:
+    """What an operand is at some bits of the draw."""
+    if det.random and det.source is not None:
+        return det.source.make(bits)
+    return np.broadcast_to(np.ravel(np.asarray(det.value)), bits.shape)
 
 
-def _axes(equation: Any, operands: list[Any], found: list[Source], groups: Any) -> tuple[bool, ...] | None:
+def _axes(equation: Equation, operands: Sequence[Deterministic], found: list[Source]) -> Flags | None:
     """Along which axes of the output entries are independent; None where that cannot be told."""
     name, shape, own = equation.primitive.name, equation.outvars[0].aval.shape, found[0].own
     if name == "broadcast_in_dim":
@@ -70,11 +71,11 @@ def _axes(equation: Any, operands: list[Any], found: list[Source], groups: Any) 
     if name == "transpose":
         return tuple(own[i] for i in equation.params["permutation"])
     if name in _MOVING:
-        return _regrouped(operands[0].shape, own, shape, groups)
+        return _regrouped(operands[0].shape, own, shape)
     return own if all(s.own == own for s in found) and len(own) == len(shape) else None
 
 
-def _regrouped(old: Any, own: tuple[bool, ...], new: Any, groups: Any) -> tuple[bool, ...] | None:
+def _regrouped(old: Shape, own: Flags, new: Shape) -> Flags | None:
     flags = [False] * len(new)
     for before, after in groups(old, new):
         kinds = {own[i] for i in before if old[i] > 1}
@@ -85,8 +86,15 @@ def _regrouped(old: Any, own: tuple[bool, ...], new: Any, groups: Any) -> tuple[
     return tuple(flags)
 
 
+class Step(NamedTuple):
+    """The values of several functions of one entry's bits, and the probability of these."""
+
+    values: np.ndarray
+    probability: float
+
+
 @functools.lru_cache(maxsize=256)
-def law(width: int, makes: tuple[Callable[[Any], Any], ...]) -> list[tuple[np.ndarray, float]] | None:
+def law(width: int, makes: tuple[Entries, ...]) -> list[Step] | None:
     """Values of several functions of one entry's bits, with their probabilities; None where they are no few steps.
 
     The functions are taken for steps, equal between bits of a grid at which they are, and compared at other bits.
@@ -110,9 +118,9 @@ def law(width: int, makes: tuple[Callable[[Any], Any], ...]) -> list[tuple[np.nd
     if (found != _evaluated(makes, sample, width)).any():  # no steps, as the lowest bit
         return None
     shares = [float(b - a) / 2.0**width for a, b in itertools.pairwise(edges)]
-    return list(zip(heights, shares, strict=True))
+    return [Step(*step) for step in zip(heights, shares, strict=True)]
 
 
-def _evaluated(makes: Any, bits: np.ndarray, width: int) -> np.ndarray:
+def _evaluated(makes: Sequence[Entries], bits: np.ndarray, width: int) -> np.ndarray:
     given = bits.astype(f"uint{width}")
     return np.stack([np.asarray(make(given), np.float64) for make in makes])

@@ -1,10 +1,12 @@
 """Parameters seen through transposes, reshapes and slices: strided views, and when two of them share numbers."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+
+Moment = float | jax.Array  # a mean, a variance or a learning-rate weight
 
 # sizes and strides, the first the slowest: an axis of a view; () for an axis of size one, stride 0 for a broadcast one
 Parts = tuple[tuple[int, int], ...]
@@ -16,28 +18,14 @@ class Leaf(NamedTuple):
     number: int
     path: str
     shape: tuple[int, ...]
-    mean: Any
-    variance: Any
-    weight: Any
+    mean: Moment
+    variance: Moment
+    weight: Moment
 
 
-def is_zero(value: Any) -> bool:
+def is_zero(value: Moment) -> bool:
     """Whether a moment is known to be zero (one that is traced may not be)."""
     return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and float(value) == 0.0
-
-
-class Param(NamedTuple):
-    """A view of a leaf, times a factor (a deterministic quantity, or None for 1); `loops` names scans over it."""
-
-    leaf: Leaf
-    offset: int
-    axes: tuple[Parts, ...]
-    scale: Any = None
-    loops: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(extent(parts) for parts in self.axes)
 
 
 class Key(NamedTuple):
@@ -55,10 +43,10 @@ def extent(parts: Parts) -> int:
     return math.prod(size for size, _ in parts)
 
 
-def whole(leaf: Leaf) -> Param:
-    """A leaf as it is."""
-    strides = [math.prod(leaf.shape[i + 1 :]) for i in range(len(leaf.shape))]
-    return Param(leaf, 0, tuple(_tidy(((n, s),)) for n, s in zip(leaf.shape, strides, strict=True)))
+def strided(shape: tuple[int, ...]) -> tuple[Parts, ...]:
+    """The axes of an array as it lies in memory, the last the fastest."""
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    return tuple(_tidy(((n, s),)) for n, s in zip(shape, strides, strict=True))
 
 
 def _tidy(parts: Parts) -> Parts:
@@ -99,7 +87,7 @@ def split(parts: Parts, sizes: tuple[int, ...]) -> tuple[Parts, ...] | None:
     return tuple(out) if not rest else None
 
 
-def joined(axes: tuple[Parts, ...]) -> Parts:
+def merge(axes: tuple[Parts, ...]) -> Parts:
     """Several axes as one, the first the slowest."""
     return _tidy(tuple(part for parts in axes for part in parts))
 

@@ -1,31 +1,33 @@
 """Reads a jaxpr, with its parameters Gaussian, into deterministic quantities and random channel vectors."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.typing import ArrayLike
 
-from jaxtheory.infinite import determined
-from jaxtheory.infinite.contraction import convolution, dot
-from jaxtheory.infinite.determined import Det, known, unknown
+from jaxtheory.infinite import arithmetic
+from jaxtheory.infinite.contraction import dot
+from jaxtheory.infinite.convolutions import convolution
+from jaxtheory.infinite.deterministic import known, unknown
 from jaxtheory.infinite.elementwise import NAMES, elementwise
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
 from jaxtheory.infinite.extrema import RULES as EXTREMA
-from jaxtheory.infinite.fluctuations import Record
-from jaxtheory.infinite.layout import Rand, Value
+from jaxtheory.infinite.graph import Graph
+from jaxtheory.infinite.layout import ChannelArray, Value
 from jaxtheory.infinite.loops import scan
 from jaxtheory.infinite.movement import RULES as MOVES
-from jaxtheory.infinite.nodes import Graph
+from jaxtheory.infinite.nodes import Deterministic, Record
 from jaxtheory.infinite.program import require_derivative
 from jaxtheory.infinite.reductions import RULES as REDUCTIONS
+from jaxtheory.infinite.rules import Rule
 from jaxtheory.infinite.scatters import RULES as SCATTERS
 from jaxtheory.infinite.tiling import tile
 from jaxtheory.infinite.widths import twice
-from jaxtheory.programs.calls import CALLS, CUSTOM, body_of, opened
+from jaxtheory.programs.calls import CALLS, CUSTOM, Atom, Equation, Program, body_of, opened
 
 _COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *CALLS}
 _SUMS = ("add", "add_any", "sub")
@@ -50,23 +52,25 @@ class Context:
         self.loops = 0
         self.line = UNKNOWN
 
-    def walk(self, closed: Any, inputs: list[Value]) -> list[Value]:
+    def walk(self, closed: Program, inputs: list[Value]) -> list[Value]:
         """The outputs of a jaxpr."""
         body, consts = opened(closed)
-        env: dict[Any, Value] = dict(
-            zip(body.constvars, (constant(self._doubled(c, True)) for c in consts), strict=True)
+        env: dict[Atom, Value] = dict(
+            zip(body.constvars, (constant(self._at_twice_the_width(c, True)) for c in consts), strict=True)
         )
         env.update(zip(body.invars, inputs, strict=True))
 
-        def read(atom: Any, counted: bool = False) -> Value:
-            return known(np.asarray(self._doubled(atom.val, counted))) if isinstance(atom, Literal) else env[atom]
+        def read(atom: Atom, counted: bool = False) -> Value:
+            if not isinstance(atom, Literal):
+                return env[atom]
+            return known(np.asarray(self._at_twice_the_width(atom.val, counted)))
 
         for equation in body.eqns:
             values = [read(v, equation.primitive.name in _COUNTED) for v in equation.invars]
             env.update(zip(equation.outvars, self.equation(equation, values), strict=True))
         return [read(v) for v in body.outvars]
 
-    def _doubled(self, value: Any, counted: bool) -> Any:
+    def _at_twice_the_width(self, value: ArrayLike, counted: bool) -> ArrayLike:
         """A constant of the program, or, where it is a power of a width, that power of twice the width.
 
         Integers are taken for widths only where they are `counted`, that is computed with, not indices.
@@ -77,24 +81,29 @@ class Context:
         real = jnp.issubdtype(dtype, jnp.floating) or (counted and jnp.issubdtype(dtype, jnp.integer))
         return twice(value, self.widths) if real else value
 
-    def equation(self, equation: Any, values: list[Value]) -> list[Value]:
+    def equation(self, equation: Equation, values: list[Value]) -> list[Value]:
         """The outputs of one equation."""
         name = equation.primitive.name
         if name in CALLS:
-            if name in CUSTOM and not all(isinstance(v, Det) for v in values):
+            if name in CUSTOM and not all(isinstance(v, Deterministic) for v in values):
                 require_derivative(equation)
             return self._inside(equation, body_of(equation), values)
         if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
             return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
-        if all(isinstance(v, Det) for v in values):
+        dets = [v for v in values if isinstance(v, Deterministic)]
+        if len(dets) == len(values):
             if name in _BENDING:
                 where = self._site(equation)
-                self.graph.bent += [(where, v) for v in values if isinstance(v, Det) and v.value is None]
-            return list(determined.apply(equation, values))  # type: ignore[arg-type]
+                self.graph.arguments += [(where, v) for v in dets if v.value is None]
+            return [*arithmetic.apply(equation, dets)]
         self._require_no_draw(equation, values)
-        added = tuple(node for v in values if isinstance(v, Rand) for node, _ in v.pieces) if name in _SUMS else ()
-        values = [determined.settled(site(equation), v, added) if isinstance(v, Det) else v for v in values]
-        if name != "dot_general" and any(isinstance(v, Det) and any(v.copies) for v in values):
+        added = (
+            tuple(node for v in values if isinstance(v, ChannelArray) for node, _ in v.pieces) if name in _SUMS else ()
+        )
+        values = [
+            arithmetic.limiting_value(site(equation), v, added) if isinstance(v, Deterministic) else v for v in values
+        ]
+        if name != "dot_general" and any(isinstance(v, Deterministic) and any(v.copies) for v in values):
             refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
         if name == "scan":
             with self._within(equation):
@@ -103,34 +112,34 @@ class Context:
             return self._cond(equation, values)
         return self._rule(equation, values)
 
-    def _inside(self, equation: Any, body: Any, values: list[Value]) -> list[Value]:
+    def _inside(self, equation: Equation, body: Program, values: list[Value]) -> list[Value]:
         """A function that is called."""
         with self._within(equation):
             return self.walk(body, values)
 
     @contextlib.contextmanager
-    def _within(self, equation: Any) -> Iterator[None]:
+    def _within(self, equation: Equation) -> Iterator[None]:
         """Inside a function or a loop, whose equations may have lost the line that calls it."""
         line, before = site(equation).line, self.line
         self.line = before if line == UNKNOWN else line
         yield
         self.line = before
 
-    def _site(self, equation: Any) -> Site:
+    def _site(self, equation: Equation) -> Site:
         where = site(equation)
         return where._replace(line=self.line) if where.line == UNKNOWN else where
 
-    def _require_no_draw(self, equation: Any, values: list[Value]) -> None:
+    def _require_no_draw(self, equation: Equation, values: list[Value]) -> None:
         """Raise where a random value meets numbers that the program draws, as a dropout mask."""
-        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Det) and v.random]
-        met = any(isinstance(v, Rand) for v in values) or name in NAMES or not self.graph.shared_draws
+        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Deterministic) and v.random]
+        met = any(isinstance(v, ChannelArray) for v in values) or name in NAMES or not self.graph.shared_draws
         if met and drawn and not (name in NAMES and all(v.source for v in drawn)):
             reason = (
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
             )
             refuse(self._site(equation), reason, "switch dropout off (deterministic=True, inference)")
 
-    def _rule(self, equation: Any, values: list[Value]) -> list[Value]:
+    def _rule(self, equation: Equation, values: list[Value]) -> list[Value]:
         name, where = equation.primitive.name, self._site(equation)
         if name in NAMES:
             return [elementwise(self.graph, where, equation, values)]
@@ -140,9 +149,9 @@ class Context:
             refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
         return rule(self.graph, where, equation, values)
 
-    def _cond(self, equation: Any, values: list[Value]) -> list[Value]:
+    def _cond(self, equation: Equation, values: list[Value]) -> list[Value]:
         choice = values[0]
-        if not isinstance(choice, Det) or choice.value is None:
+        if not isinstance(choice, Deterministic) or choice.value is None:
             refuse(
                 site(equation), "which branch is taken depends on the example", "use jnp.where, or a static condition"
             )
@@ -150,12 +159,14 @@ class Context:
         return self.walk(equation.params["branches"][index], values[1:])
 
 
-def constant(value: Any) -> Det:
+def constant(value: ArrayLike) -> Deterministic:
     """A constant of a jaxpr: known, unless it is traced by an outer transformation."""
-    return unknown(value) if isinstance(value, jax.core.Tracer) else known(value)
+    if isinstance(value, jax.core.Tracer):
+        return unknown(value)
+    return known(value if isinstance(value, jax.Array) else np.asarray(value))
 
 
-_RULES: dict[str, Callable[..., list[Value]]] = {
+_RULES: dict[str, Rule] = {
     "dot_general": dot,
     "conv_general_dilated": convolution,
     "tile": tile,

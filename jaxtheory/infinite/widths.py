@@ -6,20 +6,23 @@ and which tells a saturating φ from one that is not. Of averages that enter exp
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxtheory.activations.duals import unchecked_pair
 from jaxtheory.infinite import nodes as n
-from jaxtheory.infinite.demand import Item, det_item
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.expressions import as_function
-from jaxtheory.infinite.nodes import Graph, Node
+from jaxtheory.infinite.graph import Graph
+from jaxtheory.infinite.nodes import Node
+from jaxtheory.infinite.requests import Answers, Item, Task, array, det_item, entry, pair_item
 from jaxtheory.infinite.views import Parts
+from jaxtheory.infinite.windows import Window
 
 Shapes = list[tuple[int, ...]]
 _SAME = 1e-2
@@ -30,40 +33,44 @@ _ROOTS = tuple((c, p) for c in (1.0, 2**0.5, 0.5**0.5) for p in (0.5, -0.5))
 _FORMS = (*_ROOTS, (1.0, 1.0), (1.0, -1.0), (1.0, 1.5), (1.0, -1.5))
 
 
+Reader = Callable[[Answers], tuple[Array, Array]]
+
+
 class Probe(NamedTuple):
     """What is compared at one place: number, and the variance (or size) that its error message tells."""
 
     site: Site
     node: Node | None
-    read: Callable[[dict[Item, Any]], tuple[Any, Any]]
+    read: Reader
 
 
-def probes(graph: Graph, output: Item, schedule: list[Any], scale: float) -> list[Probe]:
+def probes(graph: Graph, output: Item, schedule: Sequence[Task], scale: float) -> list[Probe]:
     """What decides whether the output is free of the width, in the order of the program."""
-    items = {item for item, _, _ in schedule}
-    pairs = [item for item in items if item.kind == "pair" and item.a is item.b and isinstance(item.a, n.Function)]
-    averages = [(where, det) for where, det in graph.bent if det_item(det, 1) in items]
-    found = [(item.a.number, Probe(item.a.site, item.a.root, _function(item, scale))) for item in pairs]
+    items = {task.item for task in schedule}
+    functions = {item.a for item in items if item.kind == "pair" and item.a is item.b}
+    found = [
+        (f.number, Probe(f.site, f.root, _function(f, scale, output))) for f in functions if isinstance(f, n.Function)
+    ]
+    averages = [(where, det) for where, det in graph.arguments if det_item(det, 1) in items]
     found += [(det.number, Probe(where, None, _average(det_item(det, 1)))) for where, det in averages]
-    found.append((output.a.number, Probe(output.a.site, output.a, _variance(output))))
+    found.append((output.node.number, Probe(output.node.site, output.node, _variance(output))))
     return [probe for _, probe in sorted(found, key=lambda pair: pair[0])]
 
 
-def _variance(item: Item) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
-    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
-        kernel = values[item][0]
+def _variance(item: Item) -> Reader:
+    def read(values: Answers) -> tuple[Array, Array]:
+        kernel = entry(values[item]).kernel
         size = jnp.zeros(()) if kernel is None else jnp.abs(kernel).mean()
         return size, size
 
     return read
 
 
-def _function(item: Item, scale: float) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
-    function = as_function(item.a.expression)
-    below = Item("pair", item.a.root, item.a.root, item.sides)
+def _function(node: n.Function, scale: float, output: Item) -> Reader:
+    function, below = as_function(node.expression), pair_item(node.root, node.root, output.sides)
 
-    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
-        q = values[below][0]
+    def read(values: Answers) -> tuple[Array, Array]:
+        q = entry(values[below]).kernel
         if q is None:
             return jnp.zeros(()), jnp.zeros(())
         pair = unchecked_pair(function, function, scale)(q, q, q)
@@ -73,16 +80,16 @@ def _function(item: Item, scale: float) -> Callable[[dict[Item, Any]], tuple[Any
     return read
 
 
-def _average(item: Item) -> Callable[[dict[Item, Any]], tuple[Any, Any]]:
-    def read(values: dict[Item, Any]) -> tuple[Any, Any]:
-        size = jnp.abs(jnp.asarray(values[item]))
+def _average(item: Item) -> Reader:
+    def read(values: Answers) -> tuple[Array, Array]:
+        size = jnp.abs(jnp.asarray(array(values[item])))
         mean = jnp.where(size < _LARGE, size, 0).mean()
         return mean, mean
 
     return read
 
 
-def read_all(chosen: list[Probe], values: dict[Item, Any], dtype: Any) -> Array:
+def read_all(chosen: list[Probe], values: Answers, dtype: np.dtype) -> Array:
     """The numbers of all places, [places 2]."""
     return jnp.stack([jnp.stack([jnp.asarray(v, dtype).reshape(()) for v in probe.read(values)]) for probe in chosen])
 
@@ -122,10 +129,10 @@ def refuse_width(found: Difference, paths: list[str]) -> None:
 
 def _leaves(node: Node) -> set[int]:
     """The weights and parameters that a node is made of directly."""
-    return {end.key.leaf for end in _ends(node)}  # type: ignore[attr-defined]
+    return {end.key.leaf for end in _ends(node)}
 
 
-def twice(value: Any, widths: frozenset[int]) -> Any:
+def twice(value: ArrayLike, widths: frozenset[int]) -> ArrayLike:
     """A number c m^p of a width m, as that of 2m; any other number as it is.
 
     p is ±1/2 with c = 1, √2 or 1/√2, or ±1 or ±3/2 with c = 1.
@@ -133,14 +140,14 @@ def twice(value: Any, widths: frozenset[int]) -> Any:
     >>> float(twice(4.0, frozenset({16}))), twice(3.0, frozenset({16}))
     (5.656854249492381, 3.0)
     """
-    number = float(value)
+    number = float(np.asarray(value))
     for factor, power in _FORMS:
         if any(abs(number / (factor * m**power) - 1) < _ROUNDED for m in widths):
             return (np.asarray(value) * 2.0**power).astype(np.asarray(value).dtype)
     return value
 
 
-def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
+def wider_shapes(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
     """Shapes of parameters with every axis of hidden channels twice as long: candidates, the best first.
 
     The roles of parameters say which axes these are. Parameters that the output does not depend on have no role: their
@@ -150,14 +157,17 @@ def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
     wide: set[tuple[int, int]] = set()
     fixed: set[tuple[int, int]] = set()
     for node in visited:
-        if isinstance(node, n.Use):
-            inputs = [x for x, _ in node.pieces if not isinstance(x, n.Fixed)]
+        if isinstance(node, n.LinearLayer):
+            inputs = [x for x, _ in node.pieces if not isinstance(x, n.DeterministicVector)]
             (wide if inputs else fixed).update(_contracted(node, shapes))
-        if isinstance(node, n.Use | n.Vector | n.Lookup):
+        if isinstance(node, n.Random):
             end = any(node is e for e in ends)
             (fixed if end else wide).update(_axes(node.key.leaf, shapes, node.key.free))
     every = {(i, a) for i, shape in enumerate(shapes) for a in range(len(shape))}
-    sizes, seen = {shapes[i][a] for i, a in wide}, {node.key.leaf for node in visited if hasattr(node, "key")}
+    sizes, seen = (
+        {shapes[i][a] for i, a in wide},
+        {node.key.leaf for node in visited if isinstance(node, n.Random | n.Mask)},
+    )
     alike = {(i, a) for i, a in every if shapes[i][a] in sizes}
     chosen = [wide, wide | {(i, a) for i, a in alike if i not in seen}, alike - fixed | wide]
     return [
@@ -166,7 +176,7 @@ def doubled(shapes: Shapes, output: Node, visited: list[Node]) -> list[Shapes]:
     ]
 
 
-def changed(before: Shapes, after: Shapes, fan_ins: list[tuple[int, tuple[int, ...]]]) -> frozenset[int]:
+def widths_between(before: Shapes, after: Shapes, fan_ins: list[tuple[int, tuple[int, ...]]]) -> frozenset[int]:
     """The widths that differ between two lists of shapes: axes, and fan-ins of several, given by leaf and axes."""
     found = {m for p, q in zip(before, after, strict=True) for m, k in zip(p, q, strict=True) if m != k}
     for leaf, axes in fan_ins:
@@ -175,28 +185,28 @@ def changed(before: Shapes, after: Shapes, fan_ins: list[tuple[int, tuple[int, .
     return frozenset(found)
 
 
-def _ends(output: Node) -> list[Node]:
+def _ends(output: Node) -> list[n.Random]:
     """The parameters whose channels are those of a node."""
-    found: list[Node] = []
+    found: list[n.Random] = []
     stack, seen = [output], set()
     while stack:
         node = stack.pop()
         if node.number in seen:
             continue
         seen.add(node.number)
-        if isinstance(node, n.Use | n.Vector | n.Lookup):
+        if isinstance(node, n.Random):
             found.append(node)
             continue
         stack += node.parts
     return found
 
 
-def _contracted(use: n.Use, shapes: Shapes) -> set[tuple[int, int]]:
+def _contracted(use: n.LinearLayer, shapes: Shapes) -> set[tuple[int, int]]:
     """The axis of channels among those that a weight contracts: the last of a convolution, else the fastest."""
     leaf, rest = use.key.leaf, [parts for parts in use.key.rest if any(stride for _, stride in parts)]
     if not rest:
         return set()
-    last = any(isinstance(role, n.Window) for role in use.roles)
+    last = any(isinstance(role, Window) for role in use.roles)
     return _axes(leaf, shapes, rest[-1] if last else min(rest, key=lambda parts: min(s for _, s in parts if s)))
 
 

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 
 from jaxtheory.infinite import views
 from jaxtheory.infinite.errors import refuse
-from jaxtheory.infinite.nodes import Lookup, Node, Use, Vector
-
-Random = Use | Lookup | Vector
+from jaxtheory.infinite.nodes import LinearLayer, Node, Random
 
 
 def require_untied(nodes: Iterable[Node]) -> None:
@@ -29,4 +27,4 @@ def require_untied(nodes: Iterable[Node]) -> None:
 
 def _roles(node: Random) -> tuple[object, ...]:
     """Which axes of its leaf it makes channels of, which it contracts and how."""
-    return type(node), node.key.rest if isinstance(node, Use) else ()
+    return type(node), node.key.rest if isinstance(node, LinearLayer) else ()
