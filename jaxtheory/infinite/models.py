@@ -13,13 +13,13 @@ from jaxtyping import PyTree
 from jaxtheory.checks import require
 from jaxtheory.infinite import inputs
 from jaxtheory.infinite.prior import named_leaves
-from jaxtheory.infinite.widths import Shapes
 from jaxtheory.programs.models import is_module, split_nnx
 from jaxtheory.programs.sizes import resized, sizes
 
 _HINT = "pass model.apply, the module itself, or a function of (params, x)"
 
 
+Shapes = list[tuple[int, ...]]  # of parameters
 Network = Callable[[PyTree, PyTree], PyTree]  # of parameters and a batch of inputs
 
 
@@ -46,7 +46,7 @@ class Model(NamedTuple):
         with jax.default_matmul_precision("highest"):
             return jax.make_jaxpr(self.network)(params, inputs.structs(given, self.inputs, length))
 
-    def widened(self, after: Shapes, x: PyTree) -> "Model":
+    def at_widths(self, after: Shapes, x: PyTree) -> "Model":
         """The network with its parameters at other widths; a linen module with those attributes that are widths."""
         if not is_module(self.written, "flax.linen"):
             return self._replace(shapes=after)
@@ -73,8 +73,8 @@ def function_of(f: object, params: PyTree, x: PyTree) -> tuple[Network, PyTree]:
     require(callable(f), "f", repr(f), "be a function f(params, x), or a module of Flax or Equinox", _HINT)
     assert callable(f)
     if params is None and is_module(f, "equinox"):
-        return _held(lambda module, x: jax.vmap(module)(x), f)
-    return _held(f, params)
+        return _of_arrays(lambda module, x: jax.vmap(module)(x), f)
+    return _of_arrays(f, params)
 
 
 def _shapes(params: PyTree) -> PyTree:
@@ -83,7 +83,7 @@ def _shapes(params: PyTree) -> PyTree:
     )
 
 
-def _held(f: Network, params: PyTree) -> tuple[Network, PyTree]:
+def _of_arrays(f: Network, params: PyTree) -> tuple[Network, PyTree]:
     """f as a function of the parameters alone: functions, strings and, in a module, numbers in `params` are its own."""
     module = any(is_module(node, "equinox") for node in _nodes(params))
     leaves, tree = jax.tree.flatten(params)

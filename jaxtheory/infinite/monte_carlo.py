@@ -5,7 +5,6 @@ from typing import NamedTuple
 from jaxtyping import PRNGKeyArray
 
 from jaxtheory.checks import require
-from jaxtheory.infinite.nodes import Deterministic
 
 
 class MonteCarlo(NamedTuple):
@@ -33,10 +32,3 @@ class MonteCarlo(NamedTuple):
         require(self.samples >= 1, "samples", self.samples, "be >= 1", "use some hundred")
         require(self.groups >= 2, "groups", self.groups, "be >= 2", "a standard error needs several groups")
         return self
-
-
-class Sampling(NamedTuple):
-    """What a computation needs to draw: the quantity that is the group's key, and the number of samples."""
-
-    key: Deterministic
-    samples: int

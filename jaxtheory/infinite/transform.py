@@ -13,14 +13,20 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import positive, require
 from jaxtheory.infinite import inputs
-from jaxtheory.infinite.decisions import decide
+from jaxtheory.infinite.evaluation import (
+    Compiled,
+    Settings,
+    compile_plans,
+    decide,
+    moments,
+    outside,
+    structure,
+    swap_examples,
+)
 from jaxtheory.infinite.models import Model, model_of
 from jaxtheory.infinite.monte_carlo import MonteCarlo
-from jaxtheory.infinite.outputs import structure, swap_examples
-from jaxtheory.infinite.plans import Compiled, Settings, compile_plans, outside
 from jaxtheory.infinite.prior import Moments, Prior, Role, require_rule
-from jaxtheory.infinite.program import BATCH, draws_together, require_apart
-from jaxtheory.infinite.roles import moments
+from jaxtheory.infinite.trace import BATCH, draws_together, require_apart
 from jaxtheory.kernels.gram import gram
 
 _ENTRIES = 2**16  # of the largest array of one block: it stays in a core's cache
@@ -117,7 +123,7 @@ def limit(
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
     require_rule("prior", prior)
-    draws = _checked(monte_carlo)
+    draws = _check_draws(monte_carlo)
     scale = positive("scale", scale, "pass the largest standard deviation of the pre-activations, e.g. scale=3.0")
     x = inputs.batch("x", x)
     model = model_of(f, params, x)
@@ -178,7 +184,7 @@ def _many(found: list[Limit], tree: PyTreeDef) -> Limit:
     )
 
 
-def _checked(draws: object) -> MonteCarlo | None:
+def _check_draws(draws: object) -> MonteCarlo | None:
     known_kind = draws is None or isinstance(draws, MonteCarlo)
     require(known_kind, "monte_carlo", repr(draws), "be None or MonteCarlo", "pass MonteCarlo(jax.random.key(0))")
     return draws.checked() if isinstance(draws, MonteCarlo) else None
