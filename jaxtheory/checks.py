@@ -10,18 +10,22 @@ Three steps at every public boundary, in this order:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxtheory.conversion import boundary, quantity
 
 __all__ = ["boundary", "constrain", "holds", "known", "nonnegative", "positive", "quantity", "require", "within"]
 
+T = TypeVar("T")
+Predicate = Callable[[Any], ArrayLike]  # elementwise, of a NumPy or JAX array
 
-def known(*values: Any) -> bool:
+
+def known(*values: object) -> bool:
     """Whether the numbers can be read now: True outside `jit`, False for tracers and for arrays of other hosts.
 
     >>> known(1.0), jax.jit(lambda x: x * known(x))(2.0)
@@ -31,7 +35,7 @@ def known(*values: Any) -> bool:
     return all(not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "is_fully_addressable", True) for leaf in leaves)
 
 
-def holds(predicate: Callable[..., Any], *values: Any) -> bool:
+def holds(predicate: Callable[..., ArrayLike], *values: object) -> bool:
     """Whether `predicate(*values)` is true everywhere; True where the numbers cannot be read now.
 
     The predicate gets numpy arrays, since JAX would trace it inside a caller's `jit` or `shard_map`.
@@ -42,7 +46,7 @@ def holds(predicate: Callable[..., Any], *values: Any) -> bool:
     return not known(*values) or bool(np.all(predicate(*map(np.asarray, values))))
 
 
-def require(ok: bool, name: str, value: Any, requirement: str, hint: str) -> None:
+def require(ok: bool, name: str, value: object, requirement: str, hint: str) -> None:
     """Raise a `ValueError` that names the argument, its requirement, its value and an action, unless `ok`.
 
     >>> require(False, "ridge", -0.001, "be >= 0 to define a regression", "use ridge=0.0 for the min-norm solution")
@@ -53,7 +57,7 @@ def require(ok: bool, name: str, value: Any, requirement: str, hint: str) -> Non
         raise ValueError(f"{name} must {requirement}, got {name}={value}; {hint}.")
 
 
-def constrain(name: str, value: Any, predicate: Callable[[Any], Any], requirement: str, hint: str) -> Any:
+def constrain(name: str, value: T, predicate: Predicate, requirement: str, hint: str) -> T:
     """The value where `predicate` holds elementwise; elsewhere a ValueError outside `jit`, NaN inside.
 
     Args:
@@ -67,10 +71,11 @@ def constrain(name: str, value: Any, predicate: Callable[[Any], Any], requiremen
     if known(value):
         require(holds(predicate, value), name, value, requirement, hint)
         return value
-    return jnp.where(predicate(value), value, jnp.full_like(value, jnp.nan))
+    array = jnp.asarray(value)  # a tracer, which stays one
+    return cast(T, jnp.where(predicate(array), array, jnp.full_like(array, jnp.nan)))
 
 
-def positive(name: str, value: Any, hint: str) -> Any:
+def positive(name: str, value: T, hint: str) -> T:
     """`constrain` to 0 < value < ∞.
 
     >>> positive("bandwidth", 0.0, "use a length scale of the data")
@@ -80,7 +85,7 @@ def positive(name: str, value: Any, hint: str) -> Any:
     return constrain(name, value, lambda v: (v > 0) & (v < np.inf), "be positive and finite", hint)
 
 
-def nonnegative(name: str, value: Any, hint: str) -> Any:
+def nonnegative(name: str, value: T, hint: str) -> T:
     """`constrain` to 0 ≤ value < ∞.
 
     >>> nonnegative("noise", 0.5, "pass a variance")
@@ -89,7 +94,7 @@ def nonnegative(name: str, value: Any, hint: str) -> Any:
     return constrain(name, value, lambda v: (v >= 0) & (v < np.inf), "be >= 0 and finite", hint)
 
 
-def within(name: str, value: Any, low: float, high: float, hint: str) -> Any:
+def within(name: str, value: T, low: float, high: float, hint: str) -> T:
     """`constrain` to low ≤ value ≤ high.
 
     >>> within("delta", 1.5, 0.0, 1.0, "pass a probability, e.g. delta=0.05")

@@ -9,14 +9,16 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
+Numbers = jax.Array | np.ndarray
 _COMPUTED = (jnp.dtype("float32"), jnp.dtype("float64"))
 
 
@@ -72,7 +74,7 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
     kinds = {name: kind for name, kind in found.items() if kind is not None}
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         bound = signature.bind(*args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name in kinds}
         dtype = _common_dtype(value for name, value in given.items() if kinds[name].real is not None)
@@ -86,7 +88,7 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
     return call
 
 
-def quantity(name: str, value: Any, dtype: Any = None) -> Any:
+def quantity(name: str, value: object, dtype: DTypeLike | None = None) -> float | jax.Array:
     """A real number or array as floats: Python numbers stay Python floats, integers and booleans become floating.
 
     Args:
@@ -120,7 +122,7 @@ class _Axes(NamedTuple):
         text = f"of shape [{annotation.dim_str.strip()}]" if annotation.dim_str.strip() else "a single number"
         return cls(count, np.inf if variadic else count, points, text)
 
-    def fit(self, name: str, value: Any) -> Any:
+    def fit(self, name: str, value: jax.Array) -> jax.Array:
         if self.points and value.ndim == 1:
             return value[:, None]
         if not self.least <= value.ndim <= self.most:
@@ -138,7 +140,7 @@ class _Kind(NamedTuple):
     integer: _Axes | None
     whole: bool  # Python integers pass
     key: bool
-    options: tuple[Any, ...]
+    options: tuple[object, ...]
     others: tuple[type, ...]
     function: bool
     none: bool
@@ -182,7 +184,7 @@ class _Kind(NamedTuple):
             return self._replace(others=(*self.others, member))
         return None
 
-    def convert(self, name: str, value: Any, dtype: Any) -> Any:
+    def convert(self, name: str, value: object, dtype: np.dtype | None) -> object:
         if value is None and self.none:
             return None
         if self.options and isinstance(value, type(self.options[0])):
@@ -197,7 +199,7 @@ class _Kind(NamedTuple):
         if self.key and _is_key(value):
             return value
         if self.whole and _is_integer_scalar(value):
-            return int(value) if not isinstance(value, jax.core.Tracer) else value
+            return value if isinstance(value, jax.core.Tracer) else int(np.asarray(value))
         if self.integer is not None and _is_integer(value):
             return self.integer.fit(name, jnp.asarray(value))
         if self.real is not None:
@@ -224,7 +226,7 @@ class _Kind(NamedTuple):
         return f"pass {self._wanted()}"
 
 
-def _real(name: str, value: Any, dtype: Any, wanted: str) -> Any:
+def _real(name: str, value: object, dtype: DTypeLike | None, wanted: str) -> float | jax.Array:
     """`value` as a Python float or as a floating array."""
     if isinstance(value, (bool, int, float)):
         return float(value)
@@ -242,7 +244,7 @@ def _real(name: str, value: Any, dtype: Any, wanted: str) -> Any:
     return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
 
 
-def _known_number(name: str, value: Any) -> Any:
+def _known_number(name: str, value: object) -> object:
     """A number as a Python number; anything else as it is."""
     if isinstance(value, jax.core.Tracer):
         action = "pass a Python number, or name it in static_argnames of jax.jit"
@@ -250,7 +252,7 @@ def _known_number(name: str, value: Any) -> Any:
     return value.item() if isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 else value
 
 
-def _as_array(value: Any) -> Any:
+def _as_array(value: object) -> Numbers | None:
     """Any array, or a list that may hold tracers, as a NumPy or JAX array; None for what is no array of numbers."""
     if isinstance(value, jax.Array):
         return value
@@ -262,7 +264,7 @@ def _as_array(value: Any) -> Any:
     return None if array.dtype.kind in "OSUMm" else array
 
 
-def _common_dtype(values: Any) -> Any:
+def _common_dtype(values: Iterable[object]) -> np.dtype | None:
     """The dtype of the floating arrays among the arguments, at least float32; None without any."""
     dtypes = {value.dtype for value in values if isinstance(value, (jax.Array, np.ndarray)) and value.ndim}
     floating = [dtype for dtype in dtypes if dtype in _COMPUTED or jnp.issubdtype(dtype, jnp.floating)]
@@ -272,16 +274,17 @@ def _common_dtype(values: Any) -> Any:
     return max([*floating, _COMPUTED[0]], key=lambda dtype: dtype.itemsize) if floating else None
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     array = _as_array(value)
     return array is not None and (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_)
 
 
-def _is_integer_scalar(value: Any) -> bool:
-    return not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0 and _is_integer(value)
+def _is_integer_scalar(value: object) -> bool:
+    array = None if isinstance(value, (bool, np.bool_)) else _as_array(value)
+    return array is not None and array.ndim == 0 and _is_integer(value)
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: object) -> bool:
     if not isinstance(value, jax.Array):
         return False
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or (value.dtype == jnp.uint32 and value.ndim >= 1)
@@ -308,6 +311,6 @@ def _described(noun: str, axes: _Axes) -> str:
     return axes.text if axes.text.startswith("a ") else f"{noun} {axes.text}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{type(value).__name__}"

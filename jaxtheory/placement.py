@@ -5,11 +5,11 @@ back split is a global array of which each process holds its own rows;
 `jax.experimental.multihost_utils.process_allgather(found, tiled=True)` brings all of them to every process.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 
@@ -24,7 +24,7 @@ def line(mesh: Mesh, axis: str) -> Mesh:
     return Mesh(np.asarray(mesh.devices).reshape(-1), (axis,), axis_types=(AxisType.Auto,))
 
 
-def split(tree: Any, mesh: Mesh) -> Any:
+def split(tree: PyTree, mesh: Mesh) -> PyTree:
     """The same arrays, their leading axes split over all devices of the mesh; inside `jit` as well.
 
     >>> split(np.arange(2.0), jax.make_mesh((1,), ("rows",))).sharding.spec
@@ -33,7 +33,7 @@ def split(tree: Any, mesh: Mesh) -> Any:
     return _placed(tree, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
-def whole(tree: Any, mesh: Mesh) -> Any:
+def whole(tree: PyTree, mesh: Mesh) -> PyTree:
     """The same arrays, all of them on each device of the mesh.
 
     >>> whole(np.arange(2.0), jax.make_mesh((1,), ("rows",))).sharding.spec
@@ -54,8 +54,8 @@ def require_rows(rows: int, name: str, mesh: Mesh) -> None:
     require(rows % mesh.size == 0, name, f"{rows} rows", wish, "drop the rest")
 
 
-def _placed(tree: Any, sharding: NamedSharding) -> Any:
-    def put(leaf: Any) -> Any:
+def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    def put(leaf: ArrayLike) -> jax.Array:
         # inside jit device_put to a mesh says nothing to the compiler; outside, a constraint refuses committed arrays
         traced = isinstance(leaf, jax.core.Tracer)
         return jax.lax.with_sharding_constraint(leaf, sharding) if traced else jax.device_put(leaf, sharding)

@@ -130,7 +130,8 @@ def covariance_flow(
     """
     eigs, beta = spectrum(eigs, beta)
     n = positive("n", n, "draw at least one sample")
-    noise, times = (nonnegative(*given, "the flow starts at 0") for given in (("noise", noise), ("times", times)))
+    noise = nonnegative("noise", noise, "pass a variance")
+    times = nonnegative("times", times, "the flow starts at 0")
     return _covariance_flow(eigs, beta, *(jnp.asarray(value, eigs.dtype) for value in (n, noise, times)))
 
 

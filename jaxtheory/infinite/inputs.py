@@ -1,20 +1,21 @@
 """Batches of examples: an array, or a pytree of arrays with one first axis, in the precision of a computation."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
+from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.conversion import quantity
 
-Spec = tuple[tuple[tuple[int, ...], Any], ...]  # shape of an example and dtype, leaf by leaf
+Spec = tuple[tuple[tuple[int, ...], np.dtype], ...]  # shape of an example and dtype, leaf by leaf
 _HINT = "pass an array [n ...], or a pytree of such arrays; one example x as x[None]"
 
 
-def batch(name: str, x: Any) -> Any:
+def batch(name: str, x: PyTree) -> PyTree:
     """A batch with arrays (or shapes) as leaves; lists of numbers are arrays, float16 and bfloat16 become float32.
 
     Raises:
@@ -29,13 +30,13 @@ def batch(name: str, x: Any) -> Any:
     return x
 
 
-def _plain(x: Any) -> bool:
+def _plain(x: PyTree) -> bool:
     return all(isinstance(leaf, bool | int | float) for leaf in jax.tree.leaves(x)) and bool(jax.tree.leaves(x))
 
 
-def _array(name: str, leaf: Any) -> Any:
+def _array(name: str, leaf: object) -> Array | jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        made: Any = jax.ShapeDtypeStruct(leaf.shape, computed(leaf.dtype))
+        made: Array | jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(leaf.shape, computed(leaf.dtype))
     else:
         real = not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jnp.floating)
         made = jnp.asarray(quantity(name, leaf) if real else leaf)
@@ -43,39 +44,39 @@ def _array(name: str, leaf: Any) -> Any:
     return made
 
 
-def computed(dtype: Any) -> Any:
+def computed(dtype: np.dtype) -> np.dtype:
     """The dtype of a computation with such numbers: integers stay, halves are computed in float32."""
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     return jnp.dtype(jnp.float32) if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else dtype
 
 
-def spec(x: Any) -> Spec:
+def spec(x: PyTree) -> Spec:
     """Shapes of an example and dtypes."""
     return tuple((tuple(leaf.shape[1:]), jnp.dtype(leaf.dtype)) for leaf in jax.tree.leaves(x))
 
 
-def numbers(given: Spec) -> Any:
+def numbers(given: Spec) -> np.dtype:
     """The floating dtype of a computation."""
     floating = [dtype for _, dtype in given if jnp.issubdtype(dtype, jnp.floating)]
     return max(floating, key=lambda dtype: dtype.itemsize, default=jnp.result_type(float))
 
 
-def structs(given: Spec, structure: Any, length: int = 1) -> Any:
+def structs(given: Spec, structure: PyTreeDef, length: int = 1) -> PyTree:
     """A batch of shapes."""
     return structure.unflatten([jax.ShapeDtypeStruct((length, *shape), dtype) for shape, dtype in given])
 
 
-def rows(x: Any, places: Any) -> Any:
+def rows(x: PyTree, places: Array) -> PyTree:
     """Some examples of a batch."""
     return jax.tree.map(lambda leaf: leaf[places], x)
 
 
-def places(x: Any) -> Any:
+def places(x: PyTree) -> Array:
     """The numbers of the examples of a batch."""
     return jnp.arange(jax.tree.leaves(x)[0].shape[0])
 
 
-def like(name: str, x: Any, model: Any, other: Any = None) -> Any:
+def like(name: str, x: PyTree, model: PyTree, other: PyTree = None) -> PyTree:
     """A batch for a network that takes batches like `model`, of the shapes of `other`."""
     x = batch(name, x)
     found, wanted = (str(jax.tree.structure(tree)) for tree in (x, model))
@@ -91,7 +92,7 @@ def like(name: str, x: Any, model: Any, other: Any = None) -> Any:
     return x
 
 
-def generic(given: Spec) -> list[Any]:
+def generic(given: Spec) -> list[Array]:
     """One generic example, leaf by leaf, with its batch axis: normal numbers, zeros for integers."""
     rng = np.random.default_rng(0)
     # zeros of NumPy: those of JAX would be traced where the network is first used inside jit
@@ -103,7 +104,7 @@ def generic(given: Spec) -> list[Any]:
     ]
 
 
-def require_batch(trace: Callable[[Spec], Any], x: Any) -> Any:
+def require_batch(trace: Callable[[Spec], object], x: PyTree) -> PyTree:
     """x, or numbers [n] as points [n 1] where a network takes these, by `trace` at a batch of many examples.
 
     Raises:
@@ -113,16 +114,16 @@ def require_batch(trace: Callable[[Spec], Any], x: Any) -> Any:
         trace(spec(x))
     except Exception:
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
-        if len(shapes[0]) == len(shapes) == 1 and _takes(trace, ((1,), spec(x)[0][1])):
+        if len(shapes[0]) == len(shapes) == 1 and _takes(trace, (((1,), spec(x)[0][1]),)):
             return jax.tree.map(lambda leaf: _column(leaf), x)
         single = tuple((tuple(leaf.shape), jnp.dtype(leaf.dtype)) for leaf in jax.tree.leaves(x))
         found = f"shape {shapes[0] if len(shapes) == 1 else shapes}, which the network takes as one example"
-        require(not _takes(trace, *single), "x", found, "have a batch axis first", "pass x[None]")
+        require(not _takes(trace, single), "x", found, "have a batch axis first", "pass x[None]")
         raise
     return x
 
 
-def _takes(trace: Callable[[Spec], Any], *given: Any) -> bool:
+def _takes(trace: Callable[[Spec], object], given: Spec) -> bool:
     try:
         trace(given)
     except Exception:
@@ -130,7 +131,7 @@ def _takes(trace: Callable[[Spec], Any], *given: Any) -> bool:
     return True
 
 
-def _column(leaf: Any) -> Any:
+def _column(leaf: Array | jax.ShapeDtypeStruct) -> Array | jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct((*leaf.shape, 1), leaf.dtype)
     return leaf[:, None]

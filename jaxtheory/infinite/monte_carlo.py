@@ -1,6 +1,6 @@
 """The opt-in to limits that are averages over draws."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
@@ -32,10 +32,3 @@ class MonteCarlo(NamedTuple):
         require(self.samples >= 1, "samples", self.samples, "be >= 1", "use some hundred")
         require(self.groups >= 2, "groups", self.groups, "be >= 2", "a standard error needs several groups")
         return self
-
-
-class Sampling(NamedTuple):
-    """What a computation needs to draw: the quantity that is the group's key, and the number of samples."""
-
-    key: Any
-    samples: int

@@ -9,11 +9,13 @@ Array([[4.]], dtype=float32)
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import boundary, quantity
 from jaxtheory.infinite import inputs
@@ -32,9 +34,9 @@ class Network(NamedTuple):
     values; `nngp`, `ntk` and `both` are kernel functions of inputs of any shape.
     """
 
-    apply: Callable[[Any, Array], Array]
-    shapes: Callable[[tuple[int, ...], int, int], Any]
-    init: Callable[..., Any]
+    apply: Callable[[PyTree, Array], Array]
+    shapes: Callable[[tuple[int, ...], int, int], PyTree]
+    init: Callable[..., PyTree]
     prior: Prior
     nngp: Callable[..., Float[Array, "n1 n2"]]
     ntk: Callable[..., Float[Array, "n1 n2"]]
@@ -133,16 +135,18 @@ def attention(
 
 
 def _network(architecture: Architecture, sigma_w: Scalar, sigma_b: Scalar, scale: float) -> Network:
-    known: dict[tuple[tuple[int, ...], Any], Limit] = {}
+    known: dict[tuple[tuple[int, ...], np.dtype], Limit] = {}
 
     def prior(path: str, shape: tuple[int, ...]) -> Moments:
         return ntk(sigma_w, sigma_b)(path, architecture.matrix(path, shape))
 
-    def init(key: Array, example: tuple[int, ...], width: int, outputs: int = 1, dtype: Any = jnp.float32) -> Any:
+    def init(
+        key: Array, example: tuple[int, ...], width: int, outputs: int = 1, dtype: DTypeLike = jnp.float32
+    ) -> PyTree:
         variances = {"weight_variance": sigma_w**2, "bias_variance": sigma_b**2}
         return architecture.init(key, example, width, outputs, **variances, dtype=dtype)
 
-    def of(x1: Any, x2: Any = None) -> tuple[Limit, Array, Array | None]:
+    def of(x1: PyTree, x2: PyTree = None) -> tuple[Limit, Array, Array | None]:
         same, x1 = x2 is None or x2 is x1, _points("x1", x1)
         key = (x1.shape[1:], x1.dtype)
         if key not in known:
@@ -151,22 +155,22 @@ def _network(architecture: Architecture, sigma_w: Scalar, sigma_b: Scalar, scale
             known[key] = limit(architecture.apply, shapes, example, prior=prior, scale=scale, check_width=False)
         return known[key], x1, None if same else _points("x2", x2)
 
-    def nngp(x1: Any, x2: Any = None) -> Array:
+    def nngp(x1: PyTree, x2: PyTree = None) -> Array:
         kernels, *points = of(x1, x2)
         return kernels.nngp(*points)
 
-    def tangent(x1: Any, x2: Any = None) -> Array:
+    def tangent(x1: PyTree, x2: PyTree = None) -> Array:
         kernels, *points = of(x1, x2)
         return kernels.ntk(*points)
 
-    def both(x1: Any, x2: Any = None) -> Both:
+    def both(x1: PyTree, x2: PyTree = None) -> Both:
         kernels, *points = of(x1, x2)
         return kernels.both(*points)
 
     return Network(architecture.apply, architecture.shapes, init, prior, nngp, tangent, both)
 
 
-def _points(name: str, x: Any) -> Array:
+def _points(name: str, x: PyTree) -> Array:
     """A batch of real arrays; numbers [n] are points [n 1]."""
     x = inputs.batch(name, quantity(name, x))
     return x[:, None] if x.ndim == 1 else x

@@ -86,7 +86,7 @@ def length_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..., Fl
 
     @boundary
     def following(q: Float[Array, "..."], sigma_w: Number, sigma_b: Number) -> Float[Array, "..."]:
-        sigma_w, sigma_b = _checked(sigma_w, sigma_b)
+        sigma_w, sigma_b = _check_deviations(sigma_w, sigma_b)
         return sigma_w**2 * value(q, q, q) + sigma_b**2
 
     return following
@@ -112,7 +112,7 @@ def correlation_map(phi: str | Activation, *, scale: float = 3.0) -> Callable[..
     ) -> Float[Array, "..."]:
         c = within("c", c, -1.0, 1.0, "pass a correlation")
         q = positive("q", q, "pass a variance")
-        sigma_w, sigma_b = _checked(sigma_w, sigma_b)
+        sigma_w, sigma_b = _check_deviations(sigma_w, sigma_b)
         return (sigma_w**2 * value(q, c * q, q) + sigma_b**2) / q
 
     return following
@@ -355,11 +355,11 @@ def _deep_ntk(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale: f
 
 def _deviations(sigma_w: Number, sigma_b: Number) -> tuple[Array, Array]:
     """Standard deviations in the default precision."""
-    one, two = (jnp.asarray(sigma, float) for sigma in _checked(sigma_w, sigma_b))
+    one, two = (jnp.asarray(sigma, float) for sigma in _check_deviations(sigma_w, sigma_b))
     return one, two
 
 
-def _checked(sigma_w: Number, sigma_b: Number) -> tuple[Number, Number]:
+def _check_deviations(sigma_w: Number, sigma_b: Number) -> tuple[Number, Number]:
     hint = "pass a standard deviation"
     return nonnegative("sigma_w", sigma_w, hint), nonnegative("sigma_b", sigma_b, hint)
 

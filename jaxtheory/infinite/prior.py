@@ -17,7 +17,7 @@ import inspect
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class Moments(NamedTuple):
 
 
 Prior = Callable[[str, tuple[int, ...]], Moments]
+OfVariance = Callable[[Scalar], Scalar]
 
 
 class Role(NamedTuple):
@@ -46,6 +47,19 @@ class Role(NamedTuple):
 
     inputs: frozenset[int]
     table: bool = False
+
+
+@runtime_checkable
+class ByRole(Protocol):
+    """A prior that also takes the role that a program gives a parameter."""
+
+    def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
+        """The moments of a parameter by path and shape alone."""
+        ...
+
+    def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
+        """The moments of a parameter that a program contracts or looks up."""
+        ...
 
 
 _SCALES = ("scale", "gamma", "g")
@@ -77,7 +91,7 @@ def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     0.010000000000000002
     """
     weight_variance, bias_variance = _square("sigma_w", sigma_w), _square("sigma_b", sigma_b)
-    return _ByRole(lambda fan_in: weight_variance / fan_in, bias_variance, weight_variance, _WEIGHTS["variance"])
+    return _ByShape(lambda fan_in: weight_variance / fan_in, bias_variance, weight_variance, _WEIGHTS["variance"])
 
 
 @boundary
@@ -91,7 +105,7 @@ def lecun(sigma_b: Scalar = 0.0, *, weight: Literal["one", "variance"] = "one") 
     >>> lecun()("Dense_0/kernel", (100, 50))
     Moments(mean=0.0, variance=0.01, weight=1.0)
     """
-    return _ByRole(lambda fan_in: 1.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
+    return _ByShape(lambda fan_in: 1.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
 
 
 @boundary
@@ -101,10 +115,10 @@ def he(sigma_b: Scalar = 0.0, *, weight: Literal["one", "variance"] = "one") -> 
     >>> he()("Dense_0/kernel", (100, 50)).variance
     0.02
     """
-    return _ByRole(lambda fan_in: 2.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
+    return _ByShape(lambda fan_in: 2.0 / fan_in, _square("sigma_b", sigma_b), None, _WEIGHTS[weight])
 
 
-def _square(name: str, sigma: Scalar) -> Any:
+def _square(name: str, sigma: Scalar) -> Scalar:
     return nonnegative(name, sigma, "pass a standard deviation >= 0") ** 2
 
 
@@ -129,12 +143,12 @@ def by_path(rules: Mapping[str, Moments], default: Prior) -> Prior:
     paths = isinstance(rules, Mapping) and all(isinstance(key, str) for key in rules)
     hint = 'pass e.g. {"gain": Moments(1.0, 0.0, 0.0)}'
     require(paths, "rules", repr(rules), "map parts of paths to Moments", hint)
-    told = {part: checked(part, m) for part, m in rules.items()}
+    told = {part: check_moments(part, m) for part, m in rules.items()}
     require_rule("default", default)
     return _ByPath(told, default)
 
 
-def require_rule(name: str, prior: Any) -> None:
+def require_rule(name: str, prior: object) -> None:
     """Raise unless a prior can be called with a path and a shape; a function of this module must have been called."""
     wanted = "be a function (path, shape) -> Moments"
     for maker, call in ((ntk, "ntk()"), (lecun, "lecun()"), (he, "he()"), (unit, "unit()"), (by_path, "by_path(...)")):
@@ -142,7 +156,7 @@ def require_rule(name: str, prior: Any) -> None:
     require(callable(prior) and _takes_two(prior), name, repr(prior), wanted, "use e.g. prior.ntk()")
 
 
-def _takes_two(prior: Callable[..., Any]) -> bool:
+def _takes_two(prior: Callable[..., object]) -> bool:
     try:
         inspect.signature(prior).bind("path", ())
     except TypeError:
@@ -152,29 +166,30 @@ def _takes_two(prior: Callable[..., Any]) -> bool:
     return True
 
 
-def checked(path: str, told: Any) -> Moments:
+def check_moments(path: str, told: object) -> Moments:
     """What a prior returned for a parameter, if it is three numbers; negative ones are NaN inside `jit`."""
     hint = "use e.g. jaxtheory.infinite.prior.ntk()"
-    triple = isinstance(told, tuple) and len(told) == 3
-    require(triple, "prior", f"{told!r} for {path!r}", "return Moments(mean, variance, weight)", hint)
-    mean, variance, weight = (_number(f"{part} of {path}", m) for part, m in zip(Moments._fields, told, strict=True))
+    three = told if isinstance(told, tuple) else ()
+    require(len(three) == 3, "prior", f"{told!r} for {path!r}", "return Moments(mean, variance, weight)", hint)
+    mean, variance, weight = (_number(f"{part} of {path}", m) for part, m in zip(Moments._fields, three, strict=True))
     mean = constrain(f"mean of {path}", mean, lambda v: abs(v) < np.inf, "be finite", "pass a finite mean, e.g. 0.0")
     variance = nonnegative(f"variance of {path}", variance, "pass a variance >= 0")
     return Moments(mean, variance, nonnegative(f"weight of {path}", weight, "pass a learning rate >= 0"))
 
 
-def _number(name: str, moment: Any) -> Any:
-    number = not isinstance(moment, str) and np.ndim(moment) == 0 and moment is not None
-    number = number and jnp.issubdtype(jnp.result_type(moment), jnp.number)
-    number = number and not jnp.issubdtype(jnp.result_type(moment), jnp.complexfloating)
-    require(number, name, repr(moment), "be one real number", "return Moments(0.0, 1.0, 1.0), one number each")
-    return moment
+def _number(name: str, moment: object) -> Scalar:
+    """One real number, as a Python float or as a JAX array."""
+    real = isinstance(moment, int | float | np.generic | np.ndarray | jax.Array) and np.ndim(moment) == 0
+    real = real and jnp.issubdtype(jnp.result_type(moment), jnp.number)
+    real = real and not jnp.issubdtype(jnp.result_type(moment), jnp.complexfloating)
+    require(real, name, repr(moment), "be one real number", "return Moments(0.0, 1.0, 1.0), one number each")
+    return moment if isinstance(moment, jax.Array) else float(np.asarray(moment))
 
 
 _DRAWN = ("hold finite numbers to compare with a prior", "pass what the initializer returns")
 
 
-def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
+def validate(prior: Prior, params: PyTree, *, errors: float = 6.0) -> None:
     """Raise unless the sample mean and variance of every parameter agree with its prior.
 
     The standard errors are those of Gaussian draws, √(v/n) and v√(2/n); truncated normals and uniforms have smaller.
@@ -192,7 +207,7 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
     require_rule("prior", prior)
     positive("errors", errors, "use 6.0")
     for path, leaf in named_leaves(params):
-        values, moments = np.asarray(leaf, np.float64), checked(path, prior(path, np.shape(leaf)))
+        values, moments = np.asarray(leaf, np.float64), check_moments(path, prior(path, np.shape(leaf)))
         mean, variance, n = float(moments.mean), float(moments.variance), values.size
         require(n > 0 and bool(np.isfinite(values).all()), "params", f"{path} of shape {values.shape}", *_DRAWN)
         off_mean = abs(values.mean() - mean) > errors * math.sqrt(variance / n) + 1e-6
@@ -203,7 +218,7 @@ def validate(prior: Prior, params: PyTree[Any], *, errors: float = 6.0) -> None:
         require(not (off_mean or off_variance), "prior", told, requirement, "use the rule that the initializer follows")
 
 
-def draw(key: Key[Array, ""], shapes: PyTree[Any], prior: Prior) -> PyTree[Array]:
+def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     """Independent Gaussian parameters with the moments of a prior: a network of finite width as its limit sees it.
 
     Args:
@@ -224,8 +239,8 @@ def draw(key: Key[Array, ""], shapes: PyTree[Any], prior: Prior) -> PyTree[Array
     """
     require_rule("prior", prior)
 
-    def one(path: str, leaf: Any) -> Array:
-        moments, dtype = checked(path, prior(path, leaf.shape)), jnp.result_type(leaf)
+    def one(path: str, leaf: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> Array:
+        moments, dtype = check_moments(path, prior(path, leaf.shape)), jnp.result_type(leaf)
         own = jax.random.fold_in(key, zlib.crc32(path.encode()))
         deviation = jnp.sqrt(jnp.asarray(moments.variance, dtype))
         return jnp.asarray(moments.mean, dtype) + deviation * jax.random.normal(own, leaf.shape, dtype)
@@ -256,16 +271,17 @@ def scale_by_weight(prior: Prior) -> optax.GradientTransformation:
     """
     require_rule("prior", prior)
 
-    def update(updates: PyTree[Any], state: Any, params: Any = None) -> tuple[PyTree[Any], Any]:
+    def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
         scaled = [
-            g * jnp.asarray(checked(path, prior(path, g.shape)).weight, g.dtype) for path, g in named_leaves(updates)
+            g * jnp.asarray(check_moments(path, prior(path, g.shape)).weight, g.dtype)
+            for path, g in named_leaves(updates)
         ]
         return jax.tree.unflatten(jax.tree.structure(updates), scaled), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def named_leaves(params: PyTree[Any]) -> list[tuple[str, Any]]:
+def named_leaves(params: PyTree) -> list[tuple[str, Any]]:
     """Leaves with their paths, such as "layers/0/kernel", as a prior sees them.
 
     >>> named_leaves({"layers": [{"kernel": 1.0}]})
@@ -275,7 +291,7 @@ def named_leaves(params: PyTree[Any]) -> list[tuple[str, Any]]:
     return [("/".join(_name(key) for key in path), leaf) for path, leaf in leaves]
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
@@ -287,10 +303,10 @@ def _last(path: str) -> str:
     return next((part for part in reversed(path.split("/")) if part != "value"), path)
 
 
-class _ByRole:
+class _ByShape:
     """A rule by names and shapes, or by the role that a program gives a parameter."""
 
-    def __init__(self, kernel: Callable[[int], Any], bias: Any, table: Any, weight: Callable[[Any], Any]) -> None:
+    def __init__(self, kernel: Callable[[int], Scalar], bias: Scalar, table: Scalar | None, weight: OfVariance) -> None:
         self._kernel, self._bias, self._table, self._weight = kernel, bias, table, weight
 
     def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
@@ -302,7 +318,7 @@ class _ByRole:
         if name == "embedding":
             return self._rows(shape)
         inputs = shape[:1] if len(shape) == 3 and path.endswith(_OF_HEADS) else shape[:-1]
-        return self._centred(self._bias if len(shape) < 2 or name == "bias" else self._kernel(math.prod(inputs)))
+        return self._centered(self._bias if len(shape) < 2 or name == "bias" else self._kernel(math.prod(inputs)))
 
     def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
         """The moments of a parameter that a program contracts or looks up."""
@@ -310,12 +326,12 @@ class _ByRole:
             return self._rows(shape)
         if len(shape) - 1 not in role.inputs:  # its last axis is that of outputs, as by shape alone
             return self(path, shape)
-        return self._centred(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
+        return self._centered(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
 
     def _rows(self, shape: tuple[int, ...]) -> Moments:
-        return self._centred(1.0 / shape[-1] if self._table is None else self._table)
+        return self._centered(1.0 / shape[-1] if self._table is None else self._table)
 
-    def _centred(self, variance: Any) -> Moments:
+    def _centered(self, variance: Scalar) -> Moments:
         return Moments(0.0, variance, self._weight(variance))
 
 
@@ -329,12 +345,15 @@ class _ByPath:
         return next((m for part, m in self._rules.items() if part in path), None) or self._default(path, shape)
 
     def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
-        """As `_ByRole.in_role`, of the rest."""
-        default = getattr(self._default, "in_role", lambda path, shape, _: self._default(path, shape))
-        return next((m for part, m in self._rules.items() if part in path), None) or default(path, shape, role)
+        """As `_ByShape.in_role`, of the rest."""
+        found = next((m for part, m in self._rules.items() if part in path), None)
+        if found is not None:
+            return found
+        default = self._default
+        return default.in_role(path, shape, role) if isinstance(default, ByRole) else default(path, shape)
 
 
-_WEIGHTS: dict[str, Callable[[Any], Any]] = {"one": lambda variance: 1.0, "variance": lambda variance: variance}
+_WEIGHTS: dict[str, OfVariance] = {"one": lambda variance: 1.0, "variance": lambda variance: variance}
 
 
 __all__ = [

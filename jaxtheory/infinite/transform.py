@@ -2,23 +2,31 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.checks import positive, require
 from jaxtheory.infinite import inputs
-from jaxtheory.infinite.decisions import decide
+from jaxtheory.infinite.evaluation import (
+    Compiled,
+    Settings,
+    compile_plans,
+    decide,
+    moments,
+    outside,
+    structure,
+    swap_examples,
+)
 from jaxtheory.infinite.models import Model, model_of
 from jaxtheory.infinite.monte_carlo import MonteCarlo
-from jaxtheory.infinite.outputs import mirrored, structure
-from jaxtheory.infinite.plans import Compiled, Settings, compile_plans, outside
 from jaxtheory.infinite.prior import Moments, Prior, Role, require_rule
-from jaxtheory.infinite.program import BATCH, draws_together, require_apart
-from jaxtheory.infinite.roles import moments
+from jaxtheory.infinite.trace import BATCH, draws_together, require_apart
 from jaxtheory.kernels.gram import gram
 
 _ENTRIES = 2**16  # of the largest array of one block: it stays in a core's cache
@@ -55,9 +63,9 @@ class Limit(NamedTuple):
 
 
 def limit(
-    f: Any,
-    params: PyTree[Any],
-    x: Any,
+    f: object,
+    params: PyTree,
+    x: PyTree,
     *,
     prior: Prior,
     scale: float = 3.0,
@@ -115,7 +123,7 @@ def limit(
     Both(nngp=Array([[2.]], dtype=float32), ntk=Array([[4.]], dtype=float32))
     """
     require_rule("prior", prior)
-    draws = _checked(monte_carlo)
+    draws = _check_draws(monte_carlo)
     scale = positive("scale", scale, "pass the largest standard deviation of the pre-activations, e.g. scale=3.0")
     x = inputs.batch("x", x)
     model = model_of(f, params, x)
@@ -131,7 +139,7 @@ def limit(
     return found[0] if jax.tree_util.treedef_is_leaf(tree) else _many(found, tree)
 
 
-def _one(model: Model, x: Any, prior: Prior, base: Settings, check_width: bool) -> Limit:
+def _one(model: Model, x: PyTree, prior: Prior, base: Settings, check_width: bool) -> Limit:
     """The limit of one of the arrays that a network returns."""
     decision = decide(model, prior, inputs.spec(x), base, check_width)
 
@@ -140,49 +148,54 @@ def _one(model: Model, x: Any, prior: Prior, base: Settings, check_width: bool) 
         settings = base._replace(dtype=inputs.numbers(given), tangent=tangent)
         return outside(compile_plans, model.trace(given), decision, given, settings)
 
-    def ready(x: Any, tangent: bool) -> Compiled:
+    def ready(x: PyTree, tangent: bool) -> Compiled:
         return compiled(inputs.spec(x), tangent, jnp.result_type(float) == jnp.float64)
 
     ready(x, True)  # raises here what it raises
-    return _kernels(ready, base.draws, x, functools.partial(_resolved, prior, decision.roles))
+    return _kernels(ready, base.draws, x, ResolvedPrior(prior, decision.roles))
 
 
-def _many(found: list[Limit], tree: Any) -> Limit:
+@dataclass(frozen=True, eq=False)
+class ResolvedPrior:
+    """A prior with the roles that a program gives its parameters: the moments that a limit used."""
+
+    prior: Prior
+    roles: dict[str, Role]
+
+    def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
+        """The moments of a parameter."""
+        return moments(self.prior, path, shape, self.roles.get(path))
+
+
+def _many(found: list[Limit], tree: PyTreeDef) -> Limit:
     """The limits of several arrays as one, of trees."""
 
-    def each(name: str) -> Callable[..., Any]:
-        return lambda x1, x2=None: tree.unflatten([getattr(limit, name)(x1, x2) for limit in found])
+    def transposed(results: Sequence[tuple[Array, ...]]) -> list[PyTree]:
+        return [tree.unflatten(part) for part in zip(*results, strict=True)]
 
-    def parts(name: str, kind: Any) -> Callable[..., Any]:
-        def all_of(x1: Any, x2: Any = None) -> Any:
-            every = [getattr(limit, name)(x1, x2) for limit in found]
-            return kind(*(tree.unflatten(part) for part in zip(*every, strict=True)))
-
-        return all_of
-
-    rule = functools.partial(_resolved, found[0].prior.args[0], _roles(found))  # type: ignore[attr-defined]
-    return Limit(each("nngp"), each("ntk"), parts("both", Both), parts("estimate", Estimate), rule)
-
-
-def _roles(found: list[Limit]) -> dict[str, Role]:
-    return {path: role for limit in found for path, role in limit.prior.args[1].items()}  # type: ignore[attr-defined]
+    rules = [limit.prior for limit in found if isinstance(limit.prior, ResolvedPrior)]
+    roles = {path: role for rule in rules for path, role in rule.roles.items()}
+    return Limit(
+        lambda x1, x2=None: tree.unflatten([limit.nngp(x1, x2) for limit in found]),
+        lambda x1, x2=None: tree.unflatten([limit.ntk(x1, x2) for limit in found]),
+        lambda x1, x2=None: Both(*transposed([limit.both(x1, x2) for limit in found])),
+        lambda x1, x2=None: Estimate(*transposed([limit.estimate(x1, x2) for limit in found])),
+        ResolvedPrior(rules[0].prior, roles),
+    )
 
 
-def _resolved(prior: Prior, roles: dict[str, Role], path: str, shape: tuple[int, ...]) -> Moments:
-    """The moments that a limit gives a parameter."""
-    return moments(prior, path, shape, roles.get(path))
-
-
-def _checked(draws: Any) -> MonteCarlo | None:
+def _check_draws(draws: object) -> MonteCarlo | None:
     known_kind = draws is None or isinstance(draws, MonteCarlo)
     require(known_kind, "monte_carlo", repr(draws), "be None or MonteCarlo", "pass MonteCarlo(jax.random.key(0))")
-    return None if draws is None else draws.checked()
+    return draws.checked() if isinstance(draws, MonteCarlo) else None
 
 
-def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | None) -> Callable[..., Any]:
+def _over_groups(
+    entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | None
+) -> Callable[..., tuple[Array, ...]]:
     """Kernel, tangent and their standard errors, from independent groups of draws if there are any."""
 
-    def estimated(*examples: Array) -> tuple[Array, ...]:
+    def estimated(*examples: PyTree) -> tuple[Array, ...]:
         if draws is None:
             kernel, tangent = entry(*examples, None)
             return kernel, tangent, jnp.zeros_like(kernel), jnp.zeros_like(tangent)
@@ -193,44 +206,45 @@ def _over_groups(entry: Callable[..., tuple[Array, Array]], draws: MonteCarlo | 
     return estimated
 
 
-def _kernels(ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any, rule: Prior) -> Limit:
+Ready = Callable[[PyTree, bool], Compiled]  # of a batch, with the tangent or without
+
+
+def _kernels(ready: Ready, draws: MonteCarlo | None, like: PyTree, rule: Prior) -> Limit:
     nngp, ntk, two, four = (_kernel(ready, draws, like, which) for which in (0, 1, (0, 1), (0, 1, 2, 3)))
 
-    def both(x1: Any, x2: Any = None) -> Both:
+    def both(x1: PyTree, x2: PyTree = None) -> Both:
         return Both(*jnp.moveaxis(two(x1, x2), -1, 0))
 
-    def estimate(x1: Any, x2: Any = None) -> Estimate:
+    def estimate(x1: PyTree, x2: PyTree = None) -> Estimate:
         return Estimate(*jnp.moveaxis(four(x1, x2), -1, 0))
 
     return Limit(nngp, ntk, both, estimate, rule)
 
 
-def _kernel(
-    ready: Callable[..., Compiled], draws: MonteCarlo | None, like: Any, which: tuple[int, ...] | int
-) -> Callable[..., Array]:
+def _kernel(ready: Ready, draws: MonteCarlo | None, like: PyTree, which: tuple[int, ...] | int) -> Callable[..., Array]:
     """The matrix of one of kernel, tangent and their standard errors, or of several of them on a last axis."""
     tangent = which != 0
 
     def chosen(parts: tuple[Array, ...]) -> Array:
         return parts[which] if isinstance(which, int) else jnp.stack([parts[i] for i in which], -1)
 
-    def tile(x1: Any, x2: Any) -> Array:
+    def tile(x1: PyTree, x2: PyTree) -> Array:
         pair = _over_groups(ready(x1, tangent).pair, draws)
         return chosen(jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2))
 
     @jax.jit
-    def against(x1: Any, x2: Any) -> Array:
+    def against(x1: PyTree, x2: PyTree) -> Array:
         block = max(1, math.isqrt(_ENTRIES // ready(x1, tangent).entries))
         pairs = lambda i, j: tile(inputs.rows(x1, i), inputs.rows(x2, j))  # noqa: E731
         return gram(pairs, inputs.places(x1), inputs.places(x2), block=block)
 
     @jax.jit
-    def alone(x: Any) -> Array:
+    def alone(x: PyTree) -> Array:
         plan = ready(x, tangent)
         diagonal = chosen(jax.vmap(_over_groups(plan.diagonal, draws))(x))
         return _symmetric(tile, plan, x, diagonal, drawn=draws is not None)
 
-    def whole_matrix(x1: Any, x2: Any = None) -> Array:
+    def whole_matrix(x1: PyTree, x2: PyTree = None) -> Array:
         same = x2 is None or x2 is x1
         x1 = inputs.like("x1", x1, like)
         return alone(x1) if same else against(x1, inputs.like("x2", x2, like, x1))
@@ -238,10 +252,12 @@ def _kernel(
     return whole_matrix
 
 
-def _symmetric(tile: Callable[[Any, Any], Array], plan: Compiled, x: Any, diagonal: Array, *, drawn: bool) -> Array:
+def _symmetric(
+    tile: Callable[[PyTree, PyTree], Array], plan: Compiled, x: PyTree, diagonal: Array, *, drawn: bool
+) -> Array:
     """The matrix of a batch with itself, exactly symmetric, from tiles and the kernels of equal examples."""
     places = inputs.places(x)
-    flip = functools.partial(mirrored, positions=len(plan.output.axes), equal=plan.output.equal)
+    flip = functools.partial(swap_examples, positions=len(plan.output.axes), equal=plan.output.equal)
     whole = bool(plan.output.axes) and not plan.output.equal  # a mirror image has its positions swapped
 
     def pairs(i: Array, j: Array) -> Array:

@@ -16,7 +16,7 @@ from tolerances import assert_close
 
 from jaxtheory import infinite
 from jaxtheory.infinite import prior
-from jaxtheory.infinite.sources import law
+from jaxtheory.infinite.trace import law
 
 SIGMA_W, SIGMA_B, RATE = 1.4, 0.3, 0.3
 RULE = prior.ntk(SIGMA_W, SIGMA_B)

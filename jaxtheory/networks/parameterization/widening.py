@@ -1,6 +1,5 @@
 """A wider network from one model: which of its sizes are widths, by what doubling each of them does to its program."""
 
-import dataclasses
 import functools
 import inspect
 import itertools
@@ -13,8 +12,9 @@ from jaxtyping import PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.networks.parameterization.reading import Reading, read
+from jaxtheory.programs.models import is_module, split_nnx
+from jaxtheory.programs.sizes import Place, name_of, resized, sizes
 
-_Place = tuple[Any, ...]  # names of attributes and indices of lists
 _BOUND = 8  # sizes of which all sets are tried
 
 
@@ -71,25 +71,25 @@ def widen(model: Any, x: PyTree, *, widths: Sequence[str] | None = None) -> Wide
     >>> found.widths, found.wider_params["layers_2"]["kernel"].shape
     (('layers[0].features', 'layers[2].features'), (64, 128))
     """
-    sizes, build = _nnx(model, x) if isinstance(model, functools.partial) else _linen(model, x)
-    names = {_name(place): place for place in sizes}
+    found, build = _nnx(model, x) if isinstance(model, functools.partial) else _linen(model, x)
+    names = {name_of(place): place for place in found}
     base = build({})
     if widths is not None:
         unknown = sorted(set(widths) - set(names))
         require(not unknown and len(widths) > 0, "widths", list(widths), "name sizes", f"choose of {list(names)}")
         chosen = tuple(name for name in names if name in set(widths))
     else:
-        chosen = _found(base, names, sizes, build, x)
-    wider = build({names[name]: 2 * sizes[names[name]] for name in chosen})
+        chosen = _found(base, names, found, build, x)
+    wider = build({names[name]: 2 * found[names[name]] for name in chosen})
     return Widened(base.apply, base.params, wider.params, chosen)
 
 
-def _found(base: _Built, names: dict[str, _Place], sizes: dict[_Place, int], build: Any, x: PyTree) -> tuple[str, ...]:
+def _found(base: _Built, names: dict[str, Place], found: dict[Place, int], build: Any, x: PyTree) -> tuple[str, ...]:
     """Sizes that are widths: alone, or together with others that cannot grow alone."""
     reading = _reading(base, x)
 
     def grows(chosen: Sequence[str]) -> bool | None:
-        return _tried(base, reading, build, {names[name]: 2 * sizes[names[name]] for name in chosen})
+        return _tried(base, reading, build, {names[name]: 2 * found[names[name]] for name in chosen})
 
     verdicts = {name: grows([name]) for name in names}
     alone, bound = ([name for name in names if verdicts[name] is verdict] for verdict in (True, None))
@@ -106,7 +106,7 @@ def _found(base: _Built, names: dict[str, _Place], sizes: dict[_Place, int], bui
     raise AssertionError
 
 
-def _tried(base: _Built, reading: Reading, build: Any, larger: dict[_Place, int]) -> bool | None:
+def _tried(base: _Built, reading: Reading, build: Any, larger: dict[Place, int]) -> bool | None:
     """Whether larger sizes make the network wider; None where they make no network."""
     try:
         made = build(larger)
@@ -129,14 +129,13 @@ def _reading(base: _Built, x: PyTree) -> Reading:
     return read(jax.make_jaxpr(base.apply)(base.params, _shapes(x)), len(jax.tree.leaves(base.params)))
 
 
-def _linen(model: Any, x: PyTree) -> tuple[dict[_Place, int], Callable[[dict[_Place, int]], _Built]]:
+def _linen(model: Any, x: PyTree) -> tuple[dict[Place, int], Callable[[dict[Place, int]], _Built]]:
     """Sizes of a linen module, and the module with some of them replaced."""
-    sound = hasattr(model, "init") and hasattr(model, "apply") and dataclasses.is_dataclass(model)
     hint = "for NNX pass functools.partial(Net, width=64); for other programs pass both shapes to maximal_update"
-    require(sound and hasattr(model, "clone"), "model", type(model).__name__, "be a linen module", hint)
+    require(is_module(model, "flax.linen"), "model", type(model).__name__, "be a linen module", hint)
 
-    def build(larger: dict[_Place, int]) -> _Built:
-        module = _replaced(model, (), larger)
+    def build(larger: dict[Place, int]) -> _Built:
+        module = resized(model, larger)
         variables = jax.eval_shape(module.init, jax.random.key(0), _shapes(x))
         others = {name: part for name, part in variables.items() if name != "params"}
 
@@ -146,10 +145,10 @@ def _linen(model: Any, x: PyTree) -> tuple[dict[_Place, int], Callable[[dict[_Pl
 
         return _built(apply, variables["params"], x)
 
-    return dict(_integers(model, ())), build
+    return sizes(model), build
 
 
-def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[_Place, int], Callable[[dict[_Place, int]], _Built]]:
+def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[Place, int], Callable[[dict[Place, int]], _Built]]:
     """Sizes among the arguments of a constructor, and the module that it makes of others."""
     from flax import nnx
 
@@ -160,8 +159,8 @@ def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[_Place, int], Callab
     given = {**dict(zip(parameters, model.args, strict=False)), **model.keywords}
     given.pop("rngs", None)
 
-    def build(larger: dict[_Place, int]) -> _Built:
-        arguments = {name: _replaced(value, (name,), larger) for name, value in given.items()}
+    def build(larger: dict[Place, int]) -> _Built:
+        arguments = {name: resized(value, larger, (name,)) for name, value in given.items()}
 
         def make() -> Any:
             own = {"rngs": nnx.Rngs(0)} if "rngs" in parameters else {}
@@ -169,61 +168,19 @@ def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[_Place, int], Callab
             made.eval()
             return made
 
-        parts: Any = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
-        graph, params, others = parts
+        merged, params, others = split_nnx(nnx.eval_shape(make))
 
         def apply(params: PyTree, inputs: PyTree) -> Any:
             zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if _is_numeric(leaf) else leaf  # noqa: E731
-            return nnx.merge(graph, params, jax.tree.map(zeros, others))(inputs)
+            return merged(params, jax.tree.map(zeros, others))(inputs)
 
         return _built(apply, params, x)
 
-    sizes = {place: size for name, value in given.items() for place, size in _integers(value, (name,))}
-    return sizes, build
+    return sizes(given), build
 
 
 def _built(apply: Callable[[PyTree, PyTree], Any], params: PyTree, x: PyTree) -> _Built:
     return _Built(apply, params, jax.eval_shape(apply, params, _shapes(x)))
-
-
-def _integers(value: Any, place: _Place) -> list[tuple[_Place, int]]:
-    """Every integer inside a value, by its place."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [(place, value)] if value >= 1 else []
-    return [found for key, part in _parts(value) for found in _integers(part, (*place, key))]
-
-
-def _parts(value: Any) -> list[tuple[Any, Any]]:
-    """Attributes of a module or a dataclass, entries of a dictionary, items of a tuple or a list."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-        return [(name, getattr(value, name)) for name in names if name not in ("parent", "name")]
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, (tuple, list)) else []
-
-
-def _replaced(value: Any, place: _Place, larger: dict[_Place, int]) -> Any:
-    """A value with other integers at some places."""
-    if place in larger:
-        return larger[place]
-    if not any(other[: len(place)] == place for other in larger):
-        return value
-    parts = {key: _replaced(part, (*place, key), larger) for key, part in _parts(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {key: part for key, part in parts.items() if part is not getattr(value, key)}
-        return value.clone(**changed) if hasattr(value, "clone") else dataclasses.replace(value, **changed)
-    if isinstance(value, dict):
-        return type(value)(parts)
-    return type(value)(*parts.values()) if hasattr(value, "_fields") else type(value)(parts.values())
-
-
-def _name(place: _Place) -> str:
-    """A place as Python writes it: layers[0].features."""
-    name = ""
-    for key in place:
-        name += f"[{key!r}]" if not isinstance(key, str) else f".{key}" if name else key
-    return name
 
 
 def _paths(params: PyTree) -> list[Any]:

@@ -1,0 +1,255 @@
+"""Sums: over channels they become deterministic, over places they stay random."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtheory.conversion import Numbers
+from jaxtheory.infinite.errors import Site, refuse
+from jaxtheory.infinite.graph import (
+    ONE,
+    ChannelArray,
+    Cut,
+    Factor,
+    Factors,
+    Graph,
+    Make,
+    Value,
+    combination,
+    derive,
+    full,
+    joint_index,
+    known,
+    linear_map,
+    merge_channels,
+    number,
+    scale,
+)
+from jaxtheory.infinite.graph.nodes import (
+    AxisMap,
+    ChannelSum,
+    Deterministic,
+    Flags,
+    Mean,
+    Need,
+    Noise,
+    Pair,
+    Scores,
+    Shape,
+)
+from jaxtheory.infinite.graph.windows import Window, sliding_sum, window_of
+from jaxtheory.infinite.trace.restriction import restrict
+from jaxtheory.infinite.trace.rules import Dimensions, Rule, random_array
+from jaxtheory.programs.calls import Equation
+
+
+def _total(array: Numbers, axis: int, _: Numbers | None) -> jax.Array:
+    return jnp.sum(array, axis, keepdims=True)
+
+
+TOTAL = AxisMap("sum", _total, 1, False)
+
+
+def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
+    """Sums over any axes."""
+    reason, hint = "it sums the entries of a parameter", "normalize activations instead of weights"
+    rand = random_array(where, values[0], reason, hint)
+    gone = set(equation.params["axes"])
+    factors = [f for d in gone for f in rand.axes[d]]
+    channels = [f for f in factors if f.kind == "c"]
+    if channels and not _are_copies(where, rand, channels):
+        return [average(graph, where, rand, gone)]
+    if channels:
+        rand = _sum_copies(graph, where, rand, channels)
+        factors = [f for f in factors if f.kind != "c"]
+    repeats = math.prod(f.size for f in factors if f.kind == "b")
+    pieces = []
+    for node, count in rand.pieces:
+        for f in factors:
+            node = linear_map(where, node, f.place, TOTAL) if f.kind == "i" else node
+        pieces.append((scale(where, number(float(repeats), len(node.index)), node, node.index), count))
+    kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
+    return [ChannelArray(tuple(pieces), kept, rand.channels)]
+
+
+def _are_copies(where: Site, rand: ChannelArray, channels: list[Factor]) -> bool:
+    """Whether channel factors are summed that are no width: they are fewer than the channels that are kept."""
+    kept = math.prod(rand.channels) // math.prod(f.size for f in channels)
+    if len(channels) == len(rand.channels) or kept == 1:
+        return False
+    few = [f.size < kept for f in channels]
+    if not any(few) and max(f.place for f in channels) == len(rand.channels) - 1:
+        return False
+    if not all(few):
+        reason = f"which of its axes of channels grow with the width is not clear ({rand.channels})"
+        refuse(where, reason, "make the width larger than the number of heads, groups or members, and the last axis")
+    return True
+
+
+def _sum_copies(graph: Graph, where: Site, rand: ChannelArray, channels: list[Factor]) -> ChannelArray:
+    """A sum over independent copies, as of heads or of the members of an ensemble: it stays random."""
+    require_all_heads(where, rand, len(channels))
+    for f in sorted(channels, key=lambda f: -f.place):
+        node, count = rand.pieces[0]
+        parts = [restrict(graph, where, node, rand.channels, f.place, Cut(i, 1, 1)) for i in range(f.size)]
+        total = combination(where, node.index, [(ONE, part) for part in parts])
+        lower = lambda g, at=f.place: g._replace(place=g.place - 1) if g.kind == "c" and g.place > at else g  # noqa: E731
+        axes = tuple(tuple(lower(g) for g in factors if g != f) for factors in rand.axes)
+        left = (*rand.channels[: f.place], *rand.channels[f.place + 1 :])
+        rand = ChannelArray(((total, count // f.size),), axes, left)
+    return merge_channels(rand)
+
+
+def require_all_heads(where: Site, rand: ChannelArray, contracted: int) -> None:
+    """Raise where channels are averaged that depend on drawn scores, but not those of all heads."""
+    if any(node.drawn for node, _ in rand.pieces) and contracted < len(rand.channels):
+        refuse(where, "it keeps heads apart whose scores are drawn", "contract heads and channels at once")
+
+
+def average(graph: Graph, where: Site, rand: ChannelArray, gone: set[int]) -> Deterministic:
+    """A sum over channels (and places): count · E h, deterministic in the limit."""
+    places = [f.place for d in gone for f in rand.axes[d] if f.kind == "c"]
+    require_all_heads(where, rand, len(places))
+    if len(rand.pieces) > 1 or len(places) == len(rand.channels):
+        weights = [float(count) for _, count in rand.pieces]
+    else:
+        weights = [float(math.prod(rand.channels[p] for p in places))]
+    summed = [f.place for d in gone for f in rand.axes[d] if f.kind == "i"]
+    repeats = math.prod(f.size for d in gone for f in rand.axes[d] if f.kind == "b")
+    index = joint_index([node for node, _ in rand.pieces])
+    terms = [(w, node) for w, (node, _) in zip(weights, rand.pieces, strict=True) if not node.centered]
+    kept = tuple(factors for d, factors in enumerate(rand.axes) if d not in gone)
+    if not terms:
+        shape = tuple(math.prod(f.size for f in factors) for factors in kept)
+        source = ChannelSum(tuple((w, node, None) for w, (node, _) in zip(weights, rand.pieces, strict=True)))
+        return replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), False, graph.record))
+
+    def make(values: list[Numbers]) -> jax.Array:
+        total = jnp.asarray(sum(w * v for (w, _), v in zip(terms, values, strict=True)))
+        return repeats * jnp.asarray(full(total, index)).sum(tuple(summed), keepdims=True)
+
+    left = tuple(1 if k in summed else m for k, m in enumerate(index))
+    return unfold(tuple(Mean(node) for _, node in terms), make, kept, left)
+
+
+def unfold(needs: tuple[Need, ...], make: Make, axes: Sequence[Factors], index: Shape) -> Deterministic:
+    """A deterministic array over index axes, laid out along the axes of a program."""
+    flat = [f for factors in axes for f in factors]
+    shape = tuple(math.prod(f.size for f in factors) for factors in axes)
+    uniform = tuple(all(f.kind != "i" for f in factors) for factors in axes)
+    sizes = [f.size if f.kind == "i" or not uniform[a] else 1 for a, fs in enumerate(axes) for f in fs]
+    order = [f.place for f in flat if f.kind == "i"]
+    short = tuple(1 if u else m for u, m in zip(uniform, shape, strict=True))
+
+    def laid(values: list[Numbers]) -> jax.Array:
+        rest = [k for k in range(len(index)) if k not in order]
+        array = full(make(values), index).transpose([*rest, *order])
+        narrow = tuple(f.size if f.kind == "i" else 1 for f in flat)
+        return jnp.broadcast_to(array.reshape(narrow), sizes).reshape(short)
+
+    flags = tuple(u or m == 1 for u, m in zip(uniform, shape, strict=True))
+    return derive(needs, shape, flags, laid)
+
+
+def inner(
+    graph: Graph, where: Site, left: ChannelArray, right: ChannelArray, dims: Dimensions, other: Dimensions
+) -> Deterministic:
+    """Σ over channels of a product of two random arrays: attention scores, squared norms."""
+    channels = _count_contracted(where, left, right, dims.contracted, other.contracted)
+    free_left, free_right = dims.free(len(left.axes)), other.free(len(right.axes))
+    places_left, places_right = _free_places(where, left, free_left), _free_places(where, right, free_right)
+    if {f.place for f in places_left} != {f.place for f in places_right}:
+        refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
+    full_axes = [f.place for f in places_left]
+    a, b = left.node, right.node
+    mask = tuple(k in full_axes for k in range(len(a.index)))
+    second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
+    axes = [left.axes[d] for d in dims.batch] + [left.axes[d] for d in free_left]
+    axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
+    sizes = {f.place: f.size for f in places_right}
+    index = (*joint_index((a, b)), *(sizes[f.place] for f in places_left))
+    if graph.independent(a, b) and (a.centered or b.centered):
+        return _fluctuating(graph, Scores(a, b, channels, graph.scores + 1), mask, axes, index)
+    return unfold((Pair(a, b, mask),), lambda values: channels * _apart(jnp.asarray(values[0]), mask), axes, index)
+
+
+def _count_contracted(
+    where: Site, left: ChannelArray, right: ChannelArray, lc: tuple[int, ...], rc: tuple[int, ...]
+) -> float:
+    """The number of channels that are contracted, and nothing else."""
+    if len(left.pieces) > 1 or len(right.pieces) > 1:
+        refuse(where, "it multiplies concatenated channels", "multiply the parts and add")
+    if left.node.drawn or right.node.drawn:
+        refuse(where, "its operands depend on scores that are drawn", "put a layer of weights between the two products")
+    channels = [f for d in lc for f in left.axes[d] if f.kind == "c"]
+    if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
+        refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
+    if _are_copies(where, left, channels):
+        reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"
+        refuse(where, reason, "multiply and add them; contract an axis longer than the number of heads")
+    if any(f.kind == "i" for d in lc for f in left.axes[d]):
+        refuse(where, "it contracts channels and places at once", "contract channels first")
+    return float(math.prod(f.size for f in channels))
+
+
+def _free_places(where: Site, rand: ChannelArray, free: list[int]) -> list[Factor]:
+    places = [f for d in free for f in rand.axes[d]]
+    if any(f.kind != "i" for f in places):
+        refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
+    return places
+
+
+def _fluctuating(graph: Graph, scores: Scores, mask: Flags, axes: list[Factors], index: Shape) -> Deterministic:
+    """A sum over channels that averages to zero; where scores are drawn and every head has its own, draws of it."""
+    heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
+    places = joint_index((scores.a, scores.b))
+    drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, places, strict=True))
+    source = ChannelSum(((scores.channels, scores.a, scores.b),))
+    shape = tuple(math.prod(f.size for f in factors) for factors in axes)
+    zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), drawable, graph.record))
+    if not (graph.draws and drawable):
+        return zero
+    graph.scores += 1
+    drawn = unfold((scores,), lambda values: values[0].reshape(index), axes, index)
+    return replace(zero, drawn=replace(drawn, copies=heads))
+
+
+def _apart(array: jax.Array, mask: Flags) -> jax.Array:
+    """From interleaved pairs of axes to first all left (and common) ones, then the right ones."""
+    left, right, at = [], [], 0
+    for both in mask:
+        left.append(at)
+        if both:
+            right.append(at + 1)
+        at += 1 + both
+    return array.transpose([*left, *right])
+
+
+def window_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
+    """Sums over moving windows of places."""
+    rand = random_array(where, values[0], "it sums the entries of a parameter", "sum activations instead")
+    p, out = equation.params, equation.outvars[0].aval.shape
+    pieces, axes = list(rand.pieces), list(rand.axes)
+    for d, size in enumerate(p["window_dimensions"]):
+        window = window_of(p, d, size, out[d])
+        if window.trivial:
+            continue
+        if [f.kind for f in axes[d]] != ["i"]:
+            refuse(where, "its windows move over channels or a merged axis", "sum over axes of places")
+        place = axes[d][0].place
+        how = AxisMap(window, partial(_sliding_sum, window=window), out[d], False)
+        pieces = [(linear_map(where, node, place, how), count) for node, count in pieces]
+        axes[d] = (axes[d][0]._replace(size=out[d]),) if out[d] > 1 else ()
+    return [ChannelArray(tuple(pieces), tuple(axes), rand.channels)]
+
+
+def _sliding_sum(array: Numbers, axis: int, _: Numbers | None, *, window: Window) -> jax.Array:
+    return sliding_sum(jnp.asarray(array), (axis,), window)
+
+
+RULES: dict[str, Rule] = {"reduce_sum": reduce_sum, "reduce_window_sum": window_sum}

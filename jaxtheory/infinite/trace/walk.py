@@ -1,0 +1,190 @@
+"""Reads a jaxpr, with its parameters Gaussian, into deterministic quantities and random channel vectors."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+from jax.typing import ArrayLike
+
+from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
+from jaxtheory.infinite.graph import ChannelArray, Graph, Value, known, unknown
+from jaxtheory.infinite.graph.nodes import Deterministic, Record
+from jaxtheory.infinite.trace import arithmetic
+from jaxtheory.infinite.trace.contraction import dot
+from jaxtheory.infinite.trace.convolutions import convolution
+from jaxtheory.infinite.trace.elementwise import RULES as ELEMENTWISE
+from jaxtheory.infinite.trace.extrema import RULES as EXTREMA
+from jaxtheory.infinite.trace.loops import scan
+from jaxtheory.infinite.trace.movement import RULES as MOVES
+from jaxtheory.infinite.trace.powers import twice
+from jaxtheory.infinite.trace.program import require_derivative
+from jaxtheory.infinite.trace.reductions import RULES as REDUCTIONS
+from jaxtheory.infinite.trace.rules import Rewriting, Rule
+from jaxtheory.infinite.trace.scatters import RULES as SCATTERS
+from jaxtheory.infinite.trace.tiling import tile
+from jaxtheory.programs.calls import CALLS, CUSTOM, Atom, Equation, Program, body_of, opened
+
+_COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *CALLS}
+_SUMS = ("add", "add_any", "sub")
+_BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
+_WHY = {
+    "argmax": "the place of the largest channel is no average over channels",
+}
+
+
+class Context:
+    """What a walk shares: the graph of parameter numbers, whether loops stay loops, and widths.
+
+    Where `widths` are given, numbers of the program that are powers of one are read as those of twice the width.
+    """
+
+    def __init__(
+        self, rolled: bool, draws: bool = False, record: Record | None = None, widths: frozenset[int] = frozenset()
+    ) -> None:
+        self.graph = Graph(draws, Record() if record is None else record)
+        self.widths = widths
+        self.rolled = rolled
+        self.loops = 0
+        self.line = UNKNOWN
+
+    def walk(self, closed: Program, inputs: list[Value]) -> list[Value]:
+        """The outputs of a jaxpr."""
+        body, consts = opened(closed)
+        env: dict[Atom, Value] = dict(
+            zip(body.constvars, (constant(self._at_twice_the_width(c, True)) for c in consts), strict=True)
+        )
+        env.update(zip(body.invars, inputs, strict=True))
+
+        def read(atom: Atom, counted: bool = False) -> Value:
+            if not isinstance(atom, Literal):
+                return env[atom]
+            return known(np.asarray(self._at_twice_the_width(atom.val, counted)))
+
+        for equation in body.eqns:
+            values = [read(v, equation.primitive.name in _COUNTED) for v in equation.invars]
+            env.update(zip(equation.outvars, self.equation(equation, values), strict=True))
+        return [read(v) for v in body.outvars]
+
+    def _at_twice_the_width(self, value: ArrayLike, counted: bool) -> ArrayLike:
+        """A constant of the program, or, where it is a power of a width, that power of twice the width.
+
+        Integers are taken for widths only where they are `counted`, that is computed with, not indices.
+        """
+        if not self.widths or isinstance(value, jax.core.Tracer) or np.ndim(value):
+            return value
+        dtype = np.asarray(value).dtype
+        real = jnp.issubdtype(dtype, jnp.floating) or (counted and jnp.issubdtype(dtype, jnp.integer))
+        return twice(value, self.widths) if real else value
+
+    def equation(self, equation: Equation, values: list[Value]) -> list[Value]:
+        """The outputs of one equation."""
+        name = equation.primitive.name
+        if name in CALLS:
+            if name in CUSTOM and not all(isinstance(v, Deterministic) for v in values):
+                require_derivative(equation)
+            return self._inside(equation, body_of(equation), values)
+        if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
+            return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
+        dets = [v for v in values if isinstance(v, Deterministic)]
+        if len(dets) == len(values):
+            if name in _BENDING:
+                where = self._site(equation)
+                self.graph.arguments += [(where, v) for v in dets if v.value is None]
+            return [*arithmetic.apply(equation, dets)]
+        self._require_no_draw(equation, values)
+        added = (
+            tuple(node for v in values if isinstance(v, ChannelArray) for node, _ in v.pieces) if name in _SUMS else ()
+        )
+        values = [
+            arithmetic.limiting_value(site(equation), v, added) if isinstance(v, Deterministic) else v for v in values
+        ]
+        if name != "dot_general" and any(isinstance(v, Deterministic) and any(v.copies) for v in values):
+            refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
+        if name == "scan":
+            with self._within(equation):
+                return scan(self, equation, values)
+        if name == "cond":
+            return self._cond(equation, values)
+        return self._rule(equation, values)
+
+    def _inside(self, equation: Equation, body: Program, values: list[Value]) -> list[Value]:
+        """A function that is called."""
+        with self._within(equation):
+            return self.walk(body, values)
+
+    @contextlib.contextmanager
+    def _within(self, equation: Equation) -> Iterator[None]:
+        """Inside a function or a loop, whose equations may have lost the line that calls it."""
+        line, before = site(equation).line, self.line
+        self.line = before if line == UNKNOWN else line
+        yield
+        self.line = before
+
+    def _site(self, equation: Equation) -> Site:
+        where = site(equation)
+        return where._replace(line=self.line) if where.line == UNKNOWN else where
+
+    def _require_no_draw(self, equation: Equation, values: list[Value]) -> None:
+        """Raise where a random value meets numbers that the program draws, as a dropout mask."""
+        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Deterministic) and v.random]
+        met = any(isinstance(v, ChannelArray) for v in values) or name in ELEMENTWISE or not self.graph.shared_draws
+        if met and drawn and not (name in ELEMENTWISE and all(v.source for v in drawn)):
+            reason = (
+                "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
+            )
+            refuse(self._site(equation), reason, "switch dropout off (deterministic=True, inference)")
+
+    def _rule(self, equation: Equation, values: list[Value]) -> list[Value]:
+        name, where = equation.primitive.name, self._site(equation)
+        rule = _RULES.get(name)
+        if rule is None:
+            reason = _WHY.get(name, "this operation is not handled for random or trainable values")
+            refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
+        outs = rule(self.graph, where, equation, values)
+        return self._rewritten(where, outs) if isinstance(outs, Rewriting) else outs
+
+    def _rewritten(self, where: Site, rewriting: Rewriting) -> list[Value]:
+        """The outputs of an operation that is rewritten as others, all at its own line."""
+        body, _ = opened(rewriting.program)
+        env: dict[Atom, Value] = dict(zip(body.invars, rewriting.inputs, strict=True))
+        for equation in body.eqns:
+            values = [known(np.asarray(v.val)) if isinstance(v, Literal) else env[v] for v in equation.invars]
+            dets = [v for v in values if isinstance(v, Deterministic)]
+            if len(dets) == len(values):
+                outs: list[Value] = [*arithmetic.apply(equation, dets)]
+            else:
+                found = _RULES[equation.primitive.name](self.graph, where, equation, values)
+                outs = self._rewritten(where, found) if isinstance(found, Rewriting) else found
+            env.update(zip(equation.outvars, outs, strict=True))
+        return [env[v] for v in body.outvars]
+
+    def _cond(self, equation: Equation, values: list[Value]) -> list[Value]:
+        choice = values[0]
+        if not isinstance(choice, Deterministic) or choice.value is None:
+            refuse(
+                site(equation), "which branch is taken depends on the example", "use jnp.where, or a static condition"
+            )
+        index = int(np.clip(int(np.asarray(choice.value).reshape(())), 0, len(equation.params["branches"]) - 1))
+        return self.walk(equation.params["branches"][index], values[1:])
+
+
+def constant(value: ArrayLike) -> Deterministic:
+    """A constant of a jaxpr: known, unless it is traced by an outer transformation."""
+    if isinstance(value, jax.core.Tracer):
+        return unknown(value)
+    return known(value if isinstance(value, jax.Array) else np.asarray(value))
+
+
+_RULES: dict[str, Rule] = {
+    "dot_general": dot,
+    "conv_general_dilated": convolution,
+    "tile": tile,
+    **ELEMENTWISE,
+    **MOVES,
+    **SCATTERS,
+    **EXTREMA,
+    **REDUCTIONS,
+}
