@@ -89,7 +89,8 @@ def fixed_support_barycenter(
 def _solved(
     costs: Array, masses: Array, shares: Array, epsilon: Array, tolerance: Array, iterations: int
 ) -> FixedSupportBarycenter:
-    scaled = costs / epsilon
+    # what is common to a row is taken up by f
+    scaled = (costs - jax.lax.stop_gradient(costs.min(2, keepdims=True))) / epsilon
     present = masses > 0
     logs = jnp.where(present, jnp.log(jnp.where(present, masses, jnp.ones_like(masses))), -jnp.inf)
     mean = partial(jnp.tensordot, shares, axes=1, precision="highest")

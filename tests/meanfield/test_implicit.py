@@ -7,6 +7,7 @@ import pytest
 
 from jaxtheory import kernels, meanfield
 from jaxtheory.meanfield import Cloud
+from jaxtheory.results import Status
 
 KAPPA = np.array([0.5, 3.0])
 
@@ -51,8 +52,26 @@ def test_the_proximal_step_solves_its_equation_and_descends(key):
     left = found - theta + tau * meanfield.wasserstein_gradient(F)(found)
     assert float(jnp.linalg.norm(left)) < 1e-3 * float(jnp.linalg.norm(found - theta))
     assert float(F(found)) + float(((found - theta) ** 2).sum(1).mean()) / (2 * tau) < float(F(theta))
-    stopped = run(meanfield.jko(F, tau, tolerance=1e-6, max_iterations=1), theta, 1).particles
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tau", [0.1, 10.0, 1000.0])
+def test_long_proximal_steps_settle_in_wells(tau, key):
+    """A double well with ripples, in float32: every step is solved, F never rises, and at last nothing moves.
+
+    At τ = 1000 the gradient's rounding times τ is far above that of the particles, which is what counts.
+    """
+    F = meanfield.potential(lambda t: (t**4).sum() / 4 - (t**2).sum() / 2 + jnp.cos(3 * t).sum())
+    start = 3 * jax.random.normal(key, (300, 3))
+    run_of = meanfield.simulate(meanfield.jko(F, tau), start, steps=4, key=key, observe=F, record_every=1)
+    assert int(run_of.status) == Status.OK
+    values = np.concatenate([[float(F(start))], run_of.records])
+    assert (np.diff(values) <= 1e-5 * np.abs(values[:-1])).all()
+    stopped = run(meanfield.jko(F, tau, max_iterations=1), start, 1).particles
     assert jnp.isnan(stopped).all()
+    if tau == 1000:
+        slope = meanfield.wasserstein_gradient(F)(run_of.state.cloud)
+        assert float(jnp.abs(slope).max()) < 1e-3
 
 
 def quartic_step(theta, tau):
