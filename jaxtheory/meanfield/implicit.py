@@ -111,11 +111,13 @@ def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array
     found, (_, _, excess), _ = jax.lax.stop_gradient(jax.lax.while_loop(unsolved, newton, first))
     solved = excess <= 1
     product = lambda v: jax.jvp(gap, (found,), (v,))[1]  # noqa: E731
-    x = found
-    # each correction is 0 and carries one more order of the implicit derivatives
-    for _ in range(2):
+
+    def correct(x: Array, _: None) -> tuple[Array, None]:
         left = gap(x)
-        x = x - linear(product, left - jax.lax.stop_gradient(left), 1e-6)
+        return x - linear(product, left - jax.lax.stop_gradient(left), 1e-6), None
+
+    # each correction is 0 and carries one more order of the implicit derivatives
+    x, _ = jax.lax.scan(correct, found, length=2)
     return particles_of(jnp.where(solved, x, jnp.nan), cloud.particles)
 
 

@@ -127,12 +127,13 @@ def _solved(
         idle = v.mean(0, keepdims=True) + v.mean(1, keepdims=True) - v.mean()
         return jax.jvp(gap, (found,), (v,))[1] + idle / v.size
 
-    h = found
-    # each correction is 0 and carries one more order of the implicit derivatives
-    for _ in range(2):
+    def correct(h: Array, _: None) -> tuple[Array, None]:
         left = gap(h)
         right = left - jax.lax.stop_gradient(left)
-        h = h - cg(product, right, tol=float(jnp.finfo(costs.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0]
+        return h - cg(product, right, tol=float(jnp.finfo(costs.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0], None
+
+    # each correction is 0 and carries one more order of the implicit derivatives
+    h, _ = jax.lax.scan(correct, found, length=2)
     answer = mean(marginals(h))
     lost = ~(jnp.isfinite(answer).all() & jnp.isfinite(residual))
     faults = (lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED)

@@ -281,7 +281,7 @@ FLOWS = [
         lambda step_size: meanfield.jko(meanfield.potential(energy), step_size),
         step_size=0.5,
         invalid={"step_size": (0.0,)},
-    ),
+    )._replace(slow=True),
     flow_entry(
         "fictitious_play",
         lambda temperature, share, step_size: meanfield.fictitious_play(

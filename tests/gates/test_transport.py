@@ -278,6 +278,7 @@ ENTRIES = [
                 output=lambda found: found["masses"],
             ),
         ),
+        slow=True,
     ),
     Entry(
         "transport.gaussian_barycenter",

@@ -34,6 +34,7 @@ def test_the_proximal_step_of_a_quadratic_is_a_division(float64):
     np.testing.assert_array_equal(found[2], theta[2])  # of no mass
 
 
+@pytest.mark.slow
 def test_the_proximal_step_of_a_risk_is_implicit_euler(float64):
     """ℓ = (m − b)²/2 of the mean m: m' = (m + τb)/(1 + τ), and every particle moves by the same vector."""
     F = meanfield.risk(meanfield.neuron("identity"), "squared", jnp.ones((1, 1)), jnp.array([2.0]))
@@ -43,6 +44,7 @@ def test_the_proximal_step_of_a_risk_is_implicit_euler(float64):
     np.testing.assert_allclose(found - theta, np.full((3, 1), (m + 0.7 * 2) / 1.7 - m), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_proximal_step_solves_its_equation_and_descends(key):
     """An MMD is not convex in the particles: θ' − θ + τ∇δF/δμ(θ') = 0 in float32, and F falls at a large step."""
     F = meanfield.mmd(kernels.gaussian(1.0), jax.random.normal(key, (5, 2)))
@@ -81,6 +83,7 @@ def quartic_step(theta, tau):
     return meanfield.jko(F, tau, tolerance=1e-10).step(cloud, (), jax.random.key(0), jnp.int32(0))[0].particles[0, 0]
 
 
+@pytest.mark.slow
 def test_the_proximal_step_has_implicit_derivatives(float64):
     """θ' of θ⁴/4: θ' + τθ'³ = θ, so dθ'/dθ = 1/(1 + 3τθ'²) and dθ'/dτ = −θ'³/(1 + 3τθ'²)."""
     theta, tau = jnp.asarray(1.7), jnp.asarray(0.8)
@@ -100,6 +103,7 @@ def test_the_proximal_step_has_second_derivatives(float64):
     np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(quartic_step))(theta, tau), second, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_fictitious_play_mixes_exactly(key):
     """δF/δμ = a m θ + κθ²/2 − bθ: mean and second moment of particles and chains follow a closed recursion.
 
