@@ -36,8 +36,8 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
 
     Args:
         functional: F, twice differentiable. step_size: τ > 0, time units of the flow.
-        tolerance: of the residual θ' − θ + τ∇δF/δμ(μ')(θ'), relative to θ' − θ, or to rounding where θ' − θ is
-            smaller than that; norms weighted by the masses.
+        tolerance: of what Newton's method would still correct of θ', relative to θ' − θ, or to rounding of θ' where
+            θ' − θ is smaller than that; norms weighted by the masses.
         max_iterations: Newton steps, ≥ 1.
 
     Returns:
@@ -88,34 +88,36 @@ def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array
         """The norm of a displacement of the cloud."""
         return norm(per_particle(jnp.sqrt(mass), v))
 
-    def excess(x: Array) -> Array:
-        """The residual over what is allowed."""
-        rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.maximum(size(x), size(start))
-        return size(per_particle(1 / mass, gap(x))) / (tolerance * size(x - start) + rounding)
-
     def linear(product: Callable[[Array], Array], right: Array, accuracy: float) -> Array:
         return cg(product, right, tol=accuracy, maxiter=_PRODUCTS, M=lambda v: per_particle(1 / mass, v))[0]
 
-    def newton(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        x, _, count = state
+    def correction(x: Array) -> tuple[Array, Array, Array]:
+        """Newton's step, the slope along it, and its length over what is allowed."""
         slope, product = jax.linearize(gap, x)
         towards = linear(product, -slope, 1e-4)
-        steepest = per_particle(-1 / mass, slope)
         downhill = jnp.vdot(towards, slope, precision="highest") < 0
-        towards = jnp.where(downhill, towards, steepest)
-        x = _descended(objective, x, towards, jnp.vdot(towards, slope, precision="highest"))
-        return x, excess(x), count + 1
+        towards = jnp.where(downhill, towards, per_particle(-1 / mass, slope))
+        rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.maximum(size(x), size(start))
+        excess = size(towards) / (tolerance * size(x - start) + rounding)
+        return towards, jnp.vdot(towards, slope, precision="highest"), excess
 
-    unsolved = lambda state: (state[1] > 0.5) & (state[2] < iterations)  # noqa: E731
-    first = start, excess(start), jnp.int32(0)
-    found = jax.lax.stop_gradient(jax.lax.while_loop(unsolved, newton, jax.lax.stop_gradient(first))[0])
-    solved = jax.lax.stop_gradient(excess(found)) <= 1
+    def newton(state: tuple[Array, tuple[Array, Array, Array], Array]) -> tuple[Array, Any, Array]:
+        x, (towards, slope, _), count = state
+        x = _descended(objective, x, towards, slope)
+        return x, correction(x), count + 1
+
+    unsolved = lambda state: (state[1][2] > 0.5) & (state[2] < iterations)  # noqa: E731
+    first = jax.lax.stop_gradient((start, correction(start), jnp.int32(0)))
+    found, (_, _, excess), _ = jax.lax.stop_gradient(jax.lax.while_loop(unsolved, newton, first))
+    solved = excess <= 1
     product = lambda v: jax.jvp(gap, (found,), (v,))[1]  # noqa: E731
-    x = found
-    # each correction is 0 and carries one more order of the implicit derivatives
-    for _ in range(2):
+
+    def correct(x: Array, _: None) -> tuple[Array, None]:
         left = gap(x)
-        x = x - linear(product, left - jax.lax.stop_gradient(left), 1e-6)
+        return x - linear(product, left - jax.lax.stop_gradient(left), 1e-6), None
+
+    # each correction is 0 and carries one more order of the implicit derivatives
+    x, _ = jax.lax.scan(correct, found, length=2)
     return particles_of(jnp.where(solved, x, jnp.nan), cloud.particles)
 
 

@@ -89,7 +89,8 @@ def fixed_support_barycenter(
 def _solved(
     costs: Array, masses: Array, shares: Array, epsilon: Array, tolerance: Array, iterations: int
 ) -> FixedSupportBarycenter:
-    scaled = costs / epsilon
+    # what is common to a row is taken up by f
+    scaled = (costs - jax.lax.stop_gradient(costs.min(2, keepdims=True))) / epsilon
     present = masses > 0
     logs = jnp.where(present, jnp.log(jnp.where(present, masses, jnp.ones_like(masses))), -jnp.inf)
     mean = partial(jnp.tensordot, shares, axes=1, precision="highest")
@@ -126,12 +127,13 @@ def _solved(
         idle = v.mean(0, keepdims=True) + v.mean(1, keepdims=True) - v.mean()
         return jax.jvp(gap, (found,), (v,))[1] + idle / v.size
 
-    h = found
-    # each correction is 0 and carries one more order of the implicit derivatives
-    for _ in range(2):
+    def correct(h: Array, _: None) -> tuple[Array, None]:
         left = gap(h)
         right = left - jax.lax.stop_gradient(left)
-        h = h - cg(product, right, tol=float(jnp.finfo(costs.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0]
+        return h - cg(product, right, tol=float(jnp.finfo(costs.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0], None
+
+    # each correction is 0 and carries one more order of the implicit derivatives
+    h, _ = jax.lax.scan(correct, found, length=2)
     answer = mean(marginals(h))
     lost = ~(jnp.isfinite(answer).all() & jnp.isfinite(residual))
     faults = (lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED)

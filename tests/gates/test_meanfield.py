@@ -215,6 +215,7 @@ FUNCTIONALS = [
         PARTICLES,
         permute={"particles,weights": {"": None}},
         derivatives=(AT_EQUAL,),
+        slow=True,
     ),
     Entry(
         "meanfield.many_body",
@@ -222,6 +223,7 @@ FUNCTIONALS = [
         PARTICLES,
         permute={"particles,weights": {"": None}},
         derivatives=(AT_EQUAL,),
+        slow=True,
     ),
     Entry(
         "meanfield.first_variation",
@@ -281,7 +283,7 @@ FLOWS = [
         lambda step_size: meanfield.jko(meanfield.potential(energy), step_size),
         step_size=0.5,
         invalid={"step_size": (0.0,)},
-    ),
+    )._replace(slow=True),
     flow_entry(
         "fictitious_play",
         lambda temperature, share, step_size: meanfield.fictitious_play(
@@ -292,7 +294,7 @@ FLOWS = [
         step_size=0.1,
         skip=DRAWS,
         invalid={"share": (-0.1, 1.1)},
-    ),
+    )._replace(slow=True),
     flow_entry(
         "fisher_rao",
         lambda rate, temperature: meanfield.fisher_rao(WELL, rate, temperature=temperature, kernel=bump),

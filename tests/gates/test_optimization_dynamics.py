@@ -55,6 +55,11 @@ def committee(activation):
     )
 
 
+def hyperbolic(theta, x):
+    """A model of two parameters."""
+    return theta[0] * theta[1] * x
+
+
 def hyperbola(theta):
     """A loss whose minima are a curve."""
     return (theta[0] * theta[1] - 0.5) ** 2 / 2
@@ -115,6 +120,7 @@ ENTRIES = [
             ),
             Derivative(("gram", "residual", "step_size"), output=lambda found: found.norms),
         ),
+        slow=True,
     ),
     Entry(
         "optimization.overparametrized.width_threshold",
@@ -147,7 +153,7 @@ ENTRIES = [
     Entry(
         "optimization.label_noise.label_noise_sgd",
         lambda draw, **given: label_noise.label_noise_sgd(
-            draw, lambda theta, x: theta[0] * theta[1] * x, batch_size=2, steps=4, record_every=2, **given
+            draw, hyperbolic, batch_size=2, steps=4, record_every=2, **given
         ),
         {
             "draw": key(),
@@ -161,6 +167,7 @@ ENTRIES = [
         ignores=dict.fromkeys(("x", "y"), "a batch need not hold every point"),
         integer_values={"start": [2, 1], "x": [1, 0], "y": [1, 0], "step_size": 1, "noise_variance": 1},
         skip={"precision": "draws differ between dtypes"},
+        slow=True,
     ),
     Entry(
         "optimization.label_noise.product_flow",
@@ -183,6 +190,7 @@ ENTRIES = [
             Derivative(("label", "imbalance", "steps", "step_size", "noise_variance"), at={"steps": [1.0, 2.0, 50.0]}),
             Derivative(("imbalance", "noise_variance"), at={"imbalance": 0.0}),
         ),
+        slow=True,
     ),
     Entry(
         "optimization.neural_collapse",

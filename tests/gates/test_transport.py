@@ -269,6 +269,7 @@ ENTRIES = [
         },
         integer_values={"masses": [[1, 2], [1, 1]], "epsilon": 1, "tolerance": 1},
         scale={"weights": {"masses": 0}, "masses": {"masses": 0}},
+        shift={("costs",): ("masses",)},
         permute={"costs,masses,weights": {"masses": None}},
         derivatives=(
             Derivative(
@@ -277,6 +278,7 @@ ENTRIES = [
                 output=lambda found: found["masses"],
             ),
         ),
+        slow=True,
     ),
     Entry(
         "transport.gaussian_barycenter",

@@ -38,7 +38,7 @@ def test_functionals_are_vectors(unchecked):
 
 
 @pytest.mark.parametrize("name", ["stochastic", "svrg"])
-@pytest.mark.first_case
+@pytest.mark.slow
 def test_estimates_of_the_variation_are_unbiased(name):
     """Within 4.5 standard errors, away from the anchor; at the anchor, svrg has no noise."""
     estimator = meanfield.stochastic(RISK, 2) if name == "stochastic" else meanfield.svrg(RISK, 2, 1000)

@@ -19,6 +19,7 @@ def half_square(theta):
     return (theta**2).sum() / 2
 
 
+@pytest.mark.slow
 def test_stein_discrepancy_under_a_linear_kernel_is_of_moments(float64, key):
     """k(x, y) = x·y + 1 and N(0, I): ‖M − I‖_F² + |m|², with weights."""
     theta, weights = jax.random.normal(key, (7, 3)), jnp.arange(1.0, 8.0) / 28
@@ -56,6 +57,7 @@ def test_stein_discrepancy_descent_moves_the_moments_exactly(float64):
     np.testing.assert_allclose(run.records[-1], [0.0, 1.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_injected_noise_smooths_the_drift(float64):
     """A Gaussian kernel of variance s² drifts on average as one of s² + β²: within 4.5 standard errors of 20,000."""
     target, s2, beta = jnp.array([[1.0, -0.5]]), 0.6**2, 0.9
@@ -78,6 +80,7 @@ def test_injected_noise_smooths_the_drift(float64):
     np.testing.assert_allclose(found, field, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_injected_noise_leaves_a_rest_point_that_is_not_the_minimum():
     """8 lengths away the drift is 1e-13 and float32 stands still; fading noise brings the particle to the target."""
     F = meanfield.mmd(kernels.gaussian(1.0), jnp.zeros((1, 1))) / 2
@@ -91,6 +94,7 @@ def test_injected_noise_leaves_a_rest_point_that_is_not_the_minimum():
     assert abs(ended(meanfield.noise_injection(F, lambda k: 3 * jnp.exp(-k.astype(jnp.float32) / 1000)))) < 0.1
 
 
+@pytest.mark.slow
 def test_many_bodies_are_their_sums(float64, key):
     """k = 1 and 2 are `potential` and `interaction`; k = 3 is a sum over triples, its first variation ½∬W dμ dμ."""
     theta, weights = jax.random.normal(key, (4, 2)), jnp.array([0.4, 0.1, 0.3, 0.2])

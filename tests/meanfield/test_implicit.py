@@ -7,6 +7,7 @@ import pytest
 
 from jaxtheory import kernels, meanfield
 from jaxtheory.meanfield import Cloud
+from jaxtheory.results import Status
 
 KAPPA = np.array([0.5, 3.0])
 
@@ -33,6 +34,7 @@ def test_the_proximal_step_of_a_quadratic_is_a_division(float64):
     np.testing.assert_array_equal(found[2], theta[2])  # of no mass
 
 
+@pytest.mark.slow
 def test_the_proximal_step_of_a_risk_is_implicit_euler(float64):
     """ℓ = (m − b)²/2 of the mean m: m' = (m + τb)/(1 + τ), and every particle moves by the same vector."""
     F = meanfield.risk(meanfield.neuron("identity"), "squared", jnp.ones((1, 1)), jnp.array([2.0]))
@@ -42,6 +44,7 @@ def test_the_proximal_step_of_a_risk_is_implicit_euler(float64):
     np.testing.assert_allclose(found - theta, np.full((3, 1), (m + 0.7 * 2) / 1.7 - m), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_proximal_step_solves_its_equation_and_descends(key):
     """An MMD is not convex in the particles: θ' − θ + τ∇δF/δμ(θ') = 0 in float32, and F falls at a large step."""
     F = meanfield.mmd(kernels.gaussian(1.0), jax.random.normal(key, (5, 2)))
@@ -51,8 +54,26 @@ def test_the_proximal_step_solves_its_equation_and_descends(key):
     left = found - theta + tau * meanfield.wasserstein_gradient(F)(found)
     assert float(jnp.linalg.norm(left)) < 1e-3 * float(jnp.linalg.norm(found - theta))
     assert float(F(found)) + float(((found - theta) ** 2).sum(1).mean()) / (2 * tau) < float(F(theta))
-    stopped = run(meanfield.jko(F, tau, tolerance=1e-6, max_iterations=1), theta, 1).particles
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tau", [0.1, 10.0, 1000.0])
+def test_long_proximal_steps_settle_in_wells(tau, key):
+    """A double well with ripples, in float32: every step is solved, F never rises, and at last nothing moves.
+
+    At τ = 1000 the gradient's rounding times τ is far above that of the particles, which is what counts.
+    """
+    F = meanfield.potential(lambda t: (t**4).sum() / 4 - (t**2).sum() / 2 + jnp.cos(3 * t).sum())
+    start = 3 * jax.random.normal(key, (300, 3))
+    run_of = meanfield.simulate(meanfield.jko(F, tau), start, steps=4, key=key, observe=F, record_every=1)
+    assert int(run_of.status) == Status.OK
+    values = np.concatenate([[float(F(start))], run_of.records])
+    assert (np.diff(values) <= 1e-5 * np.abs(values[:-1])).all()
+    stopped = run(meanfield.jko(F, tau, max_iterations=1), start, 1).particles
     assert jnp.isnan(stopped).all()
+    if tau == 1000:
+        slope = meanfield.wasserstein_gradient(F)(run_of.state.cloud)
+        assert float(jnp.abs(slope).max()) < 1e-3
 
 
 def quartic_step(theta, tau):
@@ -62,6 +83,7 @@ def quartic_step(theta, tau):
     return meanfield.jko(F, tau, tolerance=1e-10).step(cloud, (), jax.random.key(0), jnp.int32(0))[0].particles[0, 0]
 
 
+@pytest.mark.slow
 def test_the_proximal_step_has_implicit_derivatives(float64):
     """θ' of θ⁴/4: θ' + τθ'³ = θ, so dθ'/dθ = 1/(1 + 3τθ'²) and dθ'/dτ = −θ'³/(1 + 3τθ'²)."""
     theta, tau = jnp.asarray(1.7), jnp.asarray(0.8)
@@ -81,6 +103,7 @@ def test_the_proximal_step_has_second_derivatives(float64):
     np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(quartic_step))(theta, tau), second, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_fictitious_play_mixes_exactly(key):
     """δF/δμ = a m θ + κθ²/2 − bθ: mean and second moment of particles and chains follow a closed recursion.
 

@@ -69,6 +69,7 @@ def test_reverse_mode_through_a_run(float64):
     np.testing.assert_allclose(found[1:], [-kappa * slope, -eta * slope], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_reversible_run_is_the_run(key):
     """Langevin with a stochastic gradient draws the same numbers."""
     x = jax.random.normal(key, (6, 2))
@@ -95,6 +96,7 @@ def test_memory_of_the_reverse_mode_grows_as_the_root_of_the_steps():
     assert states(1024, 16) < 2 * 8 + 2 * 4 + 2
 
 
+@pytest.mark.slow
 def test_checkpointed_scans_are_scans():
     """Every length, also those that are no square, and none."""
     body = lambda c, _: (2 * c + 1, c)  # noqa: E731

@@ -49,6 +49,7 @@ def test_descent_of_the_penalty_is_the_flow_of_the_product(float64):
     np.testing.assert_allclose(change, -2 * ETA**2 * VARIANCE * IMBALANCE / (2 - ETA * s), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_flow_of_the_product_solves_its_equation(float64):
     """Against scipy's integrator, for both signs; y = 0, a_0 = 0 and σ = 0 are their limits."""
     steps = jnp.array([0.0, 10.0, 300.0, 5000.0])
@@ -93,6 +94,7 @@ def test_sgd_with_label_noise_follows_the_flow(key):
     assert (u**2 + v**2).mean() < 3.0
 
 
+@pytest.mark.slow
 def test_each_step_multiplies_the_imbalance(float64):
     """u'² − v'² = (u² − v²)(1 − η²g²), so full records give back the noisy residuals g: ±σ beside uv − y."""
     start = jnp.asarray(minimum(IMBALANCE, LABEL))

@@ -36,6 +36,7 @@ def network_path(key, x, y, width):
     return jnp.sqrt((left**2).sum(1)), left[0]
 
 
+@pytest.mark.slow
 def test_the_gram_matrix_is_a_mean_over_weights(data, key):
     """x·x' times the share of 200,000 Gaussian weights that see both points: within 4.5 standard errors."""
     x, _ = data
@@ -46,6 +47,7 @@ def test_the_gram_matrix_is_a_mean_over_weights(data, key):
     assert (gap <= np.abs(products) * 4.5 * np.sqrt(0.25 / 200_000) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_the_decay_is_that_of_the_spectrum(data, float64):
     """Against the recursion r ← r − ηHr, also for several outputs; the bound by λ_0 holds at a small step."""
     x, y = (np.asarray(v, float) for v in data)

@@ -78,6 +78,7 @@ def test_potentials_average_to_a_constant(float64):
     np.testing.assert_allclose(total, total[0], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_weights_choose_and_failures_are_said(unchecked):
     """All weight on one measure gives its own, Kᵀ(a/K1); too few iterations, and wrong arguments by name."""
     costs, masses, weights = (jnp.asarray(v, jnp.float32) for v in problem())
