@@ -36,8 +36,8 @@ def group_lasso(
     r"""Minimize ½‖y − A b‖² + λ Σ_g √|g| ‖b_g‖: whole groups of coefficients enter or stay 0.
 
     Accelerated proximal gradient steps with restarts find the groups; two Newton steps on them give the digits. At
-    penalties far below the data they take turns with proximal steps on the dual, as in `lasso`, and the gap is that of a
-    dual point which does not lose its digits.
+    penalties far below the data they take turns with proximal steps on the dual, as in `lasso`, and the gap is that of
+    a dual point which does not lose its digits.
 
     Args:
         design: A, used as it is: unlike in `lasso`, columns are not scaled. y: observations.
