@@ -25,7 +25,7 @@ _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax"
 _SCORES = {"sub", "add", "max", "min", "select_n", "convert_element_type"}  # masks and shifts keep a score's scale
 _KEEPING = {"concatenate", "pad", "dynamic_update_slice", "select_n", "scatter", "scatter-add"}
 
-_USES = {"dot_general": "used", "conv_general_dilated": "used", "gather": "used", "mul": "products"}
+_PRODUCTS = {"dot_general", "conv_general_dilated", "gather"}
 
 
 class Use(NamedTuple):
@@ -72,8 +72,8 @@ class _Batch(NamedTuple):
 class _Data(NamedTuple):
     """What is known of an array that depends on the inputs: its ancestors (bits) and parameters, numbers it carries.
 
-    `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says where the
-    factors stand that it was multiplied by since.
+    `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says which
+    factors it was multiplied by since.
     """
 
     token: int
@@ -175,8 +175,11 @@ class _Reader:
             self._use(equation, values, i, view, path)
         data = self._data(equation, values, sources, frozenset(view.leaf for _, view in used))
         data = data._replace(batch=self._batch(equation, values, used, path))
-        if used and name in _USES:
-            data = data._replace(**{_USES[name]: frozenset(view.leaf for _, view in used)})
+        leaves = frozenset(view.leaf for _, view in used)
+        if name in _PRODUCTS:
+            data = data._replace(used=leaves)
+        elif name == "mul":
+            data = data._replace(products=leaves)
         return [_Value(data=data)] * len(equation.outvars)
 
     def _without_data(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:

@@ -363,14 +363,12 @@ def _advice(
         f"maximal update needs c/d, e.g. c = sqrt(d) of the base network"
         for size, scale in sorted(set(scores))
     ]
-    pairs_of_factors = zip(reading.factors, other.factors, strict=False)
-    changed = {a[0]: (a[1], b[1]) for a, b in pairs_of_factors if a[0] == b[0] and abs(b[1] / a[1] - 1) > 0.01}
-    lines += [
-        f"{weights[leaf]} or its product is multiplied by {base:.4g} in the base network and by {wide:.4g} in this one; "
-        "maximal update has no multipliers in the program: remove those that depend on width"
-        for leaf, (base, wide) in changed.items()
-        if leaf in weights
-    ]
+    for (leaf, base), (same, wider_factor) in zip(reading.factors, other.factors, strict=False):
+        if leaf == same and leaf in weights and abs(wider_factor / base - 1) > 0.01:
+            lines.append(
+                f"{weights[leaf]}, or its product, is multiplied by {base:.4g} in the base network and by "
+                f"{wider_factor:.4g} in this one; maximal update wants no such number: remove what depends on width"
+            )
     if depth is not None and not reading.branches:
         lines.append("depth was given, but the program has no residual branch h + g(h); rates do not depend on it")
     if depth is not None and any(abs(scale * depth**0.5 - 1) > 0.01 for _, scale in reading.branches):
