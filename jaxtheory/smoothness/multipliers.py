@@ -87,7 +87,8 @@ def solve_certified(
     largest = PENALTY * (norm.sizes(_dot(y, unit)) / norm.weights).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
-    needed = (penalty > 0) & (share < 1) & (start.gap > enough)
+    finite = jnp.isfinite(unit).all() & jnp.isfinite(y).all()  # decompositions of what is not may not end
+    needed = finite & (penalty > 0) & (share < 1) & (start.gap > enough)
 
     def projected(state: _Projected) -> _Projected:
         inside = _reached(unit, y)
