@@ -36,8 +36,8 @@ def group_lasso(
     r"""Minimize ½‖y − A b‖² + λ Σ_g √|g| ‖b_g‖: whole groups of coefficients enter or stay 0.
 
     Accelerated proximal gradient steps with restarts find the groups; two Newton steps on them give the digits. At
-    penalties far below the data they take turns with proximal steps on the dual, as in `lasso`, and the gap is that of a
-    dual point which does not lose its digits.
+    penalties far below the data they take turns with proximal steps on the dual, as in `lasso`, and the gap is that of
+    a dual point which does not lose its digits.
 
     Args:
         design: A, used as it is: unlike in `lasso`, columns are not scaled. y: observations.
@@ -82,6 +82,9 @@ class _Problem(NamedTuple):
 
 @partial(jax.jit, static_argnames="steps")
 def _group_lasso(design: Array, y: Array, labels: Array, penalty: Array, steps: int) -> GroupLasso:
+    # decompositions of what is not finite may not end
+    finite = jnp.isfinite(design).all() & jnp.isfinite(y).all()
+    design, y = (jnp.where(finite, given, jnp.zeros_like(given)) for given in (design, y))
     size, scale = guarded.power_of_two(design), guarded.power_of_two(y)
     labels = labels.astype(jnp.int32)
     outside = ((labels < 0) | (labels >= len(labels))).any()
@@ -110,6 +113,9 @@ def _group_lasso(design: Array, y: Array, labels: Array, penalty: Array, steps: 
     gap = jnp.where(better, after, start.gap)
     fitted = jnp.matmul(problem.design, found, precision="highest") * scale
     coefficients = found * scale / size
+    coefficients, fitted, gap = (
+        jnp.where(finite, part, jnp.full_like(part, jnp.nan)) for part in (coefficients, fitted, gap)
+    )
     slow = status_where((outside, Status.INVALID_INPUT), (gap > enough, Status.NOT_CONVERGED))
     return GroupLasso(coefficients, fitted, gap, finite_status((coefficients, fitted, gap), slow))
 

@@ -82,12 +82,14 @@ def solve_certified(
     if norm is None:
         norm = Norm(jnp.ones_like(unit[0]), jnp.abs, lambda y, penalty, b: _on_support(unit, y, penalty, b))
     first = solve(y, penalty)
-    blind = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty)
-    start = Certified(first, jnp.zeros_like(y), jnp.where(blind, jnp.ones_like(penalty), gap(first)))
+    found = gap(first)
+    blind = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty) & (found >= 0)
+    start = Certified(first, jnp.zeros_like(y), jnp.where(blind, jnp.ones_like(penalty), found))
     largest = PENALTY * (norm.sizes(dot(y, unit)) / norm.weights).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
-    needed = (penalty > 0) & (share < 1) & (start.gap > enough)
+    finite = jnp.isfinite(unit).all() & jnp.isfinite(y).all()  # decompositions of what is not may not end
+    needed = finite & (penalty > 0) & (share < 1) & (start.gap > enough)
 
     def projected(state: _Projected) -> _Projected:
         inside = _reached(unit, y)

@@ -183,7 +183,7 @@ def test_labels_out_of_range_are_not_ok_under_jit():
 
 
 def planted(rng, rows, groups, size, active, penalty):
-    """A design and y = A b + λν whose group lasso is b: A_gᵀν = w b_g/‖b_g‖ on its groups, and shorter on the others."""
+    """A design and y = A b + λν whose group lasso is b: A_gᵀν = w b_g/‖b_g‖ on its groups, shorter on the others."""
     dual, weight = rng.normal(size=rows), np.sqrt(size)
     design = rng.normal(size=(rows, groups, size))
     slopes = np.einsum("igk,i->gk", design, dual)

@@ -25,6 +25,8 @@ _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax"
 _SCORES = {"sub", "add", "max", "min", "select_n", "convert_element_type"}  # masks and shifts keep a score's scale
 _KEEPING = {"concatenate", "pad", "dynamic_update_slice", "select_n", "scatter", "scatter-add"}
 
+_PRODUCTS = {"dot_general", "conv_general_dilated", "gather"}
+
 
 class Use(NamedTuple):
     """A parameter meets data: axes contracted, axes kept, and axes of a table from which the data pick entries."""
@@ -45,7 +47,8 @@ class Score(NamedTuple):
 class Reading(NamedTuple):
     """What a program does with its parameters, and where: `sites` are uses by equation, `alone` equations of no data.
 
-    `through` are products whose sum is the use; `branches` are residual branches, as their parameters and scales.
+    `through` are products whose sum is the use; `branches` are residual branches, as their parameters and scales;
+    `factors` are numbers by which a parameter, or what its use gives, is multiplied.
     """
 
     uses: tuple[Use, ...]
@@ -55,6 +58,7 @@ class Reading(NamedTuple):
     unread: dict[int, set[str]]
     scores: tuple[Score, ...]
     branches: tuple[tuple[frozenset[int], float], ...]
+    factors: tuple[tuple[int, float], ...]
 
 
 class _Batch(NamedTuple):
@@ -66,7 +70,11 @@ class _Batch(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """What is known of an array that depends on the inputs: its ancestors (bits) and parameters, numbers it carries."""
+    """What is known of an array that depends on the inputs: its ancestors (bits) and parameters, numbers it carries.
+
+    `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says which
+    factors it was multiplied by since.
+    """
 
     token: int
     ancestors: int
@@ -74,6 +82,9 @@ class _Data(NamedTuple):
     scale: float = 1.0
     score: Score | None = None
     batch: _Batch | None = None
+    used: frozenset[int] = frozenset()
+    products: frozenset[int] = frozenset()
+    factored: frozenset[int] = frozenset()
 
 
 class _Value(NamedTuple):
@@ -98,7 +109,8 @@ def read(closed: ClosedJaxpr, leaves: int) -> Reading:
     sites = {path: tuple(uses) for path, uses in reader.sites.items()}
     uses = tuple(use for found in sites.values() for use in found)
     through, alone = frozenset(reader.through), frozenset(reader.alone)
-    return Reading(uses, sites, through, alone, reader.unread, tuple(reader.scores), tuple(reader.branches))
+    known = tuple(reader.scores), tuple(reader.branches), tuple(reader.factors.values())
+    return Reading(uses, sites, through, alone, reader.unread, *known)
 
 
 class _Reader:
@@ -111,6 +123,7 @@ class _Reader:
         self.unread: dict[int, set[str]] = {}
         self.scores: list[Score] = []
         self.branches: list[tuple[frozenset[int], float]] = []
+        self.factors: dict[int, tuple[int, float]] = {}
         self.tokens = 0
         self.sole = False  # whether nothing else reads the first operand of the equation
 
@@ -162,12 +175,20 @@ class _Reader:
             self._use(equation, values, i, view, path)
         data = self._data(equation, values, sources, frozenset(view.leaf for _, view in used))
         data = data._replace(batch=self._batch(equation, values, used, path))
+        leaves = frozenset(view.leaf for _, view in used)
+        if name in _PRODUCTS:
+            data = data._replace(used=leaves)
+        elif name == "mul":
+            data = data._replace(products=leaves)
         return [_Value(data=data)] * len(equation.outvars)
 
     def _without_data(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
         self.alone.add(path)
         name, views = equation.primitive.name, []
         operands = [(i, view) for i, v in enumerate(values) for view in v.views]
+        numbers = [v.number for v in values if v.number]
+        if name in ("mul", "div") and numbers and values[0].views:
+            self._factor((view.leaf for _, view in operands), numbers[0] if name == "mul" else 1 / numbers[0])
         if name == "dot_general":
             views = [axis_views.product(equation, view, i) for i, view in operands]
         elif name not in _REDUCTIONS:  # the norm of a parameter is a number of its own, no use of its axes
@@ -252,8 +273,13 @@ class _Reader:
         if name in _LAYOUT and len(sources) == 1:
             return first
         if name == "transpose":
-            return self.fresh(first, scale=first.scale)
+            return self.fresh(first, scale=first.scale, used=first.used, factored=first.factored)
+        if name == "reduce_sum" and len(sources) == 1:
+            return self.fresh(first, leaves=leaves, used=first.products)
         if name == "dot_general" and len(sources) == 2:
+            for source in sources:  # scores have their own rule
+                for index in source.factored:
+                    self.factors.pop(index, None)
             contracted = equation.params["dimension_numbers"][0][0]
             size = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
             return self.fresh(*sources, score=Score(size, first.scale * sources[1].scale))
@@ -273,8 +299,16 @@ class _Reader:
         if other.number is None or not other.number or (equation.primitive.name == "div" and values[1].data is data):
             return self.fresh(data)
         factor = other.number if equation.primitive.name == "mul" else 1 / other.number
+        factored = data.factored | self._factor(data.used, factor)
         score = data.score and data.score._replace(scale=data.score.scale * factor)
-        return self.fresh(data, scale=data.scale * factor, score=score)
+        return self.fresh(data, scale=data.scale * factor, score=score, used=data.used, factored=factored)
+
+    def _factor(self, leaves: Any, factor: float) -> frozenset[int]:
+        """Note that parameters are multiplied by a number, and where that stands."""
+        first = max(self.factors, default=-1) + 1
+        found = {first + i: (leaf, factor) for i, leaf in enumerate(sorted(leaves))}
+        self.factors |= found
+        return frozenset(found)
 
     def _residual(self, one: _Data, other: _Data) -> None:
         """h + g(h): the parameters of g that h does not depend on are those of a branch."""

@@ -185,7 +185,8 @@ def maximal_update(
         roles: path of a parameter (such as "layer/kernel") -> the axes that count as fan-in, () for a vector.
 
     Returns:
-        `Parameterization` of the wider network. A `UserWarning` repeats its `advice`.
+        `Parameterization` of the wider network. A `UserWarning` repeats its `advice`, e.g. where the program multiplies
+        the product with a weight by a number that depends on width, as 1/√fan_in.
 
     Raises:
         ValueError: no axis grows; another structure; a growing axis that the program both contracts and keeps (tied
@@ -273,7 +274,10 @@ def _parameterize(
     hint = "build the second network wider, e.g. twice"
     require(bool(moving), "wider_params", "no other width", "have axes that grow from those of params", hint)
     named = _flat(wider)[1].unflatten([_role(weight, shape) for weight, shape in zip(weights, wide, strict=True)])
-    advice = _advice(apply, wider, x, reading, depth) if rule == "maximal update" else ()
+    advice: tuple[str, ...] = ()
+    if rule == "maximal update":
+        contracted = {i: w.path for i, w in enumerate(weights) if (w.inputs or w.lookup) and w in moving}
+        advice = _advice(apply, wider, x, reading, depth, contracted)
     for line in advice:
         warnings.warn(line, UserWarning, stacklevel=4)
     return Parameterization(named, None, None, advice, weights, rule, optimizer, depth).at(wider)
@@ -341,12 +345,15 @@ def _scales(how: Parameterization, weight: Weight, shape: tuple[int, ...]) -> tu
     return deviation if kept else deviation * r_in**-0.5, slower / r_in if adam else r_out / r_in
 
 
-def _advice(apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None) -> tuple[str, ...]:
-    """What multipliers of parameters cannot do: scores of attention, and branches of deep networks."""
+def _advice(
+    apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None, weights: dict[int, str]
+) -> tuple[str, ...]:
+    """What multipliers of parameters cannot do: scores of attention, branches of deep networks, numbers of its own."""
     try:
-        wide = _traced(apply, wider, x).scores
+        other = _traced(apply, wider, x)
     except Exception:  # a module with its widths in its code takes no other parameters; any error may say so
-        wide = ()
+        other = reading._replace(scores=())
+    wide = other.scores
     pairs = list(zip(reading.scores, wide, strict=True)) if len(wide) == len(reading.scores) else None
     scores = [a for a, b in pairs if _falls_slowly(a, b)] if pairs is not None else []
     if pairs is None:
@@ -356,6 +363,12 @@ def _advice(apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None)
         f"maximal update needs c/d, e.g. c = sqrt(d) of the base network"
         for size, scale in sorted(set(scores))
     ]
+    for (leaf, base), (same, wider_factor) in zip(reading.factors, other.factors, strict=False):
+        if leaf == same and leaf in weights and abs(wider_factor / base - 1) > 0.01:
+            lines.append(
+                f"{weights[leaf]}, or its product, is multiplied by {base:.4g} in the base network and by "
+                f"{wider_factor:.4g} in this one; maximal update wants no such number: remove what depends on width"
+            )
     if depth is not None and not reading.branches:
         lines.append("depth was given, but the program has no residual branch h + g(h); rates do not depend on it")
     if depth is not None and any(abs(scale * depth**0.5 - 1) > 0.01 for _, scale in reading.branches):
