@@ -4,7 +4,7 @@
   B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary), `hyperbolic_cross`,
   `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
-  norms), `signals`
+  norms), `signals`, `jumps` (and Gaussian functions of the same covariance)
 - rates: `classes` (of each class, for linear estimators and networks)
 - what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
   `thresholds` (that read the data)
@@ -29,6 +29,7 @@ from jaxtheory.smoothness import (
     group_lasso,
     hyperbolic_cross,
     interval_wavelets,
+    jumps,
     lasso,
     mixed,
     phase_transitions,
@@ -50,6 +51,7 @@ __all__ = [
     "group_lasso",
     "hyperbolic_cross",
     "interval_wavelets",
+    "jumps",
     "lasso",
     "mixed",
     "phase_transitions",

@@ -3,9 +3,18 @@
 import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
+from gates.harness import Derivative, Entry, integers, key, number, points, quantity, static, tree
 
-from jaxtheory.smoothness import anisotropic, boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness import (
+    anisotropic,
+    boundary_grid,
+    classes,
+    group_lasso,
+    jumps,
+    lasso,
+    phase_transitions,
+    thresholds,
+)
 from jaxtheory.smoothness.wavelets import Coefficients
 
 RNG = np.random.default_rng(0)
@@ -145,7 +154,48 @@ NORMS = [
         derivatives=(Derivative(("x",)),),
     ),
 ]
-ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS
+DRAWS = {"precision": "the draws of the two precisions differ"}
+JUMPS = [
+    Entry(
+        "smoothness.jumps.half_spaces",
+        lambda **given: jumps.half_spaces(count=3, **given),
+        {"key": key(), "x": points(RNG.uniform(-0.5, 0.5, (4, 2)))},
+        at_infinity={"x": "a point far away lies on one side of each hyperplane"},
+        permute={"x": {"": 0}},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.half_space_covariance",
+        jumps.half_space_covariance,
+        {"x1": points(RNG.uniform(-0.5, 0.5, (4, 2))), "x2": points(RNG.uniform(-0.5, 0.5, (3, 2)))},
+        invalid={"x1": (np.float32([[2.0, 0.0]] * 4),), "x2": (np.float32([[0.8, 0.8]] * 3),)},
+        permute={"x1": {"": 0}, "x2": {"": 1}},
+        derivatives=(Derivative(("x1", "x2")),),
+        skip={"axes": "both have as many columns"},
+    ),
+    Entry(
+        "smoothness.jumps.jump_loop",
+        jumps.jump_loop,
+        {"key": key(), "t": quantity([0.05, 0.35, 0.5, 0.95]), "heights": quantity([2.0, 1.0, 0.5])},
+        invalid={"heights": (np.float32([1.0, -1.0, 1.0]),)},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.gaussian_loop",
+        lambda **given: jumps.gaussian_loop(samples=6, **given),
+        {"key": key(), "energy": number(12.0)},
+        invalid={"energy": (-1.0,)},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.loop_linear_risk",
+        lambda **given: jumps.loop_linear_risk(6, **given),
+        {"energy": number(12.0), "sigma": number(0.5)},
+        invalid={"energy": (0.0, -1.0), "sigma": (-0.5,)},
+        derivatives=(Derivative(("energy", "sigma")),),
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS + JUMPS
 
 
 class TestSmoothnessClasses(Gates):
