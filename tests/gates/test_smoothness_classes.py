@@ -6,6 +6,7 @@ from gates.gates import Gates
 from gates.harness import Derivative, Entry, integers, key, number, points, quantity, static, tree
 
 from jaxtheory.smoothness import (
+    adaptive_grid,
     anisotropic,
     boundary_grid,
     classes,
@@ -126,6 +127,7 @@ def on_grid(surpluses, x):
     return boundary_grid.evaluate(empty._replace(surpluses=surpluses), x)
 
 
+ADAPTED = adaptive_grid.interpolate(lambda x: 1 + x[:, 0] ** 2, 2, 0.1, start=2)
 GRIDS = [
     Entry("smoothness.boundary_grid.size", boundary_grid.size, CELLS, BAD_CELLS, skip=HOST),
     Entry("smoothness.boundary_grid.points", boundary_grid.points, CELLS, BAD_CELLS, skip=HOST),
@@ -142,6 +144,34 @@ GRIDS = [
         {"surpluses": static(jnp.linspace(-1.0, 1.0, 9)), "x": points([[0.3, 0.6], [0.1, 0.9]])},
         at_infinity={"x": "outside the cube the nearest point of it is meant"},
         derivatives=(Derivative(("x",)),),
+        skip={"axes": "the grid is in the plane"},
+    ),
+]
+ADAPTIVE = [
+    Entry(
+        "smoothness.adaptive_grid.interpolate",
+        lambda dim, tolerance, budget, start: adaptive_grid.interpolate(
+            lambda x: 1 + x[:, 0] ** 2, dim, tolerance, budget=budget, start=start
+        ),
+        {"dim": static(2), "tolerance": static(0.1), "budget": static(100), "start": static(1)},
+        {"dim": (0,), "tolerance": (-1.0, np.nan, np.inf), "budget": (0, 4), "start": (-1,)},
+        skip={"precision": "float32 is the default dtype", "jit": "the grid grows on the host"},
+    ),
+    Entry(
+        "smoothness.adaptive_grid.points",
+        lambda levels: adaptive_grid.points(ADAPTED._replace(levels=levels)),
+        {"levels": static(ADAPTED.levels)},
+        skip=HOST,
+    ),
+    Entry(
+        "smoothness.adaptive_grid.evaluate",
+        lambda surpluses, x: adaptive_grid.evaluate(ADAPTED._replace(surpluses=surpluses), x),
+        {"surpluses": quantity(np.linspace(-1.0, 1.0, len(ADAPTED.surpluses))), "x": points([[0.3, 0.6], [0.1, 0.9]])},
+        at_infinity={"x": "outside the cube the nearest point of it is meant"},
+        ignores={"surpluses": "those of basis functions that are 0 at the points"},
+        scale={"surpluses": {"": 1}},
+        permute={"x": {"": 0}},
+        derivatives=(Derivative(("x", "surpluses")),),
         skip={"axes": "the grid is in the plane"},
     ),
 ]
@@ -195,7 +225,7 @@ JUMPS = [
         derivatives=(Derivative(("energy", "sigma")),),
     ),
 ]
-ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS + JUMPS
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + ADAPTIVE + NORMS + JUMPS
 
 
 class TestSmoothnessClasses(Gates):

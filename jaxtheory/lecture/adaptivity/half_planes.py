@@ -51,7 +51,6 @@ def predict(config: Config) -> Claims:
     """The exponents of both arms on half-planes, and what the Gaussian field allows."""
     law = [_linear_law(n) for n in config.samples]
     linear, middle = slope(config.samples, law), float(np.log(config.samples).mean())
-    sign = {"predicted": 0.0, "standard_errors": -SIGNIFICANT}
     adaptive = "Imaizumi, Fukumizu (2019), Theorem 1, smooth pieces and boundary"
     basis = "significance: 4.5 standard errors"
     found = (
@@ -65,11 +64,11 @@ def predict(config: Config) -> Claims:
               "theory: a logarithm, 1/ln n; 4.5 standard errors", tolerance=1 / middle, standard_errors=SIGNIFICANT,
               rival=linear, rival_law="the best linear estimator"),
         Claim("plane_gain", "half-planes: the network's exponent minus that of tuned kernel regression", adaptive,
-              basis=basis, relation="<=", **sign),
-        Claim("plane_between", "half-planes minus Gaussian field: the network's exponents", adaptive, basis=basis,
-              relation="<=", **sign),
+              0.0, basis, standard_errors=-SIGNIFICANT, relation="<="),
+        Claim("plane_between", "half-planes minus Gaussian field: the network's exponents", adaptive, 0.0, basis,
+              standard_errors=-SIGNIFICANT, relation="<="),
         Claim("field_bound", f"Gaussian field: log risk of the network over the Bayes risk, n = {config.samples[-1]}",
-              "Wahba (1990)", basis=basis, relation=">=", **sign),
+              "Wahba (1990)", 0.0, basis, standard_errors=-SIGNIFICANT, relation=">="),
     )  # fmt: skip
     return Claims(found, {"plane_law": law})
 

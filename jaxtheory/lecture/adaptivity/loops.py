@@ -106,7 +106,7 @@ def _losses(octave: Array, p: Array, seed: Array, key: PRNGKeyArray, *, grid: in
     noisy, truth = (jax.tree.map(lambda part, i=i: part[i], both) for i in (0, 1))
     shrunk = denoise_bands(noisy, sigma, "sure", coarse=_COARSE)
     missed = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), shrunk, truth)
-    return {"linear": jnp.mean((_wiener(y, sigma) - f) ** 2), "sure": sum(jax.tree.leaves(missed)) / grid}
+    return {"linear": jnp.mean((_wiener(y, sigma) - f) ** 2), "sure": jnp.stack(jax.tree.leaves(missed)).sum() / grid}
 
 
 def _wiener(y: Array, sigma: Array) -> Array:
@@ -115,7 +115,8 @@ def _wiener(y: Array, sigma: Array) -> Array:
     k = np.arange(1, n // 2 + 1)
     energy = _ENERGY * n * np.append(1 / (12 * n**2), 1 / (2 * n * np.sin(np.pi * k / n)) ** 2)
     kept = jnp.asarray(energy, y.dtype) / (jnp.asarray(energy, y.dtype) + sigma**2)
-    return jnp.fft.irfft(jnp.fft.rfft(y) * kept, n=n)
+    spectrum = jnp.fft.rfft(y)
+    return jnp.fft.irfft(spectrum * kept.astype(spectrum.dtype), n=n)
 
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:

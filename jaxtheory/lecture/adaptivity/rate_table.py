@@ -83,7 +83,8 @@ def predict(config: Config) -> Claims:
 
 def measure(config: Config) -> xr.Dataset:
     """Losses of the projection with the least unbiased estimate of the risk, over independent noises."""
-    rng, table = np.random.default_rng(config.seed), {}
+    rng = np.random.default_rng(config.seed)
+    table: dict[str, Any] = {}
     for name, row in _ROWS.items():
         losses = np.stack([_losses(rng, row, n, config.noises) for n in _SIZES], axis=1)
         table[f"rate_{name}_risks"] = ("rate_noise", "rate_n"), losses
@@ -108,8 +109,9 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     predicted = {claim.name: claim for claim in claims.claims if claim.name.startswith("rate_")}
     for at, name in enumerate(reversed(_ROWS)):
         claim = predicted[f"rate_{name}"]
+        rival = float(np.nan if claim.rival is None else claim.rival)
         for value, color, label in ((claim.predicted, figures.PALETTE[0], "theory"),
-                                    (claim.rival, "#999999", "isotropic rival")):  # fmt: skip
+                                    (rival, "#999999", "isotropic rival")):  # fmt: skip
             shown = label if at == 0 else None
             ax.plot([-value] * 2, [at - 0.3, at + 0.3], color=color, linewidth=2.4, label=shown, zorder=3)
         measured, error = float(dataset[f"rate_{name}"]), float(dataset[f"rate_{name}_error"])
