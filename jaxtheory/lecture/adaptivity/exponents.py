@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,12 @@ class Estimated(NamedTuple):
         return float(self.contributions.std(ddof=1) / math.sqrt(len(self.contributions)))
 
 
-def slope(sizes: Sequence[float] | np.ndarray, risks: Sequence[float] | np.ndarray) -> float:
+def slope(sizes: Sequence[Any] | np.ndarray, risks: Sequence[Any] | np.ndarray) -> float:
     """The least-squares slope of log risk over log n."""
     return float(_weights(sizes) @ np.log(np.asarray(risks, float)))
 
 
-def exponents(sizes: Sequence[float] | np.ndarray, risks: np.ndarray) -> Estimated:
+def exponents(sizes: Sequence[Any] | np.ndarray, risks: np.ndarray) -> Estimated:
     """Of `risks` [function, size]: the slope of the mean over functions.
 
     >>> found = exponents([1.0, 2.0, 4.0], np.array([[4.0, 2.0, 1.0], [8.0, 4.0, 2.0]]))
@@ -60,6 +60,6 @@ def _entries(name: str, value: float, error: float, draws: int) -> dict[str, flo
     return {name: value, f"{name}_error": error, f"{name}_draws": float(draws)}
 
 
-def _weights(sizes: Sequence[float] | np.ndarray) -> np.ndarray:
+def _weights(sizes: Sequence[Any] | np.ndarray) -> np.ndarray:
     u = np.log(np.asarray(sizes, float))
     return (u - u.mean()) / ((u - u.mean()) ** 2).sum()
