@@ -16,8 +16,8 @@ from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_comple
 from jaxtheory.generalization.chain import Chain, chain, forward
 from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
 from jaxtheory.generalization.data_prior import learned_prior
-from jaxtheory.generalization.gradient_signal import GradientSignal, gradient_signal
-from jaxtheory.generalization.layer_margins import LayerMargins, layer_margins
+from jaxtheory.generalization.gradients import GradientSignal, gradient_signal
+from jaxtheory.generalization.hidden_margins import LayerMargins, layer_margins
 from jaxtheory.generalization.local import LocalComplexity, local_complexity, local_rademacher
 from jaxtheory.generalization.measures import SOURCES, Measure, Table, measures
 from jaxtheory.generalization.norms import (
