@@ -61,6 +61,7 @@ def gradient_signal(
     return _signal(jax.grad(one), flat, x, labels)
 
 
+@jax.default_matmul_precision("highest")  # of the loss's own products
 def _signal(gradient: Callable[..., Array], flat: Array, x: Array, y: Array) -> GradientSignal:
     def add(total: Array, example: tuple[Array, Array]) -> tuple[Array, None]:
         return total + gradient(flat, *example) / len(x), None
