@@ -197,7 +197,10 @@ JUMPS = [
     Entry(
         "smoothness.jumps.half_space_covariance",
         jumps.half_space_covariance,
-        {"x1": points(RNG.uniform(-0.5, 0.5, (4, 2))), "x2": points(RNG.uniform(-0.5, 0.5, (3, 2)))},
+        {
+            "x1": points([[0.5, 0.0], [-0.5, 0.25], [0.0, -0.5], [0.25, 0.5]]),
+            "x2": points([[-0.25, -0.25], [0.75, 0.25], [0.0, 0.25]]),
+        },
         invalid={"x1": (np.float32([[2.0, 0.0]] * 4),), "x2": (np.float32([[0.8, 0.8]] * 3),)},
         permute={"x1": {"": 0}, "x2": {"": 1}},
         derivatives=(Derivative(("x1", "x2")),),
