@@ -2,7 +2,8 @@
 
 A network is the `chain` of matrices of its layers; `measures` gives every measure of it bare and as a bound, and says
 whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, global and
-local, NTK label complexity), PAC-Bayes certificates and the ranking of measures by Kendall's tau are functions of
+local, NTK label complexity), PAC-Bayes certificates (with priors from part of the data too), margins of
+all layers, the signal of gradients and the ranking of measures by Kendall's tau are functions of
 their own.
 
 >>> import jax.numpy as jnp
@@ -14,6 +15,9 @@ their own.
 from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_complexity, rademacher, vc_dimension
 from jaxtheory.generalization.chain import Chain, chain, forward
 from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
+from jaxtheory.generalization.data_prior import learned_prior
+from jaxtheory.generalization.gradients import GradientSignal, gradient_signal
+from jaxtheory.generalization.hidden_margins import LayerMargins, layer_margins
 from jaxtheory.generalization.local import LocalComplexity, local_complexity, local_rademacher
 from jaxtheory.generalization.measures import SOURCES, Measure, Table, measures
 from jaxtheory.generalization.norms import (
@@ -36,6 +40,8 @@ __all__ = [
     "Chain",
     "Compressed",
     "Cushions",
+    "GradientSignal",
+    "LayerMargins",
     "LocalComplexity",
     "Measure",
     "Rademacher",
@@ -48,10 +54,13 @@ __all__ = [
     "forward",
     "frobenius_norms",
     "gaussian_posterior",
+    "gradient_signal",
     "group_norms",
     "kendall",
     "kl_inverse",
     "l1_path_norm",
+    "layer_margins",
+    "learned_prior",
     "local_complexity",
     "local_rademacher",
     "log_growth",

@@ -1,6 +1,7 @@
 """The topics, in the order of the lecture. A new topic is one import and one entry here."""
 
 from jaxtheory.lecture import (
+    adaptivity,
     besov,
     depth,
     double_descent,
@@ -27,6 +28,7 @@ _ORDER = (
     depth.TOPIC,
     besov.TOPIC,
     mixed_smoothness.TOPIC,
+    adaptivity.TOPIC,
     kernel_regression.TOPIC,
     double_descent.TOPIC,
     double_descent_networks.TOPIC,

@@ -1,10 +1,10 @@
 """Function classes and their rates: what smoothness allows linear methods, adaptive ones and deep networks to do.
 
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
-  B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary), `hyperbolic_cross`,
-  `mixed` (tensor wavelets up to dimension 10)
+  B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary, `adaptive_grid`, which
+  finds the variables that matter), `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
-  norms), `signals`
+  norms), `signals`, `jumps` (and Gaussian functions of the same covariance)
 - rates: `classes` (of each class, for linear estimators and networks)
 - what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
   `thresholds` (that read the data)
@@ -19,6 +19,7 @@
 """
 
 from jaxtheory.smoothness import (
+    adaptive_grid,
     anisotropic,
     approximation,
     besov,
@@ -29,6 +30,7 @@ from jaxtheory.smoothness import (
     group_lasso,
     hyperbolic_cross,
     interval_wavelets,
+    jumps,
     lasso,
     mixed,
     phase_transitions,
@@ -40,6 +42,7 @@ from jaxtheory.smoothness import (
 )
 
 __all__ = [
+    "adaptive_grid",
     "anisotropic",
     "approximation",
     "besov",
@@ -50,6 +53,7 @@ __all__ = [
     "group_lasso",
     "hyperbolic_cross",
     "interval_wavelets",
+    "jumps",
     "lasso",
     "mixed",
     "phase_transitions",

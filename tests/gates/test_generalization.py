@@ -67,6 +67,17 @@ def posterior(n):
     }  # fmt: skip
 
 
+def part_prior(n):
+    """The same, with a prior that learns from a part of it."""
+    given = posterior(n)
+    dropped = {name: arg for name, arg in given.items() if name not in ("params", "prior")}
+    return dropped | {"learn": static(lambda x, y: jnp.mean(x, axis=0)), "share": static(0.5)}
+
+
+def squares(params, x, y):
+    return jnp.mean((x @ params["a"] - y) ** 2)
+
+
 CAPACITIES = [
     Entry("generalization.vc_dimension", gen.vc_dimension, {"layer_sizes": static([2, 3, 1])},
           invalid={"layer_sizes": ([3], [3, 0, 1], [2.5, 1], "abc", None)}, skip=NO_DTYPE),
@@ -88,6 +99,9 @@ CAPACITIES = [
           derivatives=(Derivative(("q", "c")), Derivative(("q", "c"), at={"q": [0.01, 0.9], "c": [3.0, 0.01]}))),
     Entry("generalization.gaussian_posterior", gen.gaussian_posterior, posterior,
           invalid={"steps": (0,), "draws": (0,)}, skip=RANDOM, slow=True),
+    Entry("generalization.learned_prior", gen.learned_prior, part_prior,
+          invalid={"steps": (0,), "share": (0.0, 1.0, 0.1)},
+          skip=RANDOM | {"small": "each part has an example"}, slow=True),
 ]  # fmt: skip
 
 NORMS = [
@@ -135,6 +149,15 @@ NETWORKS = [
           invalid={"budgets": ((), (0,), (2.5,)), "y": (np.int32([0, 2, 0, 1, 0]), np.int32([0, 1]))},
           permute={"x,y": {"empirical": None, "bound": None}},
           skip={"precision": "the bound counts the bits of the type"}),
+    Entry("generalization.layer_margins", gen.layer_margins,
+          {"net": tree(NET), "x": quantity(SEEN), "y": integers(Y)},
+          invalid={"y": (np.int32([0, 2, 0, 1, 0]), np.int32([0, 1])), "x": (np.ones((5, 3), np.float32),)},
+          permute={"x,y": {"distances": 1, "spreads": None}}, derivatives=(Derivative(("x",)),)),
+    Entry("generalization.gradient_signal", gen.gradient_signal,
+          {"loss": static(squares), "params": tree({"a": np.array([1.0, -0.5])}), "x": quantity(X),
+           "y": quantity([1.0, 0.5, -1.0, 2.0, 0.25])},
+          invalid={"x": (np.ones((1, 2), np.float32),)}, permute={"x,y": dict.fromkeys(("norm", "variance"), None)},
+          derivatives=(Derivative(("params",)),)),
     Entry("generalization.worst_direction", gen.worst_direction,
           {"loss": static(quadratic), "params": tree({"a": np.array([1.0, -2.0]), "b": np.array([[0.5]])}),
            "radius": number(0.25)},

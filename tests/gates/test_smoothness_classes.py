@@ -3,9 +3,19 @@
 import jax.numpy as jnp
 import numpy as np
 from gates.gates import Gates
-from gates.harness import Derivative, Entry, integers, number, points, quantity, static, tree
+from gates.harness import Derivative, Entry, integers, key, number, points, quantity, static, tree
 
-from jaxtheory.smoothness import anisotropic, boundary_grid, classes, group_lasso, lasso, phase_transitions, thresholds
+from jaxtheory.smoothness import (
+    adaptive_grid,
+    anisotropic,
+    boundary_grid,
+    classes,
+    group_lasso,
+    jumps,
+    lasso,
+    phase_transitions,
+    thresholds,
+)
 from jaxtheory.smoothness.wavelets import Coefficients
 
 RNG = np.random.default_rng(0)
@@ -117,6 +127,7 @@ def on_grid(surpluses, x):
     return boundary_grid.evaluate(empty._replace(surpluses=surpluses), x)
 
 
+ADAPTED = adaptive_grid.interpolate(lambda x: 1 + x[:, 0] ** 2, 2, 0.1, start=2)
 GRIDS = [
     Entry("smoothness.boundary_grid.size", boundary_grid.size, CELLS, BAD_CELLS, skip=HOST),
     Entry("smoothness.boundary_grid.points", boundary_grid.points, CELLS, BAD_CELLS, skip=HOST),
@@ -136,6 +147,34 @@ GRIDS = [
         skip={"axes": "the grid is in the plane"},
     ),
 ]
+ADAPTIVE = [
+    Entry(
+        "smoothness.adaptive_grid.interpolate",
+        lambda dim, tolerance, budget, start: adaptive_grid.interpolate(
+            lambda x: 1 + x[:, 0] ** 2, dim, tolerance, budget=budget, start=start
+        ),
+        {"dim": static(2), "tolerance": static(0.1), "budget": static(100), "start": static(1)},
+        {"dim": (0,), "tolerance": (-1.0, np.nan, np.inf), "budget": (0, 4), "start": (-1,)},
+        skip={"precision": "float32 is the default dtype", "jit": "the grid grows on the host"},
+    ),
+    Entry(
+        "smoothness.adaptive_grid.points",
+        lambda levels: adaptive_grid.points(ADAPTED._replace(levels=levels)),
+        {"levels": static(ADAPTED.levels)},
+        skip=HOST,
+    ),
+    Entry(
+        "smoothness.adaptive_grid.evaluate",
+        lambda surpluses, x: adaptive_grid.evaluate(ADAPTED._replace(surpluses=surpluses), x),
+        {"surpluses": quantity(np.linspace(-1.0, 1.0, len(ADAPTED.surpluses))), "x": points([[0.3, 0.6], [0.1, 0.9]])},
+        at_infinity={"x": "outside the cube the nearest point of it is meant"},
+        ignores={"surpluses": "those of basis functions that are 0 at the points"},
+        scale={"surpluses": {"": 1}},
+        permute={"x": {"": 0}},
+        derivatives=(Derivative(("x", "surpluses")),),
+        skip={"axes": "the grid is in the plane"},
+    ),
+]
 NORMS = [
     Entry(
         "smoothness.anisotropic.modulus_norm",
@@ -145,7 +184,51 @@ NORMS = [
         derivatives=(Derivative(("x",)),),
     ),
 ]
-ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + NORMS
+DRAWS = {"precision": "the draws of the two precisions differ"}
+JUMPS = [
+    Entry(
+        "smoothness.jumps.half_spaces",
+        lambda **given: jumps.half_spaces(count=3, **given),
+        {"key": key(), "x": points(RNG.uniform(-0.5, 0.5, (4, 2)))},
+        at_infinity={"x": "a point far away lies on one side of each hyperplane"},
+        permute={"x": {"": 0}},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.half_space_covariance",
+        jumps.half_space_covariance,
+        {
+            "x1": points([[0.5, 0.0], [-0.5, 0.25], [0.0, -0.5], [0.25, 0.5]]),
+            "x2": points([[-0.25, -0.25], [0.75, 0.25], [0.0, 0.25]]),
+        },
+        invalid={"x1": (np.float32([[2.0, 0.0]] * 4),), "x2": (np.float32([[0.8, 0.8]] * 3),)},
+        permute={"x1": {"": 0}, "x2": {"": 1}},
+        derivatives=(Derivative(("x1", "x2")),),
+        skip={"axes": "both have as many columns"},
+    ),
+    Entry(
+        "smoothness.jumps.jump_loop",
+        jumps.jump_loop,
+        {"key": key(), "t": quantity([0.05, 0.35, 0.5, 0.95]), "heights": quantity([2.0, 1.0, 0.5])},
+        invalid={"heights": (np.float32([1.0, -1.0, 1.0]),)},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.gaussian_loop",
+        lambda **given: jumps.gaussian_loop(samples=6, **given),
+        {"key": key(), "energy": number(12.0)},
+        invalid={"energy": (-1.0,)},
+        skip=DRAWS,
+    ),
+    Entry(
+        "smoothness.jumps.loop_linear_risk",
+        lambda **given: jumps.loop_linear_risk(6, **given),
+        {"energy": number(12.0), "sigma": number(0.5)},
+        invalid={"energy": (0.0, -1.0), "sigma": (-0.5,)},
+        derivatives=(Derivative(("energy", "sigma")),),
+    ),
+]
+ENTRIES = SPARSE + RATES + THRESHOLDS + GRIDS + ADAPTIVE + NORMS + JUMPS
 
 
 class TestSmoothnessClasses(Gates):

@@ -1,0 +1,38 @@
+"""Sizes of the topic of adaptivity."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxtheory.lecture.study import BaseConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Sizes of the three studies."""
+
+    out: Path = field(default=Path("runs/adaptivity"), compare=False)
+    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    samples: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    """of the networks and of kernel regression, in the plane"""
+    functions: int = 40
+    """half-planes, each with its noise, the same at every number of samples; half as many Gaussian fields"""
+    steps: int = 4000
+    """of Adam"""
+    width: int = 16
+    """of the three hidden layers"""
+    octaves: tuple[int, ...] = (8, 10, 12, 14, 16)
+    """log2 of 1/ε², ε the noise of each wavelet coefficient on the circle"""
+    grid: int = 4096
+    """points of the circle"""
+    replicates: int = 60
+    """random functions on the circle"""
+    noises: int = 200
+    """independent noises of each projection estimator"""
+
+    @classmethod
+    def of(cls, preset: str) -> "Config":
+        """The configuration of a preset."""
+        more: dict[str, Any] = {"samples": (128, 256, 512, 1024, 2048, 4096, 8192), "functions": 64, "steps": 20_000}
+        more |= {"width": 64, "octaves": tuple(range(8, 21)), "grid": 65_536, "replicates": 400, "noises": 4000}
+        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
