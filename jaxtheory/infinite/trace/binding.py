@@ -29,7 +29,7 @@ def bind_broadcast(equation: Equation, values: Sequence[Numbers]) -> jax.Array:
 
 def _at_least_single(params: Mapping[str, object]) -> dict[str, object]:
     """Parameters of an equation with float32 in place of the halves: the limit follows numbers, not their rounding."""
-    return {k: _wide(np.dtype(str(v))) if k in _DTYPES and v is not None else v for k, v in params.items()}
+    return {k: _wide(v) if k in _DTYPES and isinstance(v, np.dtype) else v for k, v in params.items()}
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
@@ -37,6 +37,9 @@ def _wide(dtype: np.dtype) -> np.dtype:
     return jnp.dtype(jnp.float32) if half else dtype
 
 
-def _cast(value: Numbers, dtype: np.dtype) -> Numbers:
+def _cast(value: Numbers, dtype: object) -> Numbers:
+    """Floating numbers in the precision of the equation; keys, whose dtype is none of NumPy's, as they are."""
+    if not isinstance(dtype, np.dtype) or not isinstance(value.dtype, np.dtype):
+        return value
     floating = all(jnp.issubdtype(d, jnp.floating) for d in (value.dtype, dtype))
     return value.astype(_wide(dtype)) if floating else value
