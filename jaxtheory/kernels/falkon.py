@@ -69,16 +69,10 @@ def falkon(
     colour, whiten = _roots(pairs)
     least = jnp.min(ridge)
     weights = jnp.where(ridge == least, jnp.ones_like(ridge), over(least, ridge))
-    weights = jnp.broadcast_to(weights, (n, 1))
-
-    def back(kernel: Any, centres: Array, x: Array, values: Array) -> Array:
-        return matvec(kernel, centres, values, block, x2=x)
-
-    def there_and_back(kernel: Any, centres: Array, alpha: Array, x: Array, weights: Array) -> Array:
-        return back(kernel, centres, x, weights * matvec(kernel, x, alpha, block, x2=centres))
+    there_and_back, back = _products(kernel, x, jnp.broadcast_to(weights, (n, 1)), centres, block, mesh)
 
     def normal(alpha: Array) -> Array:
-        return _sum(there_and_back, mesh, (kernel, centres, alpha), (x, weights)) + least * dot(corner, alpha)
+        return there_and_back(alpha) + least * dot(corner, alpha)
 
     def apply(beta: Array) -> Array:
         # what is left out acts as the identity, so that the operator stays definite there
@@ -96,12 +90,29 @@ def falkon(
         )
         return found._replace(solution=found.solution * size)
 
-    target = _sum(back, mesh, (kernel, centres), (x, weights * y))
+    target = back(weights * y)
     beta, found = solution_of(apply, whiten(target), solve)
     alpha = colour(beta)
     residual = worst_residual(normal(jax.lax.stop_gradient(alpha)), target)
     status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
     return Fitted(alpha, residual, found.iterations, status, found.singular)
+
+
+def _products(
+    kernel: Any, x: Array, weights: Array, centres: Array, block: int, mesh: Mesh | None
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Products with K_cx W K_xc and with K_cx, the rows of x split over a mesh."""
+
+    def back(kernel: Any, centres: Array, x: Array, values: Array) -> Array:
+        return matvec(kernel, centres, values, block, x2=x)
+
+    def there_and_back(kernel: Any, centres: Array, alpha: Array, x: Array, weights: Array) -> Array:
+        return back(kernel, centres, x, weights * matvec(kernel, x, alpha, block, x2=centres))
+
+    return (
+        lambda alpha: _sum(there_and_back, mesh, (kernel, centres, alpha), (x, weights)),
+        lambda values: _sum(back, mesh, (kernel, centres), (x, values)),
+    )
 
 
 def _sum(function: Callable[..., Array], mesh: Mesh | None, whole: tuple[Any, ...], split: tuple[Array, ...]) -> Array:
