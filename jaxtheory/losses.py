@@ -47,6 +47,9 @@ def squared(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[A
 def logistic(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[Array, "..."]) -> Float[Array, ""]:
     """Logistic loss log(1 + e^(−yf)) of targets y = ±1, summed over outputs, without overflow.
 
+    Raises:
+        ValueError: a floating target that is not ±1 (NaN inside `jit`).
+
     >>> f"{logistic(jnp.float32(0.0), jnp.float32(1.0)):.4f} {logistic(jnp.float32(0.0), 1):.4f}"
     '0.6931 0.6931'
     """
@@ -58,17 +61,25 @@ def logistic(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[
 def cross_entropy(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[Array, "..."]) -> Float[Array, ""]:
     """Cross-entropy of the softmax of K outputs, or of the sigmoid of one number, against probabilities or a class.
 
+    Raises:
+        ValueError: a negative target, and for one number one above 1 (NaN inside `jit`).
+
     >>> f"{cross_entropy(jnp.zeros(4), 2):.4f} {cross_entropy(jnp.float32(0.0), jnp.float32(0.5)):.4f}"
     '1.3863 0.6931'
     """
     target = _checked(prediction, target)
     if prediction.ndim == 0:
+        if _is_floating(target):
+            share = lambda y: (y >= 0) & (y <= 1)  # noqa: E731
+            target = _allowed(target, share, "be a probability", "pass (1 + y) / 2 for -1 and 1, or integers")
         y = target.astype(prediction.dtype) if _is_floating(target) else (target > 0).astype(prediction.dtype)
         return y * jax.nn.softplus(-prediction) + (1 - y) * jax.nn.softplus(prediction)
     if _is_class(prediction, target):
         y = _valid(_one_hot(prediction, target), prediction, target)
     else:
-        y = target.astype(prediction.dtype)
+        y = _allowed(target, lambda y: y >= 0, "be probabilities", "pass one-hot rows, or integers").astype(
+            prediction.dtype
+        )
     return -(y * jax.nn.log_softmax(prediction, axis=-1)).sum()
 
 
@@ -77,6 +88,9 @@ def hinge(prediction: Float[Array, "..."], target: Float[Array, "..."] | Int[Arr
     """Hinge loss max(0, 1 − yf) of targets y = ±1, or of Crammer and Singer (2001) for a class of K outputs.
 
     At the kink the derivative is that of the flat side, 0.
+
+    Raises:
+        ValueError: a floating target that is not ±1 (NaN inside `jit`).
 
     >>> f"{hinge(jnp.float32(0.5), jnp.float32(-1.0)):.1f} {hinge(jnp.array([0.0, 3.0, 2.5]), 1):.1f}"
     '1.5 0.5'
@@ -187,10 +201,18 @@ def _valid(value: Array, prediction: Array, target: Array) -> Array:
 def _signs(prediction: Array, target: Array) -> Array:
     """The target as ±1: a floating one as it is, a class against the rest, another label by its sign."""
     if _is_floating(target):
+        sign = lambda y: (y == 1) | (y == -1)  # noqa: E731
+        target = _allowed(target, sign, "be -1 or 1", "pass 2 y - 1 for 0 and 1, or integers")
         return target.astype(prediction.dtype)
     if _is_class(prediction, target):
         return _valid(2 * _one_hot(prediction, target) - 1, prediction, target)
     return jnp.where(target > 0, jnp.ones_like(prediction), -jnp.ones_like(prediction))
+
+
+def _allowed(target: Array, rule: Callable[[Array], Array], wish: str, hint: str) -> Array:
+    """The target, NaN where it breaks the rule inside `jit`."""
+    require(holds(rule, target), "target", target, wish, hint)
+    return jnp.where(rule(target), target, jnp.full_like(target, jnp.nan))
 
 
 def _flat_above_one(margin: Array) -> Array:

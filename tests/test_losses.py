@@ -131,3 +131,15 @@ def test_what_does_not_fit_is_refused_by_name():
         losses.squared(jnp.zeros(3), jnp.zeros(2))
     with pytest.raises(ValueError, match=r"targets must hold one target for each of 3 samples"):
         losses.values("hinge", jnp.zeros(3), jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "hint"),
+    [("logistic", 0.0, "2 y - 1"), ("hinge", 0.5, "2 y - 1"), ("cross_entropy", -1.0, r"\(1 \+ y\) / 2")],
+)
+def test_targets_of_another_encoding_are_refused(name, target, hint):
+    """0 and 1 for -1 and 1, and the reverse: a value outside jit, NaN inside, without harm to other samples."""
+    with pytest.raises(ValueError, match=f"target must be .*{hint}"):
+        losses.resolve(name)(jnp.float32(0.3), jnp.float32(target))
+    found = jax.jit(lambda y: losses.values(name, jnp.array([0.3, 0.3]), y))(jnp.array([target, 1.0]))
+    np.testing.assert_array_equal(jnp.isnan(found), [True, False])

@@ -25,9 +25,19 @@ def one(name: str, **options):
 
 ENTRIES = [
     one("squared", permute={"prediction,target": {"": None}}, shift={("prediction", "target"): ("",)}),
-    one("logistic", at_infinity=dict.fromkeys(("prediction", "target"), FLAT)),
-    one("cross_entropy", shift={("prediction",): ("",)}, condition=10),
-    one("hinge", at_infinity=dict.fromkeys(("prediction", "target"), FLAT)),
+    one(
+        "logistic",
+        invalid={"target": (np.array([0.0, 1.0, -1.0]), np.array([0.5, 1.0, 1.0]))},
+        at_infinity=dict.fromkeys(("prediction", "target"), FLAT),
+    ),
+    one(
+        "cross_entropy", invalid={"target": (np.array([1.0, -1.0, 0.0]),)}, shift={("prediction",): ("",)}, condition=10
+    ),
+    one(
+        "hinge",
+        invalid={"target": (np.array([0.0, 1.0, -1.0]),)},
+        at_infinity=dict.fromkeys(("prediction", "target"), FLAT),
+    ),
     Entry(
         "losses.resolve",
         lambda f: losses.resolve("hinge")(f, jnp.ones(1)),

@@ -140,7 +140,8 @@ FUNCTIONALS = [
             "prediction": "the loss of a right answer without bound is 0",
             "target": "the loss of a right answer without bound is 0",
         },
-        derivatives=(Derivative(("prediction", "target"), at={"prediction": [0.0, 0.0]}),),
+        invalid={"target": ([0.0, 1.0],)},
+        derivatives=(Derivative(("prediction",), at={"prediction": [0.0, 0.0]}),),
     ),
     Entry(
         "meanfield.neuron",
