@@ -48,7 +48,8 @@ def divided(x: Float[Array, "..."], first: Float[Array, "..."], second: Float[Ar
     return x / first * jax.lax.optimization_barrier(1 / second)
 
 
-def dot(a: Array, b: Array) -> Array:
+@boundary
+def dot(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     """The matrix product with all bits, on accelerators too.
 
     >>> dot(jnp.eye(2), jnp.array([1.0, 2.0]))

@@ -60,6 +60,21 @@ ENTRIES = [
         derivatives=(Derivative(("numerator", "denominator")),),
     ),
     Entry(
+        "guarded.divided",
+        guarded.divided,
+        {"x": quantity([1.0, 2.0]), "first": quantity([4.0, 3.0]), "second": quantity([0.5, 3.0])},
+        at_infinity=dict.fromkeys(("first", "second"), "the quotient is then 0"),
+        scale={"x": {"": 1}, "first": {"": -1}, "second": {"": -1}},
+        derivatives=(Derivative(("x", "first", "second")),),
+    ),
+    Entry(
+        "guarded.dot",
+        guarded.dot,
+        {"a": quantity([[1.0, 2.0], [0.5, -1.0]]), "b": quantity([4.0, 3.0])},
+        scale={"a": {"": 1}, "b": {"": 1}},
+        derivatives=(Derivative(("a", "b")),),
+    ),
+    Entry(
         "results.relative_residual",
         results.relative_residual,
         {"product": quantity([1.0, 2.0]), "target": quantity([1.0, 1.5])},
