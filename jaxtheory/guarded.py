@@ -42,8 +42,8 @@ def over(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Fl
 def divided(x: Float[Array, "..."], first: Float[Array, "..."], second: Float[Array, "..."]) -> Float[Array, "..."]:
     """x / first / second, whose product may be out of range: a compiler divides by it once, unless told not to.
 
-    >>> divided(jnp.array(2.0), jnp.array(1e-30), jnp.array(1e30))
-    Array(2., dtype=float32)
+    >>> divided(jnp.zeros(1), jnp.full(1, 2.0**-70), jnp.full(1, 2.0**-70))
+    Array([0.], dtype=float32)
     """
     return x / first * jax.lax.optimization_barrier(1 / second)
 

@@ -47,8 +47,8 @@ def gradient_signal(
 
     >>> found = gradient_signal(lambda w, x, y: ((x @ w - y) ** 2).mean() / 2, jnp.zeros(1), jnp.ones((2, 1)),
     ...                         jnp.array([1.0, 3.0]))
-    >>> [float(value) for value in found]
-    [2.0, 2.0, 0.5]
+    >>> [f"{value:.3f}" for value in found]
+    ['2.000', '2.000', '0.500']
     """
     labels = jnp.asarray(y)
     require(len(x) >= 2, "x", x.shape, "hold at least two examples", "pass the sample")
