@@ -112,6 +112,23 @@ def test_networks_that_hold_their_width_have_a_limit_by_default(float64):
     np.testing.assert_allclose(kernel, nngp, rtol=1e-12)
 
 
+def test_a_convolution_of_each_channel_keeps_its_taps_at_twice_the_width():
+    """Three taps and one channel a group: K(x, x') = Σ_t x_t · x'_t / (3 c), which no width enters."""
+
+    def f(p, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        h = jax.lax.conv_general_dilated(x, p["in"], (1, 1), "VALID", dimension_numbers=numbers)
+        h = jax.lax.conv_general_dilated(
+            h, p["own"], (1, 1), "VALID", dimension_numbers=numbers, feature_group_count=h.shape[-1]
+        )
+        return h[:, 0, 0] @ p["out"]
+
+    x = np.random.default_rng(0).standard_normal((3, 1, 3, 4)).astype(np.float32)
+    shapes = structs({"in": (1, 1, 4, WIDTH), "own": (1, 3, 1, WIDTH), "out": (WIDTH, 1)}, jnp.float32)
+    found = infinite.limit(f, shapes, jnp.asarray(x), prior=prior.ntk()).nngp(jnp.asarray(x))
+    np.testing.assert_allclose(found, np.einsum("iatc,jatc->ij", x, x) / 12, rtol=1e-5, atol=1e-6)
+
+
 KEY = jax.random.key(0)
 MASK = np.random.default_rng(1).integers(0, 2, WIDTH).astype(np.float32)
 

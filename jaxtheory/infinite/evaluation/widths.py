@@ -182,12 +182,14 @@ def _ends(output: Node) -> list[n.Random]:
 
 
 def _fan_in_axis(use: n.LinearLayer, shapes: Shapes) -> set[tuple[int, int]]:
-    """The axis of channels among those that a weight contracts: the last of a convolution, else the fastest."""
-    leaf, rest = use.key.leaf, [parts for parts in use.key.rest if any(stride for _, stride in parts)]
-    if not rest:
-        return set()
-    last = any(isinstance(role, Window) for role in use.roles)
-    return _axes(leaf, shapes, rest[-1] if last else min(rest, key=lambda parts: min(s for _, s in parts if s)))
+    """The axis of channels among those that a weight contracts: the last of a convolution, else the fastest.
+
+    A convolution of each channel by itself has none: its last axis has size one.
+    """
+    if any(isinstance(role, Window) for role in use.roles):
+        return _axes(use.key.leaf, shapes, use.key.rest[-1])
+    rest = [parts for parts in use.key.rest if any(stride for _, stride in parts)]
+    return _axes(use.key.leaf, shapes, min(rest, key=lambda parts: min(s for _, s in parts if s))) if rest else set()
 
 
 def _axes(leaf: int, shapes: Shapes, parts: Parts) -> set[tuple[int, int]]:
