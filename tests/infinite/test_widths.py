@@ -119,9 +119,9 @@ def test_a_convolution_of_each_channel_keeps_its_taps_at_twice_the_width():
         numbers = ("NHWC", "HWIO", "NHWC")
         h = jax.lax.conv_general_dilated(x, p["in"], (1, 1), "VALID", dimension_numbers=numbers)
         h = jax.lax.conv_general_dilated(
-            h, p["own"], (1, 1), "VALID", dimension_numbers=numbers, feature_group_count=h.shape[-1]
+            h, p["own"], (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=h.shape[-1]
         )
-        return h[:, 0, 0] @ p["out"]
+        return h[:, 0, 1] @ p["out"]
 
     x = np.random.default_rng(0).standard_normal((3, 1, 3, 4)).astype(np.float32)
     shapes = structs({"in": (1, 1, 4, WIDTH), "own": (1, 3, 1, WIDTH), "out": (WIDTH, 1)}, jnp.float32)
