@@ -65,7 +65,6 @@ def falkon(
     n, m = x.shape[0], centres.shape[0]
     corner = kernel(centres, centres).astype(y.dtype)
     pairs = eigenpairs(jax.lax.stop_gradient(corner))
-    eps = float(jnp.finfo(y.dtype).eps)
     colour, whiten = _roots(pairs)
     least = jnp.min(ridge)
     weights = jnp.where(ridge == least, jnp.ones_like(ridge), over(least, ridge))
@@ -80,22 +79,21 @@ def falkon(
 
     expected = n / m * pairs.values + jax.lax.stop_gradient(least)
     inverse = jnp.where(pairs.kept, over(jnp.ones_like(expected), expected), jnp.ones_like(expected))[:, None]
-
-    def solve(right: Array) -> Iterates:
-        size = jnp.linalg.norm(right, axis=0, keepdims=True)
-        unit = right / jnp.where(size > 0, size, jnp.ones_like(size))
-        # the preconditioned equations, of which the largest eigenvalues are near 1
-        found = conjugate_gradients(
-            apply, unit, lambda r: inverse * r, tolerance=tolerance, max_iterations=max_iterations, level=m * eps
-        )
-        return found._replace(solution=found.solution * size)
-
+    options = {"tolerance": tolerance, "max_iterations": max_iterations, "level": m * float(jnp.finfo(y.dtype).eps)}
     target = back(weights * y)
-    beta, found = solution_of(apply, whiten(target), solve)
+    beta, found = solution_of(apply, whiten(target), partial(_conjugate, apply, inverse, options))
     alpha = colour(beta)
     residual = worst_residual(normal(jax.lax.stop_gradient(alpha)), target)
     status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
     return Fitted(alpha, residual, found.iterations, status, found.singular)
+
+
+def _conjugate(apply: Any, inverse: Array, options: dict[str, Any], right: Array) -> Iterates:
+    """The preconditioned equations, of which the largest eigenvalues are near 1, for right-hand sides of norm 1."""
+    size = jnp.linalg.norm(right, axis=0, keepdims=True)
+    unit = right / jnp.where(size > 0, size, jnp.ones_like(size))
+    found = conjugate_gradients(apply, unit, lambda r: inverse * r, **options)
+    return found._replace(solution=found.solution * size)
 
 
 def _products(

@@ -353,10 +353,9 @@ def _advice(
         other = _traced(apply, wider, x)
     except Exception:  # a module with its widths in its code takes no other parameters; any error may say so
         other = reading._replace(scores=())
-    wide = other.scores
-    pairs = list(zip(reading.scores, wide, strict=True)) if len(wide) == len(reading.scores) else None
-    scores = [a for a, b in pairs if _falls_slowly(a, b)] if pairs is not None else []
-    if pairs is None:
+    if len(other.scores) == len(reading.scores):
+        scores = [a for a, b in zip(reading.scores, other.scores, strict=True) if _falls_slowly(a, b)]
+    else:
         scores = [a for a in reading.scores if a.size > 1 and abs(a.scale * a.size**0.5 - 1) < 0.01]
     lines = [
         f"attention scores over d = {size} numbers are scaled by {scale:.4g}, not in proportion to 1/d; "
