@@ -59,7 +59,7 @@ def predict(config: Config) -> Claims:
             limit = rates(Isotropic(1 / p, p=p)).exponent
             found.append(Claim(
                 f"loop_{name}_gain", f"loops, p = {p:g}: SureShrink's exponent (−{limit:.2f} as ε → 0) minus that",
-                "Donoho, Johnstone (1998), Theorem 1", 0.0, "significance: 4.5 standard errors",
+                "Donoho, Johnstone (1998)", 0.0, "significance: 4.5 standard errors",
                 standard_errors=-SIGNIFICANT, relation="<=",
             ))  # fmt: skip
     found.append(Claim(
