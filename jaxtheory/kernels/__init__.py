@@ -3,7 +3,8 @@
 A kernel function is `kernel(x1, x2) -> [n1 n2]`; a Gram matrix may stand in its place. `ridge` is what is added to the
 unnormalized Gram matrix.
 
-- kernels: `gaussian`, `laplace`, `matern`, `arc_cosine`, `polynomial`, `precomputed`; at size: `gram`, `matvec`
+- kernels: `gaussian`, `laplace`, `matern`, `periodic_spline`, `arc_cosine`, `polynomial`, `precomputed`
+- at size: `gram`, `matvec`
 - regression: `fit`, `predict`, `ridge_path` (all ridges, leave-one-out, GCV); `posterior`, `log_marginal_likelihood`
 - training of wide networks, of any loss: `gradient_flow`, `gradient_descent`, `cross_entropy_flow`, `ensemble_flow`
 - its kernels and step sizes: `matrix_layout`, `tensor_layout` of coupled outputs; `max_learning_rate`
@@ -45,6 +46,7 @@ from jaxtheory.kernels.spectra import (
     spectral_sum,
 )
 from jaxtheory.kernels.sphere import SphereSpectrum, multiplicities, series_eigenvalues, sphere_eigenvalues
+from jaxtheory.kernels.splines import periodic_spline
 from jaxtheory.kernels.stability import max_learning_rate
 from jaxtheory.kernels.trajectories import TrainingState, Trajectory
 from jaxtheory.results import Estimate
@@ -93,6 +95,7 @@ __all__ = [
     "noiseless_rate",
     "nystrom",
     "optimal_rate",
+    "periodic_spline",
     "polynomial",
     "posterior",
     "precomputed",

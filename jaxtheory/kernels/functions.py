@@ -187,7 +187,7 @@ def _lengths(bandwidth: Any) -> Any:
     return positive("bandwidth", bandwidth, _LENGTH)
 
 
-def _points(x1: Any, x2: Any) -> tuple[Array, Array]:
+def pair_of_points(x1: Any, x2: Any) -> tuple[Array, Array]:
     """Two sets of points [n d] of one floating dtype; [n] is [n, 1]."""
     floating = [x.dtype for x in (x1, x2) if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)]
     dtype = widest(*floating) if floating else jnp.result_type(float)
@@ -201,7 +201,7 @@ def _points(x1: Any, x2: Any) -> tuple[Array, Array]:
 
 
 def _scaled_squares(x1: Any, x2: Any, bandwidth: Any) -> Array:
-    x1, x2 = _points(x1, x2)
+    x1, x2 = pair_of_points(x1, x2)
     lengths = jnp.asarray(bandwidth, x1.dtype)
     fits = lengths.shape in ((), x1.shape[1:])
     require(fits, "bandwidth", f"shape {lengths.shape}", f"be one number or {x1.shape[1]} numbers", "pass one each")
@@ -249,7 +249,7 @@ def _matern_jvp(order: int, primals: tuple[Array], tangents: tuple[Array]) -> tu
 
 @partial(jax.jit, static_argnames="order")
 def _arc_cosine(x1: Array, x2: Array, order: int) -> Array:
-    x1, x2 = _points(x1, x2)
+    x1, x2 = pair_of_points(x1, x2)
     size1, size2 = (norm(x, axis=1, keepdims=True) for x in (x1, x2))
     cosine = jnp.matmul(over(x1, size1), over(x2, size2).T, precision="highest")
     # parallel within rounding is parallel; the derivative is that of the unchanged cosine
@@ -280,7 +280,7 @@ def _angular_jvp(order: int, primals: tuple[Array], tangents: tuple[Array]) -> t
 
 @partial(jax.jit, static_argnums=0)
 def _polynomial(degree: int, x1: Array, x2: Array, offset: Any, scale: Any) -> Array:
-    x1, x2 = _points(x1, x2)
+    x1, x2 = pair_of_points(x1, x2)
     offset, scale = jnp.asarray(offset, x1.dtype), jnp.asarray(scale, x1.dtype)
     return (scale * jnp.matmul(x1, x2.T, precision="highest") + offset) ** degree
 

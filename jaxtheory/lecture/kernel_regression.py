@@ -301,20 +301,10 @@ def _circle(s: int, seed: Array, key: PRNGKeyArray, *, sizes: tuple[int, ...], x
 def _excess(s: int, n: int) -> Callable[..., Array]:
     @jax.custom_batching.sequential_vmap
     def excess(x: Array, y: Array, at: Array, truth: Array) -> Array:
-        model = kernels.fit(_SPLINES[s], x[:n], y[:n], _ridge(s, float(n)), solver="cholesky")
+        model = kernels.fit(kernels.periodic_spline(s), x[:n], y[:n], _ridge(s, float(n)), solver="cholesky")
         return jnp.mean((kernels.predict(model, at) - truth) ** 2)
 
     return excess
-
-
-def _spline(s: int, x1: Array, x2: Array) -> Array:
-    """1 + Σ_k 2 cos 2πk(x − x') / k^(2s), by Bernoulli's polynomial of degree 2s."""
-    d = jnp.mod(x1[:, None, 0] - x2[None, :, 0], 1.0)
-    bernoulli = d * (d - 1) + 1 / 6 if s == 1 else (d * (d - 1)) ** 2 - 1 / 30
-    return 1 + (-1) ** (s - 1) * (2 * math.pi) ** (2 * s) / math.factorial(2 * s) * bernoulli
-
-
-_SPLINES = {s: partial(_spline, s) for s in (1, 2)}
 
 
 def _traces(config: Config, population: Population, functions: dict[str, Callable[..., Array]]) -> xr.Dataset:

@@ -109,6 +109,21 @@ KERNELS = [
         invalid={"degree": (0, -1, 1.5), "offset": (-1.0,), "scale": (0.0, -1.0)},
         integer_values={"scale": 1},
     ),
+    pair(
+        "periodic_spline",
+        lambda period: kernels.periodic_spline(2, period),
+        Derivative(("x1", "x2", "period"), **JUMP),
+        numbers={"period": number(5.0)},
+        invalid={"period": (-1.0, 0.0)},
+        shift={("x1", "x2"): ("",)},
+    ),
+    Entry(
+        "kernels.periodic_spline (smoothness)",
+        lambda smoothness: kernels.periodic_spline(smoothness)(np.float32(X), np.float32(X)),
+        {"smoothness": static(2)},
+        invalid={"smoothness": (0, 9, 1.5, np.nan, "gaussian")},
+        skip={"precision": "the points have one precision"},
+    ),
     Entry(
         "kernels.precomputed",
         lambda gram, x1, x2: kernels.precomputed(gram)(x1, x2),

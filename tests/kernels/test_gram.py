@@ -1,5 +1,7 @@
 """Kernel functions against scikit-learn and expectations; Gram matrices in blocks, over devices, and never formed."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,42 @@ def test_arc_cosine_is_an_expectation_over_neurons(order, float64, key):
     products = 2 * phi[:, :, None] * phi[:, None, :]
     error = products.std(axis=0) / 400_000**0.5
     assert (jnp.abs(products.mean(axis=0) - kernels.arc_cosine(order)(x, x)) < 5 * error).all()
+
+
+def fourier(s, turns, terms):
+    """1 + Σ 2 cos(2πk t)/k^{2s}, and a bound on what is left out."""
+    k = np.arange(1, terms + 1)
+    return 1 + (2 * np.cos(2 * np.pi * k * turns[..., None]) / k ** (2.0 * s)).sum(-1), 2 * terms ** (1 - 2.0 * s)
+
+
+@pytest.mark.parametrize(("s", "terms"), [(1, 20_000), (2, 2_000), (5, 100), (8, 40)])
+def test_periodic_spline_is_its_fourier_series(s, terms, float64):
+    rng = np.random.default_rng(s)
+    x1, x2 = rng.uniform(-7, 7, (5, 2)), rng.uniform(-7, 7, (4, 2))
+    x2[0] = x1[0] + [0, 3.5]  # coincident, and half a period apart
+    each, left_out = fourier(s, (x1[:, None] - x2[None]) / 7.0, terms)
+    gap = np.abs(kernels.periodic_spline(s, 7.0)(x1, x2) - each.prod(-1)).max()
+    assert gap < 2 * left_out * each.max() + 1e-13
+
+
+def test_periodic_spline_in_float32_at_whole_periods():
+    """10 ε of the largest value, 1 + π²/3, and no more where points are many periods apart."""
+    rng = np.random.default_rng(0)
+    turns = np.float32(rng.integers(-1000, 1000, 200) + rng.integers(-512, 512, 200) / 1024)
+    found = kernels.periodic_spline(1)(turns, np.zeros(1, np.float32))[:, 0]
+    t = np.mod(np.float64(turns), 1)
+    exact = 1 + 2 * np.pi**2 * (t * t - t + 1 / 6)
+    assert np.abs(found - exact).max() < 10 * np.finfo(np.float32).eps * exact.max()
+
+
+def test_periodic_spline_derivatives_where_points_coincide(float64):
+    """The Hessian is −2 Σ (2πk)²/k^{2s}: −(2π)⁴/12 for s = 2; the kink of s = 1 has none, nor a slope."""
+
+    def at(s, t):
+        return kernels.periodic_spline(s)(jnp.reshape(t, (1, 1)), jnp.zeros((1, 1)))[0, 0]
+
+    assert_close(jax.grad(jax.grad(partial(at, 2)))(0.0), -((2 * np.pi) ** 4) / 12)
+    assert jax.grad(partial(at, 1))(0.0) == 0
 
 
 @pytest.mark.slow
