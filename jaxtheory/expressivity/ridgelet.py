@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 from jaxtheory import guarded
 from jaxtheory.activations import resolve
 from jaxtheory.checks import boundary, constrain, require
+from jaxtheory.expressivity.ridgelet_grids import Grid, PolarGrid, grid, polar_grid
 from jaxtheory.expressivity.ridgelet_transforms import (
     blocks_of,
     check_pairs,
@@ -31,12 +32,14 @@ from jaxtheory.expressivity.ridgelet_transforms import (
 
 __all__ = [
     "Grid",
+    "PolarGrid",
     "Sampled",
     "admissibility",
     "evaluate",
     "gaussian_derivative",
     "gaussian_transform",
     "grid",
+    "polar_grid",
     "reconstruct",
     "retained",
     "sample_network",
@@ -71,16 +74,6 @@ _SPECTRA = {
     "tanh": _Spectrum(1, 1, -1j, _bell(2.0)),
     "erf": _Spectrum(1, 1, -1j, lambda w: 2 * np.exp(-(w**2) / 4)),
 }
-
-
-class Grid(NamedTuple):
-    """Nodes (a, b) and the weights of da db."""
-
-    a: Float[Array, "k d"]
-    b: Float[Array, " k"]
-    weights: Float[Array, " k"]
-    cell: tuple[float, float]
-    """spacings of |a| and of b"""
 
 
 class Sampled(NamedTuple):
@@ -177,47 +170,6 @@ def _moment(spectrum: _Spectrum, power: int, low: float) -> float:
     w = edges[:-1, None] + half * (node[None, :] + 1)
     logarithm = power * np.log(w) - w**2 / 2  # a high power alone overflows
     return float((half * weight[None, :] * spectrum.profile(w) * np.exp(logarithm)).sum())
-
-
-@boundary(static=("scale", "reach", "dim", "step", "offset_step", "angles"))
-def grid(
-    scale: float, reach: float, *, dim: int = 1, step: float = 0.1, offset_step: float = 0.5, angles: int = 48
-) -> Grid:
-    r"""Nodes (a, b) with |a| ≤ A and |b| ≤ A R + 8, uniform, in the plane or in polar coordinates.
-
-    Args:
-        scale: A > 0; `retained` gives what is lost beyond. reach: R ≥ 0, the largest |x| where f is not 0.
-        dim: 1, or 2 (polar in a). step: of a, in (0, A]. offset_step: of b; 1/2 serves G'''' and 1/4 G^(6).
-        angles: of the polar grid, ≥ 1.
-
-    Raises:
-        ValueError: dim > 2, where grids are too large: sample instead; numbers out of range or traced.
-
-    Cost: 2 A (A R + 8)/(step · offset_step) nodes, times A · angles/2 in the plane.
-
-    >>> grid(2.0, 1.0).a.shape
-    (1600, 1)
-    """
-    require(dim in (1, 2), "dim", dim, "be 1 or 2", "in higher dimension draw (a, b) at random")
-    for name, value in (("scale", scale), ("step", step), ("offset_step", offset_step), ("angles", angles)):
-        require(0 < value < math.inf, name, value, "be > 0 and finite", "see its meaning above")
-    require(0 <= reach < math.inf, "reach", reach, "be >= 0 and finite", "pass the largest |x|")
-    require(step <= scale, "step", step, f"be <= scale = {scale}", "use a smaller step")
-    count = round(scale / step)
-    radius = (np.arange(count) + 0.5) * scale / count
-    turns = np.linspace(0, 2 * np.pi, 2 if dim == 1 else angles, endpoint=False)
-    unit = np.stack([np.cos(turns), np.sin(turns)][:dim], axis=1)
-    cone = np.full_like(radius, scale / count) if dim == 1 else radius * (scale / count) * 2 * np.pi / angles
-    bound = math.ceil((scale * reach + 8) / offset_step)
-    a = (radius[:, None, None] * unit[None]).reshape(-1, dim)
-    # Offsets turn with a by the golden ratio: on a fixed grid of b the kinks of all neurons at x = 0 fall on nodes, and
-    # their errors of order step² add up instead of averaging out.
-    turn = np.arange(len(a)) * (5**0.5 - 1) / 2 % 1
-    b = (np.arange(-bound, bound)[None, :] + turn[:, None]) * offset_step
-    weights = np.repeat(np.repeat(cone, len(unit)), b.shape[1]) * offset_step
-    dtype = jnp.zeros(0).dtype
-    nodes = jnp.asarray(np.repeat(a, b.shape[1], axis=0), dtype), jnp.asarray(b.ravel(), dtype)
-    return Grid(*nodes, jnp.asarray(weights, dtype), (scale / count, offset_step))
 
 
 @boundary

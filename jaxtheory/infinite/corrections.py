@@ -32,6 +32,15 @@ class ReluMoments(NamedTuple):
     """Var Θ̂(x, x) / Θ∞(x, x)², where E Θ̂(x, x) = Θ∞(x, x) = (depth + 1)‖x‖²/n_0."""
 
 
+class PairMoments(NamedTuple):
+    """The tangent kernel of one hidden layer at initialization, for two inputs of length 1."""
+
+    mean: float
+    """E Θ̂(x, x'), at every width."""
+    deviation: float
+    """√(m Var Θ̂(x, x')) at width m, at every width."""
+
+
 class Draws(NamedTuple):
     """Networks at initialization: squared norm of the last features over n_L, output, tangent kernel."""
 
@@ -108,6 +117,37 @@ def _layer(state: _State, n: int, m: int) -> _State:
         s=n * t_squared + n * (n - 1) * s / m**2,
         h=n * z_t + n * (n - 1) * h / m**2,
     )
+
+
+@boundary(static=("cosine",))
+def relu_pair_moments(cosine: float) -> PairMoments:
+    r"""Mean and spread of the NTK between two unit inputs, for f(x) = √(2/m) Σ_j a_j relu(w_j·x), all weights N(0, 1).
+
+        Θ̂ = (1/m) Σ_j 2 [φφ' + a_j² φ̇φ̇' cos θ],   E a² = 1,  E a⁴ = 3
+
+    is a mean of m independent shares, whose moments are arc-cosine kernels: with δ = π − θ,
+    E φ̇φ̇' = δ/2π, E φφ' = (sin θ + δ cos θ)/2π, E (φφ')² = (3 sin θ cos θ + δ (1 + 2 cos² θ))/2π.
+
+    Args:
+        cosine: cos θ = x·x' in [−1, 1].
+
+    Raises:
+        ValueError: a cosine out of range or traced.
+
+    Cost: O(1). Source: Cho and Saul (2009), equations 3-8, for the expectations.
+
+    >>> [f"{value:.4f}" for value in relu_pair_moments(1.0)]  # mean 2, and 20/m is 5/m of its square
+    ['2.0000', '4.4721']
+    """
+    require(-1 <= cosine <= 1, "cosine", cosine, "lie in [-1, 1]", "divide x·x' by the lengths of x and x'")
+    opposite = np.pi - np.arccos(cosine)
+    sine = np.sin(opposite)
+    derivative = opposite / (2 * np.pi)
+    product = (sine + opposite * cosine) / (2 * np.pi)
+    square = (3 * sine * cosine + opposite * (1 + 2 * cosine**2)) / (2 * np.pi)
+    mean = 2 * (product + cosine * derivative)
+    second = 4 * (square + 2 * cosine * product + 3 * cosine**2 * derivative)
+    return PairMoments(float(mean), float(max(second - mean**2, 0.0) ** 0.5))
 
 
 @boundary(static=("draws",))

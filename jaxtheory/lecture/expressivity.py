@@ -317,28 +317,12 @@ def _digit_sum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     smooth = np.fft.ifft2(_digit()).real[:28, :28]
     axis = (np.arange(28) - 13.5) * step
     x = jnp.asarray(np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2))
-    pairs, spectrum = _image_transform(x, jnp.asarray(smooth.ravel(), x.dtype), step)
+    *polar, nodes = ridgelet.polar_grid(_IMAGE_SCALE, 1.42, radii=45, angles=_ANGLES, offset_step=_OFFSET, shift=0.2113)
+    values, cell = jnp.asarray(smooth.ravel(), x.dtype), jnp.full(len(x), step**2, x.dtype)
+    spectrum = ridgelet.transform_slices(values, x, cell, *polar, jnp.linspace(0, 44, 800), derivative=_IMAGE)
     constant = ridgelet.admissibility("relu", _IMAGE, 2)
-    got = ridgelet.reconstruct(spectrum.reshape(-1), pairs, x, constant, activation="relu")
+    got = ridgelet.reconstruct(spectrum.reshape(-1), nodes, x, constant, activation="relu")
     return smooth, np.abs(np.asarray(spectrum[:, 22])), np.asarray(got).reshape(28, 28)
-
-
-def _image_transform(x: Array, values: Array, step: float) -> tuple[ridgelet.Grid, Array]:
-    """T on directions × scales × offsets by Fourier slices, and the same nodes as one grid."""
-    turn = np.linspace(0, 2 * np.pi, _ANGLES, endpoint=False)
-    directions = np.stack([np.cos(turn), np.sin(turn)], 1)
-    radial = _scales()
-    bound = round((_IMAGE_SCALE * 1.42 + 9) / _OFFSET)
-    # 0.2113 of a step: where the error of the rectangle rule at a kink changes sign, for the kinks at x = 0
-    offsets = (np.arange(-bound, bound) + 0.2113) * _OFFSET
-    frequencies = np.linspace(0, 44, 800)
-    arrays = [jnp.asarray(part, x.dtype) for part in (directions, radial, offsets, frequencies)]
-    spectrum = ridgelet.transform_slices(values, x, jnp.full(len(values), step**2, x.dtype), *arrays, derivative=_IMAGE)
-    cone = radial * (_IMAGE_SCALE / 45) * (2 * np.pi / _ANGLES) * _OFFSET
-    both = np.repeat((directions[:, None] * radial[None, :, None]).reshape(-1, 2), len(offsets), axis=0)
-    nodes = (both, np.tile(offsets, _ANGLES * 45), np.repeat(np.tile(cone, _ANGLES), len(offsets)))
-    a, b, cell = (jnp.asarray(part, x.dtype) for part in nodes)
-    return ridgelet.Grid(a, b, cell, (_IMAGE_SCALE / 45, _OFFSET)), spectrum
 
 
 def measure(config: Config) -> xr.Dataset:

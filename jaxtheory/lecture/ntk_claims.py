@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtheory.infinite.corrections import relu_pair_moments
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 
 COSINE = 0.5  # of the two unit inputs whose kernel is drawn
@@ -11,23 +12,9 @@ COSINE = 0.5  # of the two unit inputs whose kernel is drawn
 
 def predict(config: Any) -> Claims:
     """What is known of the kernel's mean, spread and motion, and of what training learns first."""
-    mean, deviation = one_hidden_layer(COSINE)
+    mean, deviation = relu_pair_moments(COSINE)
     curves = {"sd": [deviation / m**0.5 for m in config.widths], "mean": [mean]}
     return Claims((*_about_start(mean, deviation), *_about_drift(config), *_about_lazy(config), *_about_rich()), curves)
-
-
-def one_hidden_layer(cosine: float) -> tuple[float, float]:
-    """Mean of Θ̂(x, x') and its standard deviation times √m, for f = √(2/m) Σ a_j relu(w_j·x) and unit x, x'.
-
-    One unit's share is 2 [φφ' + a² φ̇φ̇' cos θ]; with E a² = 1, E a⁴ = 3 its moments are arc-cosine kernels.
-    """
-    angle = np.arccos(cosine)
-    derivative = (np.pi - angle) / (2 * np.pi)
-    product = (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
-    square = (3 * np.sin(angle) * cosine + (np.pi - angle) * (1 + 2 * cosine**2)) / (2 * np.pi)
-    mean = 2 * (product + cosine * derivative)
-    second = 4 * (square + 2 * cosine * product + 3 * cosine**2 * derivative)
-    return float(mean), float(np.sqrt(second - mean**2))
 
 
 def _about_start(mean: float, deviation: float) -> tuple[Claim, ...]:

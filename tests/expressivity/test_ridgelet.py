@@ -137,6 +137,18 @@ def test_slices_are_the_direct_transform(derivative, float64):
     np.testing.assert_allclose(slices.ravel(), direct, atol=1e-8 * float(jnp.abs(direct).max()))
 
 
+def test_polar_nodes_are_those_of_slices_and_fill_the_disk(float64):
+    """In the order of the raveled slices, with Σ weights = π A² times the length of the offsets."""
+    *polar, nodes = ridgelet.polar_grid(3.0, 1.0, radii=4, angles=5, offset_step=0.5, shift=0.25)
+    rng = np.random.default_rng(0)
+    x, values = rng.uniform(-0.7, 0.7, (6, 2)), rng.standard_normal(6)
+    slices = ridgelet.transform_slices(values, x, np.ones(6), *polar, np.linspace(0, 25, 400), derivative=4)
+    direct = ridgelet.transform(values, x, np.ones(6), nodes.a, nodes.b, derivative=4)
+    np.testing.assert_allclose(slices.ravel(), direct, atol=1e-8 * float(jnp.abs(direct).max()))
+    assert float(nodes.weights.sum()) == pytest.approx(np.pi * 3.0**2 * 0.5 * len(polar[2]), rel=1e-12)
+    assert polar[2].min() < -3 < 3 < polar[2].max()
+
+
 @pytest.fixture(scope="module")
 def reconstructed():
     """Target, spectrum and reconstruction at |a| ≤ 20, ReLU with G''''."""

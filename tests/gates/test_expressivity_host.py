@@ -137,6 +137,12 @@ COUNTS = [
         {"scale": 1.0, "reach": 1.0, "dim": 1, "step": 0.5},
         {"scale": (0.0, np.nan), "reach": (-1.0, np.inf), "dim": (3,), "step": (0.0, 2.0)},
     ),
+    host(
+        "ridgelet.polar_grid",
+        ridgelet.polar_grid,
+        {"scale": 1.0, "reach": 1.0, "radii": 2, "angles": 3, "offset_step": 3.0, "shift": 0.5},
+        {"scale": (0.0, np.nan), "reach": (-1.0, np.inf), "radii": (0, 1.5), "angles": (0,), "shift": (1.0, -0.1)},
+    ),
 ]
 ENTRIES = NETWORKS + COUNTS
 

@@ -102,6 +102,13 @@ ENTRIES = [
         skip={"precision": "computed in float64 on the host"},
     ),
     Entry(
+        "infinite.corrections.relu_pair_moments",
+        corrections.relu_pair_moments,
+        {"cosine": static(0.5)},
+        invalid={"cosine": (1.5, -2.0, np.nan, np.inf, "abc", None)},
+        skip={"precision": "computed in float64 on the host"},
+    ),
+    Entry(
         "infinite.corrections.sample_relu",
         corrections.sample_relu,
         {"key": key(), "x": quantity([1.0, -0.5]), "widths": static((3,)), "draws": static(2)},
