@@ -107,10 +107,11 @@ def polar_grid(
     b = (np.arange(-bound, bound) + shift) * offset_step
     cone = radius * (scale / radii) * (2 * np.pi / angles) * offset_step
     a = np.repeat((unit[:, None] * radius[None, :, None]).reshape(-1, 2), len(b), axis=0)
-    flat = a, np.tile(b, angles * radii), np.repeat(np.tile(cone, angles), len(b))
+    offsets, weights = np.tile(b, angles * radii), np.repeat(np.tile(cone, angles), len(b))
     dtype = jnp.zeros(0).dtype
-    nodes = Grid(*(jnp.asarray(part, dtype) for part in flat), (scale / radii, offset_step))
-    return PolarGrid(*(jnp.asarray(part, dtype) for part in (unit, radius, b)), nodes)
+    ends, u, r, o = (jnp.asarray(part, dtype) for part in (a, unit, radius, b))
+    cell = (scale / radii, offset_step)
+    return PolarGrid(u, r, o, Grid(ends, jnp.asarray(offsets, dtype), jnp.asarray(weights, dtype), cell))
 
 
 def _check_sizes(**sizes: float) -> None:

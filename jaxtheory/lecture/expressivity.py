@@ -317,11 +317,12 @@ def _digit_sum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     smooth = np.fft.ifft2(_digit()).real[:28, :28]
     axis = (np.arange(28) - 13.5) * step
     x = jnp.asarray(np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2))
-    *polar, nodes = ridgelet.polar_grid(_IMAGE_SCALE, 1.42, radii=45, angles=_ANGLES, offset_step=_OFFSET, shift=0.2113)
+    polar = ridgelet.polar_grid(_IMAGE_SCALE, 1.42, radii=45, angles=_ANGLES, offset_step=_OFFSET, shift=0.2113)
     values, cell = jnp.asarray(smooth.ravel(), x.dtype), jnp.full(len(x), step**2, x.dtype)
-    spectrum = ridgelet.transform_slices(values, x, cell, *polar, jnp.linspace(0, 44, 800), derivative=_IMAGE)
+    product = polar.directions, polar.scales, polar.offsets, jnp.linspace(0, 44, 800)
+    spectrum = ridgelet.transform_slices(values, x, cell, *product, derivative=_IMAGE)
     constant = ridgelet.admissibility("relu", _IMAGE, 2)
-    got = ridgelet.reconstruct(spectrum.reshape(-1), nodes, x, constant, activation="relu")
+    got = ridgelet.reconstruct(spectrum.reshape(-1), polar.nodes, x, constant, activation="relu")
     return smooth, np.abs(np.asarray(spectrum[:, 22])), np.asarray(got).reshape(28, 28)
 
 
