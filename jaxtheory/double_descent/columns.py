@@ -248,15 +248,9 @@ def _fresh(span: Span, split: Split) -> Fresh:
 
 
 def _move(
-    solved: Float[Array, "n b"],
-    beta: Float[Array, "n outputs"],
-    along: Float[Array, "b b"],
-    unit: Float[Array, " b"],
-    split: Split,
-    fresh: Fresh,
-    task: Task,
-    min_norm: bool,
-) -> tuple[Move, Float[Array, "b size"]]:
+    solved: Float[Array, "n b"], beta: Float[Array, "n outputs"], along: Float[Array, "b b"], unit: Float[Array, " b"],
+    split: Split, fresh: Fresh, task: Task, min_norm: bool,
+) -> tuple[Move, Float[Array, "b size"]]:  # fmt: skip
     """ĥ of each column, in coordinates of V, then of the block's columns, then (with a ridge) of their slacks.
 
     Args:

@@ -44,21 +44,9 @@ class Problem(NamedTuple):
 
 
 def problem(
-    x: Array,
-    y: Array,
-    *,
-    depth: int,
-    activation: Any,
-    richness: Any,
-    step_size: Any,
-    momentum: Any,
-    steps: int,
-    record_every: int | None,
-    loss: Any,
-    outputs: int | None,
-    batches: Array | None,
-    test_x: Array | None,
-) -> Problem:
+    x: Array, y: Array, *, depth: int, activation: Any, richness: Any, step_size: Any, momentum: Any, steps: int,
+    record_every: int | None, loss: Any, outputs: int | None, batches: Array | None, test_x: Array | None,
+) -> Problem:  # fmt: skip
     """The arguments in their final form.
 
     Raises:

@@ -121,10 +121,7 @@ def fit(
         columns, ridge = placement.split(columns, mesh), _placed(ridge, mesh)
     problem = (wrapped, x, columns, ridge)
     if centres is not None:
-        centres = in_dtype(as_points(wrapped, centres, "centres"), y.dtype)
-        alike = centres.shape[1:] == x.shape[1:] and centres.shape[0] >= 1
-        require(alike, "centres", centres.shape, f"hold points like those of x, {x.shape}", "use the same columns")
-        centres = centres if mesh is None else placement.whole(centres, mesh)
+        centres = _as_centres(wrapped, centres, x, y.dtype, mesh)
         model = _on_centres(*problem, centres, limit, max_iterations, block, mesh)
     elif solver == "cholesky":
         model = _exact(*problem, limit)
@@ -132,6 +129,14 @@ def fit(
         settings = _Settings(solver, preconditioner, rank, max_iterations, block)
         model = _iterative(*problem, key, limit, settings, mesh)
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
+
+
+def _as_centres(kernel: Kernel, centres: Array, x: Array, dtype: Any, mesh: Mesh | None) -> Array:
+    """Centres like the points, whole on every device."""
+    centres = in_dtype(as_points(kernel, centres, "centres"), dtype)
+    alike = centres.shape[1:] == x.shape[1:] and centres.shape[0] >= 1
+    require(alike, "centres", centres.shape, f"hold points like those of x, {x.shape}", "use the same columns")
+    return centres if mesh is None else placement.whole(centres, mesh)
 
 
 @boundary(static=("block",))

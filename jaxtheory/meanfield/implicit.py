@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,56 +69,81 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
     return Flow(lambda cloud: (), step, lambda memory, parents: memory)
 
 
+class _Step(NamedTuple):
+    """One proximal step: of which functional, from which cloud (`start` are its rows, `mass` its masses), and τ."""
+
+    functional: Functional
+    cloud: Cloud
+    start: Array
+    mass: Array
+    tau: Array
+
+    def at(self, x: Array) -> Cloud:
+        """The cloud with its particles at x."""
+        return replace(self.cloud, particles=particles_of(x, self.cloud.particles))
+
+    def objective(self, x: Array) -> Array:
+        """τ F(μ') + ½ Σ_i w_i |θ_i' − θ_i|²."""
+        moved = per_particle(self.mass, (x - self.start) ** 2).sum() / 2
+        return self.tau * evaluated(self.functional, self.at(x)) + moved
+
+    def gap(self, x: Array) -> Array:
+        """w (θ' − θ + τ∇δF/δμ(μ')(θ')), the derivative of the objective: its Jacobian is symmetric."""
+        slope = matrix(gradients(self.functional, self.at(x))[0])
+        return per_particle(self.mass, x - self.start + self.tau * slope)
+
+    def size(self, v: Array) -> Array:
+        """The norm of a displacement of the cloud."""
+        return norm(per_particle(jnp.sqrt(self.mass), v))
+
+    def linear(self, product: Callable[[Array], Array], right: Array, accuracy: float) -> Array:
+        """Conjugate gradients preconditioned by the masses."""
+        inverse = lambda v: per_particle(1 / self.mass, v)  # noqa: E731
+        return cg(product, right, tol=accuracy, maxiter=_PRODUCTS, M=inverse)[0]
+
+    def newton(self, x: Array) -> tuple[Array, Array, Array]:
+        """Newton's step from x, or down the gradient where it climbs, its length, and the slope along it."""
+        slope, product = jax.linearize(self.gap, x)
+        towards = self.linear(product, -slope, 1e-4)
+        downhill = jnp.vdot(towards, slope, precision="highest") < 0
+        towards = jnp.where(downhill, towards, per_particle(-1 / self.mass, slope))
+        return towards, self.size(towards), jnp.vdot(towards, slope, precision="highest")
+
+
 def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array, iterations: int) -> PyTree[Array]:
-    start = rows(cloud)
     # a massless particle has no gradient and stays; its equation is that of a unit mass
     mass = jnp.where(cloud.weights > 0, cloud.weights, jnp.ones_like(cloud.weights))
+    problem = _Step(functional, cloud, rows(cloud), mass, tau)
 
-    def at(x: Array) -> Cloud:
-        return replace(cloud, particles=particles_of(x, cloud.particles))
+    def excess(x: Array, left: Array) -> Array:
+        """The length that Newton's method would still go, over what is allowed."""
+        rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.maximum(problem.size(x), problem.size(problem.start))
+        return left / (tolerance * problem.size(x - problem.start) + rounding)
 
-    def gap(x: Array) -> Array:
-        """w (θ' − θ + τ∇δF/δμ(μ')(θ')), the derivative of the objective: its Jacobian is symmetric."""
-        return per_particle(mass, x - start + tau * matrix(gradients(functional, at(x))[0]))
+    def unsolved(state: tuple[Array, tuple[Array, Array, Array], Array]) -> Array:
+        x, (_, left, _), count = state
+        return (excess(x, left) > 0.5) & (count < iterations)
 
-    def objective(x: Array) -> Array:
-        return tau * evaluated(functional, at(x)) + (per_particle(mass, (x - start) ** 2)).sum() / 2
+    def improved(state: tuple[Array, tuple[Array, Array, Array], Array]) -> tuple[Array, Any, Array]:
+        x, (towards, _, slope), count = state
+        x = _descended(problem.objective, x, towards, slope)
+        return x, problem.newton(x), count + 1
 
-    def size(v: Array) -> Array:
-        """The norm of a displacement of the cloud."""
-        return norm(per_particle(jnp.sqrt(mass), v))
+    first = jax.lax.stop_gradient((problem.start, problem.newton(problem.start), jnp.int32(0)))
+    found, (_, left, _), _ = jax.lax.stop_gradient(jax.lax.while_loop(unsolved, improved, first))
+    x = _implicit(problem, found)
+    return particles_of(jnp.where(excess(found, left) <= 1, x, jnp.nan), cloud.particles)
 
-    def linear(product: Callable[[Array], Array], right: Array, accuracy: float) -> Array:
-        return cg(product, right, tol=accuracy, maxiter=_PRODUCTS, M=lambda v: per_particle(1 / mass, v))[0]
 
-    def correction(x: Array) -> tuple[Array, Array, Array]:
-        """Newton's step, the slope along it, and its length over what is allowed."""
-        slope, product = jax.linearize(gap, x)
-        towards = linear(product, -slope, 1e-4)
-        downhill = jnp.vdot(towards, slope, precision="highest") < 0
-        towards = jnp.where(downhill, towards, per_particle(-1 / mass, slope))
-        rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.maximum(size(x), size(start))
-        excess = size(towards) / (tolerance * size(x - start) + rounding)
-        return towards, jnp.vdot(towards, slope, precision="highest"), excess
-
-    def newton(state: tuple[Array, tuple[Array, Array, Array], Array]) -> tuple[Array, Any, Array]:
-        x, (towards, slope, _), count = state
-        x = _descended(objective, x, towards, slope)
-        return x, correction(x), count + 1
-
-    unsolved = lambda state: (state[1][2] > 0.5) & (state[2] < iterations)  # noqa: E731
-    first = jax.lax.stop_gradient((start, correction(start), jnp.int32(0)))
-    found, (_, _, excess), _ = jax.lax.stop_gradient(jax.lax.while_loop(unsolved, newton, first))
-    solved = excess <= 1
-    product = lambda v: jax.jvp(gap, (found,), (v,))[1]  # noqa: E731
+def _implicit(problem: _Step, found: Array) -> Array:
+    """The solution with its derivatives: two corrections, each 0 and carrying one more order of them."""
+    product = lambda v: jax.jvp(problem.gap, (found,), (v,))[1]  # noqa: E731
 
     def correct(x: Array, _: None) -> tuple[Array, None]:
-        left = gap(x)
-        return x - linear(product, left - jax.lax.stop_gradient(left), 1e-6), None
+        left = problem.gap(x)
+        return x - problem.linear(product, left - jax.lax.stop_gradient(left), 1e-6), None
 
-    # each correction is 0 and carries one more order of the implicit derivatives
-    x, _ = jax.lax.scan(correct, found, length=2)
-    return particles_of(jnp.where(solved, x, jnp.nan), cloud.particles)
+    return jax.lax.scan(correct, found, length=2)[0]
 
 
 def _descended(objective: Callable[[Array], Array], x: Array, towards: Array, slope: Array) -> Array:

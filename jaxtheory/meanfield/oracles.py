@@ -164,15 +164,9 @@ def _axes(grid: Any, dtype: Any) -> tuple[Array, ...]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gibbs(
-    unit: Unit,
-    loss: str | Loss,
-    x: Array,
-    y: Array,
-    ridge: Array,
-    temperature: Array,
-    axes: tuple[Array, ...],
+    unit: Unit, loss: str | Loss, x: Array, y: Array, ridge: Array, temperature: Array, axes: tuple[Array, ...],
     limit: Array,
-) -> Gibbs:
+) -> Gibbs:  # fmt: skip
     nodes = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
     values = jax.vmap(lambda theta: jax.vmap(lambda point: unit(point, theta))(x))(nodes)
     confining = ridge / 2 * (nodes**2).sum(1)

@@ -114,11 +114,7 @@ def multilayer(
     deviations = [power(-b) * (weight_variance / fan) ** 0.5 for b, fan in zip(exponents.b, fans, strict=True)]
     mask = None if padded is None else _mask(shapes, width, biased)
     begin = bias_start if biased else None
-
-    def start(drawn: list[Layer]) -> list[Layer]:
-        scales = zip(drawn, itertools.pairwise(shapes), deviations, strict=True)
-        made = [_scaled(layer, shape, deviation, begin, dtype) for layer, shape, deviation in scales]
-        return made if mask is None else jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros_like(w)), mask, made)
+    start = partial(_started, shapes, deviations, begin, dtype, mask)
 
     @boundary
     def apply(params: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
@@ -129,6 +125,15 @@ def multilayer(
 
     draws: Any = Draws(shapes, bool(begin), jnp.dtype(dtype))
     return Multilayer(lambda key: start(draws(key)), apply, power(-exponents.c), mask, draws, start)
+
+
+def _started(
+    shapes: Sequence[int], deviations: list[Any], begin: float | None, dtype: Any, mask: PyTree | None, drawn: Any
+) -> list[Layer]:
+    """Parameters from their draws, zero where there is only padding."""
+    scales = zip(drawn, itertools.pairwise(shapes), deviations, strict=True)
+    made = [_scaled(layer, shape, deviation, begin, dtype) for layer, shape, deviation in scales]
+    return made if mask is None else jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros_like(w)), mask, made)
 
 
 def examples(x: Float[Array, "..."], inputs: int) -> Float[Array, "... inputs"]:

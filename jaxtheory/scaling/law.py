@@ -133,12 +133,10 @@ def _fit(
     estimate = coefficients(fits[best])
     samples = jax.vmap(coefficients)(jax.vmap(resampled)(jax.random.split(key, resamples)))
     low, high = interval(samples, level)
-    # fits as good as the best to two standard errors of the noise
-    alike = objectives <= objectives[best] * (1 + 4 / max(n - 5, 1))
-    others = jnp.where(alike[:, None], jnp.abs(fits[:, 3:] - fits[best][None, 3:]), 0)
     ends = jnp.stack([jnp.array(each[2::2]) for each in (low, estimate, high)])
     wide = (ends[2] > _DETERMINED * ends[1]).any() | (ends[0] * _DETERMINED < ends[1]).any()
-    undetermined = _collinear(x, y) | (jnp.exp(others.max()) > _DETERMINED) | wide | _unresolved(fits[best], table)
+    several = _several(fits, objectives, best, n)
+    undetermined = _collinear(x, y) | several | wide | _unresolved(fits[best], table)
     valid = ~jnp.isnan(jnp.stack([loss.sum(), params.sum(), tokens.sum(), huber, level])).any()
     status = status_where(
         (~valid, Status.INVALID_INPUT),
@@ -160,6 +158,13 @@ def _standardized(sizes: Array) -> tuple[Array, Array, Array]:
     spread = norm(logs - mean) / len(sizes) ** 0.5
     spread = jnp.where(spread > 1e-4, spread, 1)
     return (logs - mean) / spread, mean + jnp.log(unit), spread
+
+
+def _several(fits: Array, objectives: Array, best: Array, n: int) -> Array:
+    """Whether fits with other exponents are as good as the best, to two standard errors of the noise."""
+    alike = objectives <= objectives[best] * (1 + 4 / max(n - 5, 1))
+    others = jnp.where(alike[:, None], jnp.abs(fits[:, 3:] - fits[best][None, 3:]), 0)
+    return jnp.exp(others.max()) > _DETERMINED
 
 
 def _collinear(x: Array, y: Array) -> Array:

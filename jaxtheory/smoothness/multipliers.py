@@ -54,15 +54,9 @@ class _Projected(NamedTuple):
 
 
 def solve_certified(
-    unit: Float[Array, "n atoms"],
-    y: Float[Array, " n"],
-    penalty: Float[Array, ""],
-    solve: Solve,
-    gap: Callable[[Array], Array],
-    rounds: int,
-    enough: float,
-    norm: Norm | None = None,
-) -> Certified:
+    unit: Float[Array, "n atoms"], y: Float[Array, " n"], penalty: Float[Array, ""],
+    solve: Solve, gap: Callable[[Array], Array], rounds: int, enough: float, norm: Norm | None = None,
+) -> Certified:  # fmt: skip
     r"""Minimize ½‖y − A b‖² + λ Σ|b_i|: by `solve`, and for λ far below Λ = 0.001 max |Aᵀy| from lassos at Λ.
 
         b ← argmin_b ½‖z − A b‖² + Λ Σ|b_i|,   ω ← z − A b,   z = (y + ω)/(1 + λ/Λ)

@@ -85,6 +85,38 @@ def fixed_support_barycenter(
     return _solved(costs, jax.vmap(normalized)(masses), shares, *numbers, max_iterations)
 
 
+class _Dual(NamedTuple):
+    """The dual problem, potentials and costs in units of ε: C_i/ε, log a_i and λ."""
+
+    scaled: Float[Array, "r n s"]
+    logs: Float[Array, "r n"]
+    shares: Float[Array, " r"]
+
+    def mean(self, values: Array) -> Array:
+        """Σ_i λ_i of the values of each measure."""
+        return jnp.tensordot(self.shares, values, axes=1, precision="highest")
+
+    def seen(self, g: Array) -> Array:
+        """LSE_x((f_i − C_i)/ε) with the f_i of these g_i."""
+        f = self.logs - logsumexp(g[:, None] - self.scaled, axis=2)
+        return logsumexp(f[:, :, None] - self.scaled, axis=1)
+
+    def marginals(self, h: Array) -> Array:
+        """The second marginals of the plans, with h less its mean for g."""
+        g = h - self.mean(h)[None]
+        return jnp.exp(g + self.seen(g))
+
+    def gap(self, h: Array) -> Array:
+        """Their differences from their mean, times λ: the slope of the dual, whose Jacobian is symmetric."""
+        q = self.marginals(h)
+        return self.shares[:, None] * (q - self.mean(q)[None])
+
+    def projected(self, g: Array) -> Array:
+        """The next g: that of the barycenter log q = Σ_i λ_i LSE_x(·)."""
+        logm = self.seen(g)
+        return self.mean(logm)[None] - logm
+
+
 @partial(jax.jit, static_argnums=5)
 def _solved(
     costs: Array, masses: Array, shares: Array, epsilon: Array, tolerance: Array, iterations: int
@@ -93,48 +125,34 @@ def _solved(
     scaled = (costs - jax.lax.stop_gradient(costs.min(2, keepdims=True))) / epsilon
     present = masses > 0
     logs = jnp.where(present, jnp.log(jnp.where(present, masses, jnp.ones_like(masses))), -jnp.inf)
-    mean = partial(jnp.tensordot, shares, axes=1, precision="highest")
-
-    def seen(g: Array) -> Array:
-        """LSE_x((f_i − C_i)/ε) with the f_i of these g_i; in units of ε, as all potentials here."""
-        f = logs - logsumexp(g[:, None] - scaled, axis=2)
-        return logsumexp(f[:, :, None] - scaled, axis=1)
-
-    def marginals(h: Array) -> Array:
-        """The second marginals of the plans, with h less its mean for g."""
-        g = h - mean(h)[None]
-        return jnp.exp(g + seen(g))
-
-    def gap(h: Array) -> Array:
-        """Their differences from their mean, times λ: the slope of the dual, whose Jacobian is symmetric."""
-        q = marginals(h)
-        return shares[:, None] * (q - mean(q)[None])
+    dual = _Dual(scaled, logs, shares)
 
     def project(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        g, _, count = state
-        logm = seen(g)
-        new = mean(logm)[None] - logm
-        return new, jnp.abs(gap(new)).sum(), count + 1
+        g = dual.projected(state[0])
+        return g, jnp.abs(dual.gap(g)).sum(), state[2] + 1
 
     unsettled = lambda state: (state[1] > tolerance / 2) & (state[2] < iterations)  # noqa: E731
     still = jnp.zeros((costs.shape[0], costs.shape[2]), costs.dtype)
     first = jax.lax.stop_gradient((still, jnp.full_like(tolerance, jnp.inf), jnp.int32(0)))
     found, _, count = jax.lax.stop_gradient(jax.lax.while_loop(unsettled, project, first))
-    residual = jax.lax.stop_gradient(jnp.abs(gap(found)).sum())
+    residual = jax.lax.stop_gradient(jnp.abs(dual.gap(found)).sum())
+    answer = dual.mean(dual.marginals(_implicit(dual, found)))
+    lost = ~(jnp.isfinite(answer).all() & jnp.isfinite(residual))
+    faults = (lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED)
+    return FixedSupportBarycenter(answer, residual, count, status_where(*faults))
+
+
+def _implicit(dual: _Dual, found: Array) -> Array:
+    """The potentials with their derivatives: two corrections, each 0 and carrying one more order of them."""
 
     def product(v: Array) -> Array:
         """The Jacobian of the gap, made definite on what moves no q: a constant a measure, and one h for all."""
         idle = v.mean(0, keepdims=True) + v.mean(1, keepdims=True) - v.mean()
-        return jax.jvp(gap, (found,), (v,))[1] + idle / v.size
+        return jax.jvp(dual.gap, (found,), (v,))[1] + idle / v.size
 
     def correct(h: Array, _: None) -> tuple[Array, None]:
-        left = gap(h)
+        left = dual.gap(h)
         right = left - jax.lax.stop_gradient(left)
-        return h - cg(product, right, tol=float(jnp.finfo(costs.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0], None
+        return h - cg(product, right, tol=float(jnp.finfo(h.dtype).eps) ** 0.75, maxiter=_PRODUCTS)[0], None
 
-    # each correction is 0 and carries one more order of the implicit derivatives
-    h, _ = jax.lax.scan(correct, found, length=2)
-    answer = mean(marginals(h))
-    lost = ~(jnp.isfinite(answer).all() & jnp.isfinite(residual))
-    faults = (lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED)
-    return FixedSupportBarycenter(answer, residual, count, status_where(*faults))
+    return jax.lax.scan(correct, found, length=2)[0]

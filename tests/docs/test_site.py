@@ -64,6 +64,15 @@ def test_every_public_name_is_on_one_page(site):
     assert max(found.values()) == 1
 
 
+def test_the_glossary_leads_to_functions_by_authors_names():
+    """Each name behind a term or an author exists, and what readers of papers look for is listed."""
+    text = (DOCS / "glossary.md").read_text()
+    for name in re.findall(r"`([a-z_]+(?:\.\w+)+)", text):
+        assert pkgutil.resolve_name(f"jaxtheory.{name}"), name
+    rows = re.findall(r"^\| (.+?) \|", text, re.M)
+    assert not {"Telgarsky", "kernel alignment", "Hanin–Nica", "Huang–Yau"} - set(rows)
+
+
 def test_every_page_made_from_code_is_in_a_table_of_contents(site):
     linked = set()
     for path in [*site.rglob("*.rst")]:
