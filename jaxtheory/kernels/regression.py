@@ -28,9 +28,10 @@ _DENSE = 10_000  # points up to which "auto" holds the Gram matrix
 class KernelRegressor(NamedTuple):
     """f(x) = kernel(x, centres) α, and how its α was found.
 
-    `residual` is the largest ‖(K + ridge I) α − y‖ / ‖y‖ over outputs, recomputed from the kernel, all of it; with
-    centres, the same ratio for the normal equations. `jitter` is what Cholesky had to add to the diagonal. α is NaN
-    where `status` is INVALID_INPUT or NOT_FINITE.
+    `residual` is the largest ‖(K + ridge I) α − y‖ / ‖y‖ over outputs, recomputed from the kernel, all of it. With
+    centres it is √((J − min J)/Σ w y²) of the objective J, the `excess` of `falkon`, infinite where it could not be
+    computed. Both bound the error of f at the points x, relative to ‖y‖. `jitter` is what Cholesky had to add to the
+    diagonal. α is NaN where `status` is INVALID_INPUT or NOT_FINITE.
     """
 
     kernel: Any
@@ -272,9 +273,9 @@ def _on_centres(
     units, unit, scaled, _, _ = _in_units(kernel, centres, y, ridge)
     options = {"tolerance": limit / 4, "max_iterations": max_iterations, "block": block, "mesh": mesh}
     found = falkon(scaled, x, y / units, ridge / unit, centres, **options)
-    finite = (found.status != Status.NOT_FINITE) & jnp.isfinite(found.residual)
+    finite = (found.status != Status.NOT_FINITE) & ~jnp.isnan(found.excess)
     invalid = found.status == Status.INVALID_INPUT
-    seen = _Seen(found.alpha, found.iterations, found.residual, invalid, found.singular, finite)
+    seen = _Seen(found.alpha, found.iterations, found.excess, invalid, found.singular, finite)
     return _report(kernel, centres, y, ridge, seen, units, unit, limit)
 
 

@@ -122,6 +122,30 @@ def test_centres_solve_the_normal_equations(ridge, problem):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernel", [kernels.gaussian(0.5), kernels.matern(2.5, 0.7)], ids=["gaussian", "matern"])
+@pytest.mark.parametrize("data", ["plane", "repeated", "line"])
+def test_centres_in_float32_are_right_or_flagged(data, kernel, float64):
+    """f at the points against least squares in float64, in the eigenbasis of K_cc; the line is beyond float32."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 2)) * (1, data != "line")
+    x = np.concatenate([x[:20], x[:20]]) if data == "repeated" else x
+    x, y = jnp.float32(x), jnp.float32(np.sin(x[:, 0]) + 0.1 * rng.standard_normal(40))
+    flagged = []
+    for ridge, count in ((1e-8, 40), (1e-5, 20), (1e-2, 40)):
+        model = kernels.fit(kernel, x, y, ridge, centres=x[:count])
+        cross, corner = (np.asarray(kernel(jnp.float64(z), jnp.float64(x[:count]))) for z in (x, x[:count]))
+        values, vectors = np.linalg.eigh(corner)
+        kept = values > 1e-13 * values[-1]
+        features = cross @ vectors[:, kept] / np.sqrt(values[kept])
+        gram = features.T @ features + ridge * np.eye(kept.sum())
+        expected = features @ np.linalg.solve(gram, features.T @ np.float64(y))
+        error = np.linalg.norm(np.asarray(kernels.predict(model, x)) - expected)
+        flagged.append(model.status != Status.OK)
+        assert flagged[-1] or error < np.finfo(np.float32).eps ** 0.5 * np.linalg.norm(y)
+        assert model.status in (Status.OK, Status.ILL_CONDITIONED)
+    assert any(flagged) == (data == "line")
+
+
 def test_all_points_as_centres_is_the_full_regression(problem):
     x, y = problem
     full = kernels.fit(kernels.laplace(2.0), x, y, 0.1)

@@ -65,7 +65,7 @@ class Config(BaseConfig):
             quick, preset="paper", samples=32, tests=256, steps=24, step_size=0.025, draws=65536,
             widths=(64, 256, 1024), count=256, counts=(32768, 32768, 1024), check_widths=(64, 128, 256, 512, 1024),
             models=("mlp", "transformer"), transfer_widths=(32, 64, 128, 256, 512, 1024), seeds=16,
-            rates=tuple(2.0 ** (-k / 2) for k in range(20, 1, -1)), richness=(0.1, 0.5, 1.0, 1.5, 2.0),
+            rates=tuple(2.0 ** (-k / 2) for k in range(30, 1, -1)), richness=(0.1, 0.5, 1.0, 1.5, 2.0),
         )  # fmt: skip
         return published if preset == "paper" else quick
 
