@@ -66,8 +66,8 @@ def _loss(rate: Array, seed: Array, key: Array, *, rule: str, width: int, given:
 def predict(config: Any) -> Claims:
     """Exponents of the best rate in width: 0 under maximal update, −1 under the standard parameterization.
 
-    A hidden layer's update changes its outputs by rate · width, and the network's by rate · width^(3/2) where that lines
-    up with a readout of size width^(−1/2), as it does in the first steps of the transformer: −1 is a bound there.
+    A hidden layer's update changes its outputs by rate · width, and the network's by rate · width^(3/2) where that
+    lines up with a readout of size width^(−1/2), as in the first steps of the transformer: −1 is a bound there.
     """
     octaves = np.log2(config.transfer_widths[-1] / config.transfer_widths[0])
     step = np.log2(config.rates[1] / config.rates[0]) / octaves
