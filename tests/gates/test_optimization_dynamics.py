@@ -265,6 +265,42 @@ ENTRIES = [
         ),
     ),
     Entry(
+        "optimization.teacher_student.isotropic_leap",
+        teacher_student.isotropic_leap,
+        {
+            "function": static(lambda x: x[0] + x[0] * x[1]),
+            "variables": static(2),
+            "degree": static(3),
+            "tolerance": static(1e-6),
+        },
+        invalid={"tolerance": (0.0, np.nan, 2.0), "variables": (0, 7), "degree": (0, 63)},
+        skip={"precision": "computed in float64 on the host"},
+    ),
+    Entry(
+        "optimization.teacher_student.multi_index_flow",
+        lambda **given: teacher_student.multi_index_flow([[1, 0], [1, 1], [0, 2]], **given),
+        {
+            "coefficients": quantity([0.5, 1.0, 0.25]),
+            "student": quantity([0.0, 0.5, -0.25]),
+            "start": quantity([0.125, 0.25]),
+            "times": quantity([0.5, 2.0]),
+        },
+        invalid={
+            "start": (np.float32([1, 1]), np.float32([-2, 0])),
+            "times": (np.float32([2, 1]), np.float32([-1, 1])),
+        },
+        integer_values={"start": [1, 0]},
+        derivatives=(
+            Derivative(
+                ("coefficients", "student", "start"),
+                reverse=False,
+                order=1,
+                condition=100,
+                reason="loops of unknown length",
+            ),
+        ),
+    ),
+    Entry(
         "optimization.teacher_student.escape_samples",
         lambda **given: teacher_student.escape_samples(link="relu", dim=20, max_steps=1000, **given),
         {"key": key(), "step_size": number(0.03125), "start": number(0.25), "target": number(0.5)},
