@@ -28,6 +28,7 @@ from jaxtheory.optimization.index_models import (
     overlap_flow,
 )
 from jaxtheory.optimization.multi_index import Leap, OverlapVectors, isotropic_leap, multi_index_flow
+from jaxtheory.optimization.passage import mean_escape_samples
 from jaxtheory.optimization.runge_kutta import ascending, integrate
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -41,6 +42,7 @@ __all__ = [
     "information_exponent",
     "isotropic_leap",
     "leap_exponent",
+    "mean_escape_samples",
     "multi_index_flow",
     "online_sgd",
     "overlap_flow",

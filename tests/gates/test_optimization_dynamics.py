@@ -265,6 +265,16 @@ ENTRIES = [
         ),
     ),
     Entry(
+        "optimization.teacher_student.mean_escape_samples",
+        lambda **given: teacher_student.mean_escape_samples("tanh", dim=20, **given),
+        {"step_size": number(0.03125), "start": number(0.25), "target": number(0.5)},
+        invalid={"step_size": (0.0, -1.0), "start": (1.5,), "target": (0.0, 1.0)},
+        integer_values={"start": 0, "step_size": 1},
+        condition=1000,  # 2048 cells
+        skip={"kinds": "no integer target is valid"},
+        derivatives=(Derivative(("step_size",), order=1, condition=100, reason="long recursions"),),
+    ),
+    Entry(
         "optimization.teacher_student.isotropic_leap",
         teacher_student.isotropic_leap,
         {

@@ -25,7 +25,9 @@ class Config(BaseConfig):
     committees: int = 32
     """independent runs of SGD in each dimension"""
     dims: tuple[int, ...] = (64, 128, 256, 512)
-    """inputs of the single-index models"""
+    """inputs of the single-index models of information exponents 1 and 2"""
+    steep_dims: tuple[int, ...] = (16, 32, 64)
+    """of exponent 3"""
     walkers: int = 32
     """runs in each dimension"""
     descents: int = 20_000
@@ -35,7 +37,7 @@ class Config(BaseConfig):
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         more: dict[str, Any] = {"dim": 1000, "committees": 256, "walkers": 256}
-        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "descents": 100_000}
+        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "steep_dims": (16, 32, 64, 128), "descents": 100_000}
         return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
 
 
