@@ -275,6 +275,34 @@ ENTRIES = [
         derivatives=(Derivative(("step_size",), order=1, condition=100, reason="long recursions"),),
     ),
     Entry(
+        "optimization.linear_grokking",
+        optimization.linear_grokking,
+        {
+            "eigenvalues": quantity([2.0, 1.0, 0.25]),
+            "weights": quantity([0.5, 1.0, 0.25]),
+            "times": quantity([0.5, 2.0]),
+            "margin": number(0.5),
+            "level": number(0.75),
+        },
+        invalid={
+            "eigenvalues": (np.float32([-1, 1, 1]),),
+            "weights": (np.float32([-1, 1, 1]),),
+            "times": (np.float32([-1, 1]),),
+            "margin": (0.0, -1.0),
+            "level": (0.0, 1.0, 2.0),
+        },
+        permute={"eigenvalues,weights": {"test_loss": None, "delay": None}, "times": {"test_accuracy": 0}},
+        derivatives=(Derivative(("eigenvalues", "weights", "margin", "level"), condition=10),),
+        skip={"kinds": "no integer level is valid"},
+    ),
+    Entry(
+        "optimization.marchenko_pastur",
+        optimization.marchenko_pastur,
+        {"aspect": number(2.0)},
+        invalid={"aspect": (0.0, -1.0)},
+        derivatives=(Derivative(("aspect",)),),
+    ),
+    Entry(
         "optimization.teacher_student.isotropic_leap",
         teacher_student.isotropic_leap,
         {

@@ -10,7 +10,7 @@ from jaxtheory.lecture.teacher_student import collapse, exponents
 from jaxtheory.optimization.teacher_student import information_exponent
 
 TINY = teacher_student.Config(
-    dim=20, committees=3, dims=(16, 32, 64), steep_dims=(16, 32), walkers=2, descents=5000
+    dim=20, committees=3, dims=(16, 32, 64), steep_dims=(16, 32), walkers=2, students=14, descents=5000
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def outcome(tmp_path_factory):
 @pytest.mark.slow
 def test_every_claim_is_measured_and_collapse_holds_at_any_size(outcome):
     held = {verdict.claim.name: verdict.holds for verdict in outcome.verdicts}
-    assert len(held) == 12
+    assert len(held) == 15
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     assert all(held[name] for name in held if name.startswith("collapse"))
     assert outcome.figure.stat().st_size > 10_000
