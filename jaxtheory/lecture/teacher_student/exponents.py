@@ -116,6 +116,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
                        label=f"exponent {k}: ${law}$")  # fmt: skip
     title = "samples until the direction is found"
     figures.label_axes(ax, "inputs $d$", "samples", title, xscale="log", yscale="log")
+    ax.set_ylim(top=30 * float(dataset.samples_3.max()))  # room for the legend
     figures.ticks_at(ax.xaxis, np.union1d(dataset.inputs_1.values, dataset.inputs_3.values))
 
 

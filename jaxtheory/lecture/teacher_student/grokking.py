@@ -86,6 +86,7 @@ def _runs(dim: int, runs: int, key: Array) -> dict[str, Array]:
     """Accuracies of each run [runs, steps + 1] on its n = d/γ points and on as many fresh ones, and its delay."""
     points, steps = round(dim / _ASPECT), _steps()
     least = jnp.log((_MARGIN / jax.scipy.special.erfinv(_LEVEL)) ** 2 / 2)
+    times = jnp.asarray(_STEP * np.arange(steps + 1))
 
     def one(key: Array) -> dict[str, Array]:
         keys = jax.random.split(key, 3)
@@ -100,7 +101,7 @@ def _runs(dim: int, runs: int, key: Array) -> dict[str, Array]:
 
         train, test, *losses = jax.lax.scan(step, start, None, length=steps + 1)[1]
         # both losses fall at every step
-        first, last = (jnp.interp(-least, -jnp.log(loss), _STEP * jnp.arange(steps + 1)) for loss in losses)
+        first, last = (jnp.interp(-least, -jnp.log(loss), times) for loss in losses)
         return {"train": train, "test": test, "delay": last - first}
 
     return jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.fold_in(key, dim), runs))
