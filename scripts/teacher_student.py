@@ -1,4 +1,4 @@
-"""Students and teachers: plateaus, the samples that an exponent costs, collapse, each law beside its run."""
+"""Students and teachers: plateaus, the samples of an exponent, collapse, grokking, each law beside its run."""
 
 import sys
 

@@ -76,8 +76,9 @@ def leap_exponent(exponents: Int[Array, "terms variables"]) -> int:
 
         min over orders of max over j of Σ {S_j[i] : i in no support of an earlier term},
 
-    at least 1. For one variable it is the information exponent. Online SGD picks up the variables in such an order and
-    needs about d^{max(leap − 1, 1)} samples.
+    at least 1. For one variable it is the information exponent. SGD on a network whose neurons know these axes, as on
+    the hypercube, picks up the variables in such an order and needs about d^{max(leap − 1, 1)} samples. Gaussian inputs
+    have no axes: there the largest leap over all rotations counts, `isotropic_leap`.
 
     Args:
         exponents: a row S for each Hermite coefficient that is not zero; rows of zeros (constants) are ignored.
@@ -87,7 +88,7 @@ def leap_exponent(exponents: Int[Array, "terms variables"]) -> int:
 
     Cost: O(terms² variables) on the host: the term with the fewest new degrees is always next, which is optimal since a
     term only becomes cheaper. Source: Abbe, Boix-Adsera, Misiakiewicz (2023), "SGD learning on neural networks: leap
-    complexity and saddle-to-saddle dynamics", the isotropic leap for Gaussian inputs.
+    complexity and saddle-to-saddle dynamics".
 
     >>> leap_exponent([[1, 0, 0], [1, 1, 0], [1, 1, 1]]), leap_exponent([[1, 1, 1]]), leap_exponent([[1, 0], [1, 2]])
     (1, 3, 2)

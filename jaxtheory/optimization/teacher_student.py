@@ -1,6 +1,6 @@
 r"""Students that learn from teachers on a stream of Gaussian inputs: exact dynamics of a few overlaps.
 
-Committees by `online_sgd`; single- and multi-index models by their exponents, their flow and SGD on the sphere.
+Committees by `online_sgd`; single- and multi-index models by their exponents, their flows and SGD on the sphere.
 
 >>> one = jnp.ones((1, 1))
 >>> run = online_sgd(0.25 * one, 0.1 * one, one, step_size=0.5, times=jnp.array([2.0, 10.0]))
@@ -27,16 +27,23 @@ from jaxtheory.optimization.index_models import (
     leap_exponent,
     overlap_flow,
 )
+from jaxtheory.optimization.multi_index import Leap, OverlapVectors, isotropic_leap, multi_index_flow
+from jaxtheory.optimization.passage import mean_escape_samples
 from jaxtheory.optimization.runge_kutta import ascending, integrate
 from jaxtheory.results import Status, finite_status, status_where
 
 __all__ = [
     "Escape",
+    "Leap",
     "OverlapPath",
+    "OverlapVectors",
     "Overlaps",
     "escape_samples",
     "information_exponent",
+    "isotropic_leap",
     "leap_exponent",
+    "mean_escape_samples",
+    "multi_index_flow",
     "online_sgd",
     "overlap_flow",
 ]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxtheory.lecture import judge, run, teacher_student
-from jaxtheory.lecture.teacher_student import collapse, exponents
+from jaxtheory.lecture.teacher_student import collapse, exponents, grokking
 from jaxtheory.optimization.teacher_student import information_exponent
 
 TINY = teacher_student.Config(
-    dim=20, committees=3, dims=(8, 16, 32), walkers=2, descents=5000
+    dim=20, committees=3, dims=(16, 32, 64), steep_dims=(10, 13, 16), walkers=2, students=14, descents=5000
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def outcome(tmp_path_factory):
 @pytest.mark.slow
 def test_every_claim_is_measured_and_collapse_holds_at_any_size(outcome):
     held = {verdict.claim.name: verdict.holds for verdict in outcome.verdicts}
-    assert len(held) == 10
+    assert len(held) == 15
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     assert all(held[name] for name in held if name.startswith("collapse"))
     assert outcome.figure.stat().st_size > 10_000
@@ -43,5 +43,17 @@ def test_a_law_of_other_decays_fails(monkeypatch, float64):
                     "collapse_cosine": True}  # fmt: skip
 
 
+@pytest.mark.slow
+def test_the_law_of_infinitely_many_points_does_not_grok(monkeypatch, float64):
+    """Eigenvalues 1, those of the covariance of fresh points: the accuracy of the test and the delay fail."""
+    config = teacher_student.Config()
+    seen = grokking.measure(config)
+    assert all(verdict.holds for verdict in judge(grokking.claims(config).claims, seen))
+    monkeypatch.setattr(grokking, "marchenko_pastur", lambda aspect: (np.ones(1), np.ones(1)))
+    held = {verdict.claim.name: verdict.holds for verdict in judge(grokking.claims(config).claims, seen)}
+    assert not held["grokking_test"]
+    assert not held["grokking_delay"]
+
+
 def test_the_links_have_the_exponents_that_name_them():
-    assert [information_exponent(link) for link in exponents._LINKS.values()] == list(exponents._LINKS)
+    assert [information_exponent(link) for link in exponents.LINKS.values()] == list(exponents.LINKS)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtheory.lecture.teacher_student.exponents import LINKS, PUSH
 from jaxtheory.optimization import teacher_student
 from jaxtheory.results import Status
 
@@ -75,25 +76,43 @@ def test_the_reduced_chain_has_the_distribution_of_sgd_in_all_coordinates(key):
         assert abs(a.mean() - b.mean()) < 4 * np.sqrt((a.var() + b.var()) / runs)
 
 
-def flow_time(k, dims):
-    """∫ dm / (k m^{k−1} (1 − m²)) from d^{−1/2} to 1/2, of order log d for k = 2 and d^{k/2 − 1} above."""
-    primitive = {2: lambda m: np.log(m / np.sqrt(1 - m**2)) / 2, 3: lambda m: (np.arctanh(m) - 1 / m) / 3}[k]
-    return primitive(0.5) - primitive(dims**-0.5)
+def mean_and_law(key, k, dim, step_size, start, runs):
+    """Mean and standard error of the samples of many runs, the law, and one step over the start."""
+    options = {"dim": dim, "step_size": step_size, "start": start}
+    one = lambda s: teacher_student.escape_samples(s, LINKS[k], **options)  # noqa: E731
+    samples = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, runs)).samples, float)
+    law = float(teacher_student.mean_escape_samples(LINKS[k], **options))
+    return samples.mean(), samples.std() / runs**0.5, law, step_size * PUSH[k] ** 0.5 / start
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("k", "rival"), [(2, 3), (3, 2)])
-def test_samples_to_escape_grow_as_the_information_exponent_says(k, rival, key):
-    """d/δ times the time of the flow, d log d for k = 2 and d² for k = 3: the slope of the median, not the rival."""
-    dims = np.array([8, 16, 32, 64])
-    deltas = {2: 0.05 * np.ones(4), 3: 0.08 * dims**-0.5}
-    medians = []
-    for d, step in zip(dims.tolist(), deltas[k] / dims, strict=True):
-        options = {"dim": d, "step_size": step, "max_steps": 40 * d**2}
-        one = lambda s, options=options: teacher_student.escape_samples(s, HERMITE[k], **options)  # noqa: E731
-        medians.append(np.median(jax.jit(jax.vmap(one))(jax.random.split(key, 32)).samples))
-    laws = [dims / deltas[j] * flow_time(j, dims) for j in (k, rival)]
-    slope, predicted, other = (np.polyfit(np.log(dims), np.log(n), 1)[0] for n in (medians, *laws))
-    # a median of 32 first passages has a relative error of about 0.2, and ln 8 spans the dimensions: 0.1 in the slope
-    assert abs(slope - predicted) < 0.35, (slope, predicted, medians)
-    assert abs(slope - other) > 0.35, (slope, other)
+@pytest.mark.parametrize(
+    ("k", "dim", "step_size", "start"),
+    [
+        (2, 16, 0.05 / 16, 0.3),
+        pytest.param(1, 64, 0.2 / 64, 0.125, marks=pytest.mark.slow),
+        pytest.param(3, 16, 0.02 / 64, 0.4, marks=pytest.mark.slow),
+    ],
+)
+def test_the_mean_of_escape_times_is_that_of_the_diffusion(k, dim, step_size, start, key):
+    """Means of 200 runs: within 4 standard errors and the law's own error."""
+    mean, error, law, step = mean_and_law(key, k, dim, step_size, start, 200)
+    assert abs(mean - law) < 4 * error + step * law, (mean, error, law)
+
+
+def test_the_law_of_escape_is_the_flow_at_small_steps():
+    """(artanh ½ − artanh m₀)/η for k = 1, to the order of ηd, and of the variance of the overlap over its square."""
+    dim, m0, eta = 20, 0.25, 1e-5
+    law = teacher_student.mean_escape_samples(LINKS[1], dim=dim, step_size=eta, start=m0)
+    flow = (np.arctanh(0.5) - np.arctanh(m0)) / eta
+    np.testing.assert_allclose(law, flow, rtol=3e-3)
+    assert teacher_student.mean_escape_samples(LINKS[1], dim=dim, step_size=eta, start=0.75) == 0
+
+
+def test_the_pushes_at_random_starts_are_known(float64):
+    """E (σ(a) − σ(f))² σ'(f)² of independent a and f, by quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    weights = weights / weights.sum()
+    for k, link in LINKS.items():
+        slope = np.asarray(jax.vmap(jax.grad(link))(nodes))
+        gaps = np.asarray(link(nodes))[:, None] - np.asarray(link(nodes))[None]
+        np.testing.assert_allclose(weights @ (gaps * slope) ** 2 @ weights, PUSH[k], rtol=1e-9)

@@ -1,7 +1,7 @@
 """Students that learn from teachers: plateaus and specialization, the samples that an exponent costs, and collapse.
 
 (a, b) Saad and Solla's exact dynamics of erf and ReLU committees against SGD; (c) samples until a single-index model is
-found, by information exponent; (d) the simplex of unconstrained features.
+found, by information exponent; (d) the simplex of unconstrained features; (e) the delay of grokking.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ from jaxtheory.lecture.study import BaseConfig, of_studies
 from jaxtheory.lecture.teacher_student.collapse import COLLAPSE
 from jaxtheory.lecture.teacher_student.committees import ERF, RELU
 from jaxtheory.lecture.teacher_student.exponents import EXPONENTS
+from jaxtheory.lecture.teacher_student.grokking import GROKKING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +26,22 @@ class Config(BaseConfig):
     committees: int = 32
     """independent runs of SGD in each dimension"""
     dims: tuple[int, ...] = (64, 128, 256, 512)
-    """inputs of the single-index models"""
+    """inputs of the single-index models of information exponents 1 and 2"""
+    steep_dims: tuple[int, ...] = (16, 32, 64)
+    """of exponent 3"""
     walkers: int = 32
     """runs in each dimension"""
+    students: int = 70
+    """inputs of the smaller linear regression; the larger has twice as many"""
     descents: int = 20_000
     """steps on unconstrained features"""
 
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
-        more: dict[str, Any] = {"dim": 1000, "committees": 256, "walkers": 256}
-        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "descents": 100_000}
+        more: dict[str, Any] = {"dim": 1000, "committees": 256, "walkers": 256, "students": 280}
+        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "steep_dims": (16, 32, 64, 128), "descents": 100_000}
         return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
 
 
-TOPIC = of_studies("teacher-student", Config, (ERF, RELU, EXPONENTS, COLLAPSE), columns=2)
+TOPIC = of_studies("teacher-student", Config, (ERF, RELU, EXPONENTS, COLLAPSE, GROKKING))
