@@ -25,6 +25,7 @@ from jaxtheory.checks import require
 from jaxtheory.sweeps import places
 from jaxtheory.sweeps.building import Content, build, consolidate
 from jaxtheory.sweeps.layout import Chunk
+from jaxtheory.sweeps.outputs import Label, Schema, Variable
 from jaxtheory.sweeps.places import Place
 
 # A chunk of fill values is a result too; arrays take this setting when they are opened.
@@ -351,3 +352,19 @@ def dataset(store: Store) -> xarray.Dataset:
     where = store.place.root if store.place is not None and path else store.group.store
     found = xarray.open_zarr(where, chunks=None)
     return found.load() if store.place is None else found
+
+
+def schema(store: Store) -> Schema:
+    """What the points of a store return, from its arrays."""
+    count = len(store.dims)
+    variables = {
+        name: Variable(store.variable_dims(name)[count:], array.shape[count:], str(array.dtype))
+        for name, array in store.variables.items()
+    }
+    held = dataset(store)
+    labels = {
+        str(name): Label.of(str(name), tuple(map(str, array.dims)), array.values)
+        for name, array in held.coords.items()
+        if name not in store.grid
+    }
+    return Schema(dict(sorted(variables.items())), dict(sorted(labels.items())))
