@@ -213,7 +213,7 @@ class _Reader:
         if name in _LAYOUT and len(sources) == 1:
             return first
         if name == "transpose":
-            kept = {name: getattr(first, name) for name in ("scale", "used", "factored", "pair", "sum")}
+            kept = {name: getattr(first, name) for name in ("scale", "used", "factored", "pair", "sum", "shares")}
             return self.fresh(first, **kept)
         if name == "reduce_sum" and len(sources) == 1:
             if first.pair and not leaves:
@@ -223,7 +223,12 @@ class _Reader:
         if name == "dot_general" and len(sources) == 2:
             contracted = equation.params["dimension_numbers"][0][0]
             size = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
-            return self._contraction(size, first.scale * sources[1].scale, *sources)
+            found = self._contraction(size, first.scale * sources[1].scale, *sources)
+            dims = zip(values, equation.params["dimension_numbers"][0], strict=True)
+            batches = [(v.data.batch, axes) for v, axes in dims if v.data is not None and v.data.batch is not None]
+            if any(axis_views.axes(batch.view, axes) for batch, axes in batches):  # the sum of a parameter's use
+                self.contractions.pop(found.sum or 0, None)
+            return found
         if name in ("mul", "square") and len(sources) == len(equation.invars) and not leaves:
             return self._pair(*sources, *(sources if name == "square" else ()))
         if name == "integer_pow" and equation.params["y"] == 2:
@@ -242,7 +247,8 @@ class _Reader:
         passed = scores[0] if scores and name in _SCORES else None
         scale = first.scale if name in ("add", "sub") and len(sources) == 1 else 1.0
         summed = sums[0] if sums and name in _SCORES else None
-        return self.fresh(*sources, leaves=leaves, scale=scale, score=passed, sum=summed)
+        shares = name in ("exp", "exp2") or (name == "div" and first.shares)
+        return self.fresh(*sources, leaves=leaves, scale=scale, score=passed, sum=summed, shares=shares)
 
     def _pair(self, one: Data, other: Data) -> Data:
         """The product of two activations."""
@@ -254,6 +260,8 @@ class _Reader:
         for index in frozenset().union(*(source.factored for source in sources)):
             self.factors.pop(index, None)
         made = self.fresh(*sources, score=Score(size, scale))
+        if any(source.shares for source in sources):  # a mean
+            return made
         leaves = frozenset().union(*(source.used for source in sources))
         self.contractions[made.token] = Contraction(Score(size, scale), leaves)
         return made._replace(sum=made.token)
@@ -267,7 +275,14 @@ class _Reader:
         score = data.score and data.score._replace(scale=data.score.scale * factor)
         if data.sum in self.contractions and score is not None:
             self.contractions[data.sum] = self.contractions[data.sum]._replace(score=score)
-        known = {"score": score, "used": data.used, "factored": factored, "pair": data.pair, "sum": data.sum}
+        known = {
+            "score": score,
+            "used": data.used,
+            "factored": factored,
+            "pair": data.pair,
+            "sum": data.sum,
+            "shares": data.shares,
+        }
         return self.fresh(data, scale=data.scale * factor, **known)
 
     def _factor(self, leaves: Any, factor: float) -> frozenset[int]:

@@ -62,7 +62,7 @@ class Data(NamedTuple):
 
     `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says which
     factors it was multiplied by since. `pair` says that it is a product of two activations, `sum`
-    which contraction it is.
+    which contraction it is, `shares` that it is a softmax, or its numerators.
     """
 
     token: int
@@ -75,6 +75,7 @@ class Data(NamedTuple):
     products: frozenset[int] = frozenset()
     factored: frozenset[int] = frozenset()
     pair: bool = False
+    shares: bool = False
     sum: int | None = None
 
 
