@@ -263,12 +263,13 @@ def repair(store: Store, axes: dict[str, np.ndarray], damaged: list[Chunk], alon
     place = store.place
     assert place is not None
     with writing(place), zarr.config.set(_WRITE_ALL):
-        for stale in place.files.glob(f"{place.root}/**/*.partial") if alone and place.local else ():
+        for stale in places.matching(place, place.root, "**/*.partial") if alone and place.local else ():
             places.remove(place, stale)
         for chunk in damaged:
             for file in reversed(files(store, chunk).values()):
                 places.remove(place, file)
-                for stale in () if alone or not place.local else place.files.glob(f"{file}.*.partial"):
+                parent, _, own = file.rpartition("/")
+                for stale in () if alone or not place.local else places.matching(place, parent, f"{own}.*.partial"):
                     places.remove(place, stale)
         for name, values in axes.items():
             array = _member(store.group, name)

@@ -196,3 +196,17 @@ def test_a_called_point_that_returns_other_outputs_when_continued_is_marked(tmp_
 def test_a_status_without_a_name_counts_as_failed(tmp_path):
     run(lambda x, key: {"a": x, "status": 77}, sweeps.grid(x=X), out=tmp_path / "a.zarr")
     assert sweeps.status(tmp_path / "a.zarr").failed == {"status 77": 2}
+
+
+def test_a_path_with_brackets_is_tidied_as_any_other(tmp_path):
+    def point(x, key, checkpoint):
+        checkpoint.save({"x": np.float64(x)})
+        return {"a": x}
+
+    out = tmp_path / "rate=[0.1]" / "a.zarr"
+    run(point, sweeps.grid(x=X), out=out, vmap=False, version=1)
+    assert [path.name for path in out.parent.iterdir()] == ["a.zarr"]
+    stale = out / "a" / "c" / "0.partial"
+    stale.write_bytes(b"")
+    run(point, sweeps.grid(x=X), out=out, vmap=False, version=1)
+    assert not stale.exists()
