@@ -280,7 +280,9 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_integer_scalar(value: object) -> bool:
-    array = None if isinstance(value, (bool, np.bool_)) else _as_array(value)
+    if isinstance(value, int):  # of any size: counts of neurons exceed 64 bits
+        return not isinstance(value, bool)
+    array = None if isinstance(value, np.bool_) else _as_array(value)
     return array is not None and array.ndim == 0 and _is_integer(value)
 
 

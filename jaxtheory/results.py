@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, constrain, known, require
+from jaxtheory.checks import boundary, constrain, holds, known, require
 from jaxtheory.guarded import norm, power_of_two
 
 
@@ -233,7 +233,8 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
         error: positive standard errors of y.
 
     Raises:
-        ValueError: too few points, or values that have no logarithm (outside jit; inside, the slope is NaN).
+        ValueError: too few points, x that are all equal, or values that have no logarithm (outside jit; inside, the
+            slope is NaN).
 
     Cost: O(n). Source: Draper and Smith (1998), Applied Regression Analysis, sections 1.3 and 9.2.
 
@@ -243,10 +244,13 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
     """
     least = 3 if error is None else 2
     require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
+    differ = jnp.max(x) > jnp.min(x)
+    require(holds(lambda found: found, differ | jnp.isnan(x).any()), "x", x, "hold two sizes", "measure at more sizes")
     u, v = jnp.log(_positive("x", x)), jnp.log(_positive("y", y))
     weight = jnp.ones_like(v) if error is None else (y / _positive("error", error)) ** 2
     u_mean, v_mean = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()
     spread = (weight * (u - u_mean) ** 2).sum()
+    spread = jnp.where(differ, spread, jnp.nan)  # rounding of the mean is no spread
     slope = (weight * (u - u_mean) * (v - v_mean)).sum() / spread
     residual = v - v_mean - slope * (u - u_mean)
     variance = (residual**2).sum() / (len(x) - 2) if error is None else jnp.ones_like(spread)

@@ -85,3 +85,11 @@ def test_what_is_no_status_is_named(status, unchecked):
 def test_a_traced_status_is_named():
     with pytest.raises(ValueError, match=r"status must be known, not traced.*outside"):
         jax.jit(lambda s: jnp.float32(len(results.explain(s))))(jnp.int32(0))
+
+
+def test_equal_sizes_have_no_slope():
+    """The mean of three equal logarithms is rounded, which is no spread."""
+    x, y = jnp.full(3, 200.0), jnp.array([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="x must hold two sizes"):
+        results.fit_slope(x, y)
+    assert np.isnan(jax.jit(results.fit_slope)(x, y).slope)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, determinant
+from jaxtheory.activations.angle import angle, separation
 from jaxtheory.guarded import over, root
 
 Number = Float[Array, "..."]
@@ -74,15 +74,10 @@ def _at_zero_variance(first: Form, second: Form, q11: Number, q22: Number, total
 # Positively homogeneous: everything is the angle arcsin(q12/√(q11 q22)) and the root of the determinant.
 
 
-def _apart(q11: Number, q12: Number, q22: Number) -> Number:
-    """√(q11 q22 − q12²), with derivative 0 where it is 0."""
-    return root(determinant(q11, q12, q22))
-
-
 @jax.custom_jvp
 def _angle(q11: Number, q12: Number, q22: Number) -> Number:
     """arcsin of the correlation; no clipping, no division, and 0 at zero variance."""
-    return angle(q12, _apart(q11, q12, q22))
+    return angle(q12, separation(q11, q12, q22))
 
 
 @_angle.defjvp
@@ -91,20 +86,20 @@ def _angle_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
     move = t12 - q12 / 2 * (over(t11, q11) + over(t22, q22))
-    return _angle(*primals), over(move, _apart(*primals))
+    return _angle(*primals), over(move, separation(*primals))
 
 
 @jax.custom_jvp
 def _absolute(q11: Number, q12: Number, q22: Number) -> Number:
     """E|u||v| = (2/π)(√det + q12·arcsin c)."""
-    return _TURN * (_apart(q11, q12, q22) + q12 * _angle(q11, q12, q22))
+    return _TURN * (separation(q11, q12, q22) + q12 * _angle(q11, q12, q22))
 
 
 @_absolute.defjvp
 def _absolute_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    apart, theta = _apart(*primals), _angle(*primals)
+    apart, theta = separation(*primals), _angle(*primals)
     tangent = theta * t12 + apart / 2 * (over(t11, q11) + over(t22, q22))
     return _TURN * (apart + q12 * theta), _TURN * tangent
 
@@ -112,14 +107,14 @@ def _absolute_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
 @jax.custom_jvp
 def _signed_square(q11: Number, q12: Number, q22: Number) -> Number:
     """E[u|u| v|v|] = (2/π)(3 q12 √det + (q11 q22 + 2 q12²) arcsin c)."""
-    return _TURN * (3 * q12 * _apart(q11, q12, q22) + (q11 * q22 + 2 * q12**2) * _angle(q11, q12, q22))
+    return _TURN * (3 * q12 * separation(q11, q12, q22) + (q11 * q22 + 2 * q12**2) * _angle(q11, q12, q22))
 
 
 @_signed_square.defjvp
 def _signed_square_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
     t11, t12, t22 = tangents
-    apart, theta = _apart(*primals), _angle(*primals)
+    apart, theta = separation(*primals), _angle(*primals)
     value = 3 * q12 * apart + (q11 * q22 + 2 * q12**2) * theta
     own = t11 * (q22 * theta + over(q12 * apart, q11)) + t22 * (q11 * theta + over(q12 * apart, q22))
     return _TURN * value, _TURN * (4 * t12 * (apart + q12 * theta) + own)
@@ -150,13 +145,13 @@ def _erf_moments(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
 
 def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    return _TURN * angle(p12, _apart(1 + p11, p12, 1 + p22))
+    return _TURN * angle(p12, separation(1 + p11, p12, 1 + p22))
 
 
 def _gated_erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """E[u erf(au) v erf(bv)], from the exact GELU with variances 2a²q11 and 2b²q22."""
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    apart = _apart(1 + p11, p12, 1 + p22)
+    apart = separation(1 + p11, p12, 1 + p22)
     ratio = (p12**2 + p11 * p22 * apart**2) / ((1 + p11) * (1 + p22) * apart)
     return _TURN * (ratio + p12 * angle(p12, apart)) / (2 * one[0] * two[0])
 

@@ -211,7 +211,7 @@ def _closed_forms(phi: Callable, psi: Callable) -> tuple[Form, Form] | None:
 
 
 def _closed(first: Form, second: Form, q11: Number, q12: Number, q22: Number) -> Number:
-    return joint(first, second, *jnp.broadcast_arrays(q11, q12, q22))
+    return joint(first, second, q11, q12, q22)  # unbroadcast: what depends on a variance alone is computed once
 
 
 def _closed_pair(value: Dual, q11: Number, q12: Number, q22: Number) -> Pair:

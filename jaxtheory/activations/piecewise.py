@@ -19,16 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import determinant
+from jaxtheory.activations.angle import separation
 from jaxtheory.activations.pieces import Piece, conditional_mean
 from jaxtheory.activations.quadrature import evaluate_on_host, on_host
-from jaxtheory.guarded import root
 
 Number = Float[Array, "..."]
 
 _REACH = 8.6  # P(|G| > 8.6) = 8e-18
 _FARTHEST = 37.0  # e^(−37²/2) = 1e-298
-_AT_ZERO = 1e-9
 _NEGLIGIBLE = 1e-20  # of the largest φ² e^(−x²/2)
 _GAUSS = 20  # nodes on an inner panel
 _ACCURACY = 1e-9
@@ -93,14 +91,14 @@ def _standardize(q11: Number, q12: Number, q22: Number) -> tuple[Number, Number,
     product = jnp.sqrt(safe1) * jnp.sqrt(safe2)
     positive = (q11 > 0) & (q22 > 0)
     c = jnp.where(positive, q12 / product, 0.0)
-    w = jnp.where(positive, root(determinant(q11, q12, q22)) / product, 1.0)
+    w = jnp.where(positive, separation(q11, q12, q22) / product, 1.0)
     return jnp.sqrt(jnp.maximum(q11, 0.0)), jnp.sqrt(jnp.maximum(q22, 0.0)), c, w
 
 
 def _cuts(first: Piecewise, second: Piecewise, s1: Number, s2: Number) -> Float[Array, "... cuts"]:
     """The ends, the kinks of φ(s₁x), the middles of the turns of m, and 0 in any case, in order."""
     ends = [jnp.full_like(s1, place) for place in (-first.reach, first.reach)]
-    if all(abs(kink) > _AT_ZERO for kink in first.kinks):
+    if 0.0 not in first.kinks:
         ends.append(jnp.zeros_like(s1))
     cuts = [_crossing(kink, s, first.reach) for kinks, s in ((first.kinks, s1), (second.kinks, s2)) for kink in kinks]
     return jnp.sort(jnp.stack(ends + cuts, -1), axis=-1)

@@ -33,6 +33,7 @@ _MOST_PANELS = 2**16
 _KINK_HALVINGS = 7  # panels of 2^(−10) standard deviations that still disagree hold a kink
 _KINK_WIDTH = 2.0**-10
 _MOST_KINKS = 8
+_AT_ZERO = 1e-9
 _OFFSET = 0.0173  # of the panels in a search for kinks: one at the end of a panel would not be seen
 
 
@@ -165,7 +166,8 @@ def _locate(function: Callable, left: float, right: float) -> float:
         departed = np.abs(_evaluate(function, grid) - continued(grid)) > noise
         first = int(np.argmax(departed)) if departed.any() else len(grid) - 1
         left, right = grid[max(first - 1, 0)], grid[first]
-    return float((left + right) / 2)
+    place = float((left + right) / 2)
+    return place if abs(place) > _AT_ZERO else 0.0  # exact, for arguments as small as its rounding
 
 
 def _within_reach(function: Callable, scale: float, decay: float, offset: float = 0.0) -> _Panels:

@@ -61,7 +61,20 @@ def gaussian_constant(dim: int, width: Number = 1.0) -> Number:
     require(dim >= 1, "dim", dim, "be >= 1", "pass the number of inputs")
     wish, hint = "be > 0 and finite", "pass the standard deviation"
     spread = constrain("width", width, lambda w: (w > 0) & (w < math.inf), wish, hint)
-    return math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)) / spread
+    return math.sqrt(2) * gamma_ratio(dim / 2) / spread
+
+
+def gamma_ratio(a: float) -> float:
+    """Γ(a + 1/2)/Γ(a): for large a by its expansion in 1/a, of which log Γ would leave no digits.
+
+    Source: Abramowitz and Stegun (1964), 6.1.47.
+
+    >>> f"{gamma_ratio(1.0):.6f} {gamma_ratio(1e14):.6e}"
+    '0.886227 1.000000e+07'
+    """
+    if a < 500:
+        return math.exp(math.lgamma(a + 0.5) - math.lgamma(a))
+    return math.sqrt(a) * (1 - 1 / (8 * a) + 1 / (128 * a**2) + 5 / (1024 * a**3) - 21 / (32768 * a**4))
 
 
 @boundary(static=("neurons",))

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
+from jaxtheory.guarded import root
 
 _DEGREES = 160  # radial Hermite degrees 0, 2, …, 318; what lies beyond counts as approximated, so the bound stays valid
 _PANELS, _ORDER, _BEYOND = 96, 32, 14.0  # nodes in the radius, to √d + 14: χ mass under 1e-40 beyond
@@ -137,8 +138,7 @@ def _radial_parts(profile: Callable[[Any], Any], dim: int, panels: int = _PANELS
     edges = np.linspace(max(0.0, dim**0.5 - _BEYOND), dim**0.5 + _BEYOND, panels + 1)
     half = np.diff(edges)[:, None] / 2
     r = (edges[:-1, None] + half * (node + 1)).ravel()
-    chi = (dim - 1) * np.log(r) - r**2 / 2 - (dim / 2 - 1) * math.log(2) - math.lgamma(dim / 2)
-    measure = (half * weight).ravel() * np.exp(chi)
+    measure = (half * weight).ravel() * np.exp(_log_chi(r, dim))
     values = np.asarray(profile(r), float)
     require(values.shape == r.shape, "profile", values.shape, f"return shape {r.shape}", "make it elementwise")
     energy = float(measure @ values**2)
@@ -150,6 +150,14 @@ def _radial_parts(profile: Callable[[Any], Any], dim: int, panels: int = _PANELS
         after = (2 * k + 1 + alpha - t) * now - math.sqrt(k * (k + alpha)) * before
         before, now = now, after / math.sqrt((k + 1) * (k + 1 + alpha))
     return np.array(parts), energy
+
+
+def _log_chi(r: np.ndarray, dim: int) -> np.ndarray:
+    """Logarithm of the density of |x|, x ~ N(0, I_d); far up, by Stirling's formula around √d, where terms cancel."""
+    if dim < 1000:
+        return (dim - 1) * np.log(r) - r**2 / 2 - (dim / 2 - 1) * math.log(2) - math.lgamma(dim / 2)
+    away = r - dim**0.5
+    return (dim - 1) * np.log1p(away / dim**0.5) - away * dim**0.5 - away**2 / 2 - math.log(math.pi) / 2 - 1 / (6 * dim)
 
 
 def _captured(dim: int, k: int, neurons: int) -> float:
@@ -167,7 +175,8 @@ def _spectrum(dim: int, k: int) -> tuple[list[int], np.ndarray]:
     """Multiplicities of the eigenvalues λ_ℓ, which fall with ℓ, and the share of Σ λ² of each."""
     ells = range(k % 2, k + 1, 2)
     counts = [harmonics(dim, ell) for ell in ells]
-    logs = [-math.lgamma((k - ell) / 2 + 1) - math.lgamma((k + ell + dim) / 2) for ell in ells]
+    rising = np.append(0.0, np.cumsum(np.log(dim / 2 + np.arange(k))))  # log Γ(j + d/2) without that of d/2
+    logs = [-math.lgamma((k - ell) / 2 + 1) - rising[(k + ell) // 2] for ell in ells]
     squares = np.array([2 * log + math.log(count) for log, count in zip(logs, counts, strict=True)])
     weights = np.exp(squares - squares.max())
     return counts, weights / weights.sum()
@@ -210,10 +219,32 @@ def tube_certificate(
 
 @jax.jit
 def _tube_certificate(dim: Array, neurons: Array, ratio: Array) -> Array:
-    share = jax.scipy.special.betainc((dim - 1) / 2, jnp.full_like(dim, 0.5), jnp.minimum(ratio**-2, 1.0))
-    # the incomplete beta function has no derivative in its parameters, and is finite for some NaN
-    bounds = jnp.clip(1 - neurons * share, 0.0, 1.0)
+    size, rest = _cap(dim, ratio)
+    bounds = jnp.clip(1 - neurons * size * rest, 0.0, 1.0)
     return jnp.where(jnp.isnan(dim + neurons + ratio), jnp.full_like(bounds, jnp.nan), bounds)
+
+
+def _cap(dim: Array, ratio: Array) -> tuple[Array, Array]:
+    """I_{1/ρ²}((d−1)/2, 1/2) = 2Γ(d/2)/(√π Γ((d−1)/2)) ∫ cos^(d−2) θ dθ over cos θ ≤ 1/ρ, θ ≤ π/2.
+
+    As ρ^(2−d), the largest value of the integrand, and the rest: the logarithms of the incomplete beta function cancel
+    in float32 from d = 1000 on.
+    """
+    power, tangent = dim - 2, root((ratio - 1) * (ratio + 1))
+    falls = 80 / jnp.maximum(power, 1e-3)  # at the end of the range to e^(−40) of its largest value
+    end = jnp.minimum(jnp.arctan2(jnp.ones_like(tangent), tangent), falls / (tangent + jnp.sqrt(tangent**2 + falls)))
+    nodes, weights = (jnp.asarray(part, dim.dtype) for part in np.polynomial.legendre.leggauss(64))
+    angle = end[:, None] * (1 + nodes[None, :]) / 2
+    less = 2 * jnp.sin(angle / 2) ** 2 + tangent[:, None] * jnp.sin(angle)
+    inner = jnp.exp(power[:, None] * jnp.log1p(-less))
+    half = (dim - 1) / 2  # Γ(d/2)/Γ((d−1)/2), far up by its expansion
+    few = jnp.exp(
+        jax.scipy.special.gammaln(jnp.minimum(half, 20) + 0.5) - jax.scipy.special.gammaln(jnp.minimum(half, 20))
+    )
+    many = jnp.sqrt(half) * (1 - 1 / (8 * half) + 1 / (128 * half**2) + 5 / (1024 * half**3))
+    front = 2 / math.sqrt(math.pi) * jnp.where(half < 20, few, many)
+    rest = front * end / 2 * jnp.sum(weights[None, :] * inner, axis=1)
+    return jnp.exp(-power * jnp.log1p(ratio - 1)), rest
 
 
 @boundary(static=("error",))

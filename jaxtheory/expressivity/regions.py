@@ -57,8 +57,18 @@ def linear_regions(
     16
     """
     cells = _propagate(net, low, high, arithmetic)
-    slopes = np.array([np.asarray(cell.slope, float) for cell in cells])
+    slopes = np.array([_floats(cell.slope) for cell in cells])
     return Regions([np.asarray(cell.vertices, float) for cell in cells], slopes)
+
+
+def _floats(slope: np.ndarray) -> np.ndarray:
+    try:
+        numbers = np.asarray(slope, float)
+    except OverflowError:
+        numbers = np.array(np.inf)
+    sound = bool(np.isfinite(numbers).all())
+    require(sound, "net", "a slope beyond float64", "have slopes that are finite", "scale its weights down")
+    return numbers
 
 
 @boundary(static=("low", "high"))
@@ -214,9 +224,15 @@ def serra_upper(inputs: int, widths: Sequence[int]) -> int:
     return counts[inputs]
 
 
-def _widths(inputs: int, widths: Sequence[int]) -> list[int]:
+def _widths(inputs: int, widths: Any) -> list[int]:
     """Python integers, which do not overflow."""
     require(inputs >= 1, "inputs", inputs, "be >= 1", "pass n_0")
-    whole = len(widths) >= 1 and all(float(n) == int(n) for n in widths)
-    require(whole and min(widths) >= 1, "widths", widths, "be >= 1 and whole, one a layer", "pass n_1, …, n_L")
-    return [int(n) for n in widths]
+    try:
+        listed = [int(n) for n in widths]
+        whole = (
+            len(listed) >= 1 and min(listed) >= 1 and all(n == given for n, given in zip(listed, widths, strict=True))
+        )
+    except (TypeError, ValueError, OverflowError):  # no sequence, or no numbers
+        listed, whole = [], False
+    require(whole, "widths", widths, "be >= 1 and whole, one a layer", "pass n_1, …, n_L")
+    return listed

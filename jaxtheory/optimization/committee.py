@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, determinant
+from jaxtheory.activations.angle import angle, separation
 from jaxtheory.guarded import over, root
 
 _NODES = 24
@@ -71,7 +71,7 @@ def relu_integrals(c: Float[Array, "F F"], students: int) -> Integrals:
     """
     k = students
     own = jnp.diagonal(c)
-    apart = root(determinant(own[:, None], c, own[None, :]))
+    apart = separation(own[:, None], c, own[None, :])
     quadrant = 0.25 + angle(c, apart) / _TURN
     pair = apart / _TURN + c * quadrant
     # E 1(a) λ_j l₊, indices a, j, l
@@ -100,7 +100,7 @@ def _slope_terms(c: Array, k: int, t: Array) -> Array:
     xy, xv = t * c[:k, None, :, None], t * c[:k, None, None, :]
     zy, zv = t * c[None, :k, :, None], t * c[None, :k, None, :]
     # covariances given x = 0
-    zz = over(determinant(zz, xz, xx), xx)
+    zz = over(separation(zz, xz, xx) ** 2, xx)
     zz = jnp.where(zz <= 8 * jnp.finfo(c.dtype).eps * own[None, :k, None, None], jnp.zeros_like(zz), zz)
     zy, zv = (jnp.where(zz > 0, left - xz * over(right, xx), 0.0) for left, right in ((zy, xy), (zv, xv)))
     yy, vv, yv = yy - xy * over(xy, xx), vv - xv * over(xv, xx), yv - xy * over(xv, xx)
@@ -114,4 +114,4 @@ def _quadrant_given(p: Array, pq: Array, q: Array, with_p: Array, with_q: Array,
     """P(u > 0, v > 0 | w = 0), variances p and q, covariance pq, covariances with w, whose variance is `given`."""
     first, second = p - with_p * over(with_p, given), q - with_q * over(with_q, given)
     cross = pq - with_p * over(with_q, given)
-    return 0.25 + angle(cross, root(determinant(first, cross, second))) / _TURN
+    return 0.25 + angle(cross, separation(first, cross, second)) / _TURN

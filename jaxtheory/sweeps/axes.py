@@ -81,11 +81,14 @@ def grid(*zips: Zipped, **axes: Any) -> Grid:
     for part in zips:
         hint = "write grid(sweeps.zipped(width=[8, 16], rate=[0.1, 0.05]), seed=range(3))"
         require(isinstance(part, Zipped), "axes", part, "be named, or made by sweeps.zipped", hint)
+        zipped(**part.axes)
     named = [*(pair for part in zips for pair in part.axes.items()), *axes.items()]
     require(len(named) > 0, "axes", axes, "name at least one axis", "write grid(seed=range(10))")
     names = [name for name, _ in named]
     require(len(set(names)) == len(names), "axes", names, "have one name each", "rename the repeated one")
     labels = {name: tuple(map(str, values)) for name, values in named if isinstance(values, Mapping)}
+    for name, given in labels.items():
+        require(len(set(given)) == len(given), name, given, "have distinct labels, as text", "rename one of the keys")
     made = Grid({name: _axis(name, values) for name, values in named}, tuple(tuple(part.axes) for part in zips), labels)
     require(made.size <= _LARGEST, "axes", made.shape, "span at most 2**32 points", "run several sweeps")
     return made
@@ -112,7 +115,14 @@ def zipped(**axes: Any) -> Zipped:
 
 def _axis(name: str, values: Any) -> np.ndarray:
     require(name not in RESERVED, "axis", name, f"not be one of {RESERVED}, which `run` uses", "rename the axis")
+    require_name("axis", name)
     values = list(values.values()) if isinstance(values, Mapping) else values
+    traced = any(isinstance(value, jax.core.Tracer) for value in (values if isinstance(values, list) else [values]))
+    require(not traced, name, "traced values", "be known when the grid is made", "make the grid outside jax.jit")
+    keys = isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key)
+    require(not keys, name, values, "hold values, from which points' keys are drawn", f"write {name}=range(10)")
+    masked = isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
+    require(not masked, name, values, "hold no masked values", "pass its compressed()")
     array = np.asarray(values) if hasattr(values, "shape") else _sequence(name, values)
     require(array.ndim == 1, name, array.shape, "be a one-dimensional sequence", "list the axis' values")
     require(len(array) > 0, name, values, "hold at least one value", "drop the axis or fill it")
@@ -120,17 +130,44 @@ def _axis(name: str, values: Any) -> np.ndarray:
     return array
 
 
+def require_name(what: str, name: str) -> None:
+    """Raise where a store cannot hold an array of this name.
+
+    >>> require_name("axis", "a/b")
+    Traceback (most recent call last):
+    ValueError: axis must be named by a word, got axis='a/b'; rename it, without slashes.
+    """
+    usual = name not in ("", ".", "..", "zarr.json") and not name.startswith("__") and not {"/", "\\", "\0"} & set(name)
+    require(usual, what, repr(name), "be named by a word", "rename it, without slashes")
+
+
 def _sequence(name: str, values: Any) -> np.ndarray:
+    count = len(values) if isinstance(values, range) else 0
+    require(count <= _LARGEST, name, values, "hold at most 2**32 values", "run several sweeps")
     listed = values if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") else list(values)
     require(isinstance(listed, list), name, values, "be a sequence", f"write {name}=[{values!r}]")
     if all(isinstance(value, bool | int | float | complex | np.generic) or _is_scalar(value) for value in listed):
-        return np.asarray(listed)
+        return _numeric(name, listed)
     array = np.empty(len(listed), object)
     array[:] = listed
     return array
 
 
+def _numeric(name: str, listed: list[Any]) -> np.ndarray:
+    """Numbers as one array, none of them changed by those beside it."""
+    truths = [isinstance(value, bool | np.bool_) for value in listed]
+    require(
+        all(truths) or not any(truths), name, listed, "hold numbers or booleans", "write 1 for True and 0 for False"
+    )
+    array = np.asarray(listed)
+    exact = all(array[i].item() == value for i, value in enumerate(listed) if isinstance(value, int))
+    require(exact, name, listed, f"hold integers that fit in {array.dtype} beside the others", "use other values")
+    return array
+
+
 def _is_scalar(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "biufc"
     scalar = isinstance(value, jax.Array) and value.ndim == 0
     return scalar and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.checks import require
-from jaxtheory.sweeps.places import Place, remove
+from jaxtheory.sweeps.places import Place, matching, remove
 
 _STRUCTURE, _DTYPE = "structure", "dtype_{}"
 
@@ -78,7 +78,7 @@ class Checkpoint:
         """Remove what was saved, once the point is done."""
         self._memory.clear()
         if self._place is not None:
-            for path in self._place.files.glob(f"{folder(self._place)}/{self._identity}-*"):
+            for path in matching(self._place, folder(self._place), f"{self._identity}-*"):
                 remove(self._place, path)
 
     def _file(self, place: Place, name: str) -> str:
@@ -117,7 +117,7 @@ def tidied(place: Place | None) -> None:
     """Remove the folder of checkpoints once it is empty."""
     if place is not None and place.local:
         with contextlib.suppress(OSError):
-            for stale in place.files.glob(f"{folder(place)}/*.partial"):
+            for stale in matching(place, folder(place), "*.partial"):
                 remove(place, stale)
             os.rmdir(folder(place))
 

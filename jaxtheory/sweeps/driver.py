@@ -114,10 +114,11 @@ def run(
     require(usual, "callback", callback, "be a function of a Progress", "write callback=print")
     with jax.set_mesh(devices):  # a mesh of the caller's in context would contradict it
         typed = jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
-        sweep = _checked(point, grid, _names(static), _names(paired), vmap)
+        sweep = _checked(point, grid, _names("static", static), _names("paired", paired), vmap)
         sweep = sweep._replace(key=typed, mesh=devices, block=_block(block), limit=_limit(time_limit))
         sweep = sweep._replace(version=contract.version_of(point, version))
         place = None if out is None else places.located(out)
+        require(place is not None or shard is None, "out", out, "be a store that shards fill together", "pass out=")
         share = shares.ALONE if place is None else shares.share(shard)
         with opened(sweep, place, share) as found:
             fill(found, share, retry == "failed", progress, callback)
@@ -125,8 +126,11 @@ def run(
         return found.dataset()
 
 
-def _names(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _names(argument: str, names: Any) -> tuple[str, ...]:
+    listed = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else (names,)
+    usual = all(isinstance(name, str) for name in listed)
+    require(usual, argument, repr(names), "be names of axes", f'write {argument}=("width",), or leave it out')
+    return listed
 
 
 def _checked(point: Any, grid: Grid, static: tuple[str, ...], paired: tuple[str, ...], vmap: bool) -> Sweep:
@@ -142,13 +146,13 @@ def _checked(point: Any, grid: Grid, static: tuple[str, ...], paired: tuple[str,
 
 
 def _block(block: Any) -> int | None:
-    natural = block is None or (isinstance(block, int | np.integer) and bool(block >= 1))
+    natural = block is None or (isinstance(block, int | np.integer) and block is not True and bool(block >= 1))
     require(natural, "block", block, "be at least one point", "use block=None to fit it to memory")
     return None if block is None else int(block)
 
 
 def _limit(limit: Any) -> float | None:
-    usual = limit is None or (isinstance(limit, int | float | np.number) and bool(limit > 0))
+    usual = limit is None or (isinstance(limit, int | float | np.number) and limit is not True and bool(limit > 0))
     require(usual, "time_limit", limit, "be seconds > 0", "use None to wait without limit")
     return limit
 

@@ -19,7 +19,6 @@ from jaxtheory.sweeps import layout as layouts
 from jaxtheory.sweeps.axes import Column
 from jaxtheory.sweeps.building import Content
 from jaxtheory.sweeps.layout import Chunk, Layout
-from jaxtheory.sweeps.outputs import Label, Schema, Variable
 from jaxtheory.sweeps.places import Place
 from jaxtheory.sweeps.store import Committed, Store
 from jaxtheory.sweeps.sweep import Frame, joined, stored_column
@@ -80,7 +79,7 @@ def merge(stores: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
     attributes |= {"chunk": list(layout.chunk), "shape": list(layout.shape), "environments": json.dumps(environments)}
     attributes |= {"errors": json.dumps(_errors(found))} if _errors(found) else {}
     attributes.pop("coordinates", None)
-    content = Content(layout, frame.axes, frame.along, _schema(found[0]), attributes)
+    content = Content(layout, frame.axes, frame.along, store.schema(found[0]), attributes)
     with _made(place, content) as made:
         for chunk in layouts.chunks(layout):
             values, environment = _gathered(made, layout, chunk, sources, frame)
@@ -140,22 +139,6 @@ def _static_dims(each: Store, frame: Frame) -> list[str]:
 def _errors(found: list[Store]) -> dict[str, str]:
     kept = [json.loads(str(each.group.attrs.get("errors", "{}"))) for each in found]
     return {name: text for errors in kept for name, text in errors.items()}
-
-
-def _schema(each: Store) -> Schema:
-    """The outputs of a store's points, from its arrays."""
-    count = len(each.dims)
-    variables = {
-        name: Variable(each.variable_dims(name)[count:], array.shape[count:], str(array.dtype))
-        for name, array in each.variables.items()
-    }
-    held = store.dataset(each)
-    labels = {
-        str(name): Label.of(str(name), tuple(map(str, array.dims)), array.values)
-        for name, array in held.coords.items()
-        if name not in each.grid
-    }
-    return Schema(dict(sorted(variables.items())), dict(sorted(labels.items())))
 
 
 def _source(each: Store, frame: Frame, environments: list[dict[str, Any]]) -> Source:

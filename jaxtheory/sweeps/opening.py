@@ -60,7 +60,7 @@ def _prepared(sweep: Sweep, place: Place | None, share: Share, programs: Program
     """Open or make the store, and take the right to write."""
     fresh = laid(sweep, fresh_frame(sweep))
     if place is None:
-        made, _ = store.create(None, _content(fresh, programs, programs.schema(sweep.places)))
+        made, _ = store.create(None, _content(fresh, programs, _first_schema(fresh, share, programs)))
         return Found(fresh, made, programs, True)
     seen = store.existing(place)
     new = _content(fresh, programs, _first_schema(fresh, share, programs)) if seen is None else None
@@ -134,6 +134,8 @@ def _continued(sweep: Sweep, place: Place, found: Store, programs: Programs) -> 
     schema = None
     if "draws" in attributes:  # else it is refused by that, before anything is traced
         schema = programs.first_schema(sweep.places) if sweep.vmap else None
+        if not sweep.vmap:
+            programs.expect(store.schema(found))
     contract.require_same(place, attributes, contract.terms(sweep, frame, schema))
     contract.warn_of_other_code(place, store.environments(found), sweep.version)
     return laid(sweep, frame_in(sweep, found.grid), found.chunk)

@@ -12,6 +12,7 @@ import xarray
 
 from jaxtheory.checks import known, require
 from jaxtheory.results import Status, finite_status
+from jaxtheory.sweeps.axes import require_name
 
 
 class Label(NamedTuple):
@@ -28,6 +29,7 @@ class Label(NamedTuple):
         """The label that holds an array of numbers or strings."""
         hint = "pass numbers or strings that are the same at every point"
         require(known(values), name, "traced values", "be known", hint)
+        _require_unmasked(name, values)
         array = np.asarray(values)
         usual = array.dtype.kind in "biufUT" and array.dtype != np.float16
         require(usual, name, array.dtype, "be real numbers or strings", hint)
@@ -99,9 +101,15 @@ def named(array: Any, *dims: str, **coordinates: Any) -> Named:
     shape = jnp.shape(array)
     one_each = len(dims) == len(shape) and len(set(dims)) == len(dims) and all(isinstance(dim, str) for dim in dims)
     require(one_each, "dims", dims, f"be one distinct name for each dimension of shape {shape}", "name them all")
+    _require_unmasked("array", array)
     sizes = dict(zip(dims, shape, strict=True))
     labels = [_label(name, values, sizes) for name, values in sorted(coordinates.items())]
     return Named(array if isinstance(array, np.ndarray) else jnp.asarray(array), dims, tuple(labels))
+
+
+def _require_unmasked(name: str, values: Any) -> None:
+    masked = isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
+    require(not masked, name, values, "hold no masked values", "pass its filled(np.nan)")
 
 
 def _label(name: str, given: Any, sizes: dict[str, int]) -> Label:
@@ -142,7 +150,9 @@ def called_point(point: Callable[..., Any], axes: Sequence[str], **arguments: An
 
 def _finite_on_host(values: Sequence[Any], status: Any) -> np.ndarray:
     """`finite_status` of arrays of any precision."""
-    said = np.int32(Status.OK if status is None else int(status))
+    code = Status.OK if status is None else int(status)
+    require(abs(code) < 2**31, "status", code, "be integers of 32 bits", "return results.Status codes")
+    said = np.int32(code)
     inexact = [np.asarray(value) for value in values if jnp.issubdtype(value.dtype, jnp.inexact)]
     finite = all(bool(np.isfinite(value).all()) for value in inexact)
     return np.asarray(said if finite or said != Status.OK else Status.NOT_FINITE, np.int32)
@@ -183,6 +193,31 @@ def schema(shapes: dict[str, Named]) -> Schema:
     return Schema(variables, dict(sorted(labels.items())))
 
 
+def cast(found: dict[str, Named], wanted: Schema) -> dict[str, np.ndarray]:
+    """One point's outputs as the arrays that a store holds, with an axis in front.
+
+    Raises:
+        ValueError: other names, dimensions or labels, or numbers that the store's dtypes do not hold.
+    """
+    own = schema(found)
+    hint = "return the same names, shapes and coordinates at every point; pad to one shape"
+    shapes = {name: variable[:2] for name, variable in own.variables.items()}
+    same = shapes == {name: variable[:2] for name, variable in wanted.variables.items()} and own.labels == wanted.labels
+    require(same, "point", own.shown(), f"return what it does at the first values, {wanted.shown()}", hint)
+    made = {}
+    for name, output in found.items():
+        array, dtype = output.array, np.dtype(wanted.variables[name].dtype)
+        wish = f"fit in {dtype}, as it is at the first values"
+        action = "return it in one dtype at every point, e.g. np.float64(value)"
+        require(np.can_cast(array.dtype, dtype, "same_kind"), name, array, wish, action)
+        with np.errstate(over="ignore"):
+            stored = array.astype(dtype)
+        kept = np.isfinite(stored) == np.isfinite(array) if dtype.kind in "fc" else stored == array
+        require(bool(np.all(kept)), name, array, wish, action)
+        made[name] = stored[None]
+    return made
+
+
 def _checked(returned: Any, axes: Sequence[str]) -> dict[str, Named]:
     if isinstance(returned, xarray.Dataset):
         returned = _of_dataset(returned)
@@ -212,14 +247,28 @@ def _output(name: Any, value: Any) -> Named:
     require(
         not isinstance(value, dict | list | tuple | str | None), name, value, "be an array", "return each array by name"
     )
-    output = value if isinstance(value, Named) else Named(value if hasattr(value, "dtype") else jnp.asarray(value), ())
+    _require_unmasked(name, value)
+    output = (
+        value if isinstance(value, Named) else Named(value if hasattr(value, "dtype") else _number(name, value), ())
+    )
     shape, hint = output.array.shape, f"return sweeps.named({name}, ...) with a name for each dimension"
     require(len(shape) == len(output.dims), name, shape, "be a scalar or have named dimensions", hint)
     require(0 not in shape, name, shape, "hold at least one value", "drop the output")
     storable = np.dtype(output.array.dtype).isbuiltin == 1 if not _is_key(output.array) else False
-    storable = storable and np.dtype(output.array.dtype).kind in "biufc"
+    kind, size = (np.dtype(output.array.dtype).kind, np.dtype(output.array.dtype).itemsize) if storable else ("", 0)
+    storable = kind in tuple("biufc") and size <= (16 if kind == "c" else 8)
     require(storable, name, output.array.dtype, "have a dtype that NumPy knows", "return it as float32 (or key_data)")
     return output
+
+
+def _number(name: str, value: Any) -> jax.Array:
+    """A Python number, or what JAX takes for one, in JAX's default dtype."""
+    try:
+        return jnp.asarray(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name} must be an integer that JAX holds ({error}), got {name}={value}; return a float."
+        ) from error
 
 
 def _is_key(array: Any) -> bool:
@@ -229,17 +278,20 @@ def _is_key(array: Any) -> bool:
 def _check_names(outputs: dict[str, Named], axes: Sequence[str]) -> None:
     sizes: dict[str, int] = {}
     labels: dict[str, Label] = {}
+    taken = {*axes, *outputs, "status"}
     for name, output in outputs.items():
         free = name not in axes and name not in ("provenance", "key")
         require(free, "output", name, f"not share its name with an axis, {tuple(axes)}, or the store", "rename it")
         for dim, size in zip(output.dims, output.array.shape, strict=True):
             hint = "rename the dimension"
-            require(dim not in axes and dim not in outputs, name, dim, "have dimensions of their own names", hint)
+            require(dim not in taken, name, dim, "have dimensions of their own names", hint)
+            require_name("dimension", dim)
             same = sizes.setdefault(dim, size) == size
             require(same, name, f"{dim}={size}", f"agree with {dim}={sizes[dim]} of another output", hint)
         for label in output.labels:
-            same = label.name not in axes and label.name not in outputs and label.name != "provenance"
+            same = label.name not in taken and label.name != "provenance"
             require(same, name, label.name, "have coordinates of their own names", "rename the coordinate")
+            require_name("coordinate", label.name)
             same = labels.setdefault(label.name, label) == label
             require(same, name, label.name, f"agree with {label.name} of another output", "pass the same values")
     for label in labels.values():

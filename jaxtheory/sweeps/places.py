@@ -1,6 +1,7 @@
 """Where a store is, a folder or anything fsspec has a URL for, and the right to write there."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -64,6 +65,11 @@ def occupied(place: Place) -> bool:
     if not place.files.exists(place.root):
         return False
     return not place.files.isdir(place.root) or bool(place.files.ls(place.root))
+
+
+def matching(place: Place, folder: str, pattern: str) -> list[str]:
+    """The files in a folder whose names match; the folder's own brackets and asterisks are letters."""
+    return place.files.glob(f"{glob.escape(folder)}/{pattern}")
 
 
 def remove(place: Place, path: str) -> None:

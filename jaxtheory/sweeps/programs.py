@@ -90,10 +90,12 @@ class Called:
 
     def fetch(self, flight: Any, count: int) -> dict[str, np.ndarray]:
         """Call the point, unless that was done to learn what it returns."""
-        found = self.result()
-        if found is None:
-            return void(self._schema(), 1, Status.INVALID_INPUT)
-        return {name: output.array[None] for name, output in found.items()}
+        found, schema = self.result(), self._schema()
+        try:
+            cast = None if found is None else outputs.cast(found, schema)
+        except ValueError as error:
+            self.failure, cast = error, None
+        return void(schema, 1, Status.INVALID_INPUT) if cast is None else cast
 
     def result(self) -> dict[str, Any] | None:
         """What the point returns; None where it raises."""
@@ -195,6 +197,10 @@ class Programs:
             require(other == found[0], "point", other.shown(), wish, hint)
         self._schema = found[0]
         return found[0]
+
+    def expect(self, schema: Schema) -> None:
+        """What a store says that the points return."""
+        self._schema = schema
 
     def first_schema(self, places: list[Chunk]) -> Schema:
         """What the point returns at the first of these combinations at which it does not raise."""

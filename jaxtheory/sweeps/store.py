@@ -25,6 +25,7 @@ from jaxtheory.checks import require
 from jaxtheory.sweeps import places
 from jaxtheory.sweeps.building import Content, build, consolidate
 from jaxtheory.sweeps.layout import Chunk
+from jaxtheory.sweeps.outputs import Label, Schema, Variable
 from jaxtheory.sweeps.places import Place
 
 # A chunk of fill values is a result too; arrays take this setting when they are opened.
@@ -262,12 +263,13 @@ def repair(store: Store, axes: dict[str, np.ndarray], damaged: list[Chunk], alon
     place = store.place
     assert place is not None
     with writing(place), zarr.config.set(_WRITE_ALL):
-        for stale in place.files.glob(f"{place.root}/**/*.partial") if alone and place.local else ():
+        for stale in places.matching(place, place.root, "**/*.partial") if alone and place.local else ():
             places.remove(place, stale)
         for chunk in damaged:
             for file in reversed(files(store, chunk).values()):
                 places.remove(place, file)
-                for stale in () if alone or not place.local else place.files.glob(f"{file}.*.partial"):
+                parent, _, own = file.rpartition("/")
+                for stale in () if alone or not place.local else places.matching(place, parent, f"{own}.*.partial"):
                     places.remove(place, stale)
         for name, values in axes.items():
             array = _member(store.group, name)
@@ -351,3 +353,19 @@ def dataset(store: Store) -> xarray.Dataset:
     where = store.place.root if store.place is not None and path else store.group.store
     found = xarray.open_zarr(where, chunks=None)
     return found.load() if store.place is None else found
+
+
+def schema(store: Store) -> Schema:
+    """What the points of a store return, from its arrays."""
+    count = len(store.dims)
+    variables = {
+        name: Variable(store.variable_dims(name)[count:], array.shape[count:], str(array.dtype))
+        for name, array in store.variables.items()
+    }
+    held = dataset(store)
+    labels = {
+        str(name): Label.of(str(name), tuple(map(str, array.dims)), array.values)
+        for name, array in held.coords.items()
+        if name not in store.grid
+    }
+    return Schema(dict(sorted(variables.items())), dict(sorted(labels.items())))

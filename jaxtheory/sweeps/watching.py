@@ -67,12 +67,13 @@ def status(path: str | os.PathLike[str]) -> Report:
     assert found is not None
     statuses = np.asarray(found.variables["status"][...])
     done = _done(found, statuses)
-    failed = {code.name: int((statuses[done] == code).sum()) for code in Status if code != Status.OK}
+    codes, counts = np.unique(statuses[done], return_counts=True)
+    names = {int(code): code.name for code in Status} | {Status.OK: ""}
+    failed = {names.get(int(code), f"status {code}"): int(n) for code, n in zip(codes, counts, strict=True)}
+    failed.pop("", None)
     rate, idle = _rate(found)
     errors = json.loads(str(found.group.attrs.get("errors", "{}")))
-    return Report(
-        statuses.size, int(done.sum()), {n: count for n, count in failed.items() if count}, rate, idle, errors
-    )
+    return Report(statuses.size, int(done.sum()), failed, rate, idle, errors)
 
 
 def _done(found: Store, statuses: np.ndarray) -> np.ndarray:

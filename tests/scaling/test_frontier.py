@@ -136,3 +136,10 @@ def test_arguments_out_of_range_are_refused_by_name(changed, message, unchecked)
 def test_exponents_outside_the_theory_are_refused(alpha, beta, message):
     with pytest.raises(ValueError, match=message):
         frontier_exponents(alpha, beta)
+
+
+def test_equal_budgets_have_no_law():
+    d, t = jnp.geomspace(4.0, 64.0, 9), jnp.arange(3000.0)
+    found = compute_optimal(d, 1 / d[:, None] + 1 / jnp.maximum(t, 0.5)[None, :], jnp.full(3, 200.0))
+    assert int(found.status) == Status.NOT_FINITE
+    assert np.isnan(found.risk_law.slope)

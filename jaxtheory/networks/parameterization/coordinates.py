@@ -18,7 +18,8 @@ from jaxtyping import Array, Key
 
 from jaxtheory import losses
 from jaxtheory.checks import boundary, require
-from jaxtheory.networks.parameterization.reading import Reading, read
+from jaxtheory.networks.parameterization.reading import read
+from jaxtheory.networks.parameterization.records import Reading
 from jaxtheory.networks.parameterization.rules import Parameterization, standard
 from jaxtheory.programs.calls import CALLS, bind, body_of, opened, scan_sections
 

@@ -7,7 +7,8 @@ meets data, and notes on the way the scale of attention scores and the parameter
 
 import math
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxtheory.networks.parameterization import views as axis_views
+from jaxtheory.networks.parameterization.records import Batch, Contraction, Data, Path, Reading, Score, Use, Value
 from jaxtheory.networks.parameterization.views import View
 from jaxtheory.programs.calls import CALLS, body_of, opened, scan_sections
-
-Path = tuple[int, ...]
 
 _LAYOUT = {"convert_element_type", "copy", "copy_p", "reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
@@ -26,73 +26,6 @@ _SCORES = {"sub", "add", "max", "min", "select_n", "convert_element_type"}  # ma
 _KEEPING = {"concatenate", "pad", "dynamic_update_slice", "select_n", "scatter", "scatter-add"}
 
 _PRODUCTS = {"dot_general", "conv_general_dilated", "gather"}
-
-
-class Use(NamedTuple):
-    """A parameter meets data: axes contracted, axes kept, and axes of a table from which the data pick entries."""
-
-    leaf: int
-    inputs: frozenset[int]
-    outputs: frozenset[int]
-    lookup: frozenset[int] = frozenset()
-
-
-class Score(NamedTuple):
-    """Scores of softmax attention: a contraction of data over `size` numbers, times `scale`."""
-
-    size: int
-    scale: float
-
-
-class Reading(NamedTuple):
-    """What a program does with its parameters, and where: `sites` are uses by equation, `alone` equations of no data.
-
-    `through` are products whose sum is the use; `branches` are residual branches, as their parameters and scales;
-    `factors` are numbers by which a parameter, or what its use gives, is multiplied.
-    """
-
-    uses: tuple[Use, ...]
-    sites: dict[Path, tuple[Use, ...]]
-    through: frozenset[Path]
-    alone: frozenset[Path]
-    unread: dict[int, set[str]]
-    scores: tuple[Score, ...]
-    branches: tuple[tuple[frozenset[int], float], ...]
-    factors: tuple[tuple[int, float], ...]
-
-
-class _Batch(NamedTuple):
-    """Axes of a parameter that it shares with data, until these are summed over: where, and which equations since."""
-
-    site: Path
-    trail: tuple[Path, ...]
-    view: View
-
-
-class _Data(NamedTuple):
-    """What is known of an array that depends on the inputs: its ancestors (bits) and parameters, numbers it carries.
-
-    `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says which
-    factors it was multiplied by since.
-    """
-
-    token: int
-    ancestors: int
-    leaves: frozenset[int]
-    scale: float = 1.0
-    score: Score | None = None
-    batch: _Batch | None = None
-    used: frozenset[int] = frozenset()
-    products: frozenset[int] = frozenset()
-    factored: frozenset[int] = frozenset()
-
-
-class _Value(NamedTuple):
-    """An atom: the parameters it rearranges, the data it depends on, its number where it is one known number."""
-
-    views: tuple[View, ...] = ()
-    data: _Data | None = None
-    number: float | None = None
 
 
 def read(closed: ClosedJaxpr, leaves: int) -> Reading:
@@ -103,14 +36,20 @@ def read(closed: ClosedJaxpr, leaves: int) -> Reading:
     reader = _Reader()
     inputs = []
     for i, var in enumerate(closed.jaxpr.invars):
-        own = _Value(views=(axis_views.whole(i, var.aval.shape),))
-        inputs.append(own if i < leaves else _Value(data=reader.fresh()))
+        own = Value(views=(axis_views.whole(i, var.aval.shape),))
+        inputs.append(own if i < leaves else Value(data=reader.fresh()))
     reader.walk(closed, inputs, ())
     sites = {path: tuple(uses) for path, uses in reader.sites.items()}
     uses = tuple(use for found in sites.values() for use in found)
     through, alone = frozenset(reader.through), frozenset(reader.alone)
     known = tuple(reader.scores), tuple(reader.branches), tuple(reader.factors.values())
-    return Reading(uses, sites, through, alone, reader.unread, *known)
+    return Reading(uses, sites, through, alone, reader.unread, *known, tuple(reader.contractions.values()))
+
+
+def traced(apply: Callable[[Any, Any], Any], params: Any, x: Any) -> Reading:
+    """What a function of parameters and data does with its parameters, by their shapes alone."""
+    structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
+    return read(jax.make_jaxpr(apply)(*structs), len(jax.tree.leaves(params)))
 
 
 class _Reader:
@@ -124,18 +63,19 @@ class _Reader:
         self.scores: list[Score] = []
         self.branches: list[tuple[frozenset[int], float]] = []
         self.factors: dict[int, tuple[int, float]] = {}
+        self.contractions: dict[int, Contraction] = {}
         self.tokens = 0
         self.sole = False  # whether nothing else reads the first operand of the equation
 
-    def fresh(self, *sources: _Data, leaves: Any = (), **known: Any) -> _Data:
+    def fresh(self, *sources: Data, leaves: Any = (), **known: Any) -> Data:
         """A new array that depends on others."""
         token, self.tokens = self.tokens, self.tokens + 1
         ancestors = 1 << token
         for source in sources:
             ancestors |= source.ancestors
-        return _Data(token, ancestors, frozenset(leaves).union(*(s.leaves for s in sources)), **known)
+        return Data(token, ancestors, frozenset(leaves).union(*(s.leaves for s in sources)), **known)
 
-    def walk(self, jaxpr: Any, inputs: list[_Value], path: Path) -> list[_Value]:
+    def walk(self, jaxpr: Any, inputs: list[Value], path: Path) -> list[Value]:
         """The values of the outputs."""
         body, consts = opened(jaxpr)
         known = {var: _constant(value) for var, value in zip(body.constvars, consts, strict=False)}
@@ -144,8 +84,8 @@ class _Reader:
         consumers = Counter(atom for atom in atoms if not isinstance(atom, Literal))
         products: dict[Any, tuple[Path, View]] = {}
 
-        def value(atom: Any) -> _Value:
-            return _constant(atom.val) if isinstance(atom, Literal) else known.get(atom, _Value())
+        def value(atom: Any) -> Value:
+            return _constant(atom.val) if isinstance(atom, Literal) else known.get(atom, Value())
 
         for number, equation in enumerate(body.eqns):
             here, values = (*path, number), [value(atom) for atom in equation.invars]
@@ -160,7 +100,7 @@ class _Reader:
                 products[equation.outvars[0]] = (here, views[0])
         return [value(atom) for atom in body.outvars]
 
-    def equation(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
+    def equation(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         """What one equation makes of its operands."""
         name = equation.primitive.name
         if name in CALLS:
@@ -180,9 +120,9 @@ class _Reader:
             data = data._replace(used=leaves)
         elif name == "mul":
             data = data._replace(products=leaves)
-        return [_Value(data=data)] * len(equation.outvars)
+        return [Value(data=data)] * len(equation.outvars)
 
-    def _without_data(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
+    def _without_data(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         self.alone.add(path)
         name, views = equation.primitive.name, []
         operands = [(i, view) for i, v in enumerate(values) for view in v.views]
@@ -198,9 +138,9 @@ class _Reader:
                 if followed is None:
                     self.unread.setdefault(view.leaf, set()).add(name)
         number = None if operands else _number(equation, values)
-        return [_Value(tuple(views), None, number)] * len(equation.outvars)
+        return [Value(tuple(views), None, number)] * len(equation.outvars)
 
-    def _use(self, equation: Any, values: list[_Value], operand: int, view: View, path: Path) -> None:
+    def _use(self, equation: Any, values: list[Value], operand: int, view: View, path: Path) -> None:
         """Note the use of a parameter in an equation with data."""
         name, everything = equation.primitive.name, range(len(view.dims))
         inputs: frozenset[int] = frozenset()
@@ -227,9 +167,9 @@ class _Reader:
         """Σ_i w_i h_i, written as a product and a sum, contracts the axes of the sum."""
         if equation.primitive.name != "reduce_sum" or len(equation.invars[0].aval.shape) != len(view.dims):
             return
-        self._contracted(_Batch(product, (product,), view), equation.params["axes"], path)
+        self._contracted(Batch(product, (product,), view), equation.params["axes"], path)
 
-    def _batch(self, equation: Any, values: list[_Value], used: list[Any], path: Path) -> _Batch | None:
+    def _batch(self, equation: Any, values: list[Value], used: list[Any], path: Path) -> Batch | None:
         """The axes that an output shares with a parameter, and their sum where a product of data contracts them."""
         name, shared = equation.primitive.name, [(i, v.data.batch) for i, v in enumerate(values) if v.data]
         if name == "dot_general" and len(used) == 1:
@@ -237,15 +177,15 @@ class _Reader:
             batch = equation.params["dimension_numbers"][1][operand]
             free = [()] * (len(equation.outvars[0].aval.shape) - len(batch))
             dims = (*(view.dims[d] for d in batch), *free)
-            return _Batch(path, (path,), View(view.leaf, dims)) if any(dims) else None
+            return Batch(path, (path,), View(view.leaf, dims)) if any(dims) else None
         if name in ("gather", "dynamic_slice") and len(used) == 1:
-            return _Batch(path, (path,), axis_views.looked_up(equation, used[0][1])[1])
+            return Batch(path, (path,), axis_views.looked_up(equation, used[0][1])[1])
         for operand, batch in shared:
             if batch is None:
                 continue
             if name in _LAYOUT or name == "transpose":
                 view = axis_views.rearranged(equation, batch.view, operand)
-                return view and _Batch(batch.site, (*batch.trail, path), view)
+                return view and Batch(batch.site, (*batch.trail, path), view)
             if name == "dot_general" and not used:
                 self._contracted(batch, equation.params["dimension_numbers"][0][operand], path)
             elif name == "reduce_sum" and self.sole and not self._is_lookup(batch.site):  # norms of rows are no use
@@ -255,7 +195,7 @@ class _Reader:
     def _is_lookup(self, site: Path) -> bool:
         return any(use.lookup for use in self.sites.get(site, ()))
 
-    def _contracted(self, batch: _Batch, dims: Any, path: Path) -> None:
+    def _contracted(self, batch: Batch, dims: Any, path: Path) -> None:
         """Move the use of a parameter to the equation that sums over its axes."""
         summed = axis_views.axes(batch.view, dims)
         if not summed or batch.site not in self.sites:
@@ -267,24 +207,38 @@ class _Reader:
         self.through |= set(batch.trail)
         self.sites[path] = [use._replace(inputs=use.inputs | summed, outputs=use.outputs - summed)]
 
-    def _data(self, equation: Any, values: list[_Value], sources: list[_Data], leaves: frozenset[int]) -> _Data:
+    def _data(self, equation: Any, values: list[Value], sources: list[Data], leaves: frozenset[int]) -> Data:
         """What is known of an output that depends on data, with scores of attention and residual sums on the way."""
         name, first = equation.primitive.name, sources[0]
         if name in _LAYOUT and len(sources) == 1:
             return first
         if name == "transpose":
-            return self.fresh(first, scale=first.scale, used=first.used, factored=first.factored)
+            kept = {name: getattr(first, name) for name in ("scale", "used", "factored", "pair", "sum", "shares")}
+            return self.fresh(first, **kept)
         if name == "reduce_sum" and len(sources) == 1:
+            if first.pair and not leaves:
+                size = math.prod(equation.invars[0].aval.shape) // math.prod(equation.outvars[0].aval.shape)
+                return self._contraction(size, first.scale, first)
             return self.fresh(first, leaves=leaves, used=first.products)
         if name == "dot_general" and len(sources) == 2:
-            for source in sources:  # scores have their own rule
-                for index in source.factored:
-                    self.factors.pop(index, None)
             contracted = equation.params["dimension_numbers"][0][0]
             size = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
-            return self.fresh(*sources, score=Score(size, first.scale * sources[1].scale))
+            found = self._contraction(size, first.scale * sources[1].scale, *sources)
+            dims = zip(values, equation.params["dimension_numbers"][0], strict=True)
+            batches = [(v.data.batch, axes) for v, axes in dims if v.data is not None and v.data.batch is not None]
+            if any(axis_views.axes(batch.view, axes) for batch, axes in batches):  # the sum of a parameter's use
+                self.contractions.pop(found.sum or 0, None)
+            return found
+        if name in ("mul", "square") and len(sources) == len(equation.invars) and not leaves:
+            return self._pair(*sources, *(sources if name == "square" else ()))
+        if name == "integer_pow" and equation.params["y"] == 2:
+            return self._pair(first, first)
         if name in ("mul", "div") and len(sources) == 1 and not leaves:
             return self._scaled(equation, values, first)
+        sums = [source.sum for source in sources if source.sum is not None]
+        if name in ("exp", "exp2", "logistic", "sqrt", "rsqrt", "pow"):  # a score, which has its own rule, or a norm
+            for index in sums:
+                self.contractions.pop(index, None)
         scores = [source.score for source in sources if source.score is not None]
         if name in ("exp", "exp2", "logistic") and scores:
             self.scores.append(scores[0])
@@ -292,16 +246,44 @@ class _Reader:
             self._residual(*sources)
         passed = scores[0] if scores and name in _SCORES else None
         scale = first.scale if name in ("add", "sub") and len(sources) == 1 else 1.0
-        return self.fresh(*sources, leaves=leaves, scale=scale, score=passed)
+        summed = sums[0] if sums and name in _SCORES else None
+        shares = name in ("exp", "exp2") or (name == "div" and first.shares)
+        return self.fresh(*sources, leaves=leaves, scale=scale, score=passed, sum=summed, shares=shares)
 
-    def _scaled(self, equation: Any, values: list[_Value], data: _Data) -> _Data:
+    def _pair(self, one: Data, other: Data) -> Data:
+        """The product of two activations."""
+        known = {"used": one.used | other.used, "factored": one.factored | other.factored}
+        return self.fresh(one, other, scale=one.scale * other.scale, pair=True, **known)
+
+    def _contraction(self, size: int, scale: float, *sources: Data) -> Data:
+        """A sum of products of activations, which has its own rule: its factors are no factors of a parameter."""
+        for index in frozenset().union(*(source.factored for source in sources)):
+            self.factors.pop(index, None)
+        made = self.fresh(*sources, score=Score(size, scale))
+        if any(source.shares for source in sources):  # a mean
+            return made
+        leaves = frozenset().union(*(source.used for source in sources))
+        self.contractions[made.token] = Contraction(Score(size, scale), leaves)
+        return made._replace(sum=made.token)
+
+    def _scaled(self, equation: Any, values: list[Value], data: Data) -> Data:
         other = values[1] if values[0].data is data else values[0]
         if other.number is None or not other.number or (equation.primitive.name == "div" and values[1].data is data):
             return self.fresh(data)
         factor = other.number if equation.primitive.name == "mul" else 1 / other.number
         factored = data.factored | self._factor(data.used, factor)
         score = data.score and data.score._replace(scale=data.score.scale * factor)
-        return self.fresh(data, scale=data.scale * factor, score=score, used=data.used, factored=factored)
+        if data.sum in self.contractions and score is not None:
+            self.contractions[data.sum] = self.contractions[data.sum]._replace(score=score)
+        known = {
+            "score": score,
+            "used": data.used,
+            "factored": factored,
+            "pair": data.pair,
+            "sum": data.sum,
+            "shares": data.shares,
+        }
+        return self.fresh(data, scale=data.scale * factor, **known)
 
     def _factor(self, leaves: Any, factor: float) -> frozenset[int]:
         """Note that parameters are multiplied by a number, and where that stands."""
@@ -310,41 +292,41 @@ class _Reader:
         self.factors |= found
         return frozenset(found)
 
-    def _residual(self, one: _Data, other: _Data) -> None:
+    def _residual(self, one: Data, other: Data) -> None:
         """h + g(h): the parameters of g that h does not depend on are those of a branch."""
         for skip, branch in ((one, other), (other, one)):
             if branch.ancestors >> skip.token & 1 and branch.leaves - skip.leaves:
                 self.branches.append((branch.leaves - skip.leaves, branch.scale))
 
-    def _scan(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
+    def _scan(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         consts, carry = scan_sections(equation.params)
         inside = list(values[:consts])
         for v in values[consts : consts + carry]:
             self._opaque(v, "the carry of a scan")
-            inside.append(_Value(data=self.fresh(*([v.data] if v.data else []))))
+            inside.append(Value(data=self.fresh(*([v.data] if v.data else []))))
         for v in values[consts + carry :]:
             views = tuple(view._replace(dims=view.dims[1:]) for view in v.views)
             inside.append(v._replace(views=views, number=None))
         outs = self.walk(equation.params["jaxpr"], inside, path)
-        return [_Value(data=self.fresh(*([v.data] if v.data else []))) for v in outs]
+        return [Value(data=self.fresh(*([v.data] if v.data else []))) for v in outs]
 
-    def _while(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
+    def _while(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         skipped, consts = equation.params["cond_nconsts"], equation.params["body_nconsts"]
         for v in (*values[:skipped], *values[skipped + consts :]):
             self._opaque(v, "while_loop")
-        carry = [_Value(data=self.fresh(*([v.data] if v.data else []))) for v in values[skipped + consts :]]
+        carry = [Value(data=self.fresh(*([v.data] if v.data else []))) for v in values[skipped + consts :]]
         return self.walk(equation.params["body_jaxpr"], [*values[skipped : skipped + consts], *carry], (*path, 1))
 
-    def _cond(self, equation: Any, values: list[_Value], path: Path) -> list[_Value]:
+    def _cond(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         self._opaque(values[0], "the predicate of cond")
         branches = [self.walk(b, values[1:], (*path, i)) for i, b in enumerate(equation.params["branches"])]
         sources = [[v.data for v in outs if v.data] for outs in zip(*branches, strict=True)]
         for outs in zip(*branches, strict=True):
             for v in outs:
                 self._opaque(v, "cond")
-        return [_Value(data=self.fresh(*found)) for found in sources]
+        return [Value(data=self.fresh(*found)) for found in sources]
 
-    def _opaque(self, value: _Value, name: str) -> None:
+    def _opaque(self, value: Value, name: str) -> None:
         for view in value.views:
             self.unread.setdefault(view.leaf, set()).add(name)
 
@@ -354,9 +336,9 @@ def _is_elementwise(equation: Any, operand: int) -> bool:
     return not shape or (len(shape) == len(out) and all(m in (1, k) for m, k in zip(shape, out, strict=True)))
 
 
-def _constant(value: Any) -> _Value:
+def _constant(value: Any) -> Value:
     number = np.ndim(value) == 0 and not isinstance(value, jax.core.Tracer) and _kind(value) in "fiub"
-    return _Value(number=float(value) if number else None)
+    return Value(number=float(value) if number else None)
 
 
 def _kind(value: Any) -> str:
@@ -364,7 +346,7 @@ def _kind(value: Any) -> str:
     return getattr(jnp.result_type(value), "kind", "?")
 
 
-def _number(equation: Any, values: list[_Value]) -> float | None:
+def _number(equation: Any, values: list[Value]) -> float | None:
     """The one number that an equation of known numbers gives, also where it repeats it."""
     if not values or any(v.number is None for v in values) or equation.primitive.multiple_results:
         return None

@@ -12,7 +12,9 @@ import optax
 from jaxtyping import Array, Key, PyTree
 
 from jaxtheory.checks import boundary, positive, require
-from jaxtheory.networks.parameterization.reading import Reading, Score, read
+from jaxtheory.networks.parameterization.advice import what_to_change
+from jaxtheory.networks.parameterization.reading import traced
+from jaxtheory.networks.parameterization.records import Reading
 from jaxtheory.networks.parameterization.updates import multiplied
 
 Rule = Literal["maximal update", "standard", "ntk"]
@@ -186,7 +188,8 @@ def maximal_update(
 
     Returns:
         `Parameterization` of the wider network. A `UserWarning` repeats its `advice`, e.g. where the program multiplies
-        the product with a weight by a number that depends on width, as 1/√fan_in.
+        the product with a weight by a number that depends on width, as 1/√fan_in, or sums products of activations over
+        the width d, as hᵀWh, without the factor 1/d that makes their sum, once learned, of order 1.
 
     Raises:
         ValueError: no axis grows; another structure; a growing axis that the program both contracts and keeps (tied
@@ -268,7 +271,7 @@ def _parameterize(
     roles = {} if roles is None else dict(roles)
     unknown = sorted(set(roles) - set(paths))
     require(not unknown, "roles", unknown, "name parameters", f"use the paths {', '.join(paths)}")
-    reading = _traced(apply, params, x)
+    reading = traced(apply, params, x)
     weights = tuple(_weight(*about, reading, roles, i) for i, about in enumerate(zip(paths, base, wide, strict=True)))
     moving = [w for w, shape in zip(weights, wide, strict=True) if _grows(w, shape, (*w.inputs, *w.outputs))]
     hint = "build the second network wider, e.g. twice"
@@ -277,15 +280,13 @@ def _parameterize(
     advice: tuple[str, ...] = ()
     if rule == "maximal update":
         contracted = {i: w.path for i, w in enumerate(weights) if (w.inputs or w.lookup) and w in moving}
-        advice = _advice(apply, wider, x, reading, depth, contracted)
+        grown = {
+            m for w, shape in zip(weights, wide, strict=True) for m, k in zip(w.shape, shape, strict=True) if m != k
+        }
+        advice = what_to_change(apply, wider, x, reading, depth, contracted, grown)
     for line in advice:
         warnings.warn(line, UserWarning, stacklevel=4)
     return Parameterization(named, None, None, advice, weights, rule, optimizer, depth).at(wider)
-
-
-def _traced(apply: Callable[[Any, Any], Any], params: Any, x: Any) -> Reading:
-    structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
-    return read(jax.make_jaxpr(apply)(*structs), len(jax.tree.leaves(params)))
 
 
 def _weight(
@@ -343,41 +344,6 @@ def _scales(how: Parameterization, weight: Weight, shape: tuple[int, ...]) -> tu
     kept = any(shape[a] != weight.shape[a] for a in weight.outputs)
     slower = how.depth**-0.5 if how.depth is not None and weight.branch and adam else 1.0
     return deviation if kept else deviation * r_in**-0.5, slower / r_in if adam else r_out / r_in
-
-
-def _advice(
-    apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None, weights: dict[int, str]
-) -> tuple[str, ...]:
-    """What multipliers of parameters cannot do: scores of attention, branches of deep networks, numbers of its own."""
-    try:
-        other = _traced(apply, wider, x)
-    except Exception:  # a module with its widths in its code takes no other parameters; any error may say so
-        other = reading._replace(scores=())
-    if len(other.scores) == len(reading.scores):
-        scores = [a for a, b in zip(reading.scores, other.scores, strict=True) if _falls_slowly(a, b)]
-    else:
-        scores = [a for a in reading.scores if a.size > 1 and abs(a.scale * a.size**0.5 - 1) < 0.01]
-    lines = [
-        f"attention scores over d = {size} numbers are scaled by {scale:.4g}, not in proportion to 1/d; "
-        f"maximal update needs c/d, e.g. c = sqrt(d) of the base network"
-        for size, scale in sorted(set(scores))
-    ]
-    for (leaf, base), (same, wider_factor) in zip(reading.factors, other.factors, strict=False):
-        if leaf == same and leaf in weights and abs(wider_factor / base - 1) > 0.01:
-            lines.append(
-                f"{weights[leaf]}, or its product, is multiplied by {base:.4g} in the base network and by "
-                f"{wider_factor:.4g} in this one; maximal update wants no such number: remove what depends on width"
-            )
-    if depth is not None and not reading.branches:
-        lines.append("depth was given, but the program has no residual branch h + g(h); rates do not depend on it")
-    if depth is not None and any(abs(scale * depth**0.5 - 1) > 0.01 for _, scale in reading.branches):
-        lines.append(f"residual branches are not multiplied by 1/sqrt({depth}), which their rates take for granted")
-    return tuple(lines)
-
-
-def _falls_slowly(base: Score, wide: Score) -> bool:
-    """Whether the scale of scores falls more slowly than 1/d, halfway to 1/√d, as d grows."""
-    return base.size != wide.size and wide.scale / base.scale > (wide.size / base.size) ** -0.75
 
 
 def _flat(params: Any) -> tuple[list[Any], Any]:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.networks.parameterization.reading import Reading, read
+from jaxtheory.networks.parameterization.reading import read
+from jaxtheory.networks.parameterization.records import Reading
 from jaxtheory.programs.models import is_module, split_nnx
 from jaxtheory.programs.sizes import Place, name_of, resized, sizes
 
