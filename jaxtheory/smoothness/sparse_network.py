@@ -96,8 +96,8 @@ def as_sum(net: SparseNetwork) -> SplineSum:
     >>> from jaxtheory.smoothness import sparse_grid
     >>> grid = sparse_grid.interpolate(lambda x: 4 * x[:, 0] * (1 - x[:, 0]), 2, 1)
     >>> as_sum(from_grid(grid, 0.1)).shifts.ravel().tolist()
-    [0, 0, 2]
+    [0.0, 0.0, 2.0]
     """
     levels, surpluses = (host_numbers("net", part) for part in (net.interpolant.levels, net.interpolant.surpluses))
     j, k = numbers(levels.astype(int))
-    return SplineSum(net.block, 2.0 ** (j + 1), 2 * k, surpluses)
+    return SplineSum(net.block, *(jnp.asarray(part, float) for part in (2.0 ** (j + 1), 2.0 * k, surpluses)))
