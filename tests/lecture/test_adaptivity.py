@@ -1,12 +1,16 @@
 """The topic of adaptivity: at a size for tests, and with wrong laws in place of the right ones."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 
 from jaxtheory.lecture import judge, run
 from jaxtheory.lecture.adaptivity import TOPIC, Config, half_planes, loops, manifolds, rate_table
 from jaxtheory.lecture.adaptivity.exponents import exponents, minus, named_apart
+from jaxtheory.results import Status
 
 TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256,
         "manifold_samples": (32, 64, 128), "manifold_functions": 20}  # fmt: skip
@@ -27,6 +31,20 @@ def test_every_claim_is_measured_and_bayes_bounds_hold_at_any_size(outcome):
     assert all(abs(verdicts[name].measured - verdicts[name].claim.predicted) < 0.15
                for name in ("plane_linear", "field_linear", "loop_gaussian_linear"))  # fmt: skip
     assert all((outcome.figure.parent / f"figure{end}").exists() for end in (".png", ".svg", "-dark.svg"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", [half_planes, loops])
+def test_shares_of_a_sweep_are_the_sweep(study, tmp_path):
+    """Two of three parts leave points missing, and a run continues there to what one run finds, bit by bit."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        config = Config(out=tmp_path / "shared", replicates=3, **TINY)
+        for part, missing in (("0/3", 2 / 3), ("2/3", 1 / 3), (None, 0)):
+            (found,) = study.sweep(replace(config, shard=part)).values()
+            status = found.status.load().values
+            assert (status == Status.NOT_COMPUTED).mean() == pytest.approx(missing)
+        (whole,) = study.sweep(replace(config, out=tmp_path / "whole")).values()
+    xr.testing.assert_identical(found.load().drop_attrs(), whole.load().drop_attrs())
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ class Config(BaseConfig):
 
     out: Path = field(default=Path("runs/adaptivity"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = field(default=None, compare=False)
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     samples: tuple[int, ...] = (128, 256, 512, 1024, 2048)
     """of the networks and of kernel regression, in the plane"""
     functions: int = 40
