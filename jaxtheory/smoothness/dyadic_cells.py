@@ -9,6 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxtheory.checks import require
+
+
+def require_cells(level: int, dim: int, least: str = "0 is the empty grid") -> None:
+    """Refuse a level below 0 and a dimension below 1; `least` says what level 0 is.
+
+    >>> require_cells(0, 1)
+    """
+    require(level >= 0, "level", level, "be >= 0", least)
+    require_dim(dim)
+
+
+def require_dim(dim: int) -> None:
+    """Refuse a dimension below 1.
+
+    >>> require_dim(1)
+    """
+    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+
 
 def numbers(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """j and k of every cell, Π_i [k_i 2^{−j_i}, (k_i + 1) 2^{−j_i}], [cells, d] each.

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, quantity, require
-from jaxtheory.smoothness.dyadic_cells import bit_shifts, locate, numbers
+from jaxtheory.smoothness.dyadic_cells import bit_shifts, locate, numbers, require_cells
 
 
 class SparseInterpolant(NamedTuple):
@@ -42,13 +42,8 @@ def size(level: int, dim: int) -> int:
     >>> [size(level, 2) for level in range(1, 6)], [size(level, 3) for level in range(1, 6)]
     ([1, 5, 17, 49, 129], [1, 7, 31, 111, 351])
     """
-    _check(level, dim)
+    require_cells(level, dim)
     return sum(2**i * math.comb(dim - 1 + i, dim - 1) for i in range(level))
-
-
-def _check(level: int, dim: int) -> None:
-    require(level >= 0, "level", level, "be >= 0", "0 is the empty grid")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
 
 
 @boundary(static=("level", "dim"))
@@ -69,7 +64,7 @@ def blocks(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     >>> levels.tolist(), offsets.tolist()
     ([[0, 0], [0, 1], [1, 0]], [0, 1, 3, 5])
     """
-    _check(level, dim)
+    require_cells(level, dim)
     rows = [_compositions(total, dim) for total in range(level)]
     levels = np.concatenate([np.zeros((0, dim), int), *rows])
     offsets = np.concatenate([[0], np.cumsum(2 ** levels.sum(axis=1))])
