@@ -163,5 +163,5 @@ def _slopes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     title = "exponents in $N/(\\log N)^{(3d-1)/2}$"
     figures.label_axes(ax, "dimension $d$", "exponent", title)
     ax.set_xticks(DIMENSIONS)
-    ax.set_ylim(top=0)
+    ax.set_ylim(-1.5, 0)  # room for the legend
     ax.legend(loc="lower left")

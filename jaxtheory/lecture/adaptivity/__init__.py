@@ -12,4 +12,4 @@ from jaxtheory.lecture.study import of_studies
 
 __all__ = ["TOPIC", "Config"]
 
-TOPIC = of_studies("adaptivity", Config, (half_planes.STUDY, loops.STUDY, rate_table.STUDY, manifolds.STUDY))
+TOPIC = of_studies("adaptivity", Config, (half_planes.STUDY, loops.STUDY, rate_table.STUDY, manifolds.STUDY), columns=2)
