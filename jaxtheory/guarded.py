@@ -1,10 +1,11 @@
-"""Roots, quotients and norms that are right at 0 and at every scale, and products of all bits.
+"""Roots, quotients and norms that are right at 0 and at every scale, products of all bits, polynomials.
 
 A compiler may evaluate a condition twice, once with a fused multiply-add and once without, so that a guard and what it
 guards disagree about a number that is 0 up to rounding. What replaces such a number is therefore close to its limit:
 the root of the smallest normal number, not of one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -56,6 +57,33 @@ def dot(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     Array([1., 2.], dtype=float32)
     """
     return jnp.matmul(a, b, precision="highest")
+
+
+@boundary
+def orthogonal(basis: Float[Array, "rows n"], vector: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The part of a vector that is orthogonal to orthonormal rows, or to rows that are 0; projected twice.
+
+    Once leaves rounding of the whole vector in a small part; twice is enough. Source: Parlett (1980), section 6.9.
+
+    >>> orthogonal(jnp.array([[0.0, 1.0]]), jnp.array([3.0, 4.0]))
+    Array([3., 0.], dtype=float32)
+    """
+    for _ in range(2):
+        vector = vector - dot(dot(basis, vector), basis)
+    return vector
+
+
+@boundary
+def polynomial(coefficients: Sequence[Any], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Σ_j c_j x^j by Horner's rule; coefficients are numbers, or arrays of the shape of x.
+
+    >>> float(polynomial([1.0, 0.0, 2.0], jnp.float32(3.0)))
+    19.0
+    """
+    total = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
 
 
 @boundary

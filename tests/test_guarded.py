@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtheory.guarded import divided, over, root
+from jaxtheory.guarded import divided, orthogonal, over, polynomial, root
 
 
 def test_values_and_derivatives_at_zero(dtype):
@@ -31,3 +31,27 @@ def test_a_product_of_divisors_is_not_formed(x, first, second, found):
     given = [jnp.float32(2.0) ** power for power in (x, first, second)]
     np.testing.assert_array_equal(jax.jit(divided)(*given), np.float32(2.0) ** found)
     assert jax.jit(divided)(jnp.float32(0), *given[1:]) == 0
+
+
+def test_a_small_part_is_orthogonal_to_all_bits(dtype):
+    """What 1e-3 of a vector leaves is orthogonal to rounding of itself, not of the vector; zero rows too."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(6, 3)))[0].T
+    beyond = rng.normal(size=6)
+    beyond -= basis.T @ (basis @ beyond)
+    vector = basis.T @ np.ones(3) + 1e-3 * beyond
+    rows = jnp.asarray(np.concatenate([basis, np.zeros((1, 6))]), dtype)
+    part = orthogonal(rows, jnp.asarray(vector, dtype))
+    eps = np.finfo(part.dtype).eps
+    assert np.abs(rows @ part).max() <= 8 * eps * np.linalg.norm(part)
+    np.testing.assert_allclose(part, 1e-3 * beyond, atol=16 * eps)
+
+
+def test_horners_rule_is_the_polynomial_of_numpy(dtype):
+    """Numbers and arrays as coefficients; none are 0."""
+    x = np.array([0.0, -1.5, 2.0])
+    coefficients = [2.0, np.array([1.0, 0.5, -1.0]), -0.25]
+    expected = coefficients[0] + coefficients[1] * x + coefficients[2] * x**2
+    given = [jnp.asarray(c, dtype) if np.ndim(c) else c for c in coefficients]
+    np.testing.assert_allclose(polynomial(given, jnp.asarray(x, dtype)), expected, rtol=1e-6)
+    np.testing.assert_array_equal(polynomial([], jnp.asarray(x, dtype)), np.zeros(3))

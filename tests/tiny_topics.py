@@ -89,7 +89,9 @@ TINY = {
         ("threshold",),
     ),
     "mixed-smoothness": Tiny(
-        mixed_smoothness.Config(levels=(3, 2, 2, 2, 2), points=50, octaves=(8, 12), replicates=20),
+        mixed_smoothness.Config(
+            levels=(3, 2, 2, 2, 2), points=50, octaves=(8, 12), replicates=20, networks=(6, 6, 6, 6), network_points=64
+        ),
         ("cross_100_2", "mixed_2", "mixed_10", "isotropic_5", "interpolation_1"),
     ),
     "ntk": Tiny(

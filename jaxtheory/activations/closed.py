@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.activations.angle import angle, separation
-from jaxtheory.guarded import over, root
+from jaxtheory.guarded import over, polynomial, root
 
 Number = Float[Array, "..."]
 _TURN = 2 / math.pi
@@ -182,20 +182,13 @@ def _wick(coefficients: tuple[float, ...], q: Number) -> list[Number]:
         for i in range(len(row)):
             count = math.factorial(k + 2 * i) / (math.factorial(i) * 2**i * math.factorial(k))
             row[i] = coefficients[k + 2 * i] * count
-    return [_polynomial(row, q) for row in terms]
-
-
-def _polynomial(coefficients: list, x: Number) -> Number:
-    total = jnp.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        total = total * x + coefficient
-    return total
+    return [polynomial(row, q) for row in terms]
 
 
 def _power_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """Σ_k k! a_k b_k q12^k: Wick powers of different order are orthogonal."""
     pairs = zip(_wick(one, q11), _wick(two, q22), strict=False)
-    return _polynomial([math.factorial(k) * a * b for k, (a, b) in enumerate(pairs)], q12)
+    return polynomial([math.factorial(k) * a * b for k, (a, b) in enumerate(pairs)], q12)
 
 
 FAMILIES = {

@@ -107,7 +107,7 @@ def _fit(
         new = jnp.where(going, new, jnp.zeros_like(new))
         basis = basis.at[i].set(new)
         # against the whole basis: what rounding leaves along large atoms would be chosen again
-        residual = _orthogonal(basis, residual)
+        residual = guarded.orthogonal(basis, residual)
         row = jnp.where(going, jnp.matmul(basis, atom, precision="highest"), (jnp.arange(neurons) == i).astype(y.dtype))
         return (basis, residual, going), _Chosen(direction, offset, row, guarded.norm(residual), going)
 
@@ -146,16 +146,9 @@ def _best(
     return directions[chosen], offsets[places[chosen]]
 
 
-def _orthogonal(basis: Array, vector: Array) -> Array:
-    """The part orthogonal to the rows of the basis; twice is enough (Kahan, Parlett)."""
-    for _ in range(2):
-        vector = vector - jnp.matmul(jnp.matmul(basis, vector, precision="highest"), basis, precision="highest")
-    return vector
-
-
 def _orthonormal(basis: Array, atom: Array) -> tuple[Array, Array]:
     """The part of the atom orthogonal to the basis, normalized, and its share of the atom."""
-    part = _orthogonal(basis, atom)
+    part = guarded.orthogonal(basis, atom)
     size, whole = guarded.norm(part), guarded.norm(atom)
     return part / jnp.where(size > 0, size, 1), size / jnp.where(whole > 0, whole, 1)
 

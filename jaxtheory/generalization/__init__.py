@@ -2,8 +2,8 @@
 
 A network is the `chain` of matrices of its layers; `measures` gives every measure of it bare and as a bound, and says
 whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, global and
-local, NTK label complexity), PAC-Bayes certificates (with priors from part of the data too), margins of
-all layers, the signal of gradients and the ranking of measures by Kendall's tau are functions of
+local, NTK label complexity), PAC-Bayes certificates (with priors from part of the data too), margins of all layers,
+the signal of gradients, sharpness, relative flatness and the ranking of measures by Kendall's tau are functions of
 their own.
 
 >>> import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtheory.generalization.capacity import Rademacher, log_growth, ntk_comple
 from jaxtheory.generalization.chain import Chain, chain, forward
 from jaxtheory.generalization.compression import Compressed, Cushions, compressed, cushions
 from jaxtheory.generalization.data_prior import learned_prior
+from jaxtheory.generalization.flatness import relative_flatness
 from jaxtheory.generalization.gradients import GradientSignal, gradient_signal
 from jaxtheory.generalization.hidden_margins import LayerMargins, layer_margins
 from jaxtheory.generalization.local import LocalComplexity, local_complexity, local_rademacher
@@ -71,6 +72,7 @@ __all__ = [
     "rademacher",
     "random_direction",
     "rank",
+    "relative_flatness",
     "spectral_complexity",
     "spectral_norms",
     "vc_dimension",

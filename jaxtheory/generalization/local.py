@@ -46,9 +46,10 @@ def local_rademacher(
 
 @jax.jit
 def _psi(eigs: Array, n: Array, variance: Array) -> Array:
-    unit = power_of_two(eigs)
-    # the root of the unit last: small eigenvalues over a large n underflow
-    return jnp.sqrt(2 * jnp.sum(jnp.minimum(variance / unit, eigs / unit)) / n) * jnp.sqrt(unit)
+    parts = jnp.minimum(variance, eigs)
+    unit = power_of_two(parts)
+    # roots first: small numbers over a large n underflow
+    return jnp.sqrt(2 * jnp.sum(parts / unit)) / jnp.sqrt(n) * jnp.sqrt(unit)
 
 
 @boundary
@@ -99,7 +100,7 @@ def _fixed_point(eigs: Array, n: Array) -> tuple[Array, Array]:
         usual = jnp.where(large > 0, large, jnp.ones_like(large))
         radius = k / size + usual * root((k / size / usual) ** 2 + (left / usual) ** 2)
         found = radius[jnp.argmin(radius)]
-        return found, jnp.sum(eigs >= found, dtype=jnp.int32)
+        return found, jnp.sum((eigs >= found) & (eigs > 0), dtype=jnp.int32)
 
     flat = jax.lax.map(at, n.ravel())
     bad = jnp.isnan(eigs).any()

@@ -47,21 +47,25 @@ def leverage_scores(features: Float[Array, "samples width"], ridge: float | Floa
     """
     require(min(features.shape) >= 1, "features", features.shape, "hold a point and a feature", "pass Z [n, P]")
     given = positive("ridge", ridge, "pass n λ for the λ of a mean loss")
-    return _scores(features, jnp.asarray(given, features.dtype))
+    relative, top = _scores(features, jnp.asarray(given, features.dtype))
+    return relative / top
 
 
 @jax.jit
-def _scores(features: Array, ridge: Array) -> Array:
+def _scores(features: Array, ridge: Array) -> tuple[Array, Array]:
+    """Leverages times a number ≥ 1, which keeps them where the ridge is far above K; and that number."""
     n, width = features.shape
     unit = guarded.power_of_two(features)
     columns = features / unit
     gram = jnp.matmul(columns, columns.T, precision="highest") / width
     level = guarded.divided(ridge, unit, unit)
-    factor = jnp.linalg.cholesky(gram + level * jnp.eye(n, dtype=gram.dtype))
+    top = jnp.maximum(level, 1)
+    share = jnp.where(level > 1, jnp.ones_like(level), level)
+    factor = jnp.linalg.cholesky(gram / top + share * jnp.eye(n, dtype=gram.dtype))
     solved = jax.scipy.linalg.solve_triangular(factor, columns, lower=True)
     scores = jnp.sum(solved**2, axis=0)
     sound = level >= 10 * n * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
-    return jnp.where(sound, scores, jnp.full_like(scores, jnp.nan))
+    return jnp.where(sound, scores, jnp.full_like(scores, jnp.nan)), top
 
 
 @boundary(static=("count",))
@@ -88,8 +92,11 @@ def leverage_features(
     (2, 3)
     """
     require(count >= 1, "count", count, "be >= 1", "draw at least one feature")
-    scores = leverage_scores(features, ridge)
-    share = scores / jnp.where(scores.sum() > 0, scores.sum(), jnp.ones_like(scores[0]))
+    require(min(features.shape) >= 1, "features", features.shape, "hold a point and a feature", "pass Z [n, P]")
+    given = positive("ridge", ridge, "pass n λ for the λ of a mean loss")
+    relative, top = _scores(features, jnp.asarray(given, features.dtype))
+    scores = relative / top
+    share = relative / jnp.where(relative.sum() > 0, relative.sum(), jnp.ones_like(top))
     indices = jax.random.choice(key, len(share), (count,), p=share)
     weight = guarded.root(guarded.over(jnp.ones_like(share), share * len(share)))
     whole = jnp.where(jnp.isfinite(scores).all(), weight[indices], jnp.full((count,), jnp.nan, weight.dtype))
@@ -98,7 +105,7 @@ def leverage_features(
 
 @boundary
 def features_needed(dimension: float, delta: float = 0.05) -> float:
-    r"""How many random features suffice, 5 d log(16 d/δ), with probability 1 − δ.
+    r"""How many random features suffice, 5 d log(16 d/δ) and at least one, with probability 1 − δ.
 
     d is the effective dimension (the mean of `leverage_scores`, or `degrees_of_freedom`) for features drawn by their
     leverage, and the largest leverage for features drawn from the kernel's own law.
@@ -117,5 +124,5 @@ def features_needed(dimension: float, delta: float = 0.05) -> float:
     d = positive("dimension", dimension, "pass an effective dimension, e.g. 10.0")
     failure = within("delta", positive("delta", delta, "pass a probability"), 0.0, 1.0, "pass a probability, e.g. 0.05")
     if isinstance(d, float) and isinstance(failure, float):
-        return 5 * d * math.log(16 * d / failure)
-    return 5 * d * jnp.log(16 * d / failure)
+        return max(1.0, 5 * d * math.log(16 * d / failure))
+    return jnp.maximum(5 * d * jnp.log(16 * d / failure), 1)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxtheory.guarded import polynomial
+
 
 def exponential(
     values: Float[Array, " n"], kept: Array, time: Float[Array, ""], rate: Float[Array, ""]
@@ -227,7 +229,7 @@ def decay(k: int, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     small = x < 1
     near, far = jnp.where(small, x, jnp.zeros_like(x)), jnp.where(small, jnp.ones_like(x), x)
-    series = _horner([(-1) ** j / (math.factorial(j) * (j + k + 1)) for j in range(20)], near)
+    series = polynomial([(-1) ** j / (math.factorial(j) * (j + k + 1)) for j in range(20)], near)
     found = -jnp.expm1(-far) / far
     for order in range(1, k + 1):
         found = (order * found - jnp.exp(-far)) / far
@@ -246,18 +248,10 @@ def stumpff(k: int, z: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> f"{stumpff(0, jnp.float32(1.0)):.4f}"
     '1.5431'
     """
-    return _horner([1 / math.factorial(k + 2 * j) for j in range(10)], z)
+    return polynomial([1 / math.factorial(k + 2 * j) for j in range(10)], z)
 
 
 @stumpff.defjvp
 def _stumpff_jvp(k: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,) = primals
     return stumpff(k, z), (stumpff(k + 1, z) - k * stumpff(k + 2, z)) / 2 * tangents[0]
-
-
-def _horner(coefficients: list[float], x: Array) -> Array:
-    """Σ_j coefficients_j x^j."""
-    total = jnp.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        total = total * x + coefficient
-    return total

@@ -1,7 +1,8 @@
 """Mixed smoothness: hyperbolic crosses and sparse grids take the dimension out of the exponent and into logarithms.
 
 With N terms a function of mixed smoothness s is approximated to N^(−s) (log N)^((d−1)(s+u)), where isotropic methods
-have N^(−s/d); and its regression has the same two exponents, 2s/(2s+1) and 2s/(2s+d).
+have N^(−s/d); and its regression has the same two exponents, 2s/(2s+1) and 2s/(2s+d). Explicit ReLU networks of
+sparse grids have the first of them in their nonzero parameters, up to one more logarithm.
 """
 
 import math
@@ -19,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures, sweeps
+from jaxtheory.lecture import mixed_networks
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
@@ -55,12 +57,17 @@ class Config:
     """first and last log2 n of the risk curves"""
     replicates: int = 100
     """independent noises of each"""
+    networks: tuple[int, ...] = (12, 10, 9, 8)
+    """finest level of the explicit networks in dimension 2, 3, 4, 5"""
+    network_points: int = 2048
+    """independent points where their errors are measured, a multiple of 64"""
 
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         quick = cls()
         published = replace(quick, preset="paper", levels=(14, 12, 10, 8, 6), points=20000, replicates=2000)
+        published = replace(published, networks=(16, 13, 11, 9), network_points=2**15)
         return published if preset == "paper" else quick
 
 
@@ -73,7 +80,8 @@ def predict(config: Config) -> Claims:
     series = [_interpolation_claim(dim, level) for dim, level in grids if _left_out(dim, level) < 1]
     lines = {f"{rule} {dim}": _law(rule, dim).errors.tolist() for rule in ("cross", "full") for dim in _DIMENSIONS}
     lines |= {rule: _exact_risks(rule, config).tolist() for rule in _RULES}
-    return Claims((*sizes, *slopes, *series, *_risk_claims(config)), lines)
+    explicit = mixed_networks.predict(config.networks)
+    return Claims((*sizes, *slopes, *series, *_risk_claims(config), *explicit.claims), lines | explicit.curves)
 
 
 def _size_claim(budget: int, dim: int, count: int) -> Claim:
@@ -189,6 +197,7 @@ def measure(config: Config) -> xr.Dataset:
     for rule, values in risks.items():
         found |= _risk_slope(rule, values)
     data = xr.merge([values.rename(risk=f"{rule}_risk") for rule, values in risks.items()], compat="override")
+    data = data.merge(mixed_networks.measure(config.networks, config.network_points, config.seed))
     curves = {f"grid_{dim}": (f"level_{dim}", errors) for dim, errors in grids.items()}
     finest = {f"level_{dim}": level for dim, level in zip(_DIMENSIONS, config.levels, strict=True)}
     return data.assign(curves).assign(found).assign_attrs(finest)
@@ -238,15 +247,15 @@ def _risk_slope(rule: str, risks: xr.Dataset) -> dict[str, float]:
     return {f"risk_{rule}": slope, f"risk_{rule}_error": spread}
 
 
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Index set and points; errors against N; the same after the logarithms; sparse interpolation; risks."""
+def draw(dataset: xr.Dataset, claims: Claims) -> list[Figure]:
+    """Index set and points; errors against N; the same after the logarithms; sparse interpolation; risks; networks."""
     figure, axes = figures.canvas(2, 3, panel=(5.8, 4.6))
     _index_sets(axes[0], axes[1])
     _errors(axes[2], claims)
     _scaled_errors(axes[3])
     _interpolants(axes[4], dataset)
     _draw_risks(axes[5], dataset, claims)
-    return figure
+    return [figure, mixed_networks.draw(dataset, claims)]
 
 
 def _index_sets(cross: Axes, grid: Axes) -> None:

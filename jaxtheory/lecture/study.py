@@ -36,17 +36,19 @@ class Study(NamedTuple):
 
     `predict(config)` gives the claims and the curves of the theory, `measure(config)` a dataset that holds a scalar
     (and its `_error`) for every claim, and `draw(ax, dataset, claims)` one panel. Names of claims, curves, variables
-    and dimensions are unique within a topic.
+    and dimensions are unique within a topic. Where `measure` reads its numbers off sweeps, `sweep(config)` is those
+    sweeps alone, of which `config.shard` may ask for a share.
     """
 
     name: str
     predict: Callable[[Any], Claims]
     measure: Callable[[Any], xr.Dataset]
     draw: Callable[[Axes, xr.Dataset, Claims], None]
+    sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
 
 
 def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3) -> Topic:
-    """The topic whose claims, measurements and panels are those of its studies, in their order.
+    """The topic whose claims, measurements, sweeps and panels are those of its studies, in their order.
 
     Args:
         name: of the topic, as the command line takes it.
@@ -80,7 +82,14 @@ def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int
             ax.set_axis_off()
         return figure
 
-    return Topic(name, Config, predict, measure, draw)
+    sweeping = [study.sweep for study in studies if study.sweep is not None]
+
+    def sweep(config: Any) -> dict[str, xr.Dataset]:
+        swept = [item for part in sweeping for item in part(config).items()]
+        _require_distinct("sweeps", [name for name, _ in swept])
+        return dict(swept)
+
+    return Topic(name, Config, predict, measure, draw, sweep if sweeping else None)
 
 
 def _require_distinct(what: str, names: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 - bases: `wavelets` (periodic, any dimension), `interval_wavelets` (no wrap), `bspline` (and the ReLU networks that are
   B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary, `adaptive_grid`, which
-  finds the variables that matter), `hyperbolic_cross`, `mixed` (tensor wavelets up to dimension 10)
+  finds the variables that matter, and `sparse_network`, their ReLU networks), `hyperbolic_cross`, `mixed` (tensor
+  wavelets up to dimension 10)
 - classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
   norms), `signals`, `jumps` (and Gaussian functions of the same covariance)
 - rates: `classes` (of each class, for linear estimators and networks)
@@ -37,6 +38,7 @@ from jaxtheory.smoothness import (
     signals,
     spaces,
     sparse_grid,
+    sparse_network,
     thresholds,
     wavelets,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "signals",
     "spaces",
     "sparse_grid",
+    "sparse_network",
     "thresholds",
     "wavelets",
 ]

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, quantity, require
 from jaxtheory.smoothness.bspline import cardinal
+from jaxtheory.smoothness.dyadic_cells import require_dim
 from jaxtheory.smoothness.wavelets import Coefficients, floating, ravel
 
 
@@ -198,7 +199,7 @@ def rates(s: float, p: float, *, dim: int = 1) -> Rates:
     Rates(linear_error=0.5, adaptive_error=1.0, linear_risk=0.5, adaptive_risk=0.6666666666666666)
     """
     require(p > 0, "p", p, "lie in (0, inf]", "use math.inf for the sup norm")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_dim(dim)
     lost = dim * max(0.0, 1 / p - 0.5)
     wish = f"be > d(1/p − 1/2)_+ = {lost:g}, and finite"
     require(lost < s < math.inf, "s", s, wish, "ask for more smoothness or a larger p")

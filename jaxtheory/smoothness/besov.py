@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxtheory.checks import boundary, require
+from jaxtheory.smoothness.dyadic_cells import require_dim
 from jaxtheory.smoothness.wavelets import Coefficients, floating, level, smoothness
 
 Kind = Literal["spike+dense", "weak-lp", "gaussian"]
@@ -262,7 +263,7 @@ def sample(
     """
     check_exponents(p, q)
     require(levels >= 1, "levels", levels, "be >= 1", "draw at least one level")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_dim(dim)
     _check_kind(kind, p)
     bands = 2**dim - 1
     counts = [bands * 2 ** (j * dim) for j in range(levels)]

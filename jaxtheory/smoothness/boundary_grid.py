@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, quantity, require
 from jaxtheory.smoothness import sparse_grid
+from jaxtheory.smoothness.dyadic_cells import locate, numbers, require_cells
 
 _LEFT, _RIGHT = -2, -1  # in the place of a level: the functions 1 − x and x
 
@@ -48,8 +49,7 @@ def size(level: int, dim: int) -> int:
 
 
 def _check(level: int, dim: int) -> None:
-    require(level >= 0, "level", level, "be >= 0", "0 is the grid of the corners")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_cells(level, dim, "0 is the grid of the corners")
     fits = dim * (level + 1) <= 62
     require(fits, "level", level, f"be <= {62 // dim - 1} in dimension {dim}", "use a coarser grid")
 
@@ -72,18 +72,10 @@ def _layout(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
 def _numerators(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """The levels of every point, and its coordinates times 2^level, [size, d] each."""
     levels, offsets = _layout(level, dim)
-    counts = np.diff(offsets)
-    j = np.repeat(levels, counts, axis=0)
-    local = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-    depth = np.maximum(j, 0)
-    k = (local[:, None] >> _shifts(depth)) & (2**depth - 1)
+    j = np.repeat(levels, np.diff(offsets), axis=0)
+    depth, k = numbers(np.maximum(levels, 0))
     inner = (2 * k + 1) << np.maximum(level - depth - 1, 0)
     return j, np.where(j == _LEFT, 0, np.where(j == _RIGHT, 2**level, inner))
-
-
-def _shifts(depth: Any) -> Any:
-    """Bits that lie to the right of an axis' own in a block's C order; NumPy or JAX."""
-    return depth[:, ::-1].cumsum(axis=1)[:, ::-1] - depth
 
 
 @boundary(static=("level", "dim"))
@@ -177,19 +169,14 @@ def evaluate(interpolant: BoundaryInterpolant, x: Float[Array, "n d"], *, batch:
     require(x.shape[1] == dim, "x", x.shape, f"have {dim} columns", "pass points as rows")
     require(batch >= 1, "batch", batch, "be >= 1", "use the default")
     j = jnp.asarray(interpolant.levels, jnp.int32)
-    depth = jnp.maximum(j, 0)
-    shifts = jnp.asarray(_shifts(depth), jnp.int32)
-    offsets = jnp.asarray(interpolant.offsets, jnp.int32)
-    cells = (2.0 ** depth.astype(x.dtype)).astype(x.dtype)
+    depth, surpluses = jnp.maximum(j, 0), jnp.asarray(interpolant.surpluses, x.dtype)
 
     @jax.checkpoint
     def at(point: Array) -> Array:
-        inside = jnp.clip(point, 0, 1)[None, :]
-        scaled = inside * cells
-        k = jnp.clip(jnp.floor(scaled), 0, cells - 1)
-        hats = jnp.maximum(1 - jnp.abs(2 * (scaled - k) - 1), 0)
-        factors = jnp.where(j == _LEFT, 1 - inside, jnp.where(j == _RIGHT, inside, hats))
-        index = offsets + jnp.sum(k.astype(jnp.int32) << shifts, axis=1, dtype=jnp.int32)
-        return jnp.sum(interpolant.surpluses[index] * jnp.prod(factors, axis=1))
+        inside = jnp.clip(point, 0, 1)
+        index, local = locate(depth, interpolant.offsets, inside)
+        hats = jnp.maximum(1 - jnp.abs(local - 1), 0)
+        factors = jnp.where(j == _LEFT, 1 - inside[None, :], jnp.where(j == _RIGHT, inside[None, :], hats))
+        return jnp.sum(surpluses[index] * jnp.prod(factors, axis=1))
 
     return jax.lax.map(at, x, batch_size=batch)

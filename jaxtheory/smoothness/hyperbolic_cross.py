@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, require
+from jaxtheory.smoothness.dyadic_cells import require_dim
 
 
 class Projection(NamedTuple):
@@ -38,13 +39,13 @@ def size(budget: int, dim: int) -> int:
     >>> [size(budget, 2) for budget in (10, 100, 1000)], [size(budget, 3) for budget in (10, 100, 1000)]
     ([27, 482, 7069], [53, 1471, 29425])
     """
-    _check(budget, dim)
+    _require_cross(budget, dim)
     return int(dirichlet_power(np.ones(budget, dtype=object), dim).sum())
 
 
-def _check(budget: int, dim: int) -> None:
+def _require_cross(budget: int, dim: int) -> None:
     require(budget >= 1, "budget", budget, "be >= 1", "the frequency (1, …, 1) has product 1")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_dim(dim)
 
 
 @boundary(static=("dim",))
@@ -61,7 +62,7 @@ def dirichlet_power(values: Any, dim: int) -> np.ndarray:
     >>> dirichlet_power(np.ones(6), 2).tolist()
     [1.0, 2.0, 2.0, 3.0, 2.0, 4.0]
     """
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_dim(dim)
     array = np.asarray(values)
     first = array if array.dtype == object else np.asarray(values, float)
     power = first.copy()
@@ -86,7 +87,7 @@ def indices(budget: int, dim: int) -> Int[np.ndarray, "terms d"]:
     >>> indices(3, 2).tolist()
     [[1, 1], [1, 2], [1, 3], [2, 1], [3, 1]]
     """
-    _check(budget, dim)
+    _require_cross(budget, dim)
     rows, left = np.zeros((1, 0), int), np.array([budget])
     for _ in range(dim):
         start = np.repeat(np.cumsum(left) - left, left)
@@ -112,7 +113,7 @@ def product_error(energies: Any, budget: int, dim: int) -> float:
     >>> round(product_error(np.array([1.0, 0.25]), 1, 2), 4)
     0.75
     """
-    _check(budget, dim)
+    _require_cross(budget, dim)
     require(len(energies) >= budget, "energies", len(energies), f"number >= {budget}", "list the frequencies up to N")
     e = np.asarray(energies, float)
     valid = bool(((e >= 0) & (e < np.inf)).all())

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 from jaxtheory.checks import boundary, require
 from jaxtheory.smoothness import sparse_grid
 from jaxtheory.smoothness.besov import Kind, block_norms, check_exponents, level_weights, lp_norm, unit_blocks
+from jaxtheory.smoothness.dyadic_cells import require_dim
 
 
 class Errors(NamedTuple):
@@ -138,7 +139,7 @@ def isotropic_errors(energies: Any, levels: int, dim: int) -> Errors:
 
 def _energies(energies: Any, levels: int, dim: int) -> tuple[np.ndarray, float]:
     """Energies over the largest, and that one."""
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
+    require_dim(dim)
     e = np.asarray(energies, float)
     enough = 1 <= levels < len(e)
     require(enough, "levels", levels, f"lie in 1..{len(e) - 1}", "give the energies of finer levels too")

@@ -156,17 +156,16 @@ def _states(delta: Array, share: Array, variance: Array, lam: Array) -> LassoRis
 
     at = jax.lax.scan(newton, at, length=2)[0]  # each step makes one more derivative right
     solved = jnp.abs(missed(at)).max() <= 16 * jnp.sqrt(jnp.finfo(at.dtype).eps)
-    tau = jnp.exp(at[0] / 2)
-    mse, nonzero = _scalar(tau, at[1], share)
-    nothing = jnp.full_like(tau, jnp.nan)
-    return LassoRisk(*(jnp.where(solved, part, nothing) for part in (mse, tau, nonzero)))
+    ratio, nonzero = _scalar(jnp.exp(-at[0] / 2), at[1], share)
+    nothing, found = jnp.full_like(ratio, jnp.nan), (ratio * jnp.exp(at[0]), jnp.exp(at[0] / 2), nonzero)
+    return LassoRisk(*(jnp.where(solved, part, nothing) for part in found))
 
 
 def _equations(at: Array, delta: Array, share: Array, variance: Array, lam: Array) -> Array:
-    """The two equations in log τ² and a, relative to what they equate."""
-    tau2, tau = jnp.exp(at[0]), jnp.exp(at[0] / 2)
-    mse, nonzero = _scalar(tau, at[1], share)
-    return jnp.stack([(variance + mse / delta) / tau2 - 1, at[1] * tau * (1 - nonzero / delta) / lam - 1])
+    """The two equations in log τ² and a, relative to what they equate; derivatives of quotients square a small τ²."""
+    ratio, nonzero = _scalar(jnp.exp(-at[0] / 2), at[1], share)
+    first = variance * jnp.exp(-at[0]) + ratio / delta - 1
+    return jnp.stack([first, at[1] * jnp.exp(at[0] / 2 - jnp.log(lam)) * (1 - nonzero / delta) - 1])
 
 
 def _brackets(delta: Array, share: Array, variance: Array, lam: Array) -> tuple[Array, Array]:
@@ -189,12 +188,11 @@ def _brackets(delta: Array, share: Array, variance: Array, lam: Array) -> tuple[
     return level(a), a
 
 
-def _scalar(tau: Array, a: Array, share: Array) -> tuple[Array, Array]:
-    """mse and nonzero of soft thresholding at aτ: r(1/τ; a), r(0; a) and the probabilities, as sums of positive parts.
+def _scalar(mu: Array, a: Array, share: Array) -> tuple[Array, Array]:
+    """mse/τ² and nonzero of soft thresholding at aτ, μ = 1/τ: risks and probabilities, as sums of positive parts.
 
     r(μ; a) is what is killed, what is left beyond −a, and what is left beyond a.
     """
-    mu = 1 / tau
     size = jnp.minimum(mu, a + 40.0)  # beyond, nothing is killed
     far, near = a + size, a - size
     beyond, zero = jnp.minimum(near, 0.0), jnp.zeros_like(a)
@@ -205,7 +203,7 @@ def _scalar(tau: Array, a: Array, share: Array) -> tuple[Array, Array]:
     over = (1 + a**2) * crossed + (beyond - 2 * a) * _density(beyond)
     risk = size**2 * (inside - outside) + below + jnp.where(near > 0, above, over)
     kept = share * (one + other) + 2 * (1 - share) * null
-    return tau**2 * (share * risk + 2 * (1 - share) * nothing), kept
+    return share * risk + 2 * (1 - share) * nothing, kept
 
 
 def _null_risk(a: Array) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.smoothness.dyadic_cells import bit_shifts, locate, numbers, require_cells
 
 
 class SparseInterpolant(NamedTuple):
@@ -41,13 +42,8 @@ def size(level: int, dim: int) -> int:
     >>> [size(level, 2) for level in range(1, 6)], [size(level, 3) for level in range(1, 6)]
     ([1, 5, 17, 49, 129], [1, 7, 31, 111, 351])
     """
-    _check(level, dim)
+    require_cells(level, dim)
     return sum(2**i * math.comb(dim - 1 + i, dim - 1) for i in range(level))
-
-
-def _check(level: int, dim: int) -> None:
-    require(level >= 0, "level", level, "be >= 0", "0 is the empty grid")
-    require(dim >= 1, "dim", dim, "be >= 1", "name the number of variables")
 
 
 @boundary(static=("level", "dim"))
@@ -68,7 +64,7 @@ def blocks(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     >>> levels.tolist(), offsets.tolist()
     ([[0, 0], [0, 1], [1, 0]], [0, 1, 3, 5])
     """
-    _check(level, dim)
+    require_cells(level, dim)
     rows = [_compositions(total, dim) for total in range(level)]
     levels = np.concatenate([np.zeros((0, dim), int), *rows])
     offsets = np.concatenate([[0], np.cumsum(2 ** levels.sum(axis=1))])
@@ -97,22 +93,8 @@ def points(level: int, dim: int) -> np.ndarray:
     >>> points(2, 1).ravel().tolist()
     [0.5, 0.25, 0.75]
     """
-    j, k = _numbers(level, dim)
+    j, k = numbers(blocks(level, dim)[0])
     return (2 * k + 1) / 2.0 ** (j + 1)
-
-
-def _numbers(level: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """j and k of every point, [size, d] each."""
-    levels, offsets = blocks(level, dim)
-    counts = np.diff(offsets)
-    j = np.repeat(levels, counts, axis=0)
-    local = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-    return j, (local[:, None] >> _shifts(j)) & (2**j - 1)
-
-
-def _shifts(j: Any) -> Any:
-    """Bits that lie to the right of an axis' own in a block's C order; NumPy or JAX."""
-    return j[:, ::-1].cumsum(axis=1)[:, ::-1] - j
 
 
 @boundary(static=("level", "dim"))
@@ -159,7 +141,7 @@ def _surpluses(values: Array, parents: Array) -> Array:
 def _parents(level: int, dim: int) -> np.ndarray:
     """[d, 2, size]: indices of the left and right neighbours along each axis; size stands for the boundary."""
     levels, offsets = blocks(level, dim)
-    j, k = _numbers(level, dim)
+    j, k = numbers(levels)
     radix = (level + 1) ** np.arange(dim)
     keys = levels @ radix
     order = np.argsort(keys)
@@ -173,7 +155,7 @@ def _parents(level: int, dim: int) -> np.ndarray:
         parent_j[:, axis] = np.where(boundary, 0, depth - zeros - 1)
         parent_k[:, axis] = np.where(boundary, 0, numerator >> (zeros + 1))
         block = order[np.searchsorted(keys[order], parent_j @ radix)]
-        local = (parent_k << _shifts(parent_j)).sum(axis=1)
+        local = (parent_k << bit_shifts(parent_j)).sum(axis=1)
         found[axis, side] = np.where(boundary, len(j), offsets[block] + local)
     return found
 
@@ -196,17 +178,12 @@ def evaluate(interpolant: SparseInterpolant, x: Float[Array, "n d"], *, batch: i
     dim = interpolant.levels.shape[1]
     require(x.shape[1] == dim, "x", x.shape, f"have {dim} columns", "pass points as rows")
     require(batch >= 1, "batch", batch, "be >= 1", "use the default")
-    j = jnp.asarray(interpolant.levels, jnp.int32)
-    shifts = jnp.asarray(_shifts(j), jnp.int32)
-    offsets = jnp.asarray(interpolant.offsets, jnp.int32)
-    cells = (2.0 ** j.astype(x.dtype)).astype(x.dtype)
+    surpluses = jnp.asarray(interpolant.surpluses, x.dtype)
 
     @jax.checkpoint
     def at(point: Array) -> Array:
-        scaled = point[None, :] * cells
-        k = jnp.clip(jnp.floor(scaled), 0, cells - 1)
-        hats = jnp.maximum(1 - jnp.abs(2 * (scaled - k) - 1), 0)
-        index = offsets + jnp.sum(k.astype(jnp.int32) << shifts, axis=1, dtype=jnp.int32)
-        return jnp.sum(interpolant.surpluses[index] * jnp.prod(hats, axis=1))
+        index, local = locate(interpolant.levels, interpolant.offsets, point)
+        hats = jnp.maximum(1 - jnp.abs(local - 1), 0)
+        return jnp.sum(surpluses[index] * jnp.prod(hats, axis=1))
 
     return jax.lax.map(at, x, batch_size=batch)

@@ -131,8 +131,11 @@ def _block_js(y: Array, sigma: Array, length: int) -> Array:
     blocks = jnp.pad(y.ravel(), (0, -y.size % length)).reshape(-1, length)
     counts = np.full(len(blocks), float(length))
     counts[-1] = y.size - length * (len(blocks) - 1)
-    ratio = guarded.over(jnp.broadcast_to(sigma, (len(blocks),)), guarded.norm(blocks, axis=1))
+    energy = guarded.norm(blocks, axis=1)
+    # below σ a block is killed in any case, and its quotient need not overflow
+    ratio = sigma / jnp.maximum(energy, sigma)
     kept = jnp.maximum(1 - jnp.asarray(_BLOCK_LEVEL * counts, y.dtype) * ratio**2, 0)
+    kept = jnp.where(jnp.isfinite(energy), kept, jnp.full_like(kept, jnp.nan))
     return (blocks * kept[:, None]).ravel()[: y.size].reshape(y.shape)
 
 

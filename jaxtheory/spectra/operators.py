@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.guarded import norm, over, power_of_two
+from jaxtheory.guarded import norm, orthogonal, over, power_of_two
 from jaxtheory.results import Estimate, Status, finite_status, standard_error, status_where
 
 Operator = Callable[[Array], Array]
@@ -221,9 +221,9 @@ def _band(apply: Operator, starts: Float[Array, "width size"], key: Array, steps
     def extend(basis: Array, vector: Array, place: Any, key: Array) -> Array:
         """The next vector is what `vector` adds to the basis, or a random one if that is rounding."""
         vector = vector / power_of_two(vector)  # what is left of a small product must not underflow
-        kept = _cleared(basis, vector)
+        kept = orthogonal(basis, vector)
         empty = ~(norm(kept) > 100 * jnp.finfo(dtype).eps * norm(vector))
-        fresh = _cleared(basis, jax.random.normal(key, (size,), dtype))
+        fresh = orthogonal(basis, jax.random.normal(key, (size,), dtype))
         chosen = jnp.where(empty & jnp.isfinite(vector).all(), fresh, kept)
         return basis.at[place].set(chosen / norm(chosen), mode="drop")
 
@@ -237,10 +237,3 @@ def _band(apply: Operator, starts: Float[Array, "width size"], key: Array, steps
 
     ahead = jnp.roll(keys, -width, axis=0)  # the key of place number + width
     return jax.lax.scan(step, basis, (jnp.arange(steps), ahead))
-
-
-def _cleared(basis: Array, vector: Array) -> Array:
-    """What is orthogonal to the basis; twice is enough."""
-    for _ in range(2):
-        vector = vector - jnp.matmul(jnp.matmul(basis, vector, precision="highest"), basis, precision="highest")
-    return vector

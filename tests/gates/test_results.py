@@ -75,6 +75,19 @@ ENTRIES = [
         derivatives=(Derivative(("a", "b")),),
     ),
     Entry(
+        "guarded.orthogonal",
+        guarded.orthogonal,
+        {"basis": quantity([[0.6, 0.8, 0.0]]), "vector": quantity([4.0, 3.0, -1.0])},
+        scale={"vector": {"": 1}},
+        derivatives=(Derivative(("vector",)),),
+    ),
+    Entry(
+        "guarded.polynomial",
+        lambda x: guarded.polynomial([1.0, -0.5, 2.0], x),
+        {"x": quantity([0.5, -2.0])},
+        derivatives=(Derivative(("x",)),),
+    ),
+    Entry(
         "results.relative_residual",
         results.relative_residual,
         {"product": quantity([1.0, 2.0]), "target": quantity([1.0, 1.5])},

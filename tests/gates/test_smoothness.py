@@ -20,6 +20,7 @@ from jaxtheory.smoothness import (
     signals,
     spaces,
     sparse_grid,
+    sparse_network,
     wavelets,
 )
 from jaxtheory.smoothness.wavelets import Coefficients
@@ -54,6 +55,12 @@ def sparse(surpluses, x):
     """An interpolant on the five points of level 2 in the plane."""
     empty = sparse_grid.interpolate(lambda x: 0 * x[:, 0], 2, 2)
     return sparse_grid.evaluate(empty._replace(surpluses=surpluses), x)
+
+
+def sparse_relu(surpluses, x):
+    """Its ReLU network."""
+    empty = sparse_grid.interpolate(lambda x: 0 * x[:, 0], 2, 2)
+    return sparse_network.evaluate(sparse_network.from_grid(empty._replace(surpluses=surpluses), 0.1), x)
 
 
 WAVELETS = [
@@ -303,6 +310,14 @@ SPLINES = [
     Entry(
         "smoothness.sparse_grid.evaluate",
         sparse,
+        {"surpluses": static(jnp.asarray([1.0, 0.5, -0.5, 0.25, 0.75])), "x": points([[0.3, 0.6], [0.1, 0.9]])},
+        at_infinity={"x": BEYOND},
+        derivatives=(Derivative(("x",)),),
+        skip={"axes": "the grid is in the plane"},
+    ),
+    Entry(
+        "smoothness.sparse_network.evaluate",
+        sparse_relu,
         {"surpluses": static(jnp.asarray([1.0, 0.5, -0.5, 0.25, 0.75])), "x": points([[0.3, 0.6], [0.1, 0.9]])},
         at_infinity={"x": BEYOND},
         derivatives=(Derivative(("x",)),),

@@ -14,6 +14,7 @@ from jaxtheory.smoothness import (
     mixed,
     signals,
     sparse_grid,
+    sparse_network,
     wavelets,
 )
 from jaxtheory.smoothness.wavelets import Coefficients
@@ -35,6 +36,12 @@ PYRAMID = Coefficients(np.ones(2), (np.ones((1, 2)),))
 def written_out(function):
     """A function of the sum of two hats with given weights."""
     return lambda weights: function(bspline.relu_sum(weights, jnp.ones(2), jnp.asarray([[0.0], [1.0]]), 1, 0.1))
+
+
+def sparse_sum(surpluses):
+    """The terms of the network of an interpolant on three points of a line."""
+    empty = sparse_grid.interpolate(lambda x: 0 * x[:, 0], 2, 1)
+    return sparse_network.as_sum(sparse_network.from_grid(empty._replace(surpluses=surpluses), 0.1))
 
 
 ENTRIES = [
@@ -141,6 +148,19 @@ ENTRIES = [
         CELLS,
         BAD_CELLS,
         skip={"precision": "float32 is the default dtype"},
+    ),
+    Entry(
+        "smoothness.sparse_network.from_grid",
+        lambda accuracy: sparse_network.from_grid(sparse_grid.interpolate(lambda x: x[:, 0], 2, 1), accuracy),
+        {"accuracy": static(0.1)},
+        {"accuracy": (0.0, 1.0, np.nan)},
+        skip={"precision": "the block is of the host"},
+    ),
+    Entry(
+        "smoothness.sparse_network.as_sum",
+        sparse_sum,
+        {"surpluses": static(np.array([1.0, 0.5, -0.5]))},
+        skip=HOST,
     ),
     Entry(
         "smoothness.lasso.lasso_network",

@@ -64,6 +64,11 @@ def test_scales_and_nothing():
     np.testing.assert_allclose(local_rademacher(eigs * 2.0**80, 64.0, 0.125 * 2.0**80), plain * 2.0**40, rtol=1e-6)
     none = local_complexity(jnp.zeros(3), 10.0)
     assert none.fixed_point == 0.0
+    assert none.modes == 0
+    # what is far above the other, and n beyond the roots of the smallest numbers
+    np.testing.assert_allclose(local_rademacher([3e25, 1e25], 8.0, 1e-25), (2 / 8 * 2e-25) ** 0.5, rtol=1e-6)
+    np.testing.assert_allclose(local_rademacher([3e-25, 1e-25], 8.0, 1e25), (2 / 8 * 4e-25) ** 0.5, rtol=1e-6)
+    np.testing.assert_allclose(local_rademacher([1.0], 3e38, 1.0), (2 / 3e38) ** 0.5, rtol=1e-6)
     assert local_complexity(2.0**83 * eigs, 64.0).fixed_point < jnp.inf
     # ψ(r) = r* = √(2λ/n) of one small eigenvalue λ and a large n, for λ ≤ r
     np.testing.assert_allclose(local_rademacher([1e-30], 1e30, 1e-30), 2e-60**0.5, rtol=1e-6)

@@ -32,6 +32,22 @@ def test_scores_at_other_scales():
         np.testing.assert_array_equal(scaled, plain)
 
 
+def test_a_ridge_far_above_the_kernel_draws_by_squared_norms(key):
+    """ℓ_j → ‖z_j‖²/ridge, whose shares remain where the leverages themselves underflow."""
+    z = np.random.default_rng(1).normal(size=(3, 5)) * [1.0, 2.0, 0.0, 0.5, 4.0]
+    found = kernels.leverage_features(key, jnp.asarray(1e-25 * z, jnp.float32), 1e10, 4000)
+    share = (z**2).sum(axis=0) / (z**2).sum()
+    counts = np.bincount(found.indices, minlength=5)
+    assert (np.abs(counts - 4000 * share) <= 4.5 * np.sqrt(4000 * share)).all()
+    expected = 1e-25 * z[:, found.indices] / np.sqrt(5 * share[found.indices])
+    np.testing.assert_allclose(found.features, expected, rtol=1e-5)
+    assert (found.scores == 0).all()
+
+
+def test_at_least_one_feature_is_needed():
+    assert kernels.features_needed(1e-3, 1.0) == 1.0
+
+
 def rare_features():
     """One feature in 200 is alone in its direction: P = 1000 features at 20 points, 5 of them rare and large."""
     rng = np.random.default_rng(2)

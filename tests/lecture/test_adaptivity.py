@@ -1,14 +1,19 @@
 """The topic of adaptivity: at a size for tests, and with wrong laws in place of the right ones."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 
 from jaxtheory.lecture import judge, run
-from jaxtheory.lecture.adaptivity import TOPIC, Config, half_planes, loops, rate_table
+from jaxtheory.lecture.adaptivity import TOPIC, Config, half_planes, loops, manifolds, rate_table
 from jaxtheory.lecture.adaptivity.exponents import exponents, minus, named_apart
+from jaxtheory.results import Status
 
-TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256}
+TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256,
+        "manifold_samples": (32, 64, 128), "manifold_functions": 20}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +24,27 @@ def outcome(tmp_path_factory):
 @pytest.mark.slow
 def test_every_claim_is_measured_and_bayes_bounds_hold_at_any_size(outcome):
     verdicts = {verdict.claim.name: verdict for verdict in outcome.verdicts}
-    assert len(verdicts) == 19
+    assert len(verdicts) == 23
     assert all(np.isfinite(verdict.measured) for verdict in verdicts.values())
     assert verdicts["field_bound"].measured > 0
     assert verdicts["loop_bound"].measured > 0
     assert all(abs(verdicts[name].measured - verdicts[name].claim.predicted) < 0.15
                for name in ("plane_linear", "field_linear", "loop_gaussian_linear"))  # fmt: skip
     assert all((outcome.figure.parent / f"figure{end}").exists() for end in (".png", ".svg", "-dark.svg"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", [half_planes, loops])
+def test_shares_of_a_sweep_are_the_sweep(study, tmp_path):
+    """Two of three parts leave points missing, and a run continues there to what one run finds, bit by bit."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        config = Config(out=tmp_path / "shared", replicates=3, **TINY)
+        for part, missing in (("0/3", 2 / 3), ("2/3", 1 / 3), (None, 0)):
+            (found,) = study.sweep(replace(config, shard=part)).values()
+            status = found.status.load().values
+            assert (status == Status.NOT_COMPUTED).mean() == pytest.approx(missing)
+        (whole,) = study.sweep(replace(config, out=tmp_path / "whole")).values()
+    xr.testing.assert_identical(found.load().drop_attrs(), whole.load().drop_attrs())
 
 
 @pytest.mark.slow
@@ -71,6 +90,45 @@ def test_measured_rates_are_those_of_the_table_and_another_smoothness_fails(monk
     assert not any(verdict.holds for verdict in judge([c for c in claims if c.name[5:] in rough], found))
 
 
+def test_functions_on_all_of_space_have_the_exponential_covariance():
+    """The mean of f(x) f(x') over draws, at four distances."""
+    x = np.zeros((5, 12))
+    x[1:, 3] = (0.1, 0.5, 1.0, 3.0)
+    rng = np.random.default_rng(0)
+    values = np.stack([manifolds.functions(rng, x) for _ in range(2000)])
+    products = values[:, :1] * values
+    error = products.std(axis=0, ddof=1) / len(products) ** 0.5
+    assert (np.abs(products.mean(axis=0) - np.exp(-x[:, 3])) < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 12])
+def test_the_law_of_nearest_neighbours_is_that_of_their_weights(dim):
+    """1 − 2 wᵀk + wᵀK w + σ²‖w‖² with w = 1/m on the m nearest of all distances."""
+    z, x = manifolds._design(dim, 12)
+    distance = lambda a, b: np.sqrt(((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2))  # noqa: E731
+    cross, gram = np.exp(-distance(z, x)), np.exp(-distance(x, x))
+    order = np.argsort(-cross, axis=1)
+    risks = []
+    for m in range(1, 12):
+        w = np.zeros_like(cross)
+        np.put_along_axis(w, order[:, :m], 1 / m, axis=1)
+        risks.append((1 - 2 * (w * cross).sum(axis=1) + ((w @ gram) * w).sum(axis=1) + 1 / m).mean())
+    assert manifolds._law(dim, 12) == pytest.approx(min(risks), rel=1e-10)
+
+
+@pytest.mark.slow
+def test_the_dimension_of_the_manifold_decides_and_another_one_fails():
+    """Two seeds hold; risks on the next set fail under each claim."""
+    claims = manifolds.predict(Config()).claims
+    found = [manifolds.measure(Config(seed=seed)) for seed in (1, 2)]
+    for one in found:
+        assert all(verdict.holds for verdict in judge(claims, one))
+    ends = ("", "_error", "_draws")
+    for name, other in (("circle", "torus"), ("torus", "torus_3"), ("torus_3", "cube"), ("cube", "torus_3")):
+        wrong = found[0].assign({f"manifold_{name}{end}": found[0][f"manifold_{other}{end}"] for end in ends})
+        assert f"manifold_{name}" in {verdict.claim.name for verdict in judge(claims, wrong) if not verdict.holds}
+
+
 def test_an_exponent_and_its_error_are_those_of_repetitions():
     """The spread of the slope over independent sets of functions, against its standard error."""
     rng, sizes = np.random.default_rng(0), np.array([1.0, 2.0, 4.0])
@@ -86,4 +144,5 @@ def test_an_exponent_and_its_error_are_those_of_repetitions():
 
 def test_published_sizes_are_those_of_the_paper_preset():
     paper = Config.of("paper")
+    assert (paper.manifold_samples[-1], paper.manifold_functions) == (16_384, 400)
     assert (paper.samples[-1], paper.functions, paper.steps, paper.grid) == (8192, 64, 20_000, 65_536)

@@ -5,13 +5,14 @@ import math
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_topics
 import xarray as xr
 
-from jaxtheory.lecture import command, judge, mixed_smoothness, run
-from jaxtheory.smoothness import mixed
+from jaxtheory.lecture import command, judge, mixed_networks, mixed_smoothness, run
+from jaxtheory.smoothness import mixed, sparse_grid
 
 TINY = tiny_topics.TINY["mixed-smoothness"].config
 
@@ -37,7 +38,8 @@ def test_curves_hold_every_dimension_and_rule(outcome):
 
 def arguments(folder):
     """TINY as a command line."""
-    fields = {name: np.atleast_1d(getattr(TINY, name)) for name in ("levels", "points", "octaves", "replicates")}
+    names = ("levels", "points", "octaves", "replicates", "networks", "network_points")
+    fields = {name: np.atleast_1d(getattr(TINY, name)) for name in names}
     return ["--out", str(folder), *(str(word) for name, values in fields.items() for word in (f"--{name}", *values))]
 
 
@@ -81,7 +83,9 @@ def test_exponents_reject_the_wrong_logarithms():
 def test_vacuous_bounds_are_no_claims():
     """In ten dimensions the bound at level 5 is above the largest value of the function: nothing is claimed of it."""
     with jax.enable_x64(True):
-        names = {claim.name for claim in mixed_smoothness.predict(mixed_smoothness.Config()).claims}
+        names = {
+            claim.name for claim in mixed_smoothness.predict(mixed_smoothness.Config(networks=TINY.networks)).claims
+        }
     assert "interpolation_5" in names
     assert "interpolation_10" not in names
 
@@ -101,7 +105,34 @@ def test_blocks_of_a_rule_are_those_of_a_search(rule):
 def test_published_sizes_are_those_of_the_paper_preset():
     paper = mixed_smoothness.Config.of("paper")
     assert (paper.levels, paper.replicates) == ((14, 12, 10, 8, 6), 2000)
+    assert (paper.networks, paper.network_points) == ((16, 13, 11, 9), 32768)
+    paper = replace(paper, networks=TINY.networks)  # whose parameters are counted one by one
     with jax.enable_x64(True):
         claims = {claim.name: claim for claim in mixed_smoothness.predict(paper).claims}
     assert claims["isotropic_10"].predicted == -0.1
     assert claims["mixed_10"].predicted == -1
+
+
+def test_the_target_fills_every_block_and_its_law_is_the_error_of_the_interpolant(float64):
+    """Surpluses ± 2^{−|j|}, and the closed form of the L² error against a product rule in the plane."""
+    grid = sparse_grid.interpolate(mixed_networks.target, 3, 2, dtype=jnp.float64)
+    levels, offsets = sparse_grid.blocks(3, 2)
+    np.testing.assert_allclose(np.abs(grid.surpluses), 2.0 ** -np.repeat(levels.sum(axis=1), np.diff(offsets)))
+    np.testing.assert_allclose(grid.surpluses, mixed_networks._interpolant(2, 3).surpluses)
+    side = (np.arange(192) + 0.5) / 192
+    x = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    missed = np.asarray(mixed_networks.target(jnp.asarray(x)) - sparse_grid.evaluate(grid, jnp.asarray(x)))
+    exact = mixed.cross_errors(4.0 ** -np.arange(40) / 3, 3, 2).errors[-1]
+    assert np.sqrt((missed**2).mean()) == pytest.approx(exact, rel=2e-3)  # of 192 points to the finest fourth of a cell
+
+
+@pytest.mark.slow
+def test_networks_meet_their_laws_on_other_seeds_and_coarse_products_do_not(float64, monkeypatch):
+    finest = (8, 7, 7, 7)
+    claims = mixed_networks.predict(finest).claims
+    for seed in (1, 2):
+        assert all(verdict.holds for verdict in judge(claims, mixed_networks.measure(finest, 1024, seed)))
+    built = mixed_networks._network
+    monkeypatch.setattr(mixed_networks, "_network", lambda grid, level, _: built(grid, level, 0.5))
+    coarse = judge(claims, mixed_networks.measure(finest, 1024, 1))
+    assert not any(verdict.holds for verdict in coarse if verdict.claim.name.startswith("network_error"))

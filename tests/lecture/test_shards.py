@@ -29,8 +29,8 @@ def test_every_sweep_of_a_topic_does_the_share_that_is_asked_for(name, monkeypat
     assert asked == [(tmp_path / f"{part}.zarr", "3/4") for part in swept]
 
 
-def test_five_topics_sweep():
-    assert set(SWEEPING) == {"besov", "mixed-smoothness", "kernel-regression", "double-descent", "ntk"}
+def test_six_topics_sweep():
+    assert set(SWEEPING) == {"besov", "mixed-smoothness", "adaptivity", "kernel-regression", "double-descent", "ntk"}
 
 
 @pytest.mark.parametrize("name", SWEEPING)

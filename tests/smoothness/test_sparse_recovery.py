@@ -67,6 +67,38 @@ def test_the_checked_values_of_state_evolution():
     np.testing.assert_allclose(found, (0.03439294, 0.31196404, 0.21560127), rtol=2e-6)
 
 
+def small_noise(delta, share, level):
+    """mse/σ², τ/σ and nonzero as σ → 0 with λ = level · σ: nothing that is 1 is killed, r(μ; a) = 1 + a²."""
+
+    def at(a):
+        null = 2 * ((1 + a**2) * gaussian.cdf(-a) - a * gaussian.pdf(a))
+        risk, kept = share * (1 + a**2) + (1 - share) * null, share + 2 * (1 - share) * gaussian.cdf(-a)
+        return risk, 1 / (1 - risk / delta), kept
+
+    def excess(a):
+        _, tau2, kept = at(a)
+        return a * tau2**0.5 * (1 - kept / delta) - level
+
+    risk, tau2, kept = at(brentq(excess, 1.0, 1.6))
+    return risk * tau2, tau2**0.5, kept
+
+
+def test_state_evolution_at_extreme_scales():
+    """Noise and penalty of 1e-20 and 1e-10, and of 1e20, in single precision: limits in closed form."""
+    mse, tau, nonzero = lasso_risk(0.6, 0.1, 1e-20, 1e-10)
+    found = [float(mse) * 1e20, float(tau) * 1e10, float(nonzero)]
+    np.testing.assert_allclose(found, small_noise(0.6, 0.1, 1.0), rtol=2e-4)
+    np.testing.assert_allclose(lasso_risk(0.6, 0.1, 1e20, 1e20), (0.1, 1e10, 0.0), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.slow
+def test_derivatives_of_state_evolution_at_extreme_scales(dtype):
+    """τ² = σ² + ε/δ where λ kills everything."""
+    large = [jnp.asarray(value, dtype) for value in (0.6, 0.1, 1e20, 1e20)]
+    slope = jax.grad(lambda *given: lasso_risk(*given).tau, argnums=2)(*large)
+    np.testing.assert_allclose(slope, 0.5e-10, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_state_evolution_is_a_fixed_point_of_the_quadrature(float64):
     """E over z by a fine grid: the three equations, at few and many measurements, small and large noise."""

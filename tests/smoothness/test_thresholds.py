@@ -68,6 +68,17 @@ def test_blocks_are_shrunk_as_in_a_loop(size, block):
 
 
 @pytest.mark.slow
+def test_blocks_below_the_noise_do_not_move_and_what_is_not_finite_is_seen():
+    """Derivatives of both orders are 0 where a block is killed, however small; an infinite entry is its block's."""
+    y = jnp.asarray([1e-20, 2e-20, 0.0, 0.0, 0.5, 0.0])
+    total = lambda y: thresholds.block_js(y, 1.0, block=2).sum()  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(total)(y), np.zeros(6))
+    np.testing.assert_array_equal(jax.hessian(total)(y), np.zeros((6, 6)))
+    found = thresholds.block_js(jnp.asarray([jnp.inf, 1.0, 9.0, 9.0]), 1.0, block=2)
+    assert jnp.isnan(found[:2]).all()
+    np.testing.assert_allclose(found[2:], 9 * (1 - 2 * 4.505241495792885 / 162), rtol=1e-6)
+
+
 def test_block_shrinkage_obeys_its_oracle_inequality():
     """Risk below Σ_b min(‖θ_b‖², λ* L) + 4, L = log n: Cai (1999), Theorem 1, for n = 1024, dense in 20 blocks of 6."""
     rng = np.random.default_rng(1)

@@ -9,10 +9,12 @@ from jaxtheory.lecture.study import BaseConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):
-    """Sizes of the three studies."""
+    """Sizes of the studies."""
 
     out: Path = field(default=Path("runs/adaptivity"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
+    shard: str | None = field(default=None, compare=False)
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     samples: tuple[int, ...] = (128, 256, 512, 1024, 2048)
     """of the networks and of kernel regression, in the plane"""
     functions: int = 40
@@ -29,10 +31,15 @@ class Config(BaseConfig):
     """random functions on the circle"""
     noises: int = 200
     """independent noises of each projection estimator"""
+    manifold_samples: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    """on each torus, and in the cube"""
+    manifold_functions: int = 100
+    """random functions on them"""
 
     @classmethod
     def of(cls, preset: str) -> "Config":
         """The configuration of a preset."""
         more: dict[str, Any] = {"samples": (128, 256, 512, 1024, 2048, 4096, 8192), "functions": 64, "steps": 20_000}
         more |= {"width": 64, "octaves": tuple(range(8, 21)), "grid": 65_536, "replicates": 400, "noises": 4000}
+        more |= {"manifold_samples": tuple(2**k for k in range(8, 15)), "manifold_functions": 400}
         return replace(cls(), preset="paper", **more) if preset == "paper" else cls()

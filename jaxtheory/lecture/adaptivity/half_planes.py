@@ -87,14 +87,21 @@ def measure(config: Config) -> xr.Dataset:
     return xr.Dataset(table, {"plane_n": list(config.samples)})
 
 
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """Risks of the trained networks, a chunk for each number of samples."""
+    design, count = _points(max(config.samples)), _count(config)
+    drawn = partial(_drawn, config.seed, config.functions, design=design)
+    grid = sweeps.grid(samples=config.samples, function=range(count))
+    trained = partial(_network_risk, drawn=drawn, design=design, steps=config.steps, width=config.width)
+    swept = sweeps.run(trained, grid, key=config.seed, paired="samples", out=config.out / "networks.zarr",
+                       block=count, shard=config.shard)  # fmt: skip
+    return {"networks": swept}
+
+
 def _risks(config: Config) -> dict[str, np.ndarray]:
     """Risks [function, n] of every estimator on both classes, from the same functions, noises and points."""
-    largest, count = max(config.samples), _count(config)
-    drawn = partial(_drawn, config.seed, config.functions, design=_points(largest))
-    grid = sweeps.grid(samples=config.samples, function=range(count))
-    trained = partial(_network_risk, drawn=drawn, design=_points(largest), steps=config.steps, width=config.width)
-    whole = count * len(config.samples)  # one program
-    swept = sweeps.run(trained, grid, key=config.seed, paired="samples", out=config.out / "networks.zarr", block=whole)
+    count, swept = _count(config), sweep(config)["networks"]
+    drawn = partial(_drawn, config.seed, config.functions, design=_points(max(config.samples)))
     arms = {"network": swept.network.load().transpose("function", "samples").values}
     data = jax.jit(jax.vmap(drawn))(jnp.arange(count))
     kernels = np.stack([np.asarray(_kernel_risks(*_points(n), data, n)) for n in config.samples], axis=-1)
@@ -198,4 +205,4 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ax.legend(loc="lower left", fontsize=9)
 
 
-STUDY = Study("half-planes", predict, measure, draw)
+STUDY = Study("half-planes", predict, measure, draw, sweep)

@@ -75,10 +75,7 @@ def predict(config: Config) -> Claims:
 
 def measure(config: Config) -> xr.Dataset:
     """Losses of the Wiener filter and of two shrinkage rules on functions that are the same for every n."""
-    grid = sweeps.grid(octave=config.octaves, p=list(_P.values()), seed=range(config.replicates))
-    point = partial(_losses, grid=config.grid)
-    whole = len(config.octaves) * len(_P) * config.replicates  # one program
-    swept = sweeps.run(point, grid, key=config.seed, paired="octave", out=config.out / "loops.zarr", block=whole)
+    swept = sweep(config)["loops"]
     losses = {rule: swept[rule].load().transpose("p", "seed", "octave").values for rule in _RULES}
     found = {(name, rule): exponents(_sizes(config), losses[rule][i]) for i, name in enumerate(_P) for rule in _RULES}
     table: dict[str, Any] = {
@@ -91,6 +88,15 @@ def measure(config: Config) -> xr.Dataset:
     table |= named_apart("loop_order", found["sparse", "sure"], found["weak", "sure"])
     table |= named("loop_bound", log_ratio(losses["sure"][0, :, -1], _law(config)[-1]))
     return xr.Dataset(table, {"loop_p": list(_P.values()), "loop_octave": list(config.octaves)})
+
+
+def sweep(config: Config) -> dict[str, xr.Dataset]:
+    """Losses of both rules, a chunk for each number of samples."""
+    grid = sweeps.grid(octave=config.octaves, p=list(_P.values()), seed=range(config.replicates))
+    point, whole = partial(_losses, grid=config.grid), len(_P) * config.replicates
+    swept = sweeps.run(point, grid, key=config.seed, paired="octave", out=config.out / "loops.zarr", block=whole,
+                       shard=config.shard)  # fmt: skip
+    return {"loops": swept}
 
 
 def _losses(octave: Array, p: Array, seed: Array, key: PRNGKeyArray, *, grid: int) -> dict[str, Array]:
@@ -135,4 +141,4 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ax.legend(loc="lower left", fontsize=10)
 
 
-STUDY = Study("loops", predict, measure, draw)
+STUDY = Study("loops", predict, measure, draw, sweep)

@@ -1,0 +1,167 @@
+r"""Explicit ReLU networks in mixed smoothness: their errors against the parameters that are not zero, d = 2 … 5.
+
+The target is g(x_1) ⋯ g(x_d), g = Σ_j 2^{−j} w_j, of triangle waves w_j = Σ_k (−1)^k hat_{jk}. These are orthogonal and
+‖w_j‖² = 1/3, so that every block of hats has 2^{|j|_1} ‖f_j‖ = 3^{−d/2}: the norm of MB^1_{2,∞} is full at each scale,
+and what a sparse grid leaves out is known exactly. The product gadgets of its network make N of T terms T log T.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxtheory import figures
+from jaxtheory.lecture.adaptivity.exponents import Estimated, exponents, log_ratio, named, slope
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.smoothness import bspline, mixed, sparse_grid, sparse_network
+from jaxtheory.smoothness.dyadic_cells import numbers
+
+DIMENSIONS = (2, 3, 4, 5)
+_SHARE = 0.02  # of the interpolant's error, that all product gadgets together may add
+_SCALES = 40  # of the target; what is beyond is below 2^−40
+_BELOW = (4, 2, 0)  # the finest level of each network, below that of the last
+
+
+class Law(NamedTuple):
+    """Of each level: accuracy of one term, nonzero parameters, L² error of the interpolant, N without logarithms.
+
+    `coarser` is the error one level below the finest.
+    """
+
+    levels: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    nonzeros: np.ndarray
+    errors: np.ndarray
+    effective: np.ndarray
+    coarser: float
+
+
+def target(x: Array) -> Array:
+    """The product of g at points [n, d] of the unit cube."""
+
+    def add(j: Array, total: Array) -> Array:
+        scaled = x * 2.0 ** j.astype(x.dtype)
+        k = jnp.floor(scaled)
+        return total + (1 - 2 * (k % 2)) * (1 - jnp.abs(2 * (scaled - k) - 1)) * 2.0 ** -j.astype(x.dtype)
+
+    return jnp.prod(jax.lax.fori_loop(0, _SCALES, add, jnp.zeros_like(x)), axis=1)
+
+
+@cache
+def law(dim: int, finest: int) -> Law:
+    """Counted, not measured: N is the audit of the network that is written down, N/log N its terms up to a factor."""
+    levels = tuple(finest - below for below in _BELOW)
+    energies = 4.0 ** -np.arange(_SCALES) / 3
+    projected = mixed.cross_errors(energies, finest, dim).errors  # at levels 1, 2, …
+    errors, coarser = projected[[n - 1 for n in levels]], float(projected[-2])
+    blocks = [sparse_grid.blocks(n, dim)[0].sum(axis=1) for n in levels]
+    accuracy = tuple(_SHARE * error / float((2.0**-j).sum()) for j, error in zip(blocks, errors, strict=True))
+    grid = _interpolant(dim, finest)
+    nets = (_network(grid, n, epsilon) for n, epsilon in zip(levels, accuracy, strict=True))
+    nonzeros = np.array([bspline.audit_sum(sparse_network.as_sum(net)).nonzeros for net in nets], float)
+    effective = mixed.effective_terms(nonzeros, dim, u=0.5) / np.log(nonzeros)
+    return Law(levels, accuracy, nonzeros, errors, effective, coarser)
+
+
+@cache
+def _interpolant(dim: int, level: int) -> sparse_grid.SparseInterpolant:
+    """Of the target, whose surpluses are Π (−1)^{k_i} 2^{−j_i}."""
+    levels, offsets = sparse_grid.blocks(level, dim)
+    j, k = numbers(levels)
+    surpluses = np.prod((1 - 2.0 * (k % 2)) * 2.0**-j, axis=1)
+    return sparse_grid.SparseInterpolant(levels.astype(np.int32), offsets[:-1].astype(np.int32), surpluses)
+
+
+def _network(grid: sparse_grid.SparseInterpolant, level: int, accuracy: float) -> sparse_network.SparseNetwork:
+    """Of the levels below `level` of a grid: the first blocks."""
+    dim = grid.levels.shape[1]
+    blocks = len(sparse_grid.blocks(level, dim)[0])
+    below = sparse_grid.SparseInterpolant(
+        grid.levels[:blocks], grid.offsets[:blocks], grid.surpluses[: sparse_grid.size(level, dim)]
+    )
+    return sparse_network.from_grid(below, accuracy)
+
+
+def predict(finest: tuple[int, ...]) -> Claims:
+    """For each dimension the exponent without logarithms, and the error itself at the finest level."""
+    found: list[Claim] = []
+    curves: dict[str, list[float]] = {}
+    for dim, level in zip(DIMENSIONS, finest, strict=True):
+        known = law(dim, level)
+        exact, source = slope(known.effective, known.errors), "Suzuki (2019), section 3.2, mixed smoothness"
+        moved = sum(abs(slope(known.effective, np.exp(row))) for row in np.eye(len(_BELOW))) * _SHARE / (1 - _SHARE)
+        found += [
+            Claim(f"network_{dim}", f"d = {dim}: exponent of an explicit ReLU network's error in "
+                  f"N/(log N)^{1.5 * dim - 0.5:g}, N its nonzero parameters (−1 as N → ∞)", source, exact,
+                  "exact at these N; theory: product gadgets; 4.5 standard errors", tolerance=moved,
+                  standard_errors=SIGNIFICANT, rival=slope(known.effective, known.nonzeros ** (-1 / dim)),
+                  rival_law=f"isotropic, N^(−1/{dim})"),
+            Claim(f"network_error_{dim}", f"d = {dim}: log of the network's squared error over that of the mixed class",
+                  source, 0.0, "theory: product gadgets; 4.5 standard errors",
+                  tolerance=-2 * float(np.log(1 - _SHARE)), standard_errors=SIGNIFICANT,
+                  rival=2 * float(np.log(known.coarser / known.errors[-1])), rival_law="one level less"),
+        ]  # fmt: skip
+        curves |= {f"network {dim}": known.errors.tolist(), f"nonzeros {dim}": known.nonzeros.tolist()}
+    return Claims(tuple(found), curves)
+
+
+def measure(finest: tuple[int, ...], points: int, seed: int) -> xr.Dataset:
+    """Squared errors of the networks, through their ReLU layers, at independent uniform points of the cube."""
+    table: dict[str, Any] = {}
+    for dim, level in zip(DIMENSIONS, finest, strict=True):
+        known = law(dim, level)
+        x = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 100 + dim), (points, dim))
+        truth, grid = target(x), _interpolant(dim, level)
+        nets = (_network(grid, n, epsilon) for n, epsilon in zip(known.levels, known.accuracy, strict=True))
+        losses = np.stack([np.asarray((sparse_network.evaluate(net, x) - truth) ** 2) for net in nets], axis=1)
+        table[f"network_{dim}_losses"] = (f"point_{dim}", f"network_level_{dim}"), losses
+        both = exponents(known.effective, losses)
+        table |= named(f"network_{dim}", Estimated(both.value / 2, both.contributions / 2))
+        table |= named(f"network_error_{dim}", log_ratio(losses[:, -1], known.errors[-1] ** 2))
+    return xr.Dataset(table)
+
+
+def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
+    """Errors over nonzero parameters beside isotropic lines; measured exponents beside those of both laws."""
+    figure, (errors, slopes) = figures.canvas(1, 2, panel=(5.8, 4.6))
+    _errors(errors, dataset, claims)
+    _slopes(slopes, dataset, claims)
+    return figure
+
+
+def _errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    for color, dim in zip(figures.PALETTE, DIMENSIONS, strict=False):
+        nonzeros, exact = (np.array(claims.curves[f"{name} {dim}"]) for name in ("nonzeros", "network"))
+        losses = dataset[f"network_{dim}_losses"].values
+        measured = np.sqrt(losses.mean(axis=0))
+        error = losses.std(axis=0, ddof=1) / len(losses) ** 0.5 / (2 * measured)
+        figures.theory_line(ax, nonzeros, exact, color=color)
+        isotropic = exact[0] * (nonzeros / nonzeros[0]) ** (-1 / dim)
+        figures.theory_line(ax, nonzeros, isotropic, color=color, linestyle=":")
+        figures.points(ax, nonzeros, measured, error, color=color, label=f"$d = {dim}$")
+    title = "explicit ReLU networks (dots: $N^{-1/d}$)"
+    figures.label_axes(ax, "nonzero parameters $N$", "$L^2$ error", title, xscale="log", yscale="log")
+
+
+def _slopes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    predicted = {claim.name: claim for claim in claims.claims}
+    marks = partial(ax.plot, marker="_", linestyle="", markersize=26, markeredgewidth=2.4)
+    for dim in DIMENSIONS:
+        claim, first = predicted[f"network_{dim}"], dim == DIMENSIONS[0]
+        marks(dim, claim.predicted, color=figures.PALETTE[0], label="mixed, at these $N$" if first else None)
+        rival = float(np.nan if claim.rival is None else claim.rival)
+        marks(dim, rival, color="#999999", label="isotropic, $N^{-1/d}$" if first else None)
+        value, error = float(dataset[f"network_{dim}"]), float(dataset[f"network_{dim}_error"])
+        shown = "network, measured" if first else None
+        ax.errorbar(dim, value, yerr=error, fmt="o", color=figures.PALETTE[1], markeredgecolor="white", label=shown)
+    title = "exponents in $N/(\\log N)^{(3d-1)/2}$"
+    figures.label_axes(ax, "dimension $d$", "exponent", title)
+    ax.set_xticks(DIMENSIONS)
+    ax.set_ylim(-1.5, 0)  # room for the legend
+    ax.legend(loc="lower left")
