@@ -36,11 +36,11 @@ class Use(NamedTuple):
         """Uses of one leaf with equal roles add up row by row."""
         spec = self.params
         names = (spec.batch, spec.contract, spec.free) if self.kind == "dot_general" else ()
-        taps = self.view.axes if self.kind == "conv_general_dilated" else ()
+        axes = self.view.axes if self.kind != "dot_general" else ()
         groups = spec["feature_group_count"] if self.kind == "conv_general_dilated" else 1
         numbers = _conv_spec(spec) if self.kind == "conv_general_dilated" else ()
         bound = tuple(axis for _, axis in self.view.bound)
-        return (self.kind, self.view.chain, names, taps, groups, numbers, bound)
+        return (self.kind, self.view.chain, names, axes, groups, numbers, bound)
 
 
 class DotSpec(NamedTuple):
@@ -148,8 +148,13 @@ def bias_factor(use: Use, scale: Array) -> Array:
 
 def _loops(use: Use) -> tuple[list[int], list[int]]:
     """Loops whose turns are rows, and those whose turns are slices of a stacked parameter, in its order."""
-    bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
+    bound = bound_loops(use)
     return [loop for loop in range(len(use.loops)) if loop not in bound], bound
+
+
+def bound_loops(use: Use) -> list[int]:
+    """Loops whose turns are slices of a stacked parameter, in the order of its axes."""
+    return [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
 
 
 def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:

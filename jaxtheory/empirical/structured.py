@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
@@ -21,9 +22,12 @@ from jaxtheory.empirical import views
 from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, analyse
 from jaxtheory.empirical.interpreter import BIAS, Probes, Taps, run
 from jaxtheory.empirical.outputs import Numbers, Spec, cotangents, widened
-from jaxtheory.empirical.rules import Sizes, Use, bias_factor, factors, sizes
+from jaxtheory.empirical.rules import Sizes, Use, bias_factor, bound_loops, factors, sizes
 from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.flops import activations
+
+
+Shapes = tuple[tuple[int, ...], ...]  # of the leaves
 
 
 class Group(NamedTuple):
@@ -61,7 +65,7 @@ class Structure(NamedTuple):
 
     findings: Findings
     leaves: tuple[Leaf, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: Shapes
     out_shape: tuple[int, ...]
 
 
@@ -83,7 +87,7 @@ def structure(f: Function, params: PyTree, x: PyTree) -> Structure:
     count = len(jax.tree.leaves(params))
     shapes = tuple(v.aval.shape for v in closed.jaxpr.invars[:count])
     findings = analyse(closed, count)
-    treated = [_treat(leaf, shapes[leaf], findings) for leaf in range(count)]
+    treated = [_treat(leaf, shapes, findings) for leaf in range(count)]
     merged = {group.bias for leaf in treated for group in leaf.groups}
     leaves = tuple(
         Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated)
@@ -103,13 +107,14 @@ def opaque(f: Function, params: PyTree, x: PyTree) -> Structure:
     return Structure(findings, (leaf,) * len(leaves), shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
-def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
+def _treat(leaf: int, shapes: Shapes, findings: Findings) -> Leaf:
+    shape = shapes[leaf]
     roles: dict[tuple[object, ...], list[Path]] = {}
     for path, use in findings.uses.items():
         if use.view.leaf == leaf:
             roles.setdefault(use.role, []).append(path)
     events = [event for event in findings.events if event.leaf == leaf]
-    events += [Event(leaf, "add", True) for other in findings.biases.values() if other == leaf]
+    events += [Event(leaf, "add", True) for other in findings.biases.values() if other.leaf == leaf]
     if events:
         small = math.prod(shape) <= findings.largest and all(event.linear for event in events)
         names = ", ".join(sorted({event.primitive for event in events}))
@@ -118,23 +123,28 @@ def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
     meet = [(v, w) for i, v in enumerate(first) for w in first[:i] if not views.disjoint(shape, v, w)]
     if meet:
         return Leaf("fallback", "uses that read it along different axes", ())
-    groups = tuple(_group(leaf, tuple(paths), findings) for paths in roles.values())
+    groups = tuple(_group(leaf, tuple(paths), findings, shapes) for paths in roles.values())
     return Leaf("factored" if groups else "unused", "", groups)
 
 
-def _group(leaf: int, paths: tuple[Path, ...], findings: Findings) -> Group:
-    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings)
+def _group(leaf: int, paths: tuple[Path, ...], findings: Findings, shapes: Shapes) -> Group:
+    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings, shapes)
     total = each[0]._replace(rows=sum(s.rows for s in each), inputs=each[0].inputs + (bias is not None))
     return Group(leaf, findings.uses[paths[0]].kind, paths, total, bias)
 
 
-def _shared_bias(paths: tuple[Path, ...], findings: Findings) -> int | None:
-    """The bias that follows every one of these uses, and nothing else."""
-    found = findings.biases.get(paths[0])
-    everywhere = {path for path, bias in findings.biases.items() if bias == found}
+def _shared_bias(paths: tuple[Path, ...], findings: Findings, shapes: Shapes) -> int | None:
+    """The bias that follows every one of these uses, with its entries in the same order, and nothing else."""
+    first = findings.biases.get(paths[0])
+    if first is None:
+        return None
+    found = first.leaf
+    everywhere = {path for path, bias in findings.biases.items() if bias.leaf == found}
     other = any(event.leaf == found for event in findings.events)
-    other = other or any(use.view.leaf == found for use in findings.uses.values())
-    return found if found is not None and everywhere == set(paths) and not other else None
+    if other or everywhere != set(paths) or any(use.view.leaf == found for use in findings.uses.values()):
+        return None
+    orders = [views.order(shapes[found], findings.biases[p], bound_loops(findings.uses[p])) for p in paths]
+    return found if all(np.array_equal(orders[0], other) for other in orders) else None
 
 
 def differentiated(found: Structure) -> list[int]:
