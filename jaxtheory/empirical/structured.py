@@ -26,7 +26,6 @@ from jaxtheory.empirical.rules import Sizes, Use, bias_factor, bound_loops, fact
 from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.flops import activations
 
-
 Shapes = tuple[tuple[int, ...], ...]  # of the leaves
 
 
