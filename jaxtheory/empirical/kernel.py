@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical import blocks, cost, jacobian, products, structured
+from jaxtheory.empirical import blocks, cost, jacobian, products, strategies, structured
 from jaxtheory.empirical.blocks import Pair, Prepare, Tiles
 from jaxtheory.empirical.directions import over_parts
 from jaxtheory.empirical.outputs import Numbers, Output, directions, finish, output_spec, read_output
@@ -119,20 +119,20 @@ def kernel_fn(
 
 def plan(
     f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, output: Output, method: str
-) -> tuple[structured.Structure, cost.Problem, float]:
+) -> tuple[structured.Structure, strategies.Problem, float]:
     """How each parameter enters f, the sizes of the call, and the flops of one forward pass."""
     read = structured.structure if method in ("auto", "structured") else structured.opaque
     found = read(f, params, x1)
     spec = output_spec(output, found.out_shape)
     n1 = blocks.length(x1)
     itemsize = max(jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params))
-    problem = cost.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
-    return found, problem, forward_flops(found.findings.plan.jaxpr)
+    problem = strategies.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
+    return strategies.settled(found, problem), problem, forward_flops(found.findings.plan.jaxpr)
 
 
 def pick(
     found: structured.Structure,
-    problem: cost.Problem,
+    problem: strategies.Problem,
     forward: float,
     method: str,
     block: Block,
@@ -217,7 +217,7 @@ class _Call(NamedTuple):
 
     method: str
     f: Function
-    problem: cost.Problem
+    problem: strategies.Problem
     found: structured.Structure | None
 
 
@@ -262,7 +262,7 @@ def _method(
     if call.method == "products":
         return lambda x: x, lambda x: x, partial(products.tile, f, params, spec, numbers)
     found = structured.structure(f, params, x) if call.found is None else call.found
-    chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
+    chosen, leaves = strategies.strategies(portion.groups, problem), jax.tree.leaves(params)
     task = structured.Task(found, chosen, spec, portion)
     build = partial(structured.prepare, task, leaves, sweep)
     return partial(build, first), partial(build, second), partial(structured.pair, task)

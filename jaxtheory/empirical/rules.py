@@ -63,6 +63,34 @@ class Sizes(NamedTuple):
     outputs: int
 
 
+class Layout(NamedTuple):
+    """The axes of a leaf's base: those that a factor a and a factor g both have, those of a, and those of g.
+
+    `extents` are those of all axes; `looked_up` is the axis that a gather indexes, in place of `inputs`.
+    """
+
+    batch: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    extents: tuple[int, ...]
+    looked_up: int | None
+
+
+def layout(use: Use) -> Layout | None:
+    """Which axes the factors of a use have; None where groups of a convolution split one."""
+    view = use.view
+    extents = dict(zip(view.axes, view.shape, strict=True)) | {axis: use.loops[loop] for loop, axis in view.bound}
+    shape, bound = tuple(extents[axis] for axis in sorted(extents)), tuple(sorted(axis for _, axis in view.bound))
+    if use.kind == "dot_general":
+        return Layout(bound + use.params.batch, use.params.contract, use.params.free, shape, None)
+    if use.kind == "gather":
+        return Layout(bound, view.axes[:1], view.axes[1:], shape, view.axes[0])
+    if use.params["feature_group_count"] != 1:
+        return None
+    out, channels, *taps = (view.axes[d] for d in _conv_spec(use.params))
+    return Layout(bound, (*taps, channels), (out,), shape, None)
+
+
 def dot_spec(params: dict[str, Any], operand: int, view: View, other_rank: int) -> DotSpec:
     """Read a dot_general whose operand number `operand` is the parameter; axes sorted so that roles compare."""
     (lhs_c, rhs_c), (lhs_b, rhs_b) = params["dimension_numbers"]
