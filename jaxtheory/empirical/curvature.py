@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory import losses
+from jaxtheory import losses, placement
 from jaxtheory.checks import boundary, positive, quantity, require
 from jaxtheory.empirical.operator import Operator
 from jaxtheory.empirical.validation import Function, prepared
@@ -33,6 +33,7 @@ class Influence(NamedTuple):
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ggn_operator(f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "squared") -> Operator:
     r"""v ↦ G v, G = (1/n) Σ_i J_iᵀ H_i J_i, the generalized Gauss-Newton matrix; v of shape [P].
@@ -69,10 +70,11 @@ def ggn_operator(f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: st
         moved = unit * push(_vector(v, flat))
         return pull(jax.jvp(slope, (out,), (moved,))[1])[0] / len(out)
 
-    return product
+    return placement.automatic(product)
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def empirical_fisher_operator(
     f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "cross_entropy"
@@ -95,10 +97,11 @@ def empirical_fisher_operator(
     flat, unravel = ravel_pytree(params)
     out, push = jax.linearize(lambda p: losses.values(loss, f(unravel(p), x), y), flat)
     pull = jax.linear_transpose(push, flat)
-    return lambda v: pull(push(_vector(v, flat)))[0] / len(out)
+    return placement.automatic(lambda v: pull(push(_vector(v, flat)))[0] / len(out))
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def weighted_ntk_operator(
     f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "cross_entropy"
@@ -130,7 +133,7 @@ def weighted_ntk_operator(
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
         return _weigh(root, push(pull(_weigh(root, v))[0]))
 
-    return product
+    return placement.automatic(product)
 
 
 def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
@@ -138,6 +141,7 @@ def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def influence(
     f: Function,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import cost
 from jaxtheory.empirical.factored import Group, Tied, parts_of
@@ -69,6 +70,7 @@ class Explanation(NamedTuple):
 
 
 @boundary
+@placement.automatic
 def explain(
     f: Function,
     params: PyTree,

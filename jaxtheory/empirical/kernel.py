@@ -23,6 +23,7 @@ _WHOLE_MEMORY = 2.0**30  # of gradients held at once, unless asked
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ntk(
     f: Function,
