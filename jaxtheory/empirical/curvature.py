@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -20,6 +21,7 @@ from jaxtheory.empirical.validation import Function, prepared
 from jaxtheory.guarded import norm, over
 from jaxtheory.losses import Loss
 from jaxtheory.results import Status, finite_status, status_where
+from jaxtheory.transport import psd
 
 Targets = Float[Array, "n ..."] | Int[Array, "n ..."]
 
@@ -125,8 +127,7 @@ def weighted_ntk_operator(
     require(out.ndim <= 2, "f", f"outputs of shape {out.shape}", "have at most one axis of outputs", hint)
     width = out.size // len(out)
     curvature = losses.curvatures(loss, out, y).reshape(len(out), width, width)
-    values, vectors = jnp.linalg.eigh(_one_if_finite(losses.values(loss, out, y)) * curvature)
-    root = jnp.einsum("nij,nj,nkj->nik", vectors, jnp.sqrt(jnp.maximum(values, 0)), vectors)
+    root = jax.vmap(_positive_root)(_one_if_finite(losses.values(loss, out, y)) * curvature)
 
     def product(v: Array) -> Array:
         v = jnp.asarray(quantity("v", v, out.dtype)).astype(out.dtype)
@@ -134,6 +135,19 @@ def weighted_ntk_operator(
         return _weigh(root, push(pull(_weigh(root, v))[0]))
 
     return placement.automatic(product)
+
+
+@jax.custom_jvp
+def _positive_root(matrix: Float[Array, "o o"]) -> Float[Array, "o o"]:
+    """H^½ with negative eigenvalues as 0; its derivative, for H ≥ 0, solves R dR + dR R = dH."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return psd.product(vectors * jnp.sqrt(jnp.maximum(values, 0))[None], vectors.T)
+
+
+@_positive_root.defjvp
+def _positive_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    found = _positive_root(primals[0])
+    return found, psd.sylvester(found, psd.symmetric(tangents[0]))
 
 
 def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
@@ -183,6 +197,7 @@ def influence(
     >>> print(found.values.round(3), int(found.status))
     [[ 0.224 -0.224]] 0
     """
+    _require_pairs(x_test, y_test)
     damping = positive(
         "damping", damping, "use the weight decay of the training, or a small share of the largest eigenvalue"
     )
@@ -213,6 +228,12 @@ def influence(
 def _one_if_finite(values: Array) -> Array:
     """1, or NaN where a loss is not finite: a curvature may not depend on the targets, but needs valid ones."""
     return jnp.where(jnp.isfinite(values).all(), jnp.ones((), values.dtype), jnp.full((), jnp.nan, values.dtype))
+
+
+def _require_pairs(x_test: PyTree, y_test: Array) -> None:
+    counts = [np.shape(leaf)[:1] for leaf in (*jax.tree.leaves(x_test), y_test)]
+    hint = "pass one target for each test example"
+    require(len(set(counts)) == 1, "y_test", np.shape(y_test), f"be as many as x_test, {counts[0]}", hint)
 
 
 def _vector(v: Any, like: Array) -> Array:

@@ -186,7 +186,9 @@ def _ntk(
 
         return blocks.sharded(make, (params, first, second), x1, other, schedule.tiles, mesh)
 
-    return finish(problem.spec, over_parts(problem.spec, schedule.part, kernel))
+    found_block = over_parts(problem.spec, schedule.part, kernel)
+    crossed = part.spec.kept < problem.spec.kept and not problem.spec.paired
+    return finish(problem.spec, blocks.symmetrized(found_block) if x2 is None and crossed else found_block)
 
 
 @partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
@@ -199,9 +201,10 @@ def _whole(
     gradient = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     held = (_WHOLE_MEMORY if memory is None else memory) / gradient
     size = int(min(max(held, 1), directions(spec)))
+    symmetric = blocks.symmetrized if x2 is None else lambda block: block
     x2 = x1 if x2 is None else x2
     if mesh is None:
-        return finish(spec, products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size))
+        return finish(spec, symmetric(products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size)))
     split = PartitionSpec(mesh.axis_names)
 
     def rows_of(rows: Array, params: PyTree, x1: PyTree, x2: PyTree) -> Array:
@@ -210,7 +213,7 @@ def _whole(
     run = jax.shard_map(rows_of, mesh=mesh, in_specs=(split, *[PartitionSpec()] * 3), out_specs=split, check_vma=False)
     # padded indices repeat the last example and are cut off
     rows = jnp.minimum(jnp.arange(-(-n1 // mesh.size) * mesh.size), n1 - 1)
-    return finish(spec, run(rows, params, x1, x2)[:n1])
+    return finish(spec, symmetric(run(rows, params, x1, x2)[:n1]))
 
 
 class _Call(NamedTuple):
