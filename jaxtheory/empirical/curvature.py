@@ -6,12 +6,13 @@ losses by the outputs, Gauss-Newton is G = JᵀHJ / n; the kernel weighted by th
 nonzero eigenvalues.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory import losses, placement
@@ -236,7 +237,7 @@ def _require_pairs(x_test: PyTree, y_test: Array) -> None:
     require(len(set(counts)) == 1, "y_test", np.shape(y_test), f"be as many as x_test, {counts[0]}", hint)
 
 
-def _vector(v: Any, like: Array) -> Array:
+def _vector(v: ArrayLike, like: Array) -> Array:
     v = jnp.asarray(quantity("v", v, like.dtype)).astype(like.dtype)
     hint = "flatten it by jax.flatten_util.ravel_pytree"
     require(v.shape == like.shape, "v", v.shape, f"be a flat vector of the {like.size} parameters", hint)
