@@ -25,7 +25,45 @@ def heads(p, x):
     return first + jnp.sin(jnp.einsum("ni,ihd->nhd", x**2, p["w"]) + p["b"].T[None]).sum(2)
 
 
+def state_space(p, x):
+    """A diagonal state space in continuous time, discretized, over a sequence by an associative scan (S5)."""
+    poles = lax.complex(-jnp.exp(p["decay"]), p["frequency"])
+    turn = jnp.exp(poles * jnp.exp(p["step"]).astype(complex))
+    into = lax.complex(p["b"], p["b_imaginary"]) * ((turn - 1) / poles)[:, None]
+    out = lax.complex(p["c"], p["c_imaginary"])
+
+    def one(inputs):
+        driven = inputs.astype(complex) @ into.T
+        join = lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1])  # noqa: E731
+        states = lax.associative_scan(join, (jnp.broadcast_to(turn[None], driven.shape), driven))[1]
+        return jnp.tanh(2 * jnp.real(states @ out.T) + p["d"][None] * inputs).mean(0)
+
+    return jax.vmap(one)(x)
+
+
+def standardized(p, x):
+    """A weight of zero mean and unit variance for each unit."""
+    moved = p["w"] - p["w"].mean(0, keepdims=True)
+    return jnp.tanh(x @ (moved / jnp.sqrt(p["w"].var(0, keepdims=True) + 1e-5))) @ p["u"]
+
+
+POLES = {name: RNG.normal(size=3) for name in ("decay", "frequency", "step")}
+MAPS = {name: RNG.normal(size=(3, 2)) for name in ("b", "b_imaginary")}
+READ = {"c": RNG.normal(size=(2, 3)), "c_imaginary": RNG.normal(size=(2, 3)), "d": RNG.normal(size=2)}
+
 READ_TWICE = {
+    "a diagonal state space": (state_space, POLES | MAPS | READ, RNG.normal(size=(2, 5, 2))),
+    "weight standardization": (standardized, {"w": W, "u": U}, X),
+    "a weight and a bias repeated by tile": (
+        lambda p, x: jnp.tanh(x @ jnp.tile(p["w"], (2, 1)) + jnp.tile(p["b"], 2)[None]),
+        {"w": W[:2], "b": U[0, :2]},
+        X,
+    ),
+    "a complex weight of two real ones": (
+        lambda p, x: jnp.abs(x.astype(complex) @ lax.complex(p["w"], p["u"])),
+        {"w": W, "u": U},
+        X,
+    ),
     "rows and columns of one table": (
         lambda p, t: jnp.tanh(p["e"][t]).mean(1) + jnp.sin(p["e"].T[t]).sum(1),
         {"e": W},
