@@ -115,6 +115,7 @@ def weighted_ntk_operator(
 
     Args: as `ggn_operator`, with outputs [n] or [n, o] and a convex loss: a negative eigenvalue of H counts as 0.
     Raises: as `ggn_operator`; outputs of more axes.
+    Differentiable in params where H ≥ 0, also where H is singular, as a softmax's is.
     Cost: as `ntk_operator`, and o³ flops an example once. Source: Papyan (2019), section 4.
 
     >>> theta = weighted_ntk_operator(lambda w, x: x @ w, jnp.zeros(2), jnp.eye(2), jnp.array([1, 0]), loss="logistic")

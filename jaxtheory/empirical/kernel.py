@@ -45,7 +45,8 @@ def ntk(
     Args:
         f: `f(params, x) -> outputs`, outputs of any shape with the examples first.
         params: any pytree of floating-point arrays.
-        x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work.
+        x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work
+            and symmetric to the bit.
         output: "full" keeps both outputs, [n1, n2, *out, *out]; "trace" is the mean of Θ_kk over outputs, [n1, n2];
             "diagonal" is Θ_kk, [n1, n2, *out]; "sum-of-logits" is the kernel of o^(−1/2) Σ_k f_k, [n1, n2]; a tuple of
             output axes means the mean of the diagonal over these axes, the others kept twice.
@@ -67,7 +68,8 @@ def ntk(
             device.
 
     Products of f that name no precision are taken at the highest. Parameters and examples of half precision are
-    converted to float32; integers stay integers, as f may read them as tokens.
+    converted to float32; integers stay integers, as f may read them as tokens. Arrays on a mesh with Explicit axes are
+    computed with Auto axes on the same devices, outside jit; an f that names shardings itself is refused.
 
     Raises:
         ValueError: f has no batch axis, mixes the examples of a batch (with the operation and its line), or is not
