@@ -5,6 +5,10 @@ back split is a global array of which each process holds its own rows;
 `jax.experimental.multihost_utils.process_allgather(found, tiled=True)` brings all of them to every process.
 """
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -12,6 +16,9 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxtheory.checks import require
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def line(mesh: Mesh, axis: str) -> Mesh:
@@ -61,3 +68,65 @@ def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
         return jax.lax.with_sharding_constraint(leaf, sharding) if traced else jax.device_put(leaf, sharding)
 
     return jax.tree.map(put, tree)
+
+
+def automatic(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, computed with Auto axes where its arrays, or the mesh in use, have Explicit ones.
+
+    Arrays stay where they are; results lie on the Explicit mesh again. Inside `jit` axes keep their types, and an array
+    that is split over an Explicit axis there is refused.
+
+    Raises:
+        ValueError: a traced array that is split over an Explicit axis.
+
+    >>> automatic(lambda x: x[:1] + 1)(np.ones(2))
+    array([2.])
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **named: P.kwargs) -> T:
+        leaves = jax.tree.leaves((args, named))
+        for leaf in leaves:
+            _require_automatic(leaf)
+        used = None if jax.sharding.get_abstract_mesh().empty else jax.sharding.get_mesh()
+        meshes = [used, *(sharding.mesh for sharding in map(_named, leaves) if sharding is not None)]
+        mesh = next((m for m in meshes if isinstance(m, Mesh) and AxisType.Explicit in m.axis_types), None)
+        if mesh is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return function(*args, **named)
+        twin = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+        args, named = _moved((args, named), mesh, twin)
+        with jax.set_mesh(None):
+            found = function(*args, **named)
+        return cast(T, _moved(found, twin, mesh))
+
+    return run
+
+
+def _named(leaf: object) -> NamedSharding | None:
+    """How an array lies on a mesh, if it does and is not traced."""
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return None
+    return leaf.sharding if isinstance(leaf.sharding, NamedSharding) else None
+
+
+def _moved(tree: PyTree, start: Mesh, end: Mesh) -> PyTree:
+    """Arrays of one mesh on another of the same devices and axes, where they are: nothing is copied."""
+
+    def move(leaf: object) -> object:
+        sharding = _named(leaf)
+        if sharding is None or sharding.mesh != start:
+            return leaf
+        return jax.device_put(leaf, NamedSharding(end, sharding.spec))
+
+    return jax.tree.map(move, tree)
+
+
+def _require_automatic(leaf: object) -> None:
+    """Raise for a traced array that is split over an Explicit axis."""
+    if isinstance(leaf, jax.core.Tracer):
+        sharding = jax.typeof(leaf).sharding
+        kinds = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+        names = [name for part in sharding.spec for name in (part if isinstance(part, tuple) else (part,)) if name]
+        split_over = [name for name in names if kinds[name] == AxisType.Explicit]
+        hint = "call it outside jit, or inside jax.sharding.auto_axes"
+        require(not split_over, "arrays inside jit", f"{jax.typeof(leaf)}", "be split over Auto axes alone", hint)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -111,7 +112,7 @@ class Findings(NamedTuple):
     plan: Plan
     uses: dict[Path, Use]
     events: tuple[Event, ...]
-    biases: dict[Path, int]
+    biases: dict[Path, View]
     largest: int
     total: int
 
@@ -122,7 +123,7 @@ class _Context(NamedTuple):
     uses: dict[Path, Use]
     events: list[Event]
     sizes: list[int]
-    biases: dict[Path, int]
+    biases: dict[Path, View]
 
 
 def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
@@ -132,7 +133,8 @@ def analyse(closed: ClosedJaxpr, leaves: int) -> Findings:
     """
     context = _Context({}, [], [1], {})
     shapes = [v.aval.shape for v in closed.jaxpr.invars[:leaves]]
-    inputs: list[View | None] = [views.whole(i, shape) for i, shape in enumerate(shapes)]
+    # a leaf without entries has no derivatives to find
+    inputs: list[View | None] = [views.whole(i, shape) if math.prod(shape) else None for i, shape in enumerate(shapes)]
     rest = len(closed.jaxpr.invars) - leaves
     plan, out_views, _ = _walk(closed, [*inputs, *[None] * rest], [False] * leaves + [True] * rest, _Place(), context)
     context.events.extend(Event(view.leaf, "output", True) for view in out_views if view is not None)
@@ -224,6 +226,11 @@ def _action(equation: Equation, scope: _Scope, path: Path) -> Action | None:
     if not any(scope.view(v) is not None for v in equation.invars):
         return None
     name = equation.primitive.name
+    if _constant(equation):
+        return None
+    if name == "scan" and equation.params["length"] == 0:
+        scope.record(equation.invars, "a scan of length 0")
+        return None
     if name in _NESTED:
         return _NESTED[name](equation, scope, path)
     moved = _rearrange(equation, scope)
@@ -243,6 +250,12 @@ def _action(equation: Equation, scope: _Scope, path: Path) -> Action | None:
     return bias
 
 
+def _constant(equation: Equation) -> bool:
+    """Whether no output has a derivative: empty arrays, integers and booleans."""
+    avals = [v.aval for v in equation.outvars]
+    return all(getattr(a, "size", 1) == 0 or not jnp.issubdtype(a.dtype, jnp.inexact) for a in avals)
+
+
 def _rearrange(equation: Equation, scope: _Scope) -> Scale | None:
     """Follow a view through an equation that only rearranges or rescales it."""
     name, params, atom = equation.primitive.name, equation.params, equation.invars[0]
@@ -252,6 +265,8 @@ def _rearrange(equation: Equation, scope: _Scope) -> Scale | None:
         return _rescale(equation, scope)
     if view is None:
         return None
+    if len(equation.invars) > 1 or not jnp.issubdtype(out.aval.dtype, jnp.floating):
+        return None  # several values in one barrier; complex numbers, whose derivatives are of their real parts
     if name in _SAME or name == "neg":
         scope.views[out] = view
         return Scale(0, None, name)
@@ -291,6 +306,8 @@ def _use(equation: Equation, scope: _Scope) -> Use | None:
     name, params, loops = equation.primitive.name, equation.params, scope.place.loops
     out = jax.ShapeDtypeStruct(equation.outvars[0].aval.shape, equation.outvars[0].aval.dtype)
     atoms = equation.invars
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        return None
     if name == "dot_general":
         operand = 0 if scope.view(atoms[0]) is not None else 1
         view, other = scope.view(atoms[operand]), _aval(atoms[1 - operand])
@@ -317,7 +334,7 @@ def _bias(equation: Equation, scope: _Scope) -> Bias | None:
         use = uses[path]
         same_turns = {loop for loop, _ in view.bound} == {loop for loop, _ in use.view.bound}
         if same_turns and view.shape == bias_shape(use):
-            scope.context.biases[path] = view.leaf
+            scope.context.biases[path] = view
             return Bias(path, i)
     return None
 

@@ -60,10 +60,10 @@ def symmetric(prepare: Prepare, pair: Pair, x: PyTree, tiles: Tiles) -> Array:
     padded = _pad(x, count * tiles.rows)
     if tiles.cached:
         whole = _triangle(pair, _chunked(prepare, padded, tiles.columns), count, tiles.rows)
-        return _mirror(whole, _upper(count, tiles.rows))[:n, :, :n]
+        return _mirror(whole, tiles.rows)[:n, :, :n]
     strips = jax.lax.map(lambda r: window(prepare, pair, padded, r, count, tiles), jnp.arange(count))
     whole = strips.reshape(-1, *strips.shape[2:])
-    return _mirror(whole, _cyclic(count, tiles.rows))[:n, :, :n]
+    return _mirror(whole, tiles.rows, cyclic=True)[:n, :, :n]
 
 
 def window(prepare: Prepare, pair: Pair, x: PyTree, strip: Array, count: int, tiles: Tiles) -> Array:
@@ -113,7 +113,7 @@ def sharded(
     )
     whole = run(jnp.arange(devices), params, padded, padded if x2 is None else x2)
     if x2 is None:
-        whole = _mirror(whole, _cyclic(devices, local))[:, :, :n1]
+        whole = _mirror(whole, local, cyclic=True)[:, :, :n1]
     return whole[:n1]
 
 
@@ -149,23 +149,32 @@ def _triangle(pair: Pair, held: PyTree, count: int, rows: int) -> Array:
     return jax.lax.scan(step, jnp.zeros(shape, one.dtype), (first, second))[0]
 
 
-def _upper(count: int, rows: int) -> Array:
-    """Whether entry (i, j) was computed: j is in the strip of i or after it."""
-    strip = jnp.repeat(jnp.arange(count), rows)
-    return strip[:, None] <= strip[None, :]
+def symmetrized(whole: Array) -> Array:
+    """A kernel of one input, [n, k, n, l] or [n, k, n], with what is below the diagonal from above it."""
+    return _mirror(whole, whole.shape[0])
 
 
-def _cyclic(count: int, rows: int) -> Array:
+def _mirror(whole: Array, rows: int, cyclic: bool = False) -> Array:
+    """Every pair of entries of which both, or one, were computed, from one of them: symmetric to the bit.
+
+    Strips of `rows` examples meet those after them, cyclically or not, and themselves.
+    """
+    n = whole.shape[0]
     # numbers, which lie on every device: what a device computes it would send to the others
-    strip = jnp.asarray(np.repeat(np.arange(count), rows))
-    return (strip[None, :] - strip[:, None]) % count <= count // 2
-
-
-def _mirror(whole: Array, computed: Array) -> Array:
-    """Fill what was not computed from its transpose."""
-    if whole.ndim == 4:
-        return jnp.where(computed[:, None, :, None], whole, whole.transpose(2, 3, 0, 1))
-    return jnp.where(computed[:, None, :], whole, whole.transpose(2, 1, 0))
+    place, strip = jnp.asarray(np.arange(n)), jnp.asarray(np.arange(n) // rows)
+    after = jnp.sign(place[None, :] - place[:, None])
+    if cyclic:
+        count = n // rows
+        ahead = (strip[None, :] - strip[:, None]) % count
+        # strips half the way round have met twice
+        met_later = jnp.where(2 * ahead < count, jnp.ones_like(ahead), -jnp.ones_like(ahead))
+        after = jnp.where((ahead == 0) | (2 * ahead == count), after, met_later)
+    if whole.ndim == 3:
+        return jnp.where((after >= 0)[:, None, :], whole, whole.transpose(2, 1, 0))
+    direction = jnp.asarray(np.arange(whole.shape[1]))
+    upper = (direction[:, None] <= direction[None, :])[None, :, None, :]
+    after = after[:, None, :, None]
+    return jnp.where((after > 0) | ((after == 0) & upper), whole, whole.transpose(2, 3, 0, 1))
 
 
 def _pad(x: PyTree, n: int) -> PyTree:

@@ -5,23 +5,23 @@ axes for it, and inside a loop the CPU compiler has no fast program for a kernel
 speed); given the axes in the other order, the names come out right after the exchange.
 """
 
-from typing import Any
-
 import jax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from jaxtheory.programs.calls import Equation, bind
 
+Tangent = Array | SymbolicZero
 
-def convolve(equation: Equation, values: list[Any]) -> list[Array]:
+
+def convolve(equation: Equation, values: list[Array]) -> list[Array]:
     """The equation conv_general_dilated at `values`, with the same derivatives to any order."""
 
     @jax.custom_jvp
     def convolution(image: Array, kernel: Array) -> Array:
         return bind(equation, [image, kernel])[0]
 
-    def rule(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    def rule(primals: tuple[Array, Array], tangents: tuple[Tangent, Tangent]) -> tuple[Array, Array]:
         (image, kernel), (image_dot, kernel_dot) = primals, tangents
         parts = [] if isinstance(image_dot, SymbolicZero) else [_exchanged(equation, image_dot, kernel)]
         parts += [] if isinstance(kernel_dot, SymbolicZero) else [bind(equation, [image, kernel_dot])[0]]

@@ -5,29 +5,21 @@ Source: Novak, Sohl-Dickstein, Schoenholz (2022), table 1.
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
-import opt_einsum  # type: ignore[import-untyped]
-
 from jaxtheory.empirical.blocks import Tiles
+from jaxtheory.empirical.factored import Group, Tied, parts_of
 from jaxtheory.empirical.outputs import Spec, directions, numbered
-from jaxtheory.empirical.structured import (
-    Group,
-    Portion,
-    Structure,
-    differentiated,
-    everything,
-    row_contraction,
-)
+from jaxtheory.empirical.strategies import NEAR, Problem, choose, chosen, groups
+from jaxtheory.empirical.structured import Portion, Structure, differentiated, everything
 from jaxtheory.programs.flops import forward_flops
 
 # Never hold more than this unasked, and do not stream to save less than that.
 LARGEST_BOUND, SMALLEST_BOUND = 2**30, 128_000_000
 # Gradients that are held while few directions are swept at a time: about a cache.
 SWEPT = 8_000_000
-# Flops that a processor does while it moves one number: from memory, and within its cache of so many bytes.
-FAR, NEAR, CACHE = 48, 6, 2**25
+# Flops that a processor does while it moves one number from memory, and bytes of its cache.
+FAR, CACHE = 48, 2**25
 # How much slower the gradients of a convolution's kernel run an example at a time, which compilers do by groups; and in
 # a loop.
 GROUPED, LOOPED = 4, 16
@@ -39,88 +31,12 @@ SHARES = (0.75, 0.62, 0.45, 0.3)
 LOOP_FLOPS = 1e11
 
 
-class Problem(NamedTuple):
-    """Sizes of one call."""
-
-    n1: int
-    n2: int
-    same: bool
-    itemsize: int
-    spec: Spec
-
-    @property
-    def examples(self) -> int:
-        """Examples whose derivatives are needed."""
-        return self.n1 if self.same else self.n1 + self.n2
-
-    @property
-    def pairs(self) -> int:
-        """Pairs of examples, half of them when both inputs are one."""
-        return self.n1 * (self.n1 + 1) // 2 if self.same else self.n1 * self.n2
-
-    @property
-    def products(self) -> int:
-        """Pairs of directions, traced ones included."""
-        return self.spec.traced * self.spec.block
-
-
-class GroupCost(NamedTuple):
-    """One way to contract one group: flops an example and a pair; numbers held an example and a pair."""
-
-    strategy: str
-    example_flops: int | float
-    pair_flops: int | float
-    example_size: int | float
-    pair_size: int | float
-
-
 class MethodCost(NamedTuple):
     """Flops and peak bytes of one method with its blocks; `work`, flops and moved numbers in flops, ranks methods."""
 
     flops: float
     bytes: float
     work: float
-
-
-def group_costs(group: Group, problem: Problem) -> tuple[GroupCost, GroupCost]:
-    """Keep rows apart, or sum them into the leaf's Jacobian first."""
-    rows, batch, inputs, outputs = group.sizes
-    o, leaf = directions(problem.spec), batch * inputs * outputs
-    gram = rows**2 * batch * (1 if group.kind == "gather" else 2 * inputs)
-    flops, largest = _row_path(group, problem)
-    held = rows * batch * (o * outputs + (1 if group.kind == "gather" else inputs))
-    apart = GroupCost("rows", 0, gram + flops, held, largest + rows**2 * batch)
-    # a look-up is summed by a scatter into zeros, anything else by a product
-    sums = o * (leaf + rows * outputs) if group.kind == "gather" else 2 * o * rows * leaf
-    summed = GroupCost("jacobian", sums, 2 * problem.products * leaf, o * leaf, problem.spec.block)
-    return apart, summed
-
-
-@lru_cache(maxsize=4096)
-def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
-    """Flops and largest intermediate of the row contraction, a pair, at a block of 8 by 8."""
-    rows, batch, _, outputs = group.sizes
-    spec, n = problem.spec, 8
-    if rows == batch == 1:
-        return 2.0 * problem.products * outputs + spec.block, 2.0 * spec.block
-    g = (n, spec.traced, spec.kept, rows, batch, outputs)
-    path = opt_einsum.contract_path(row_contraction(group, spec), (n, n, rows, rows, batch), g, g, shapes=True)[1]
-    return float(path.opt_cost) / n**2, float(path.largest_intermediate) / n**2
-
-
-def choose(group: Group, problem: Problem) -> GroupCost:
-    """The strategy with less work in the whole call, of flops and of numbers moved."""
-
-    def work(c: GroupCost) -> float:
-        example, pair = c.example_flops + NEAR * c.example_size, c.pair_flops + NEAR * c.pair_size
-        return float(problem.examples * example + problem.pairs * pair)
-
-    return min(group_costs(group, problem), key=work)
-
-
-def strategies(found: Structure, problem: Problem) -> dict[Group, str]:
-    """The cheaper strategy of every group."""
-    return {group: choose(group, problem).strategy for leaf in found.leaves for group in leaf.groups}
 
 
 def count(shape: tuple[int, ...]) -> int:
@@ -176,10 +92,9 @@ def footprint(found: Structure, problem: Problem, method: str) -> Footprint:
     if method == "products":
         total = found.findings.total
         return _bytes(problem, total, total + o * size, total + o * size, 2 * spec.block * spec.traced**2)
-    costs = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-    direct = differentiated_size(found)
-    groups = [group for leaf in found.leaves for group in leaf.groups]
-    raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in groups if g.kind != "gather"]
+    costs, direct = chosen(found, problem), differentiated_size(found)
+    each = [part for group in groups(found) for part in parts_of(group)]
+    raw = [g.sizes.rows * g.sizes.batch * (o * g.sizes.outputs + g.sizes.inputs) for g in each if g.kind != "gather"]
     held = o * direct + sum(c.example_size for c in costs)
     transient = activations + held + sum(raw)
     alone = activations + 2 * max(raw, default=0)
@@ -266,12 +181,12 @@ def _swept(
 def _portions(found: Structure, problem: Problem, held: float) -> tuple[Portion, ...]:
     """Portions whose factors for all examples stay under `held` bytes; none if a leaf cannot be cut that small."""
     room = held / (problem.examples * problem.itemsize)
-    groups = [group for leaf in found.leaves for group in leaf.groups]
-    held_by = {group: choose(group, problem).example_size for group in groups}
-    small = tuple(group for group in groups if held_by[group] <= room / 4)
+    every = groups(found)
+    held_by = {group: choose(group, problem).example_size for group in every}
+    small = tuple(group for group in every if held_by[group] <= room / 4 or isinstance(group, Tied))
     direct = tuple(differentiated(found))
     rest = sum(held_by[g] for g in small) + directions(problem.spec) * differentiated_size(found)
-    cut = [_cut(group, held_by[group], room) for group in groups if group not in small]
+    cut = [_cut(g, held_by[g], room) for g in every if isinstance(g, Group) and g not in small]
     if rest > room or any(portion is None for portion in cut):
         return ()
     first = (Portion(small, direct),) if small or direct else ()
@@ -312,8 +227,7 @@ def pair_flops(found: Structure, problem: Problem, method: str) -> float:
         return math.inf
     if method in ("jacobian", "directions"):
         return 2.0 * problem.products * parameters(found)
-    chosen = [choose(group, problem) for leaf in found.leaves for group in leaf.groups]
-    return float(2 * problem.products * differentiated_size(found) + sum(c.pair_flops for c in chosen))
+    return float(2 * problem.products * differentiated_size(found) + sum(c.pair_flops for c in chosen(found, problem)))
 
 
 def method_cost(
@@ -386,8 +300,8 @@ def _counts(
         slower = (GROUPED if rounds == 1 else LOOPED) - 1
         moved = examples * o * (total + 2 * parameters(found))
         return examples * (once + 2 * o) * forward + pairs, slower * convolutions, moved
-    chosen = [choose(group, part) for leaf in found.leaves for group in leaf.groups]
-    flops = examples * (used.sweeps * (1 + o) * forward + sum(c.example_flops for c in chosen)) + pairs
-    held = o * differentiated_size(found) + sum(c.example_size for c in chosen)
-    copied = 2 * part.pairs * sum(c.pair_size for c in chosen)
+    costs = chosen(found, part)
+    flops = examples * (used.sweeps * (1 + o) * forward + sum(c.example_flops for c in costs)) + pairs
+    held = o * differentiated_size(found) + sum(c.example_size for c in costs)
+    copied = 2 * part.pairs * sum(c.pair_size for c in costs)
     return flops, convolutions if rounds > 1 else 0.0, used.sweeps * examples * o * total + 2 * examples * held + copied

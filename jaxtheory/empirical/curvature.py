@@ -6,20 +6,23 @@ losses by the outputs, Gauss-Newton is G = JᵀHJ / n; the kernel weighted by th
 nonzero eigenvalues.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory import losses
+from jaxtheory import losses, placement
 from jaxtheory.checks import boundary, positive, quantity, require
 from jaxtheory.empirical.operator import Operator
 from jaxtheory.empirical.validation import Function, prepared
 from jaxtheory.guarded import norm, over
 from jaxtheory.losses import Loss
 from jaxtheory.results import Status, finite_status, status_where
+from jaxtheory.transport import psd
 
 Targets = Float[Array, "n ..."] | Int[Array, "n ..."]
 
@@ -33,6 +36,7 @@ class Influence(NamedTuple):
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ggn_operator(f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "squared") -> Operator:
     r"""v ↦ G v, G = (1/n) Σ_i J_iᵀ H_i J_i, the generalized Gauss-Newton matrix; v of shape [P].
@@ -69,10 +73,11 @@ def ggn_operator(f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: st
         moved = unit * push(_vector(v, flat))
         return pull(jax.jvp(slope, (out,), (moved,))[1])[0] / len(out)
 
-    return product
+    return placement.automatic(product)
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def empirical_fisher_operator(
     f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "cross_entropy"
@@ -95,10 +100,11 @@ def empirical_fisher_operator(
     flat, unravel = ravel_pytree(params)
     out, push = jax.linearize(lambda p: losses.values(loss, f(unravel(p), x), y), flat)
     pull = jax.linear_transpose(push, flat)
-    return lambda v: pull(push(_vector(v, flat)))[0] / len(out)
+    return placement.automatic(lambda v: pull(push(_vector(v, flat)))[0] / len(out))
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def weighted_ntk_operator(
     f: Function, params: PyTree, x: PyTree, y: Targets, *, loss: str | Loss = "cross_entropy"
@@ -109,6 +115,7 @@ def weighted_ntk_operator(
 
     Args: as `ggn_operator`, with outputs [n] or [n, o] and a convex loss: a negative eigenvalue of H counts as 0.
     Raises: as `ggn_operator`; outputs of more axes.
+    Differentiable in params where H ≥ 0, also where H is singular, as a softmax's is.
     Cost: as `ntk_operator`, and o³ flops an example once. Source: Papyan (2019), section 4.
 
     >>> theta = weighted_ntk_operator(lambda w, x: x @ w, jnp.zeros(2), jnp.eye(2), jnp.array([1, 0]), loss="logistic")
@@ -122,15 +129,27 @@ def weighted_ntk_operator(
     require(out.ndim <= 2, "f", f"outputs of shape {out.shape}", "have at most one axis of outputs", hint)
     width = out.size // len(out)
     curvature = losses.curvatures(loss, out, y).reshape(len(out), width, width)
-    values, vectors = jnp.linalg.eigh(_one_if_finite(losses.values(loss, out, y)) * curvature)
-    root = jnp.einsum("nij,nj,nkj->nik", vectors, jnp.sqrt(jnp.maximum(values, 0)), vectors)
+    root = jax.vmap(_positive_root)(_one_if_finite(losses.values(loss, out, y)) * curvature)
 
     def product(v: Array) -> Array:
         v = jnp.asarray(quantity("v", v, out.dtype)).astype(out.dtype)
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
         return _weigh(root, push(pull(_weigh(root, v))[0]))
 
-    return product
+    return placement.automatic(product)
+
+
+@jax.custom_jvp
+def _positive_root(matrix: Float[Array, "o o"]) -> Float[Array, "o o"]:
+    """H^½ with negative eigenvalues as 0; its derivative, for H ≥ 0, solves R dR + dR R = dH."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return psd.product(vectors * jnp.sqrt(jnp.maximum(values, 0))[None], vectors.T)
+
+
+@_positive_root.defjvp
+def _positive_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    found = _positive_root(primals[0])
+    return found, psd.sylvester(found, psd.symmetric(tangents[0]))
 
 
 def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
@@ -138,6 +157,7 @@ def _weigh(root: Float[Array, "n o o"], v: Array) -> Array:
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def influence(
     f: Function,
@@ -179,6 +199,7 @@ def influence(
     >>> print(found.values.round(3), int(found.status))
     [[ 0.224 -0.224]] 0
     """
+    _require_pairs(x_test, y_test)
     damping = positive(
         "damping", damping, "use the weight decay of the training, or a small share of the largest eigenvalue"
     )
@@ -211,7 +232,13 @@ def _one_if_finite(values: Array) -> Array:
     return jnp.where(jnp.isfinite(values).all(), jnp.ones((), values.dtype), jnp.full((), jnp.nan, values.dtype))
 
 
-def _vector(v: Any, like: Array) -> Array:
+def _require_pairs(x_test: PyTree, y_test: Array) -> None:
+    counts = [np.shape(leaf)[:1] for leaf in (*jax.tree.leaves(x_test), y_test)]
+    hint = "pass one target for each test example"
+    require(len(set(counts)) == 1, "y_test", np.shape(y_test), f"be as many as x_test, {counts[0]}", hint)
+
+
+def _vector(v: ArrayLike, like: Array) -> Array:
     v = jnp.asarray(quantity("v", v, like.dtype)).astype(like.dtype)
     hint = "flatten it by jax.flatten_util.ravel_pytree"
     require(v.shape == like.shape, "v", v.shape, f"be a flat vector of the {like.size} parameters", hint)

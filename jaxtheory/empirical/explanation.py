@@ -6,10 +6,13 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical import cost
+from jaxtheory.empirical.factored import Group, Tied, parts_of
 from jaxtheory.empirical.kernel import Block, pick, plan
 from jaxtheory.empirical.outputs import Output, directions, read_output
+from jaxtheory.empirical.strategies import GroupCost, Problem, choose
 from jaxtheory.empirical.structured import Leaf
 from jaxtheory.empirical.validation import Batch, Function, check_options, prepared
 
@@ -67,6 +70,7 @@ class Explanation(NamedTuple):
 
 
 @boundary
+@placement.automatic
 def explain(
     f: Function,
     params: PyTree,
@@ -119,19 +123,21 @@ def explain(
     return Explanation(rows, methods, chosen, *schedule.tiles[:2], schedule.sweeps, held, bound, schedule.bytes)
 
 
-def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: cost.Problem) -> Row:
+def _row(name: str, shape: tuple[int, ...], leaf: Leaf, problem: Problem) -> Row:
     if leaf.rule != "factored":
         size = 0 if leaf.rule in ("unused", "merged") else cost.count(shape)
         flops, held = 2 * problem.pairs * problem.products * size, directions(problem.spec) * size
         return Row(name, shape, leaf.rule, leaf.reason, float(flops), float(problem.examples * held * problem.itemsize))
-    costs = [cost.choose(group, problem) for group in leaf.groups]
+    costs = [choose(group, problem) for group in leaf.groups]
     work = sum(problem.examples * c.example_flops + problem.pairs * c.pair_flops for c in costs)
     stored = sum(c.example_size for c in costs) * problem.examples * problem.itemsize
-    uses = [
-        f"{g.kind} x{len(g.paths)}, {g.sizes.rows} rows, {_order(c)}" for g, c in zip(leaf.groups, costs, strict=True)
-    ]
+    uses = [f"{_told(group)}, {_order(c)}" for group, c in zip(leaf.groups, costs, strict=True)]
     return Row(name, shape, "structured", "; ".join(uses), float(work), float(stored))
 
 
-def _order(chosen: cost.GroupCost) -> str:
+def _told(group: Group | Tied) -> str:
+    return " tied with ".join(f"{g.kind} x{len(g.paths)}, {g.sizes.rows} rows" for g in parts_of(group))
+
+
+def _order(chosen: GroupCost) -> str:
     return "rows apart" if chosen.strategy == "rows" else "rows summed first"

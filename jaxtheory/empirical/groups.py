@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
@@ -18,6 +19,7 @@ Groups = str | Mapping[str, str] | Callable[[str], str | None]
 
 
 @boundary
+@placement.automatic
 def ntk_by_group(
     f: Function,
     params: PyTree,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical import blocks, cost, jacobian, products, structured
+from jaxtheory.empirical import blocks, cost, jacobian, products, strategies, structured
 from jaxtheory.empirical.blocks import Pair, Prepare, Tiles
 from jaxtheory.empirical.directions import over_parts
 from jaxtheory.empirical.outputs import Numbers, Output, directions, finish, output_spec, read_output
@@ -23,6 +23,7 @@ _WHOLE_MEMORY = 2.0**30  # of gradients held at once, unless asked
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ntk(
     f: Function,
@@ -44,7 +45,8 @@ def ntk(
     Args:
         f: `f(params, x) -> outputs`, outputs of any shape with the examples first.
         params: any pytree of floating-point arrays.
-        x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work.
+        x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work
+            and symmetric to the bit.
         output: "full" keeps both outputs, [n1, n2, *out, *out]; "trace" is the mean of Θ_kk over outputs, [n1, n2];
             "diagonal" is Θ_kk, [n1, n2, *out]; "sum-of-logits" is the kernel of o^(−1/2) Σ_k f_k, [n1, n2]; a tuple of
             output axes means the mean of the diagonal over these axes, the others kept twice.
@@ -66,7 +68,8 @@ def ntk(
             device.
 
     Products of f that name no precision are taken at the highest. Parameters and examples of half precision are
-    converted to float32; integers stay integers, as f may read them as tokens.
+    converted to float32; integers stay integers, as f may read them as tokens. Arrays on a mesh with Explicit axes are
+    computed with Auto axes on the same devices, outside jit; an f that names shardings itself is refused.
 
     Raises:
         ValueError: f has no batch axis, mixes the examples of a batch (with the operation and its line), or is not
@@ -119,20 +122,20 @@ def kernel_fn(
 
 def plan(
     f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, output: Output, method: str
-) -> tuple[structured.Structure, cost.Problem, float]:
+) -> tuple[structured.Structure, strategies.Problem, float]:
     """How each parameter enters f, the sizes of the call, and the flops of one forward pass."""
     read = structured.structure if method in ("auto", "structured") else structured.opaque
     found = read(f, params, x1)
     spec = output_spec(output, found.out_shape)
     n1 = blocks.length(x1)
     itemsize = max(jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params))
-    problem = cost.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
-    return found, problem, forward_flops(found.findings.plan.jaxpr)
+    problem = strategies.Problem(n1, n1 if x2 is None else blocks.length(x2), x2 is None, itemsize, spec)
+    return strategies.settled(found, problem), problem, forward_flops(found.findings.plan.jaxpr)
 
 
 def pick(
     found: structured.Structure,
-    problem: cost.Problem,
+    problem: strategies.Problem,
     forward: float,
     method: str,
     block: Block,
@@ -185,7 +188,9 @@ def _ntk(
 
         return blocks.sharded(make, (params, first, second), x1, other, schedule.tiles, mesh)
 
-    return finish(problem.spec, over_parts(problem.spec, schedule.part, kernel))
+    found_block = over_parts(problem.spec, schedule.part, kernel)
+    crossed = part.spec.kept < problem.spec.kept and not problem.spec.paired
+    return finish(problem.spec, blocks.symmetrized(found_block) if x2 is None and crossed else found_block)
 
 
 @partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
@@ -198,9 +203,10 @@ def _whole(
     gradient = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     held = (_WHOLE_MEMORY if memory is None else memory) / gradient
     size = int(min(max(held, 1), directions(spec)))
+    symmetric = blocks.symmetrized if x2 is None else lambda block: block
     x2 = x1 if x2 is None else x2
     if mesh is None:
-        return finish(spec, products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size))
+        return finish(spec, symmetric(products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size)))
     split = PartitionSpec(mesh.axis_names)
 
     def rows_of(rows: Array, params: PyTree, x1: PyTree, x2: PyTree) -> Array:
@@ -209,7 +215,7 @@ def _whole(
     run = jax.shard_map(rows_of, mesh=mesh, in_specs=(split, *[PartitionSpec()] * 3), out_specs=split, check_vma=False)
     # padded indices repeat the last example and are cut off
     rows = jnp.minimum(jnp.arange(-(-n1 // mesh.size) * mesh.size), n1 - 1)
-    return finish(spec, run(rows, params, x1, x2)[:n1])
+    return finish(spec, symmetric(run(rows, params, x1, x2)[:n1]))
 
 
 class _Call(NamedTuple):
@@ -217,7 +223,7 @@ class _Call(NamedTuple):
 
     method: str
     f: Function
-    problem: cost.Problem
+    problem: strategies.Problem
     found: structured.Structure | None
 
 
@@ -262,7 +268,7 @@ def _method(
     if call.method == "products":
         return lambda x: x, lambda x: x, partial(products.tile, f, params, spec, numbers)
     found = structured.structure(f, params, x) if call.found is None else call.found
-    chosen, leaves = cost.strategies(found, problem), jax.tree.leaves(params)
+    chosen, leaves = strategies.strategies(portion.groups, problem), jax.tree.leaves(params)
     task = structured.Task(found, chosen, spec, portion)
     build = partial(structured.prepare, task, leaves, sweep)
     return partial(build, first), partial(build, second), partial(structured.pair, task)

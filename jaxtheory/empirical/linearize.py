@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
@@ -95,6 +96,7 @@ def _along(function: Callable[[PyTree], Array], step: PyTree) -> Callable[[PyTre
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ntk_drift(
     f: Function,

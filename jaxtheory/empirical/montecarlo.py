@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output, widened
@@ -22,6 +23,7 @@ class Average(NamedTuple):
 
 
 @boundary(static=("samples",))
+@placement.automatic
 def nngp(
     init: Callable[[Array], PyTree],
     f: Function,
@@ -67,6 +69,7 @@ def nngp(
 
 
 @boundary(static=("samples",))
+@placement.automatic
 def mean_ntk(
     init: Callable[[Array], PyTree],
     f: Function,

@@ -20,6 +20,7 @@ Operator = Callable[[Array], Array]
 
 
 @boundary
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def ntk_operator(
     f: Function, params: PyTree, x: PyTree, *, batch: Batch = "each", mesh: Mesh | None = None
@@ -53,4 +54,4 @@ def ntk_operator(
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
         return push(pull(v if mesh is None else placement.split(v, mesh))[0])
 
-    return product
+    return placement.automatic(product)

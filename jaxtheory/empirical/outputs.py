@@ -1,7 +1,7 @@
 """Which entries of the o-by-o block of each pair of examples a kernel keeps."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +64,7 @@ def output_spec(output: Output, shape: tuple[int, ...]) -> Spec:
     return Spec(shape, counts[0], counts[1], kept_shape, (*traced, *kept), output == "diagonal", False)
 
 
-def read_output(output: Any) -> Output:
+def read_output(output: object) -> Output:
     """A name, or axes as a tuple of integers.
 
     Raises:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.validation import Batch, Function, prepared
 
@@ -14,6 +15,7 @@ _DRAWN = 2**22  # signs that are drawn at once
 
 
 @boundary(static=("size",))
+@placement.automatic
 @jax.default_matmul_precision("highest")
 def projected_gradients(
     f: Function,

@@ -36,11 +36,11 @@ class Use(NamedTuple):
         """Uses of one leaf with equal roles add up row by row."""
         spec = self.params
         names = (spec.batch, spec.contract, spec.free) if self.kind == "dot_general" else ()
-        taps = self.view.axes if self.kind == "conv_general_dilated" else ()
+        axes = self.view.axes if self.kind != "dot_general" else ()
         groups = spec["feature_group_count"] if self.kind == "conv_general_dilated" else 1
         numbers = _conv_spec(spec) if self.kind == "conv_general_dilated" else ()
         bound = tuple(axis for _, axis in self.view.bound)
-        return (self.kind, self.view.chain, names, taps, groups, numbers, bound)
+        return (self.kind, self.view.chain, names, axes, groups, numbers, bound)
 
 
 class DotSpec(NamedTuple):
@@ -61,6 +61,34 @@ class Sizes(NamedTuple):
     batch: int
     inputs: int
     outputs: int
+
+
+class Layout(NamedTuple):
+    """The axes of a leaf's base: those that a factor a and a factor g both have, those of a, and those of g.
+
+    `extents` are those of all axes; `looked_up` is the axis that a gather indexes, in place of `inputs`.
+    """
+
+    batch: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    extents: tuple[int, ...]
+    looked_up: int | None
+
+
+def layout(use: Use) -> Layout | None:
+    """Which axes the factors of a use have; None where groups of a convolution split one."""
+    view = use.view
+    extents = dict(zip(view.axes, view.shape, strict=True)) | {axis: use.loops[loop] for loop, axis in view.bound}
+    shape, bound = tuple(extents[axis] for axis in sorted(extents)), tuple(sorted(axis for _, axis in view.bound))
+    if use.kind == "dot_general":
+        return Layout(bound + use.params.batch, use.params.contract, use.params.free, shape, None)
+    if use.kind == "gather":
+        return Layout(bound, view.axes[:1], view.axes[1:], shape, view.axes[0])
+    if use.params["feature_group_count"] != 1:
+        return None
+    out, channels, *taps = (view.axes[d] for d in _conv_spec(use.params))
+    return Layout(bound, (*taps, channels), (out,), shape, None)
 
 
 def dot_spec(params: dict[str, Any], operand: int, view: View, other_rank: int) -> DotSpec:
@@ -148,8 +176,13 @@ def bias_factor(use: Use, scale: Array) -> Array:
 
 def _loops(use: Use) -> tuple[list[int], list[int]]:
     """Loops whose turns are rows, and those whose turns are slices of a stacked parameter, in its order."""
-    bound = [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
+    bound = bound_loops(use)
     return [loop for loop in range(len(use.loops)) if loop not in bound], bound
+
+
+def bound_loops(use: Use) -> list[int]:
+    """Loops whose turns are slices of a stacked parameter, in the order of its axes."""
+    return [loop for loop, _ in sorted(use.view.bound, key=lambda pair: pair[1])]
 
 
 def _read_dot(use: Use, a: Array, g: Array) -> tuple[Array, Array]:

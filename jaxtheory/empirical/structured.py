@@ -10,30 +10,25 @@ Source: Novak, Sohl-Dickstein, Schoenholz (2022), section 3.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
 from jaxtheory.empirical import views
 from jaxtheory.empirical.analysis import Event, Findings, Path, Plan, analyse
+from jaxtheory.empirical.factored import Factors, Group, Tied, can_be_tied, cross, parts_of, summed, summed_parts
 from jaxtheory.empirical.interpreter import BIAS, Probes, Taps, run
 from jaxtheory.empirical.outputs import Numbers, Spec, cotangents, widened
-from jaxtheory.empirical.rules import Sizes, Use, bias_factor, factors, sizes
+from jaxtheory.empirical.rules import Use, bias_factor, bound_loops, factors, layout, sizes
 from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.flops import activations
 
-
-class Group(NamedTuple):
-    """Uses of one leaf whose factored Jacobians add up row by row."""
-
-    leaf: int
-    kind: str
-    paths: tuple[Path, ...]
-    sizes: Sizes
-    bias: int | None
+Shapes = tuple[tuple[int, ...], ...]  # of the leaves
 
 
 class Portion(NamedTuple):
@@ -42,7 +37,7 @@ class Portion(NamedTuple):
     Kernels of disjoint channels add up. With one sweep all channels are taken (`width` is 0).
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[Group | Tied, ...]
     direct: tuple[int, ...]
     width: int = 0
     sweeps: int = 1
@@ -53,7 +48,7 @@ class Leaf(NamedTuple):
 
     rule: str
     reason: str
-    groups: tuple[Group, ...]
+    groups: tuple[Group | Tied, ...]
 
 
 class Structure(NamedTuple):
@@ -61,7 +56,7 @@ class Structure(NamedTuple):
 
     findings: Findings
     leaves: tuple[Leaf, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: Shapes
     out_shape: tuple[int, ...]
 
 
@@ -83,8 +78,8 @@ def structure(f: Function, params: PyTree, x: PyTree) -> Structure:
     count = len(jax.tree.leaves(params))
     shapes = tuple(v.aval.shape for v in closed.jaxpr.invars[:count])
     findings = analyse(closed, count)
-    treated = [_treat(leaf, shapes[leaf], findings) for leaf in range(count)]
-    merged = {group.bias for leaf in treated for group in leaf.groups}
+    treated = [_treat(leaf, shapes, findings) for leaf in range(count)]
+    merged = {part.bias for leaf in treated for group in leaf.groups for part in parts_of(group)}
     leaves = tuple(
         Leaf("merged", "one more input of its layer", ()) if i in merged else t for i, t in enumerate(treated)
     )
@@ -103,38 +98,50 @@ def opaque(f: Function, params: PyTree, x: PyTree) -> Structure:
     return Structure(findings, (leaf,) * len(leaves), shapes, closed.jaxpr.outvars[0].aval.shape)
 
 
-def _treat(leaf: int, shape: tuple[int, ...], findings: Findings) -> Leaf:
+def _treat(leaf: int, shapes: Shapes, findings: Findings) -> Leaf:
+    shape = shapes[leaf]
     roles: dict[tuple[object, ...], list[Path]] = {}
     for path, use in findings.uses.items():
         if use.view.leaf == leaf:
             roles.setdefault(use.role, []).append(path)
     events = [event for event in findings.events if event.leaf == leaf]
-    events += [Event(leaf, "add", True) for other in findings.biases.values() if other == leaf]
+    events += [Event(leaf, "add", True) for other in findings.biases.values() if other.leaf == leaf]
     if events:
         small = math.prod(shape) <= findings.largest and all(event.linear for event in events)
         names = ", ".join(sorted({event.primitive for event in events}))
         return Leaf("direct", names, ()) if small and not roles else Leaf("fallback", f"enters {names}", ())
-    first = [findings.uses[paths[0]].view for paths in roles.values()]
-    meet = [(v, w) for i, v in enumerate(first) for w in first[:i] if not views.disjoint(shape, v, w)]
-    if meet:
+    by_base: dict[tuple[object, ...], list[Group]] = {}
+    for paths in roles.values():
+        base = findings.uses[paths[0]].view.chain
+        by_base.setdefault(base, []).append(_group(leaf, tuple(paths), findings, shapes))
+    first = [findings.uses[groups[0].paths[0]].view for groups in by_base.values()]
+    if any(not views.disjoint(shape, v, w) for i, v in enumerate(first) for w in first[:i]):
+        return Leaf("fallback", "uses that read overlapping parts of it", ())
+    if not all(len(groups) == 1 or can_be_tied([g.layout for g in groups]) for groups in by_base.values()):
         return Leaf("fallback", "uses that read it along different axes", ())
-    groups = tuple(_group(leaf, tuple(paths), findings) for paths in roles.values())
-    return Leaf("factored" if groups else "unused", "", groups)
+    tied = tuple(groups[0] if len(groups) == 1 else Tied(leaf, tuple(groups)) for groups in by_base.values())
+    return Leaf("factored" if tied else "unused", "", tied)
 
 
-def _group(leaf: int, paths: tuple[Path, ...], findings: Findings) -> Group:
-    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings)
+def _group(leaf: int, paths: tuple[Path, ...], findings: Findings, shapes: Shapes) -> Group:
+    each, bias = [sizes(findings.uses[path]) for path in paths], _shared_bias(paths, findings, shapes)
     total = each[0]._replace(rows=sum(s.rows for s in each), inputs=each[0].inputs + (bias is not None))
-    return Group(leaf, findings.uses[paths[0]].kind, paths, total, bias)
+    first = findings.uses[paths[0]]
+    return Group(leaf, first.kind, paths, total, bias, layout(first))
 
 
-def _shared_bias(paths: tuple[Path, ...], findings: Findings) -> int | None:
-    """The bias that follows every one of these uses, and nothing else."""
-    found = findings.biases.get(paths[0])
-    everywhere = {path for path, bias in findings.biases.items() if bias == found}
+def _shared_bias(paths: tuple[Path, ...], findings: Findings, shapes: Shapes) -> int | None:
+    """The bias that follows every one of these uses, with its entries in the same order, and nothing else."""
+    first = findings.biases.get(paths[0])
+    if first is None:
+        return None
+    found = first.leaf
+    everywhere = {path for path, bias in findings.biases.items() if bias.leaf == found}
     other = any(event.leaf == found for event in findings.events)
-    other = other or any(use.view.leaf == found for use in findings.uses.values())
-    return found if found is not None and everywhere == set(paths) and not other else None
+    if other or everywhere != set(paths) or any(use.view.leaf == found for use in findings.uses.values()):
+        return None
+    orders = [views.order(shapes[found], findings.biases[p], bound_loops(findings.uses[p])) for p in paths]
+    return found if all(np.array_equal(orders[0], other) for other in orders) else None
 
 
 def differentiated(found: Structure) -> list[int]:
@@ -151,9 +158,12 @@ class Task(NamedTuple):
     """What is contracted: a program's structure, what is done with rows ("rows" or summed), directions, parameters."""
 
     found: Structure
-    strategies: dict[Group, str]
+    strategies: dict[Group | Tied, str]
     spec: Spec
     portion: Portion
+
+
+FactoredRows = tuple[Array, Array | None, Array]
 
 
 class Prepared(NamedTuple):
@@ -164,7 +174,7 @@ class Prepared(NamedTuple):
     differentiated directly.
     """
 
-    factored: list[tuple[Array, Array | None, Array]]
+    factored: list[FactoredRows]
     jacobian: list[Array]
 
 
@@ -178,7 +188,7 @@ def prepare(task: Task, leaves: list[Array], sweep: Array | int, numbers: Number
 
 def _example(task: Task, leaves: list[Array], sweep: Array | int, numbers: Numbers, x: PyTree) -> Prepared:
     found, strategies, spec, portion = task
-    uses = {p: found.findings.uses[p] for group in portion.groups for p in group.paths}
+    uses = {p: found.findings.uses[p] for group in portion.groups for part in parts_of(group) for p in part.paths}
     probes = {p: jnp.zeros((*use.loops, *use.out.shape), use.out.dtype) for p, use in uses.items()}
 
     def program(probes: Taps, chosen: list[Array]) -> tuple[Array, Taps]:
@@ -193,18 +203,21 @@ def _example(task: Task, leaves: list[Array], sweep: Array | int, numbers: Numbe
     rows = cotangents(spec, out.dtype, numbers)
     g, jacobians = jax.vmap(pull)(rows)
     # axes of what is held are merged: XLA copies it whole where an axis of extent one leaves its layout open
-    factored, reduced = [], [widened(j).reshape(len(j), -1) for j in jacobians]
+    factored: list[FactoredRows] = []
+    reduced = [widened(j) for j in jacobians]
     for group in portion.groups:
-        a, b, h = _factors(group, uses, kept, g)
+        parts = [_factors(part, uses, kept, g) for part in parts_of(group)]
         if portion.width:
-            h = jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)
+            cut = lambda h: jax.lax.dynamic_slice_in_dim(h, sweep * portion.width, portion.width, axis=-1)  # noqa: E731
+            parts = [(a, b, cut(h)) for a, b, h in parts]
         if strategies[group] == "rows":
-            factored.append((a.ravel(), b, h.reshape(len(h), -1)))
+            factored += [(a.ravel(), b, h.reshape(len(h), -1)) for a, b, h in parts]
         else:
-            reduced.append(_summed(group, a, b, h).reshape(len(h), -1))
+            reduced += summed_parts(group, parts) if isinstance(group, Tied) else [summed(group, *parts[0])]
     if not factored and not reduced:  # outputs that depend on no parameter
         reduced.append(jnp.zeros((len(rows), 1), widened(rows).dtype))
-    return Prepared(factored, [jnp.concatenate(reduced, axis=-1)] if reduced else [])
+    flat = [j.reshape(len(j), -1) for j in reduced]
+    return Prepared(factored, [jnp.concatenate(flat, axis=-1)] if flat else [])
 
 
 def _factors(group: Group, uses: dict[Path, Use], kept: Taps, cotangents: Taps) -> tuple[Array, Array | None, Array]:
@@ -217,29 +230,32 @@ def _factors(group: Group, uses: dict[Path, Use], kept: Taps, cotangents: Taps) 
     return a, jnp.concatenate([bias_factor(uses[p], s) for p, s in zip(group.paths, scales, strict=True)]), g
 
 
-def _summed(group: Group, a: Array, b: Array | None, g: Array) -> Array:
-    """The Jacobian of one group in one example: Σ_r a_r ⊗ g_r, a bias's input beside the others."""
-    if group.kind == "gather":
-        zero = jnp.zeros((g.shape[0], group.sizes.inputs, g.shape[-1]), g.dtype)
-        return zero.at[:, a].add(g[:, :, 0])
-    if group.bias is not None:
-        ones = jnp.ones(a.shape[:2], a.dtype) if b is None else b
-        a = jnp.concatenate([a, ones[..., None]], axis=-1)
-    return jnp.einsum("rbc,orbf->obfc", a.astype(g.dtype), g, precision="highest")
-
-
 def pair(task: Task, first: Prepared, second: Prepared) -> Array:
     """The block [n1, k, n2, l] (or [n1, k, n2]) of the kernel from the factors of two sets of examples."""
     _, strategies, spec, portion = task
-    groups = [group for group in portion.groups if strategies[group] == "rows"]
     parts = []
     for j1, j2 in zip(first.jacobian, second.jacobian, strict=True):
         j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
         parts.append(inner(spec, j1, j2))
-    for group, (a1, b1, g1), (a2, b2, g2) in zip(groups, first.factored, second.factored, strict=True):
-        (a1, g1), (a2, g2) = _parts(group, spec, a1, g1), _parts(group, spec, a2, g2)
-        parts.append(_contract(group, spec, _gram(group, a1, b1, a2, b2).astype(g1.dtype), g1, g2))
+    one, two = iter(first.factored), iter(second.factored)
+    for group in portion.groups:
+        if strategies[group] == "rows":
+            parts += _rows_apart(group, spec, one, two)
     return sum(parts[1:], parts[0])
+
+
+def _rows_apart(
+    group: Group | Tied, spec: Spec, first: Iterator[FactoredRows], second: Iterator[FactoredRows]
+) -> list[Array]:
+    """The terms of one leaf: each group's own, and those between different groups."""
+    terms, held = [], []
+    for part, (a1, b1, g1), (a2, b2, g2) in zip(parts_of(group), first, second, strict=False):
+        (a1, g1), (a2, g2) = _parts(part, spec, a1, g1), _parts(part, spec, a2, g2)
+        held.append((Factors(a1, g1), Factors(a2, g2)))
+        terms.append(_contract(part, spec, _gram(part, a1, b1, a2, b2).astype(g1.dtype), g1, g2))
+    if isinstance(group, Tied):
+        terms += [cross(group, (p, q), spec, held[p][0], held[q][1]) for p, q in group.crossed]
+    return terms
 
 
 def _parts(group: Group, spec: Spec, a: Array, g: Array) -> tuple[Array, Array]:

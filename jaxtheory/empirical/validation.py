@@ -1,21 +1,24 @@
 """What a function, its parameters and its examples must be to have a tangent kernel; checked before computing."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.programs import mixing
 from jaxtheory.programs.loops import while_loops
 from jaxtheory.programs.models import is_module
+
+T = TypeVar("T")
 
 METHODS = ("auto", "structured", "jacobian", "directions", "products")
 BATCHES = ("each", "whole", "unchecked")
@@ -48,7 +51,7 @@ def check_batch(batch: str) -> None:
     require(batch in BATCHES, "batch", batch, f"be one of {BATCHES}", "choose one of these")
 
 
-def require_function(f: Any) -> None:
+def require_function(f: object) -> None:
     """f can be called with parameters and examples; models are told what to pass instead."""
     wrapped = type(f).__module__.startswith("equinox._")  # filter_jit and the like, which are functions
     if is_module(f, "flax.nnx") or is_module(f, "flax.linen"):
@@ -62,7 +65,7 @@ def require_function(f: Any) -> None:
     require(False, "f", type(f).__name__, "be a function f(params, x)", hint)
 
 
-def _require_two(f: Any) -> None:
+def _require_two(f: Callable[..., object]) -> None:
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):
@@ -82,7 +85,7 @@ def parameters(params: PyTree) -> PyTree:
     """
     require(bool(jax.tree.leaves(params)), "params", params, "hold at least one array", "pass what to differentiate in")
 
-    def read(path: Any, leaf: Any) -> Any:
+    def read(path: tuple[Hashable, ...], leaf: object) -> Array:
         kind = _dtype(leaf)
         told = type(leaf).__name__ if kind is None else kind.name
         hint = "keep other leaves out by empirical.filter_params, or by eqx.partition(model, eqx.is_inexact_array)"
@@ -167,7 +170,7 @@ def check_output(f: Function, params: PyTree, x: PyTree, name: str) -> None:
     require(out.size > 0, "f", f"shape {out.shape}", "return at least one number an example", "select an output")
 
 
-def _check_size(trace: Callable[[], Any], count: int | str) -> Any:
+def _check_size(trace: Callable[[], T], count: int | str) -> T:
     """What `trace` returns; a function that takes no other number of examples is refused by name."""
     try:
         return trace()
@@ -201,7 +204,7 @@ def _check_loops(program: ClosedJaxpr, params: PyTree) -> None:
     require(not bad, "f", "a while loop", "be differentiable in params in reverse mode", hint)
 
 
-def _dtype(leaf: Any) -> Any:
+def _dtype(leaf: object) -> np.dtype | None:
     """The dtype of an array or a number; None for anything else."""
     if isinstance(leaf, (bool, int, float)):
         return jnp.result_type(leaf)
@@ -211,16 +214,17 @@ def _dtype(leaf: Any) -> Any:
     return dtype
 
 
-def _single(leaf: Any) -> Any:
+def _single(leaf: object) -> Array:
     """An array, read in float32 where it is of half precision."""
-    if jnp.issubdtype(_dtype(leaf), jax.dtypes.extended):
-        return leaf
-    array = jnp.asarray(leaf)
+    kind = _dtype(leaf)
+    if kind is not None and jnp.issubdtype(kind, jax.dtypes.extended):
+        return cast(Array, leaf)
+    array = jnp.asarray(cast(ArrayLike, leaf))
     half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits < 32
     return array.astype(jnp.float32) if half else array
 
 
-def _stacked(x: Any) -> Any:
+def _stacked(x: PyTree) -> ArrayLike | None:
     """A nested list of numbers as an array; None if it is ragged."""
     try:
         return jnp.asarray(x) if any(isinstance(v, jax.Array) for v in jax.tree.leaves(x)) else np.asarray(x)
@@ -228,6 +232,6 @@ def _stacked(x: Any) -> Any:
         return None
 
 
-def _told(x: Any) -> str:
+def _told(x: object) -> str:
     text = repr(x)
     return text if len(text) <= 60 else type(x).__name__

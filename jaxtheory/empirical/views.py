@@ -6,6 +6,7 @@ either share a base, and their Jacobians add in factored form, or must be shown 
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,17 +46,23 @@ def sliced_by_loop(view: View, loop: int) -> View:
     return view._replace(shape=view.shape[1:], axes=view.axes[1:], bound=(*view.bound, (loop, view.axes[0])))
 
 
-def entries(leaf_shape: tuple[int, ...], view: View) -> np.ndarray:
-    """Which entries of the flattened leaf a base holds. Cost: O(leaf size) integers, at planning time."""
+def base(leaf_shape: tuple[int, ...], view: View) -> np.ndarray:
+    """Numbers of the leaf's entries that a base holds, in its shape. Cost: O(leaf size), at planning time."""
     index = np.arange(math.prod(leaf_shape)).reshape(leaf_shape)
     for op, order, lead, argument in view.chain:
         index = _STEPS[op](index.transpose(order), lead, argument)
-    return index.ravel()
+    return index
+
+
+def order(leaf_shape: tuple[int, ...], view: View, loops: Iterable[int]) -> np.ndarray:
+    """Numbers of the leaf's entries in the order of a view, behind the turns of `loops`, which bind its other axes."""
+    bound = dict(view.bound)
+    return base(leaf_shape, view).transpose(*(bound[loop] for loop in loops), *view.axes).ravel()
 
 
 def disjoint(leaf_shape: tuple[int, ...], first: View, second: View) -> bool:
     """Whether two bases of one leaf have no entry in common, so that their Jacobians have no cross term."""
-    return not np.intersect1d(entries(leaf_shape, first), entries(leaf_shape, second)).size
+    return not np.intersect1d(base(leaf_shape, first), base(leaf_shape, second)).size
 
 
 def _reshape(index: np.ndarray, lead: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, require
@@ -152,7 +153,7 @@ def spectral_density(
     return quadrature(lambda v: apply(v.reshape(shape)).ravel(), size, dtype, key, probes, steps)
 
 
-def quadrature(apply: Operator, size: int, dtype: Any, key: Array, probes: int, steps: int) -> Density:
+def quadrature(apply: Operator, size: int, dtype: DTypeLike, key: Array, probes: int, steps: int) -> Density:
     """Gauss nodes and weights of products with flat vectors, for arguments that were checked."""
 
     def one(turn: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -164,7 +165,7 @@ def quadrature(apply: Operator, size: int, dtype: Any, key: Array, probes: int, 
     return Density(*jax.lax.map(one, (signs, jax.random.split(jax.random.fold_in(key, 1), probes))))
 
 
-def _sizes(shape: Any) -> tuple[int, ...]:
+def _sizes(shape: object) -> tuple[int, ...]:
     """The shape as a tuple; one number is a shape too."""
     found = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in found)
@@ -184,7 +185,7 @@ def _read(operator: Operator, shape: tuple[int, ...]) -> tuple[Operator, Any]:
 
 def _image(operator: Operator, shape: tuple[int, ...]) -> Any:
     """Shape and type of a product with the widest enabled float that the operator accepts."""
-    failed: Any = None
+    failed: Exception | None = None
     for dtype in (jnp.float64, jnp.float32) if jax.config.read("jax_enable_x64") else (jnp.float32,):
         try:
             return jax.eval_shape(operator, jax.ShapeDtypeStruct(shape, dtype))
@@ -194,7 +195,7 @@ def _image(operator: Operator, shape: tuple[int, ...]) -> Any:
     raise ValueError(f"operator must map float arrays of `shape` to such arrays, got {told}; correct it.") from failed
 
 
-def _signs(key: Array, probes: int, shape: tuple[int, ...], dtype: Any) -> Array:
+def _signs(key: Array, probes: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     require(probes >= 2, "probes", probes, "be >= 2 for a standard error", "draw more random vectors")
     return jax.random.rademacher(key, (probes, *shape), jnp.float32).astype(dtype)
 
@@ -218,7 +219,7 @@ def _band(apply: Operator, starts: Float[Array, "width size"], key: Array, steps
     keys = jax.random.split(key, steps)
     basis = jnp.zeros((steps, size), dtype)
 
-    def extend(basis: Array, vector: Array, place: Any, key: Array) -> Array:
+    def extend(basis: Array, vector: Array, place: Array | int, key: Array) -> Array:
         """The next vector is what `vector` adds to the basis, or a random one if that is rounding."""
         vector = vector / power_of_two(vector)  # what is left of a small product must not underflow
         kept = orthogonal(basis, vector)

@@ -252,9 +252,9 @@ NETWORKS = {
     "embedding by vmap": Network(
         embedding_by_vmap, {"table": (7, 4), "scale": (7,), "w1": (4, 5), "w2": (5, 3)}, (6,), integers=7
     ),
-    "tied embedding": Network(tied_embedding, {"table": (7, 4)}, (6,), fallbacks=1, integers=7),
+    "tied embedding": Network(tied_embedding, {"table": (70, 4)}, (3,), integers=70),
     "one weight used three times": Network(twice_used, {"w": (4, 4)}, (4,)),
-    "weight and its transpose": Network(tied_transpose, {"w": (4, 5)}, (4,), fallbacks=1),
+    "weight and its transpose": Network(tied_transpose, {"w": (4, 5)}, (4,)),
     "scan over layers": Network(scan_over_layers, {"layers": {"w": (3, 4, 4), "b": (3, 4)}, "out": (4, 2)}, (4,)),
     "scan over conv layers": Network(scan_over_conv_layers, {"k": (3, 2, 2, 3, 3)}, (2, 4, 4)),
     "remat": Network(remat, {"w1": (4, 4), "w2": (4, 4), "w3": (4, 2)}, (4,)),

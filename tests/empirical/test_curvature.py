@@ -163,3 +163,23 @@ def test_vectors_of_another_shape_are_named(drawn):
         empirical.ggn_operator(net, params, x, labels, loss="cross_entropy")(jnp.ones(22))
     with pytest.raises(ValueError, match="target must have the shape of prediction"):
         empirical.ggn_operator(net, params, x, jnp.ones(6))
+
+
+def test_weighted_kernel_has_derivatives(float64):
+    """Of a softmax, whose Hessians always have the eigenvalue 0: against central differences, error step^2."""
+    x, labels, v = jnp.asarray([[1.0, 0.5], [-0.5, 2.0]]), jnp.array([0, 2]), jnp.asarray([[1.0, 0, -2], [0.5, 1, 3]])
+
+    def value(w):
+        return (v * empirical.weighted_ntk_operator(lambda w, x: x @ w, w, x, labels)(v)).sum()
+
+    w, step = jnp.asarray([[0.5, -1.0, 0.25], [0.75, 0.5, -0.5]]), 1e-5
+    slope = jax.grad(value)(w)
+    for place in ((0, 0), (1, 2)):
+        moved = [value(w.at[place].add(sign * step)) for sign in (1, -1)]
+        np.testing.assert_allclose(slope[place], (moved[0] - moved[1]) / (2 * step), rtol=1e-6)
+
+
+def test_targets_of_tests_are_paired(drawn):
+    params, x, labels = drawn
+    with pytest.raises(ValueError, match="y_test must be as many as x_test"):
+        empirical.influence(net, params, x, labels, x[:2], labels[:3], loss="cross_entropy", damping=0.1)

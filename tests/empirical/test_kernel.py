@@ -184,8 +184,6 @@ def test_explain_names_what_it_does_not_understand(key):
     reasons = {
         "weight norm": "div, integer_pow",
         "masked weights": "mul",
-        "tied embedding": "along different axes",
-        "weight and its transpose": "along different axes",
         "binary weights, straight through": "custom_vjp_call with a derivative that is not its function's",
         "product of parameters": "a product with another parameter",
     }
