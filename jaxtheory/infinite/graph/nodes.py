@@ -63,13 +63,25 @@ class Pair(NamedTuple):
     mask: Flags
 
 
+class Channels(NamedTuple):
+    """Sizes of the axes of channels, and which of them a product sums over."""
+
+    sizes: Shape
+    summed: tuple[int, ...]
+
+
 class Scores(NamedTuple):
-    """Drawn sums over so many channels of a b, on all pairs of places; `number` tells layers apart."""
+    """Drawn sums over so many channels of a b, on all pairs of places; `number` tells layers apart.
+
+    The index axes marked `places` are summed over too; of a and b, `axes` tells which axes of channels are.
+    """
 
     a: "Node"
     b: "Node"
     channels: float
     number: int
+    places: Flags
+    axes: tuple[Channels, Channels]
 
 
 @runtime_checkable

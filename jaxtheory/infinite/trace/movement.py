@@ -35,10 +35,12 @@ from jaxtheory.infinite.graph import (
 )
 from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic, Node, Sum
 from jaxtheory.infinite.graph.views import Parts
+from jaxtheory.infinite.trace.blocks import blocks
 from jaxtheory.infinite.trace.gathers import gather
 from jaxtheory.infinite.trace.operands import Operand, place_value
 from jaxtheory.infinite.trace.restriction import restrict
 from jaxtheory.infinite.trace.rules import Rule, random_array
+from jaxtheory.infinite.trace.stacking import halves
 from jaxtheory.programs.calls import Equation
 
 
@@ -64,8 +66,9 @@ def _reshape(graph: Graph, where: Site, equation: Equation, values: list[Value])
     value, shape = values[0], equation.outvars[0].aval.shape
     if isinstance(value, ChannelArray):
         return [_repeat(where, regroup(where, value, shape))]
-    if not isinstance(value, Param):
+    if isinstance(value, Deterministic):
         return [deterministic.reshape(value, shape)]
+    assert isinstance(value, Param)
     axes: list[Parts] = [()] * len(shape)
     for old, new in groups(value.shape, shape):
         pieces = views.split(views.merge(tuple(value.axes[i] for i in old)), tuple(shape[i] for i in new))
@@ -263,6 +266,9 @@ def _concatenate(graph: Graph, where: Site, equation: Equation, values: list[Val
     rands = [v for v in values if isinstance(v, ChannelArray)]
     if len(values) == 1:
         return values
+    params = [v for v in values if isinstance(v, Param)]
+    if len(params) == len(values):
+        return [blocks(where, params, axis)]
     if not rands:
         refuse(where, "it concatenates parameters with what is not random", "add or contract them first")
     return [concatenate(graph, where, values, rands, axis)]
@@ -284,6 +290,9 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
         total = sum(v.shape[axis] for v in values)
         axes = (*sample.axes[:axis], (f._replace(size=total),), *sample.axes[axis + 1 :])
         return ChannelArray(((concatenation(where, children, f.place), sample.pieces[0][1]),), axes, sample.channels)
+    found = halves(graph, where, values, axis) if kinds == {"c"} else None
+    if found is not None:
+        return found
     if kinds == {"c"}:
         hint = "return the parts as a tuple, or give each a weight of its own and add them"
         refuse(where, "it concatenates channels of several axes, or a single one with others", hint)

@@ -10,9 +10,10 @@ from jax.extend.core import Literal
 from jax.typing import ArrayLike
 
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
-from jaxtheory.infinite.graph import ChannelArray, Graph, Value, known, unknown
+from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Value, known, unknown
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
+from jaxtheory.infinite.trace.blocks import by_blocks
 from jaxtheory.infinite.trace.contraction import dot
 from jaxtheory.infinite.trace.convolutions import convolution
 from jaxtheory.infinite.trace.elementwise import RULES as ELEMENTWISE
@@ -24,6 +25,7 @@ from jaxtheory.infinite.trace.program import require_derivative
 from jaxtheory.infinite.trace.reductions import RULES as REDUCTIONS
 from jaxtheory.infinite.trace.rules import Rewriting, Rule
 from jaxtheory.infinite.trace.scatters import RULES as SCATTERS
+from jaxtheory.infinite.trace.stacking import stack
 from jaxtheory.infinite.trace.tiling import tile
 from jaxtheory.programs.calls import CALLS, CUSTOM, Atom, Equation, Program, body_of, opened
 
@@ -139,7 +141,7 @@ class Context:
 
     def _rule(self, equation: Equation, values: list[Value]) -> list[Value]:
         name, where = equation.primitive.name, self._site(equation)
-        rule = _RULES.get(name)
+        rule = _rule_of(name, values)
         if rule is None:
             reason = _WHY.get(name, "this operation is not handled for random or trainable values")
             refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
@@ -156,7 +158,9 @@ class Context:
             if len(dets) == len(values):
                 outs: list[Value] = [*arithmetic.apply(equation, dets)]
             else:
-                found = _RULES[equation.primitive.name](self.graph, where, equation, values)
+                rule = _rule_of(equation.primitive.name, values)
+                assert rule is not None
+                found = rule(self.graph, where, equation, values)
                 outs = self._rewritten(where, found) if isinstance(found, Rewriting) else found
             env.update(zip(equation.outvars, outs, strict=True))
         return [env[v] for v in body.outvars]
@@ -182,9 +186,15 @@ _RULES: dict[str, Rule] = {
     "dot_general": dot,
     "conv_general_dilated": convolution,
     "tile": tile,
+    "stack": stack,
     **ELEMENTWISE,
     **MOVES,
     **SCATTERS,
     **EXTREMA,
     **REDUCTIONS,
 }
+
+
+def _rule_of(name: str, values: list[Value]) -> Rule | None:
+    """The rule of a primitive; operations on concatenated parameters go block by block."""
+    return by_blocks if any(isinstance(v, Blocks) for v in values) else _RULES.get(name)
