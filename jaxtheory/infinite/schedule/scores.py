@@ -26,7 +26,8 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.graph import Arrays, Ingredients, channelwise
 from jaxtheory.infinite.graph.arrays import Entry
 from jaxtheory.infinite.graph.channelwise import Linear
-from jaxtheory.infinite.graph.nodes import Bundle, Channels, Deterministic, Flags, Made, Node, Scores, Shape
+from jaxtheory.infinite.graph.nodes import Bundle, Deterministic, Flags, Made, Node, Scores, Shape
+from jaxtheory.infinite.graph.views import Channels
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity
 from jaxtheory.infinite.schedule.laws import Law, law_of
 from jaxtheory.infinite.schedule.requests import Drawn, Item, Plan

@@ -12,7 +12,6 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import ChannelArray, Factor, Factors, Graph, Ingredients, channelwise, joint_index, known
 from jaxtheory.infinite.graph.nodes import (
-    Channels,
     ChannelSum,
     Deterministic,
     DeterministicVector,
@@ -23,6 +22,7 @@ from jaxtheory.infinite.graph.nodes import (
     Scores,
     Shape,
 )
+from jaxtheory.infinite.graph.views import Channels
 from jaxtheory.infinite.trace.reductions import are_copies, unfold
 from jaxtheory.infinite.trace.rules import Dimensions
 from jaxtheory.infinite.trace.stacking import pieces_as_places

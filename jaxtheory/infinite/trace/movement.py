@@ -12,6 +12,7 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import (
     ONE,
+    Axes,
     ChannelArray,
     Cut,
     Factor,
@@ -278,6 +279,9 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
     """Along channels: more pieces. Along places: nodes side by side."""
     kinds = {f.kind for r in rands for f in r.axes[axis]}
     sample = max(rands, key=lambda r: len(r.axes[axis]))
+    place = None if kinds else _thin_place(rands)
+    if place is not None:
+        kinds, sample = {"i"}, sample._replace(axes=_replaced(sample.axes, axis, (Factor("i", place, 1),)))
     if kinds == {"c"} and all(len(r.channels) == 1 for r in rands):
         parts = [_as_pieces(graph, where, v, sample, axis) for v in values]
         pieces = tuple(piece for part in parts for piece in part)
@@ -297,6 +301,17 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
         hint = "return the parts as a tuple, or give each a weight of its own and add them"
         refuse(where, "it concatenates channels of several axes, or a single one with others", hint)
     refuse(where, "it concatenates along a merged axis, or an axis that no operand has", "concatenate before reshaping")
+
+
+def _thin_place(rands: list[ChannelArray]) -> int | None:
+    """An index axis of size one that no axis of the program has, as slices of one position leave it."""
+    taken = {f.place for r in rands for factors in r.axes for f in factors if f.kind == "i"}
+    free = (k for k in range(len(rands[0].node.index)) if k not in taken)
+    return next((k for k in free if all(r.node.index[k : k + 1] == (1,) for r in rands)), None)
+
+
+def _replaced(axes: Axes, axis: int, factors: Factors) -> Axes:
+    return (*axes[:axis], factors, *axes[axis + 1 :])
 
 
 def _as_pieces(graph: Graph, where: Site, value: Value, sample: ChannelArray, axis: int) -> tuple[Piece, ...]:
