@@ -146,3 +146,29 @@ def test_numbers_of_single_heads_are_refused():
     with pytest.raises(infinite.NoLimitError, match="differ between heads") as caught:
         limit(turn)
     assert "test_rotary.py:" in str(caught.value)
+
+
+def biased(p, x):
+    """A temperature of each head, and a bias of each pair of positions, added to the scores."""
+    q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5 * p["temperature"] + p["bias"]
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, -1), v)
+    return jnp.einsum("bthd,hdc->btc", mixed, p["w"])[:, -1]
+
+
+def test_parameters_of_scores_are_constants_or_named():
+    """With variance 0 they are their means; else the message names the parameter and the prior that helps."""
+    given = structs(
+        shapes(HEADS, HEADS, SIZE, 1) | {"temperature": (HEADS, 1, 1), "bias": (HEADS, TOKENS, TOKENS)}, jnp.float32
+    )
+
+    def fixed(path, shape):
+        constants = {"temperature": infinite.Moments(1.0, 0.0, 0.0), "bias": infinite.Moments(0.5, 0.0, 0.0)}
+        return constants.get(path) or rule(path, shape)
+
+    x, options = points(), {"monte_carlo": MonteCarlo(KEY, 16, 2), "check_width": False}
+    found = infinite.limit(as_written(biased), given, x, prior=fixed, **options).nngp(x)
+    plain = limit(lambda q: q, samples=16, groups=2, check_width=False).nngp(x)
+    np.testing.assert_allclose(found, plain, rtol=1e-4)  # a common bias does not change a softmax
+    with pytest.raises(infinite.NoLimitError, match=r"meet the parameter temperature; give temperature variance 0"):
+        infinite.limit(as_written(biased), given, x, prior=rule, **options)
