@@ -115,13 +115,16 @@ def test_scores_have_the_covariance_of_their_channels(turn, factor):
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [2, 1])
 def test_all_ways_to_write_rotations_and_groups_have_one_limit(shared):
-    """The same draws, up to rounding."""
+    """Within five standard errors of their draws."""
     x = points()
-    first = limit(halves, repeated, shared, 32, 2).both(x)
-    for turn, attend in ((pairs, repeated), (halves, grouped), (pairs, grouped)):
-        other = limit(turn, attend, shared, 32, 2).both(x)
-        np.testing.assert_allclose(other.nngp, first.nngp, rtol=1e-4)
-        np.testing.assert_allclose(other.ntk, first.ntk, rtol=1e-4)
+    first = limit(halves, repeated, shared).estimate(x)
+    for turn, attend in ((pairs, repeated), (halves, grouped)):
+        other = limit(turn, attend, shared, check_width=False).estimate(x)
+        for one, two, error, another in (
+            (first.nngp, other.nngp, first.nngp_error, other.nngp_error),
+            (first.ntk, other.ntk, first.ntk_error, other.ntk_error),
+        ):
+            assert (np.abs(np.asarray(one - two)) < 5 * np.hypot(np.asarray(error), np.asarray(another))).all()
 
 
 @pytest.mark.slow
