@@ -47,9 +47,12 @@ class Law(NamedTuple):
 
 
 def _block(array: Average, left: Shape, right: Shape, dtype: np.dtype) -> Array:
+    rows, columns = math.prod(left), math.prod(right)
+    if array is None or rows == columns == 1:
+        return jnp.zeros((rows, columns), dtype) if array is None else jnp.reshape(array, (1, 1))
     wide = dense(array, tuple(m for pair in zip(left, right, strict=True) for m in pair), dtype)
     order = [*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]
-    return wide.transpose(order).reshape((math.prod(left), math.prod(right)))
+    return wide.transpose(order).reshape((rows, columns))
 
 
 def law_of(c: Computation, found: dict[int, Node]) -> Law:
