@@ -158,7 +158,7 @@ def _noise(key: Array, samples: int, ordinals: Sequence[int], dtype: np.dtype) -
     shifts = jax.vmap(lambda k: jax.random.uniform(k, (2,), dtype))(keys)
     edge = jnp.finfo(dtype).eps
     numbers = jnp.arange(samples, dtype=dtype)[:, None, None]
-    return jax.scipy.special.ndtri(jnp.clip((numbers * steps + shifts) % 1, edge, 1 - edge))
+    return jax.scipy.special.ndtri(jnp.clip((numbers * steps[None] + shifts[None]) % 1, edge, 1 - edge))
 
 
 def _primes(count: int) -> list[int]:
