@@ -39,6 +39,7 @@ from jaxtheory.infinite.graph.graph import (
 from jaxtheory.infinite.graph.joints import joint, joint_roots
 from jaxtheory.infinite.graph.layout import (
     Axes,
+    Blocks,
     ChannelArray,
     Cut,
     Factor,
@@ -63,6 +64,7 @@ __all__ = [
     "PASSES",
     "Arrays",
     "Axes",
+    "Blocks",
     "Carried",
     "ChannelArray",
     "Cut",

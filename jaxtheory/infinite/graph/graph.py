@@ -87,6 +87,10 @@ class Graph:
         """Whether two nodes share no parameter."""
         return not self.spread(a.leaves) & b.leaves
 
+    def share_numbers_alone(self, a: Node, b: Node) -> bool:
+        """Whether two nodes share no parameter, though perhaps known numbers over their channels."""
+        return not self.spread(a.leaves & ~FIXED) & b.leaves & ~FIXED
+
     def product(self, where: Site, factors: tuple[Node, ...]) -> Node:
         """The channelwise product of nodes."""
         flat = tuple(f for factor in factors for f in (factor.factors if isinstance(factor, Product) else (factor,)))

@@ -84,7 +84,20 @@ class Cut(NamedTuple):
     step: int
 
 
-Value = Deterministic | Param | ChannelArray
+class Blocks(NamedTuple):
+    """Parameters one after another along an axis."""
+
+    parts: tuple[Param, ...]
+    axis: int
+
+    @property
+    def shape(self) -> Shape:
+        first = self.parts[0].shape
+        total = sum(p.shape[self.axis] for p in self.parts)
+        return (*first[: self.axis], total, *first[self.axis + 1 :])
+
+
+Value = Deterministic | Param | ChannelArray | Blocks
 
 
 def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.graph.expressions import Expression
-from jaxtheory.infinite.graph.views import Key, Moment
+from jaxtheory.infinite.graph.views import Channels, Key, Moment
 from jaxtheory.infinite.graph.windows import Window
 from jaxtheory.programs.sites import Site
 
@@ -64,12 +64,14 @@ class Pair(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Drawn sums over so many channels of a b, on all pairs of places; `number` tells layers apart."""
+    """Drawn sums over channels, and the index axes marked `places`, of a b; `number` tells layers apart."""
 
     a: "Node"
     b: "Node"
     channels: float
     number: int
+    places: Flags
+    axes: tuple[Channels, Channels]
 
 
 @runtime_checkable
@@ -377,8 +379,7 @@ class Use(NamedTuple):
     @property
     def nodes(self) -> list[Node]:
         """Those whose variance decides."""
-        ends = [x for source, _ in self.parts for _, a, b in source.terms for x in (a, b) if x is not None]
-        return [*ends, *self.addends]
+        return [*(x for s, _ in self.parts for _, a, b in s.terms for x in (a, b) if x is not None), *self.addends]
 
     @property
     def channels(self) -> float:

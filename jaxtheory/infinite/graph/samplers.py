@@ -46,7 +46,7 @@ def sampler(node: Node, ingredients: Ingredients) -> Sampler | None:
         return lambda given: given[node.number]
     if isinstance(node, n.Sum):
         return _sum(node, ingredients)
-    rule = _RULES.get(type(node))
+    rule = RULES.get(type(node))
     inner = [made for made in (sampler(x, ingredients) for x in node.parts) if made is not None]
     if rule is None or len(inner) < len(node.parts):
         return None
@@ -96,7 +96,7 @@ def _field(x: n.Field, parts: list[jax.Array], _: Arrays) -> jax.Array:
     return x.make([jnp.broadcast_to(p, c.index) for p, c in zip(parts, x.children, strict=True)])
 
 
-_RULES: dict[type[Node], Callable[..., jax.Array]] = {
+RULES: dict[type[Node], Callable[..., jax.Array]] = {
     n.Function: lambda x, parts, _: evaluate(x.expression, {"x": parts[0]}),
     n.JointFunction: _joint,
     n.Product: lambda x, parts, _: math.prod(parts[1:], start=parts[0]),

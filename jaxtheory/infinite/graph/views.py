@@ -28,6 +28,13 @@ def is_zero(value: Moment) -> bool:
     return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and float(value) == 0.0
 
 
+class Channels(NamedTuple):
+    """Sizes of the axes of channels, and which of them a product sums over."""
+
+    sizes: tuple[int, ...]
+    summed: tuple[int, ...]
+
+
 class Key(NamedTuple):
     """Which numbers of a leaf a random vector is made of, and in which role each axis serves."""
 

@@ -19,7 +19,7 @@ from jaxtheory import guarded
 from jaxtheory.checks import require
 from jaxtheory.infinite.graph import joint_roots
 from jaxtheory.infinite.graph.arrays import Entry, Mask, as_left, as_right, total
-from jaxtheory.infinite.graph.expressions import Expression, evaluate
+from jaxtheory.infinite.graph.expressions import evaluate
 from jaxtheory.infinite.graph.nodes import Flags, JointFunction, Node
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity, variance
 from jaxtheory.infinite.schedule.requests import Plan, Sides
@@ -27,6 +27,7 @@ from jaxtheory.infinite.schedule.requests import Plan, Sides
 # of one Gaussian in two examples: variance, covariance, variance; the variance alone of a value with itself
 Law = tuple[Array, ...]
 Moments = tuple[Array, list[Array | None]]  # E[h h'], and E[∂_r h ∂_r h'] for the Gaussians for which it is wanted
+Arrays = dict[str, Array]  # by name of a Gaussian
 T = TypeVar("T")
 
 
@@ -65,12 +66,11 @@ def _expectation(
     """
 
     def sampled(key: Array, laws: list[Law], correlations: list[Array | None], wanted: Flags) -> Moments:
-        def one(number: Array) -> Moments:
-            each = zip(roots, laws, correlations, strict=True)
-            draws = [_draw(key, number, c.graph.ordinal(r), law, correlation) for r, law, correlation in each]
+        def one(noise: Array) -> Moments:
+            draws = [_draw(*each) for each in zip(noise, laws, correlations, strict=True)]
             return _products(nodes, roots, draws, wanted)
 
-        return _average(c, one)
+        return _average(c, key, roots, one)
 
     @jax.custom_jvp
     def expectation(key: Array, laws: list[Law]) -> Moments:
@@ -93,32 +93,39 @@ def _expectation(
     return expectation
 
 
-def _average(c: Computation, sample: Callable[[Array], T]) -> T:
-    """Over samples of a number each."""
-    return jax.tree.map(lambda v: v.mean(0), jax.vmap(sample)(jnp.arange(c.draws.samples, dtype=c.dtype)))
+def _average(c: Computation, key: Array, roots: Sequence[Node], sample: Callable[[Array], T]) -> T:
+    """Over samples of the noise of some Gaussians."""
+    noise = _noise(key, c.draws.samples, [c.graph.ordinal(r) for r in roots], c.dtype)
+    return jax.tree.map(lambda v: v.mean(0), jax.vmap(sample)(noise))
 
 
 def _products(
     nodes: tuple[JointFunction, JointFunction], roots: list[Node], draws: Sequence[tuple[Array, Array]], wanted: Flags
 ) -> Moments:
     """h h', and ∂_r h ∂_r h' for each wanted Gaussian that both depend on."""
-    values, gradients = [], []
+    values, slopes = [], []
     for which, node in enumerate(nodes):
         given = {name: draws[roots.index(root)][which] for name, root in node.roots}
-        values.append(evaluate(node.expression, given))
-        gradients.append({root.number: partial(_slope, node.expression, given, name) for name, root in node.roots})
-    first, second = gradients
+        value, own = _with_slopes(node, given, wanted=any(wanted))
+        values.append(value)
+        slopes.append(own)
+    first, second = slopes
     moved = [
-        first[r.number]() * second[r.number]() if w and r.number in first and r.number in second else None
+        first[r.number] * second[r.number] if w and r.number in first and r.number in second else None
         for r, w in zip(roots, wanted, strict=True)
     ]
     return values[0] * values[1], moved
 
 
-def _slope(expression: Expression, given: dict[str, Array], name: str) -> Array:
-    """The derivative with respect to one of the Gaussians."""
-    at = given[name]
-    return jax.jvp(lambda v: evaluate(expression, {**given, name: v}), (at,), (jnp.ones_like(at),))[1]
+def _with_slopes(node: JointFunction, given: Arrays, *, wanted: bool) -> tuple[Array, dict[int, Array]]:
+    """A function's value, and its derivatives with respect to all of its Gaussians in one pass backwards."""
+    function = partial(evaluate, node.expression)
+    if not wanted:
+        return function(given), {}
+    shape = jnp.broadcast_shapes(*(a.shape for a in given.values()))
+    value, pull = jax.vjp(function, {name: jnp.broadcast_to(a, shape) for name, a in given.items()})
+    (slopes,) = pull(jnp.ones_like(value))
+    return value, {root.number: slopes[name] for name, root in node.roots}
 
 
 def _correlation(law: Law) -> Array | None:
@@ -129,9 +136,8 @@ def _correlation(law: Law) -> Array | None:
     return law[1] / jnp.where(scale > 0, scale, 1)
 
 
-def _draw(key: Array, number: Array, ordinal: int, law: Law, correlation: Array | None) -> tuple[Array, Array]:
-    """A Gaussian in two examples; the same noise at all places."""
-    noise = _noise(key, number, ordinal)
+def _draw(noise: Array, law: Law, correlation: Array | None) -> tuple[Array, Array]:
+    """A Gaussian in two examples, from two normals that are the same at all places."""
     left, right = (guarded.root(q) for q in (law[0], law[-1]))
     if correlation is None:
         return left * noise[0], right * noise[0]
@@ -140,15 +146,19 @@ def _draw(key: Array, number: Array, ordinal: int, law: Law, correlation: Array 
     return jnp.broadcast_to(left * noise[0], other.shape), other
 
 
-def _noise(key: Array, number: Array, ordinal: int) -> Array:
-    """Two normals: number · √p modulo 1, for primes p of this Gaussian's own, shifted at random and so without bias.
+def _noise(key: Array, samples: int, ordinals: Sequence[int], dtype: np.dtype) -> Array:
+    """Two normals [samples, Gaussians, 2]: number · √p modulo 1, for primes p of each Gaussian, shifted at random.
 
-    Source: Richtmyer (1951), for sequences that fill a cube more evenly than independent points.
+    The shift makes averages unbiased. Source: Richtmyer (1951), for sequences that fill a cube more evenly than
+    independent points.
     """
-    steps = jnp.asarray(np.sqrt(_primes(2 * ordinal + 2)[-2:]) % 1, number.dtype)
-    shift = jax.random.uniform(jax.random.fold_in(key, ordinal), (2,), number.dtype)
-    edge = jnp.finfo(number.dtype).eps
-    return jax.scipy.special.ndtri(jnp.clip((number * steps + shift) % 1, edge, 1 - edge))
+    found = [_primes(2 * ordinal + 2)[-2:] for ordinal in ordinals]
+    steps = jnp.asarray(np.sqrt(np.array(found).reshape(-1, 2)) % 1, dtype)
+    keys = jax.vmap(lambda ordinal: jax.random.fold_in(key, ordinal))(jnp.asarray(ordinals, jnp.int32))
+    shifts = jax.vmap(lambda k: jax.random.uniform(k, (2,), dtype))(keys)
+    edge = jnp.finfo(dtype).eps
+    numbers = jnp.arange(samples, dtype=dtype)[:, None, None]
+    return jax.scipy.special.ndtri(jnp.clip((numbers * steps[None] + shifts[None]) % 1, edge, 1 - edge))
 
 
 def _primes(count: int) -> list[int]:
@@ -168,11 +178,10 @@ def mean(c: Computation, x: JointFunction, side: int) -> Plan:
         key, zero = jnp.asarray(given.array(0)), jnp.zeros((1,) * len(x.index), c.dtype)
         variances = [zero if e.kernel is None else e.kernel for e in given.entries]
 
-        def one(number: Array) -> Array:
-            named = zip(x.roots, variances, strict=True)
-            draws = {name: _draw(key, number, c.graph.ordinal(r), (v,), None)[0] for (name, r), v in named}
-            return evaluate(x.expression, draws)
+        def one(noise: Array) -> Array:
+            named = zip(x.roots, noise, variances, strict=True)
+            return evaluate(x.expression, {name: _draw(z, (v,), None)[0] for (name, _), z, v in named})
 
-        return _average(c, one)
+        return _average(c, key, [r for _, r in x.roots], one)
 
     return plan_of(make, pairs=[variance(r, side) for _, r in x.roots], dets=[quantity(c.draws.key, 0)])

@@ -8,81 +8,32 @@ is computed of it channel by channel, h = F(g), has
 the second with the exact sum over a and b for each draw.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from jaxtheory.infinite.errors import refuse
 from jaxtheory.infinite.graph import Arrays, Ingredients, Sampler, sampler
-from jaxtheory.infinite.graph.arrays import Average, Entry, Mask, dense, narrow
+from jaxtheory.infinite.graph.arrays import Entry, Mask, narrow
 from jaxtheory.infinite.graph.nodes import Field, Node, Shape
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity
-from jaxtheory.infinite.schedule.requests import Need, Plan, Sides
+from jaxtheory.infinite.schedule.laws import Law, law_of
+from jaxtheory.infinite.schedule.requests import Plan, Sides
 
 _OF_FIELDS = 7919  # folded into the key: the noise of fields is not that of single Gaussians
 _AT_ONCE = 16  # samples
 P = ParamSpec("P")
 T = TypeVar("T")
-Place = tuple[int, int]  # a Gaussian node, by its position in the law, and an example
-
-
-class _Law(NamedTuple):
-    """The Gaussian nodes that are drawn together, their examples, and the requests for their covariance."""
-
-    roots: list[Node]
-    ends: tuple[int, ...]
-    pairs: list[tuple[Place, Place]]
-    asked: list[Need | None]
-
-    @property
-    def size(self) -> int:
-        """Numbers of one example."""
-        return sum(math.prod(r.index) for r in self.roots)
-
-    def matrix(self, parts: Sequence[Average], dtype: np.dtype) -> Array:
-        """Covariance or tangents over the places of all examples, from those of pairs of nodes."""
-        blocks: dict[tuple[Place, Place], Array] = {}
-        for (row, column), part in zip(self.pairs, parts, strict=True):
-            block = _block(part, self.roots[row[0]].index, self.roots[column[0]].index, dtype)
-            blocks[row, column] = block
-            blocks.setdefault((column, row), block.T)
-        places = [(r, end) for end in self.ends for r in range(len(self.roots))]
-        return jnp.block([[blocks[p, q] for q in places] for p in places])
-
-    def arrays(self, vector: Array) -> Arrays:
-        """The arrays of one example by root."""
-        cuts = np.cumsum([math.prod(r.index) for r in self.roots])[:-1]
-        return {r.number: part.reshape(r.index) for r, part in zip(self.roots, jnp.split(vector, cuts), strict=True)}
-
-
-def _block(array: Average, left: Shape, right: Shape, dtype: np.dtype) -> Array:
-    wide = dense(array, tuple(m for pair in zip(left, right, strict=True) for m in pair), dtype)
-    order = [*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]
-    return wide.transpose(order).reshape((math.prod(left), math.prod(right)))
-
-
-def _law(c: Computation, found: dict[int, Node]) -> _Law:
-    """Requests for the covariances of all roots at all places, of every example of the computation.
-
-    Averages of one example too are over draws of both, so that those of the same nodes are of the same draws.
-    """
-    roots, ends = sorted(found.values(), key=lambda r: r.order), tuple(sorted(set(c.sides)))
-    places = [(r, end) for end in ends for r in range(len(roots))]
-    pairs = [(one, two) for i, one in enumerate(places) for two in places[i:]]
-    asked = [c.ask(roots[r], roots[s], (i, j), (True,) * len(roots[r].index)) for (r, i), (s, j) in pairs]
-    return _Law(roots, ends, pairs, asked)
 
 
 class _Draws(NamedTuple):
     """How draws are made: the law, the key, a root of the covariance, and their number."""
 
-    law: _Law
+    law: Law
     samples: int
     ordinal: int
 
@@ -102,7 +53,7 @@ class _Draws(NamedTuple):
         return z.reshape((len(self.law.ends), -1))
 
 
-def _draws_of(c: Computation, law: _Law) -> _Draws:
+def _draws_of(c: Computation, law: Law) -> _Draws:
     return _Draws(law, c.draws.samples, c.graph.ordinal(law.roots[0]))
 
 
@@ -117,7 +68,7 @@ def pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
     """Kernel and tangent of two functions of Gaussians at several positions."""
     ingredients = Ingredients()
     samplers = [_require_sampler(x, ingredients) for x in (a, b)]
-    law = _law(c, ingredients.roots)
+    law = law_of(c, ingredients.roots)
     draws, dets = _draws_of(c, law), list(ingredients.dets.values())
     ends = [_End(s, law.ends.index(side)) for s, side in zip(samplers, sides, strict=True)]
 
@@ -195,7 +146,7 @@ def mean(c: Computation, x: Field, side: int) -> Plan:
     """E h, by draws."""
     ingredients = Ingredients()
     made = _require_sampler(x, ingredients)
-    law = _law(c, ingredients.roots)
+    law = law_of(c, ingredients.roots)
     draws, dets, end = _draws_of(c, law), list(ingredients.dets.values()), _End(made, law.ends.index(side))
 
     def make(given: Given) -> Array:

@@ -6,12 +6,15 @@ tokens and both examples, independent of everything else, and independent from h
     E[S_ts S'_t's'] = d E[q_t q'_t'] E[k_s k'_s'],
     ⟨∂S_ts, ∂S'_t's'⟩ = d (⟨∂q_t, ∂q'_t'⟩ E[k_s k'_s'] + E[q_t q'_t'] ⟨∂k_s, ∂k'_s'⟩).
 
+Where known numbers multiply the channels, as rotary positions do, d times a product of kernels is the sum of those of
+single channels; of channels that are two axes, one of them of places (the halves that are rotated), it is over both.
+
 A layer that contracts all heads averages over them. The tangent of a score is drawn too: a Gaussian with the second
 covariance, pushed through softmax as a derivative, has the covariance that the tangent kernel needs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,17 +22,73 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxtheory.infinite.graph.arrays import Average, Entry, dense
-from jaxtheory.infinite.graph.nodes import Bundle, Made, Scores, Shape
+from jaxtheory.conversion import Numbers
+from jaxtheory.infinite.graph import Arrays, Ingredients, channelwise
+from jaxtheory.infinite.graph.arrays import Entry
+from jaxtheory.infinite.graph.channelwise import Linear
+from jaxtheory.infinite.graph.nodes import Bundle, Deterministic, Flags, Made, Node, Scores, Shape
+from jaxtheory.infinite.graph.views import Channels
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity
-from jaxtheory.infinite.schedule.requests import Drawn, Item, Plan, Sides, pair_item
+from jaxtheory.infinite.schedule.laws import Law, law_of
+from jaxtheory.infinite.schedule.requests import Drawn, Item, Plan
 
 
-class _Law(NamedTuple):
-    """Kernel and tangent over the tokens of all examples."""
+class _Factor(NamedTuple):
+    """Queries or keys: the nodes that they are made of, what multiplies them, and which axes are summed over."""
 
-    kernel: Array
-    tangent: Array
+    law: Law
+    linear: Linear
+    dets: list[Deterministic]
+    vectors: dict[int, int]  # numbers over channels, by number: the rank of their places
+    node: Node
+    places: Flags
+    channels: Channels
+
+    def root(self, covariance: Array, given: Sequence[Arrays]) -> Array:
+        """A root of a covariance [channels, summed places, places of all examples, numbers that are drawn].
+
+        Channels are one where all are alike; `given` has the deterministic quantities of each example.
+        """
+        count = len(self.law.ends)
+        columns = _root(covariance).reshape((count, self.law.size, -1))
+        summed = [k for k, gone in enumerate(self.places) if gone]
+        order = [*summed, *(k for k in range(len(self.places)) if k not in summed), len(self.places)]
+        width = math.prod(self.node.index[k] for k in summed)
+
+        def example(end: int) -> Array:
+            varying = {number: given[end][number] for number in self.vectors}
+
+            def channel(own: Arrays) -> Array:
+                known = {**given[end], **own}
+                push = lambda v: jnp.broadcast_to(self.linear.make({**self.law.arrays(v), **known}), self.node.index)  # noqa: E731
+                pushed = jax.vmap(push, -1, -1)(columns[end])
+                return pushed.transpose(order).reshape((width, -1, columns.shape[-1]))
+
+            return jax.vmap(channel)(varying) if varying else channel({})[None]
+
+        return jnp.concatenate([example(end) for end in range(count)], 2)
+
+    def arrays(self, c: Computation, values: Sequence[Numbers]) -> Arrays:
+        """Deterministic quantities of one example by number, those that differ between channels with these first."""
+        found = {d.number: c.array(v) for d, v in zip(self.dets, values, strict=True)}
+        return {k: self._by_channel(v, self.vectors[k]) if k in self.vectors else v for k, v in found.items()}
+
+    def _by_channel(self, array: Array, rank: int) -> Array:
+        """Of one head, the channels that are summed over first."""
+        sizes, summed = self.channels
+        whole = array.reshape((*array.shape[:rank], *sizes))
+        kept = [rank + k for k in range(len(sizes)) if k not in summed]
+        one = whole[tuple(0 if k in kept else slice(None) for k in range(whole.ndim))]
+        return jnp.moveaxis(one.reshape((*one.shape[:rank], -1)), -1, 0)
+
+
+def _factor(c: Computation, node: Node, places: Flags, channels: Channels) -> _Factor:
+    ingredients = Ingredients()
+    found = channelwise.linear(node, ingredients)
+    assert found is not None
+    vectors = {x.det.number: len(x.index) for x in channelwise.vectors(node)}
+    dets = {**ingredients.dets, **{x.det.number: x.det for x in channelwise.vectors(node)}}
+    return _Factor(law_of(c, ingredients.roots), found, list(dets.values()), vectors, node, places, channels)
 
 
 def plan(c: Computation, item: Item) -> Plan:
@@ -37,51 +96,66 @@ def plan(c: Computation, item: Item) -> Plan:
     scores = item.det.needs[0]
     assert isinstance(scores, Scores)
     ends = sorted(set(c.sides))
-    pairs = [(i, j) for i in ends for j in ends if i <= j]
-    full = (True,) * len(scores.a.index)
+    sides = [_factor(c, x, scores.places, axes) for x, axes in zip((scores.a, scores.b), scores.axes, strict=True)]
+    quantities = [quantity(d, end) for side in sides for end in ends for d in side.dets]
 
     def make(given: Given) -> dict[int, Drawn]:
         key = jax.random.fold_in(jnp.asarray(given.array(0)), scores.number)
-        queries, keys = given.entries[: len(pairs)], given.entries[len(pairs) :]
-        laws = _law(queries, pairs, scores.a.index, c.dtype), _law(keys, pairs, scores.b.index, c.dtype)
-        value = _draws(key, *laws, scores.channels**0.5, c.draws.samples, c.tangent)
+        entries, values = iter(given.entries), iter(range(1, 1 + len(quantities)))
+        known = [[[given.array(next(values)) for _ in side.dets] for _ in ends] for side in sides]
+        queries, keys = (_roots(c, side, entries, numbers) for side, numbers in zip(sides, known, strict=True))
+        value = _draws(key, queries, keys, scores.channels**0.5, c.draws.samples)
         return {end: _of_example(value, i, len(ends)) for i, end in enumerate(ends)}
 
-    asked = [(pair_item(x, x, pair), full) for x in (scores.a, scores.b) for pair in pairs]
-    return plan_of(make, pairs=asked, dets=[quantity(c.draws.key, 0)])
+    asked = [pair for side in sides for pair in side.law.asked]
+    return plan_of(make, pairs=asked, dets=[quantity(c.draws.key, 0), *quantities])
 
 
-def _law(entries: Sequence[Entry], pairs: Sequence[Sides], index: Shape, dtype: np.dtype) -> _Law:
-    count = max(j for _, j in pairs)
+class _Roots(NamedTuple):
+    """Roots of the kernel and, where it is wanted, of the tangents."""
 
-    def joint(parts: list[Average]) -> Array:
-        blocks = {pair: _matrix(part, index, dtype) for pair, part in zip(pairs, parts, strict=True)}
-        ends = range(1, count + 1)
-        return jnp.block([[blocks[i, j] if i <= j else blocks[j, i].T for j in ends] for i in ends])
-
-    return _Law(joint([entry.kernel for entry in entries]), joint([entry.tangent for entry in entries]))
+    kernel: Array
+    tangent: Array | None
 
 
-def _matrix(array: Average, index: Shape, dtype: np.dtype) -> Array:
-    """Over pairs of tokens, from interleaved pairs of their axes."""
-    wide = dense(array, tuple(m for m in index for _ in (0, 1)), dtype)
-    order = [*range(0, wide.ndim, 2), *range(1, wide.ndim, 2)]
-    return wide.transpose(order).reshape((math.prod(index), math.prod(index)))
+def _roots(c: Computation, side: _Factor, entries: Iterator[Entry], values: Sequence[Sequence[Numbers]]) -> _Roots:
+    own = [next(entries) for _ in side.law.asked]
+    known = [side.arrays(c, numbers) for numbers in values]
+    kernel = side.root(side.law.matrix([e.kernel for e in own], c.dtype), known)
+    if not c.tangent:
+        return _Roots(kernel, None)
+    return _Roots(kernel, side.root(side.law.matrix([e.tangent for e in own], c.dtype), known))
 
 
-def _draws(key: PRNGKeyArray, q: _Law, k: _Law, scale: float, samples: int, tangent: bool) -> Drawn:
+def _draws(key: PRNGKeyArray, q: _Roots, k: _Roots, scale: float, samples: int) -> Drawn:
     """Of all examples, samples × tokens × tokens."""
     keys = jax.random.split(key, 3)
 
     def product(left: Array, right: Array, key: PRNGKeyArray) -> Array:
-        white = jax.random.normal(key, (samples, len(left), len(right)), left.dtype)
-        return scale * jnp.einsum("ij,sjk,lk->sil", left, white, right, precision="highest")
+        count = max(len(left), len(right))
+        noise = _noise(key, count, (samples, left.shape[-1], right.shape[-1]), left.dtype)
+        left, right = (jnp.broadcast_to(r, (count, *r.shape[1:])) for r in (left, right))
+        return scale / count**0.5 * jnp.einsum("jpxa,jsab,jpyb->sxy", left, noise, right, precision="highest")
 
-    root_q, root_k = _root(q.kernel), _root(k.kernel)
-    value = product(root_q, root_k, keys[0])
-    if not tangent:
+    value = product(q.kernel, k.kernel, keys[0])
+    if q.tangent is None or k.tangent is None:
         return Drawn(value, None)
-    return Drawn(value, product(_root(q.tangent), root_k, keys[1]) + product(root_q, _root(k.tangent), keys[2]))
+    return Drawn(value, product(q.tangent, k.kernel, keys[1]) + product(q.kernel, k.tangent, keys[2]))
+
+
+def _noise(key: PRNGKeyArray, count: int, shape: Shape, dtype: np.dtype) -> Array:
+    """Independent normals for each of the channels, from coefficients of cosines over them.
+
+    Sums of smooth functions over the channels hardly depend on how many there are, as draws at two widths need it.
+    """
+    place = (np.arange(count) + 0.5) / count
+    waves = (
+        np.cos(np.pi * np.arange(count)[:, None] * place)
+        * np.sqrt(np.where(np.arange(count) == 0, 1, 2) / count)[:, None]
+    )
+    keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(count))
+    coefficients = jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
+    return jnp.einsum("mj,msab->jsab", jnp.asarray(waves, dtype), coefficients, precision="highest")
 
 
 def _of_example(scores: Drawn, i: int, count: int) -> Drawn:

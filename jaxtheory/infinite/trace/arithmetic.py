@@ -119,9 +119,11 @@ def _regroup_copies(equation: Equation, old: Shape, flags: Flags, new: Shape) ->
     for before, after in groups(old, new):
         if any(flags[i] for i in before):
             wide = [j for j in after if new[j] > 1]
-            if len(wide) != 1 or sum(old[i] > 1 for i in before) != 1:
+            whole = all(flags[i] for i in before if old[i] > 1)  # heads in groups are heads
+            if not whole and (len(wide) != 1 or sum(old[i] > 1 for i in before) != 1):
                 refuse(site(equation), "it merges or splits heads whose scores keep fluctuating", "keep heads an axis")
-            out[wide[0]] = True
+            for j in wide:
+                out[j] = True
     return tuple(out)
 
 

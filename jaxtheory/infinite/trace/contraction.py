@@ -23,8 +23,9 @@ from jaxtheory.infinite.graph import (
     spread,
 )
 from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic
+from jaxtheory.infinite.trace.grouped import with_heads_of_both
+from jaxtheory.infinite.trace.inner_products import inner
 from jaxtheory.infinite.trace.layers import dense
-from jaxtheory.infinite.trace.reductions import inner
 from jaxtheory.infinite.trace.rewriting import product_and_sum
 from jaxtheory.infinite.trace.rules import Dimensions, Rewriting, dot_dimensions
 from jaxtheory.programs.calls import Equation
@@ -33,10 +34,13 @@ from jaxtheory.programs.calls import Equation
 def dot(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value] | Rewriting:
     """dot_general: with a weight, of two random arrays over channels, or with a deterministic matrix over places."""
     (left, right), (of_left, of_right) = values, dot_dimensions(equation)
-    if isinstance(right, Param) and not isinstance(left, Param):
+    if isinstance(right, Param) and isinstance(left, Deterministic | ChannelArray):
         return [dense(graph, where, left, right, of_left, of_right, weight_first=False)]
-    if isinstance(left, Param) and not isinstance(right, Param):
+    if isinstance(left, Param) and isinstance(right, Deterministic | ChannelArray):
         return [dense(graph, where, right, left, of_right, of_left, weight_first=True)]
+    repeated = with_heads_of_both(graph, equation, values)
+    if repeated is not None:
+        return repeated
     if isinstance(left, ChannelArray) and isinstance(right, ChannelArray):
         return [inner(graph, where, left, right, of_left, of_right)]
     if isinstance(left, Deterministic) and isinstance(right, ChannelArray):
@@ -87,23 +91,31 @@ def _mixture(where: Site, matrix: _Matrix, rand: ChannelArray, dims: Dimensions)
     """Σ_s matrix[..., t, s] · rand[..., s, ...] over one index axis, as attention and fixed filters do."""
     det = matrix.det
     _require_one_matrix(where, matrix, rand, dims)
-    free = [d for d in matrix.free if det.shape[d] > 1]
+    free = _free_places(matrix)
     place = rand.axes[dims.contracted[0]][0].place
     out, source = det.shape[free[0]] if free else 1, det.shape[matrix.dims.contracted[0]]
     order = (*matrix.dims.batch, *matrix.free, *matrix.dims.contracted)
 
     def make(v: list[Numbers]) -> Numbers:
         sizes = enumerate(zip(det.uniform, det.shape, strict=True))
-        shape = tuple(1 if u and i in matrix.dims.batch else m for i, (u, m) in sizes)
+        alike = {*matrix.dims.batch, *matrix.free} - {*free}
+        shape = tuple(1 if u and i in alike else m for i, (u, m) in sizes)
         return full(jnp.asarray(v[0]), shape).transpose(order).reshape((out, source))
 
     weights = replace(spread((det,), (out, source), make), copies=(any(det.copies),) * 2)  # one of those of all heads
     mixing = AxisMap(("mix", weights.number), _mix, out, False, weights)
     pieces = tuple((linear_map(where, node, place, mixing), count) for node, count in rand.pieces)
-    fresh = [(Factor("i", place, out),) if d in free else () for d in matrix.free]
+    alike = {d: (Factor("b", 0, det.shape[d]),) for d in matrix.free if det.shape[d] > 1}
+    fresh = [(Factor("i", place, out),) if d in free else alike.get(d, ()) for d in matrix.free]
     kept = [rand.axes[d] for d in dims.free(len(rand.axes))]
     rest = [*fresh, *kept] if matrix.first else [*kept, *fresh]
     return ChannelArray(pieces, (*(rand.axes[d] for d in dims.batch), *rest), rand.channels)
+
+
+def _free_places(matrix: _Matrix) -> list[int]:
+    """The free axes of a matrix that are places; it is the same along all others."""
+    wide = [d for d in matrix.free if matrix.det.shape[d] > 1]
+    return [d for d in wide if not matrix.det.uniform[d]] or wide[-1:]
 
 
 def _require_one_matrix(where: Site, matrix: _Matrix, rand: ChannelArray, dims: Dimensions) -> None:
@@ -114,12 +126,12 @@ def _require_one_matrix(where: Site, matrix: _Matrix, rand: ChannelArray, dims: 
             where, "a fixed matrix mixes channels, or several axes at once", "use it on one axis of places at a time"
         )
     heads = det.copies or (False,) * len(det.shape)
-    alike = all(rand.axes[d] and rand.axes[d][0].kind == "c" for md, d in batch if heads[md])
+    alike = all(rand.axes[d] and rand.axes[d][0].kind in "cb" for md, d in batch if heads[md])
     if any(heads[d] for d in range(len(heads)) if d not in matrix.dims.batch) or not alike:
         refuse(where, "heads whose scores are drawn mix values that are not theirs", "give each head values of its own")
     if any(not det.uniform[md] and rand.shape[d] > 1 for md, d in batch):
         refuse(where, "the matrix that mixes places differs between heads or places", "use one for all of them")
-    if sum(det.shape[d] > 1 for d in matrix.free) > 1:
+    if len(_free_places(matrix)) > 1:
         refuse(where, "the matrix that mixes places has several free axes", "flatten them first")
 
 

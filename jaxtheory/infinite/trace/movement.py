@@ -12,6 +12,7 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import (
     ONE,
+    Axes,
     ChannelArray,
     Cut,
     Factor,
@@ -35,10 +36,12 @@ from jaxtheory.infinite.graph import (
 )
 from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic, Node, Sum
 from jaxtheory.infinite.graph.views import Parts
+from jaxtheory.infinite.trace.blocks import blocks
 from jaxtheory.infinite.trace.gathers import gather
 from jaxtheory.infinite.trace.operands import Operand, place_value
 from jaxtheory.infinite.trace.restriction import restrict
 from jaxtheory.infinite.trace.rules import Rule, random_array
+from jaxtheory.infinite.trace.stacking import halves
 from jaxtheory.programs.calls import Equation
 
 
@@ -64,8 +67,9 @@ def _reshape(graph: Graph, where: Site, equation: Equation, values: list[Value])
     value, shape = values[0], equation.outvars[0].aval.shape
     if isinstance(value, ChannelArray):
         return [_repeat(where, regroup(where, value, shape))]
-    if not isinstance(value, Param):
+    if isinstance(value, Deterministic):
         return [deterministic.reshape(value, shape)]
+    assert isinstance(value, Param)
     axes: list[Parts] = [()] * len(shape)
     for old, new in groups(value.shape, shape):
         pieces = views.split(views.merge(tuple(value.axes[i] for i in old)), tuple(shape[i] for i in new))
@@ -263,6 +267,9 @@ def _concatenate(graph: Graph, where: Site, equation: Equation, values: list[Val
     rands = [v for v in values if isinstance(v, ChannelArray)]
     if len(values) == 1:
         return values
+    params = [v for v in values if isinstance(v, Param)]
+    if len(params) == len(values):
+        return [blocks(where, params, axis)]
     if not rands:
         refuse(where, "it concatenates parameters with what is not random", "add or contract them first")
     return [concatenate(graph, where, values, rands, axis)]
@@ -272,6 +279,9 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
     """Along channels: more pieces. Along places: nodes side by side."""
     kinds = {f.kind for r in rands for f in r.axes[axis]}
     sample = max(rands, key=lambda r: len(r.axes[axis]))
+    place = None if kinds else _thin_place(rands)
+    if place is not None:
+        kinds, sample = {"i"}, sample._replace(axes=_replaced(sample.axes, axis, (Factor("i", place, 1),)))
     if kinds == {"c"} and all(len(r.channels) == 1 for r in rands):
         parts = [_as_pieces(graph, where, v, sample, axis) for v in values]
         pieces = tuple(piece for part in parts for piece in part)
@@ -284,10 +294,24 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
         total = sum(v.shape[axis] for v in values)
         axes = (*sample.axes[:axis], (f._replace(size=total),), *sample.axes[axis + 1 :])
         return ChannelArray(((concatenation(where, children, f.place), sample.pieces[0][1]),), axes, sample.channels)
+    found = halves(graph, where, values, axis) if kinds == {"c"} else None
+    if found is not None:
+        return found
     if kinds == {"c"}:
         hint = "return the parts as a tuple, or give each a weight of its own and add them"
         refuse(where, "it concatenates channels of several axes, or a single one with others", hint)
     refuse(where, "it concatenates along a merged axis, or an axis that no operand has", "concatenate before reshaping")
+
+
+def _thin_place(rands: list[ChannelArray]) -> int | None:
+    """An index axis of size one that no axis of the program has, as slices of one position leave it."""
+    taken = {f.place for r in rands for factors in r.axes for f in factors if f.kind == "i"}
+    free = (k for k in range(len(rands[0].node.index)) if k not in taken)
+    return next((k for k in free if all(r.node.index[k : k + 1] == (1,) for r in rands)), None)
+
+
+def _replaced(axes: Axes, axis: int, factors: Factors) -> Axes:
+    return (*axes[:axis], factors, *axes[axis + 1 :])
 
 
 def _as_pieces(graph: Graph, where: Site, value: Value, sample: ChannelArray, axis: int) -> tuple[Piece, ...]:

@@ -9,6 +9,7 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import (
     ONE,
+    ChannelArray,
     Cut,
     Factors,
     Graph,
@@ -52,6 +53,7 @@ def place_value(graph: Graph, where: Site, value: Value, layout: Layout, segment
         return _place_deterministic(where, value, layout, segment)
     if isinstance(value, Param):
         return _place_parameter(graph, where, value, layout, segment)
+    assert isinstance(value, ChannelArray)
     start = 0
     for node, count in value.pieces:
         if start <= segment.start < start + count:

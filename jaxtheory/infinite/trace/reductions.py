@@ -34,17 +34,14 @@ from jaxtheory.infinite.graph.nodes import (
     AxisMap,
     ChannelSum,
     Deterministic,
-    Flags,
     Mean,
     Need,
     Noise,
-    Pair,
-    Scores,
     Shape,
 )
 from jaxtheory.infinite.graph.windows import Window, sliding_sum, window_of
 from jaxtheory.infinite.trace.restriction import restrict
-from jaxtheory.infinite.trace.rules import Dimensions, Rule, random_array
+from jaxtheory.infinite.trace.rules import Rule, random_array
 from jaxtheory.programs.calls import Equation
 
 
@@ -62,12 +59,14 @@ def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]
     channels = [f for f in factors if f.kind == "c"]
-    if channels and not _are_copies(where, rand, channels):
+    if channels and not are_copies(where, rand, channels):
         return [average(graph, where, rand, gone)]
     if channels:
         rand = _sum_copies(graph, where, rand, channels)
         factors = [f for f in factors if f.kind != "c"]
     repeats = math.prod(f.size for f in factors if f.kind == "b")
+    if repeats > 1 and any(node.drawn for node, _ in rand.pieces):
+        refuse(where, "it adds heads whose scores are drawn", "contract heads with a weight")
     pieces = []
     for node, count in rand.pieces:
         for f in factors:
@@ -77,7 +76,7 @@ def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value
     return [ChannelArray(tuple(pieces), kept, rand.channels)]
 
 
-def _are_copies(where: Site, rand: ChannelArray, channels: list[Factor]) -> bool:
+def are_copies(where: Site, rand: ChannelArray, channels: list[Factor]) -> bool:
     """Whether channel factors are summed that are no width: they are fewer than the channels that are kept."""
     kept = math.prod(rand.channels) // math.prod(f.size for f in channels)
     if len(channels) == len(rand.channels) or kept == 1:
@@ -154,80 +153,6 @@ def unfold(needs: tuple[Need, ...], make: Make, axes: Sequence[Factors], index: 
 
     flags = tuple(u or m == 1 for u, m in zip(uniform, shape, strict=True))
     return derive(needs, shape, flags, laid)
-
-
-def inner(
-    graph: Graph, where: Site, left: ChannelArray, right: ChannelArray, dims: Dimensions, other: Dimensions
-) -> Deterministic:
-    """Σ over channels of a product of two random arrays: attention scores, squared norms."""
-    channels = _count_contracted(where, left, right, dims.contracted, other.contracted)
-    free_left, free_right = dims.free(len(left.axes)), other.free(len(right.axes))
-    places_left, places_right = _free_places(where, left, free_left), _free_places(where, right, free_right)
-    if {f.place for f in places_left} != {f.place for f in places_right}:
-        refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
-    full_axes = [f.place for f in places_left]
-    a, b = left.node, right.node
-    mask = tuple(k in full_axes for k in range(len(a.index)))
-    second = {f.place: len(a.index) + i for i, f in enumerate(places_left)}
-    axes = [left.axes[d] for d in dims.batch] + [left.axes[d] for d in free_left]
-    axes += [tuple(f._replace(place=second[f.place]) for f in right.axes[d]) for d in free_right]
-    sizes = {f.place: f.size for f in places_right}
-    index = (*joint_index((a, b)), *(sizes[f.place] for f in places_left))
-    if graph.independent(a, b) and (a.centered or b.centered):
-        return _fluctuating(graph, Scores(a, b, channels, graph.scores + 1), mask, axes, index)
-    return unfold((Pair(a, b, mask),), lambda values: channels * _apart(jnp.asarray(values[0]), mask), axes, index)
-
-
-def _count_contracted(
-    where: Site, left: ChannelArray, right: ChannelArray, lc: tuple[int, ...], rc: tuple[int, ...]
-) -> float:
-    """The number of channels that are contracted, and nothing else."""
-    if len(left.pieces) > 1 or len(right.pieces) > 1:
-        refuse(where, "it multiplies concatenated channels", "multiply the parts and add")
-    if left.node.drawn or right.node.drawn:
-        refuse(where, "its operands depend on scores that are drawn", "put a layer of weights between the two products")
-    channels = [f for d in lc for f in left.axes[d] if f.kind == "c"]
-    if not channels or [left.axes[d] for d in lc] != [right.axes[d] for d in rc]:
-        refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
-    if _are_copies(where, left, channels):
-        reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"
-        refuse(where, reason, "multiply and add them; contract an axis longer than the number of heads")
-    if any(f.kind == "i" for d in lc for f in left.axes[d]):
-        refuse(where, "it contracts channels and places at once", "contract channels first")
-    return float(math.prod(f.size for f in channels))
-
-
-def _free_places(where: Site, rand: ChannelArray, free: list[int]) -> list[Factor]:
-    places = [f for d in free for f in rand.axes[d]]
-    if any(f.kind != "i" for f in places):
-        refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
-    return places
-
-
-def _fluctuating(graph: Graph, scores: Scores, mask: Flags, axes: list[Factors], index: Shape) -> Deterministic:
-    """A sum over channels that averages to zero; where scores are drawn and every head has its own, draws of it."""
-    heads = tuple(any(f.kind == "c" for f in factors) for factors in axes)
-    places = joint_index((scores.a, scores.b))
-    drawable = any(heads) and all(double or m == 1 for double, m in zip(mask, places, strict=True))
-    source = ChannelSum(((scores.channels, scores.a, scores.b),))
-    shape = tuple(math.prod(f.size for f in factors) for factors in axes)
-    zero = replace(known(np.zeros(shape, np.float32)), noise=Noise(((source, 1.0),), drawable, graph.record))
-    if not (graph.draws and drawable):
-        return zero
-    graph.scores += 1
-    drawn = unfold((scores,), lambda values: values[0].reshape(index), axes, index)
-    return replace(zero, drawn=replace(drawn, copies=heads))
-
-
-def _apart(array: jax.Array, mask: Flags) -> jax.Array:
-    """From interleaved pairs of axes to first all left (and common) ones, then the right ones."""
-    left, right, at = [], [], 0
-    for both in mask:
-        left.append(at)
-        if both:
-            right.append(at + 1)
-        at += 1 + both
-    return array.transpose([*left, *right])
 
 
 def window_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:

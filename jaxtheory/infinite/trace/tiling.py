@@ -7,19 +7,38 @@ import jax.numpy as jnp
 
 from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.graph import ChannelArray, Factor, Graph, Value, flatten_axis, linear_map
-from jaxtheory.infinite.graph.nodes import AxisMap
-from jaxtheory.infinite.trace.rules import random_array
+from jaxtheory.infinite.graph import ChannelArray, Factor, Graph, Param, Value, flatten_axis, linear_map
+from jaxtheory.infinite.graph.nodes import AxisMap, Shape
+from jaxtheory.infinite.trace.rules import Rewriting, random_array
 from jaxtheory.programs.calls import Equation
 
 
-def tile(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
+def tile(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value] | Rewriting:
     """Repeated places are a longer axis of places, repeated channels more pieces with the same averages."""
-    value = random_array(where, values[0], "it repeats a parameter", "add or contract the parameter first")
+    value = values[0]
+    if isinstance(value, Param):
+        return Rewriting(
+            jax.make_jaxpr(partial(_end_to_end, reps=equation.params["reps"]))(equation.invars[0].aval), values
+        )
+    value = random_array(where, value, "it repeats concatenated parameters", "repeat them one by one")
     for axis, times in enumerate(equation.params["reps"]):
         if times > 1:
             value = _along(where, value, axis, times)
     return [value]
+
+
+def _end_to_end(array: jax.Array, *, reps: Shape) -> jax.Array:
+    """A parameter repeated: broadcast where its axis has size one, concatenated elsewhere."""
+    for axis, times in enumerate(reps):
+        if array.shape[axis] == 1:
+            array = jax.lax.broadcast_in_dim(array, _longer(array.shape, axis, times), range(array.ndim))
+        elif times > 1:
+            array = jax.lax.concatenate([array] * times, axis)
+    return array
+
+
+def _longer(shape: Shape, axis: int, times: int) -> Shape:
+    return (*shape[:axis], shape[axis] * times, *shape[axis + 1 :])
 
 
 def _along(where: Site, rand: ChannelArray, axis: int, times: int) -> ChannelArray:

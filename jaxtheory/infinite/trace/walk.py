@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ from jax.extend.core import Literal
 from jax.typing import ArrayLike
 
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
-from jaxtheory.infinite.graph import ChannelArray, Graph, Value, known, unknown
+from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Param, Value, derive, known, unknown, views
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
+from jaxtheory.infinite.trace.blocks import by_blocks
 from jaxtheory.infinite.trace.contraction import dot
 from jaxtheory.infinite.trace.convolutions import convolution
 from jaxtheory.infinite.trace.elementwise import RULES as ELEMENTWISE
@@ -24,6 +26,7 @@ from jaxtheory.infinite.trace.program import require_derivative
 from jaxtheory.infinite.trace.reductions import RULES as REDUCTIONS
 from jaxtheory.infinite.trace.rules import Rewriting, Rule
 from jaxtheory.infinite.trace.scatters import RULES as SCATTERS
+from jaxtheory.infinite.trace.stacking import stack
 from jaxtheory.infinite.trace.tiling import tile
 from jaxtheory.programs.calls import CALLS, CUSTOM, Atom, Equation, Program, body_of, opened
 
@@ -88,6 +91,8 @@ class Context:
             return self._inside(equation, body_of(equation), values)
         if all(0 in v.aval.shape for v in equation.outvars):  # as jnp.pad makes where it pads by nothing
             return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
+        if any(isinstance(v, Deterministic) and (v.noise or any(v.copies)) for v in values):
+            values = [_as_numbers(v) for v in values]
         dets = [v for v in values if isinstance(v, Deterministic)]
         if len(dets) == len(values):
             if name in _BENDING:
@@ -102,13 +107,22 @@ class Context:
             arithmetic.limiting_value(site(equation), v, added) if isinstance(v, Deterministic) else v for v in values
         ]
         if name != "dot_general" and any(isinstance(v, Deterministic) and any(v.copies) for v in values):
-            refuse(site(equation), "its scores are drawn and do more than mix tokens", "use them as attention weights")
+            self._refuse_scores(equation, values)
         if name == "scan":
             with self._within(equation):
                 return scan(self, equation, values)
         if name == "cond":
             return self._cond(equation, values)
         return self._rule(equation, values)
+
+    def _refuse_scores(self, equation: Equation, values: list[Value]) -> NoReturn:
+        """Scores that are drawn meet something that is random itself."""
+        paths = sorted({v.leaf.path for v in values if isinstance(v, Param)})
+        if paths:
+            hint = f"give {paths[0]} variance 0 and weight 0 in the prior, which makes it the constant `mean`"
+            refuse(self._site(equation), f"its scores are drawn and meet the parameter {paths[0]}", hint)
+        hint = "use them as attention weights"
+        refuse(self._site(equation), "its scores are drawn and do more than mix tokens", hint)
 
     def _inside(self, equation: Equation, body: Program, values: list[Value]) -> list[Value]:
         """A function that is called."""
@@ -139,7 +153,7 @@ class Context:
 
     def _rule(self, equation: Equation, values: list[Value]) -> list[Value]:
         name, where = equation.primitive.name, self._site(equation)
-        rule = _RULES.get(name)
+        rule = _rule_of(name, values)
         if rule is None:
             reason = _WHY.get(name, "this operation is not handled for random or trainable values")
             refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
@@ -156,7 +170,9 @@ class Context:
             if len(dets) == len(values):
                 outs: list[Value] = [*arithmetic.apply(equation, dets)]
             else:
-                found = _RULES[equation.primitive.name](self.graph, where, equation, values)
+                rule = _rule_of(equation.primitive.name, values)
+                assert rule is not None
+                found = rule(self.graph, where, equation, values)
                 outs = self._rewritten(where, found) if isinstance(found, Rewriting) else found
             env.update(zip(equation.outvars, outs, strict=True))
         return [env[v] for v in body.outvars]
@@ -182,9 +198,26 @@ _RULES: dict[str, Rule] = {
     "dot_general": dot,
     "conv_general_dilated": convolution,
     "tile": tile,
+    "stack": stack,
     **ELEMENTWISE,
     **MOVES,
     **SCATTERS,
     **EXTREMA,
     **REDUCTIONS,
 }
+
+
+def _rule_of(name: str, values: list[Value]) -> Rule | None:
+    """The rule of a primitive; operations on concatenated parameters go block by block."""
+    return by_blocks if any(isinstance(v, Blocks) for v in values) else _RULES.get(name)
+
+
+def _as_numbers(value: Value) -> Value:
+    """A parameter that does not vary, as a temperature or a position bias of scores, as the numbers that it is."""
+    if not isinstance(value, Param) or value.scale.shape:
+        return value
+    leaf = value.leaf
+    if not (views.is_zero(leaf.variance) and views.is_zero(leaf.weight)):
+        return value
+    shape = value.shape
+    return derive((value.scale,), shape, (True,) * len(shape), lambda v: jnp.full((1,) * len(shape), leaf.mean * v[0]))
