@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, networks
 from jaxtheory.expressivity import depth, linear_regions, regions, relu_network, three_layers, two_layers
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
@@ -187,14 +187,14 @@ def measure(config: Config) -> xr.Dataset:
     measured: dict[str, Any] = {}
     three = [_three(config, dim, jax.random.fold_in(key, dim)) for dim in config.dims]
     for dim, (_, mean, error) in zip(config.dims, three, strict=True):
-        measured |= {f"three_{dim}": mean, f"three_{dim}_error": error}
+        measured |= estimated(f"three_{dim}", mean, error, config.samples)
         bound = _bound(config, dim)
-        measured |= {f"gap_{dim}": mean / bound, f"gap_{dim}_error": error / bound} if bound else {}
+        measured |= estimated(f"gap_{dim}", mean / bound, error / bound, config.samples) if bound else {}
     counted = jnp.asarray([float(count) for count, _, _ in three])
     measured["growth"] = float(fit_slope(jnp.asarray([float(d) for d in config.dims]), counted).slope)
     errors, spreads = _attack(config, jax.random.fold_in(key, 0))
     for neurons, row, spread in zip(config.neurons, errors, spreads, strict=True):
-        measured |= {f"adversary_{neurons}": row.min(), f"adversary_{neurons}_error": spread[row.argmin()]}
+        measured |= estimated(f"adversary_{neurons}", row.min(), spread[row.argmin()], config.samples)
     cells, labels = _digits_slice(config, jax.random.fold_in(key, 1))
     measured["pieces"] = len(regions.breakpoints(relu_network.sawtooth(config.teeth), 0.0, 1.0)) + 1
     measured["montufar"] = len(linear_regions(_folding(), 0.0, 1.0).cells)

@@ -49,7 +49,7 @@ class Config:
     """other numbers of training images, for the curve over samples"""
     widths: tuple[int, ...] = (4, 8, 16, 24, 40, 80, 160)
     """hidden units"""
-    seeds: int = 3
+    seeds: int = 10
     """independent initializations and label noises"""
     label_noise: float = 0.2
     """fraction of training labels that are flipped"""
@@ -61,7 +61,7 @@ class Config:
     """of Adam"""
     records: int = 40
     """of the curves over training time"""
-    draws: int = 16
+    draws: int = 40
     """data sets of the time panel"""
 
     @classmethod
@@ -70,7 +70,7 @@ class Config:
         quick = cls()
         widths = (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000)
         published = replace(quick, preset="paper", images="mnist", samples=4000, fewer=(500, 1000, 2000), widths=widths)
-        published = replace(published, rate=1e-3, steps=40_000, seeds=5, records=100, draws=40)
+        published = replace(published, rate=1e-3, steps=40_000, seeds=10, records=100, draws=40)
         return published if preset == "paper" else quick
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from jaxtheory import data, networks
 from jaxtheory.expressivity import barron, greedy, kolmogorov, ridgelet
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.expressivity_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
@@ -358,7 +358,7 @@ def _measured_networks(config: Config) -> tuple[dict[str, Any], dict[str, float]
     measured: dict[str, float] = {}
     for i, d in enumerate(config.dims):
         for j, n in enumerate(_SIZES):
-            measured |= {f"random_{d}_{n}": errors[i, j].mean(), f"random_{d}_{n}_error": spread[i, j]}
+            measured |= averaged(f"random_{d}_{n}", errors[i, j], None)
     grown = _greedy(config)
     panels: dict[str, Any] = {"random": (("dim", "size"), errors.mean(-1)), "random_spread": (("dim", "size"), spread)}
     panels |= {f"{name}_errors": ("neurons", values) for name, values in grown.items()}

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import implicit_bias as bias
@@ -249,11 +249,9 @@ def _sgd(config: Config) -> xr.Dataset:
         last = jax.lax.fori_loop(0, 2000, step, jnp.zeros((config.walkers, len(_CURVATURES))))
         return (last**2).sum(1)
 
-    squares = [np.asarray(settle(jnp.asarray(rate))) for rate in config.rates]
-    mean, error = np.array([s.mean() for s in squares]), np.array([s.std(ddof=1) for s in squares])
-    error = error / np.sqrt(config.walkers)
-    scalars = {f"sgd_{rate:g}": m for rate, m in zip(config.rates, mean, strict=True)}
-    scalars |= {f"sgd_{rate:g}_error": e for rate, e in zip(config.rates, error, strict=True)}
+    found = [averaged(f"sgd_{rate:g}", settle(jnp.asarray(rate)), None) for rate in config.rates]
+    mean, error, _ = np.array([list(one.values()) for one in found]).T
+    scalars = {name: value for one in found for name, value in one.items()}
     arrays = {"trace": ("rate", mean), "trace_error": ("rate", error)}
     return xr.Dataset({**arrays, **scalars}, {"rate": list(config.rates)})
 

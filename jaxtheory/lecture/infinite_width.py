@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, empirical, figures, infinite, kernels
 from jaxtheory.infinite import phase
 from jaxtheory.infinite.corrections import relu_moments
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope, standard_error
 
@@ -59,7 +59,7 @@ class Config:
     """deep networks"""
     images: int = 400
     """digits that the Gaussian process is trained on"""
-    splits: int = 4
+    splits: int = 12
     """random choices of them"""
 
     @classmethod
@@ -67,7 +67,7 @@ class Config:
         """The configuration of a preset."""
         quick = cls()
         large = replace(quick, preset="paper", widths=(64, 128, 256, 512, 1024, 2048), deep_width=4096)
-        return replace(large, deep_draws=50, images=1200, splits=10) if preset == "paper" else quick
+        return replace(large, deep_draws=50, images=1200, splits=12) if preset == "paper" else quick
 
 
 class _Network(NamedTuple):
@@ -234,7 +234,7 @@ def _slope(name: str, distance: xr.DataArray) -> dict[str, float]:
     law = fit_slope(
         jnp.asarray(distance.width.values, mean.dtype), jnp.sqrt(mean), standard_error(squares) / (2 * jnp.sqrt(mean))
     )
-    return {f"slope_{_slug(name)}": float(law.slope), f"slope_{_slug(name)}_error": float(law.standard_error)}
+    return estimated(f"slope_{_slug(name)}", law.slope, law.standard_error, len(squares))
 
 
 def _deep(config: Config, key: Key[Array, ""], dtype: Any) -> dict[str, float]:

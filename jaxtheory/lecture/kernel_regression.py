@@ -20,7 +20,7 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
 from jaxtheory.lecture.kernel_regression_figure import draw
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status, fit_slope
@@ -349,8 +349,11 @@ def _fit_scalars(fits: xr.Dataset) -> dict[str, float]:
 
 def _trace_scalars(traces: xr.Dataset) -> dict[str, float]:
     first = traces.isel(trace_ridge=1)
-    scalars = {f"{name} trace": float(first.trace[i]) for i, name in enumerate(_NAMES)}
-    return scalars | {f"{name} trace_error": float(first.trace_error[i]) for i, name in enumerate(_NAMES)}
+    return {
+        key: value
+        for i, name in enumerate(_NAMES)
+        for key, value in estimated(f"{name} trace", first.trace[i], first.trace_error[i], _PROBES).items()
+    }
 
 
 def _circle_scalars(circle: xr.Dataset, config: Config) -> dict[str, float]:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import hyperbolic_cross, mixed, sparse_grid
@@ -235,7 +235,7 @@ def _risk_slope(rule: str, risks: xr.Dataset) -> dict[str, float]:
     # the unweighted slope is linear in log risk, whose errors are independent
     u = np.log(sizes) - np.log(sizes).mean()
     spread = math.sqrt(((u * error / mean) ** 2).sum()) / (u**2).sum()
-    return {f"risk_{rule}": slope, f"risk_{rule}_error": spread}
+    return estimated(f"risk_{rule}", slope, spread, len(values))
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

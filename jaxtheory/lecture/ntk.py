@@ -23,7 +23,7 @@ import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxtheory import data, empirical, kernels, networks, sweeps
-from jaxtheory.lecture.claims import averaged
+from jaxtheory.lecture.claims import averaged, estimated
 from jaxtheory.lecture.ntk_claims import COSINE, predict
 from jaxtheory.lecture.ntk_figure import draw
 from jaxtheory.lecture.topic import Topic
@@ -54,11 +54,11 @@ class Config:
     """networks of each width"""
     drift_widths: tuple[int, ...] = (1024, 4096, 16384)
     """hidden units of the networks trained to see how far their kernel moves"""
-    drift_seeds: int = 64
+    drift_seeds: int = 128
     """trained networks of each width and activation"""
     lazy_widths: tuple[int, ...] = (256, 1024, 4096)
     """hidden units of the networks trained beside their linearization"""
-    lazy_seeds: int = 8
+    lazy_seeds: int = 16
     """networks of each width; each its own digits"""
     lazy_samples: int = 64
     """digits that they train on"""
@@ -72,7 +72,7 @@ class Config:
     """hidden units of its two layers"""
     rich_steps: int = 240
     """of gradient descent, a multiple of 6"""
-    rich_seeds: int = 4
+    rich_seeds: int = 10
     """independent digits, noise and networks"""
 
     @classmethod
@@ -262,9 +262,9 @@ def _start_claims(start: xr.Dataset, config: Config) -> dict[str, float]:
     # the sample deviation of nearly normal draws is known to 1/√(2(N − 1)) of it
     relative = (2 * (config.draws - 1)) ** -0.5
     scaled = float((deviations * np.sqrt(start.width.values)).mean())
-    slope = _slope(start.width.values, deviations, relative * deviations, "deviation_slope")
-    spread = {"deviation": scaled, "deviation_error": scaled * relative / len(deviations) ** 0.5}
-    return {"mean": float(narrow["mean"]), "mean_error": float(narrow.standard_error), **spread, **slope}
+    slope = _slope(start.width.values, deviations, relative * deviations, "deviation_slope", config.draws)
+    spread = estimated("deviation", scaled, scaled * relative / len(deviations) ** 0.5, config.draws)
+    return estimated("mean", narrow["mean"], narrow.standard_error, config.draws) | spread | slope
 
 
 def _drift_claims(drift: xr.Dataset) -> dict[str, float]:
@@ -310,12 +310,12 @@ def _width_slope(values: xr.DataArray, name: str) -> dict[str, float]:
     """The exponent of width in the root mean square over seeds, with errors by the delta method."""
     squares = values.values**2
     mean, error = squares.mean(-1), squares.std(-1, ddof=1) / squares.shape[-1] ** 0.5
-    return _slope(values.width.values, np.sqrt(mean), error / (2 * np.sqrt(mean)), name)
+    return _slope(values.width.values, np.sqrt(mean), error / (2 * np.sqrt(mean)), name, squares.shape[-1])
 
 
-def _slope(x: np.ndarray, y: np.ndarray, error: np.ndarray, name: str) -> dict[str, float]:
+def _slope(x: np.ndarray, y: np.ndarray, error: np.ndarray, name: str, draws: int) -> dict[str, float]:
     fit = fit_slope(*(jnp.asarray(v, jnp.float32) for v in (x, y, error)))
-    return {name: float(fit.slope), f"{name}_error": float(fit.standard_error)}
+    return estimated(name, fit.slope, fit.standard_error, draws)
 
 
 TOPIC = Topic("ntk", Config, predict, measure, draw, sweep)

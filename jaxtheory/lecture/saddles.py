@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import exit_time, landscapes, mean_exit_time, octopus, saddles
@@ -169,8 +169,8 @@ def _perturbed(config: Config, _: xr.Dataset) -> xr.Dataset:
     error = total.std(1) / np.sqrt(len(keys))
     law = fit_slope(jnp.array(config.perturbed_dims, total.dtype), total.mean(1), error)
     return xr.Dataset(
-        {"kicked": (("d", "start"), np.asarray(total)), "perturbed": float(law.slope),
-         "perturbed_error": float(law.standard_error)},
+        {"kicked": (("d", "start"), np.asarray(total)),
+         **estimated("perturbed", law.slope, law.standard_error, len(keys))},
         {"d": list(config.perturbed_dims)},
     )  # fmt: skip
 
@@ -188,18 +188,17 @@ def _naive(config: Config, counted: xr.Dataset) -> xr.Dataset:
     runs = {name: (("seed", "saddle"), times) for name, times in left.items()}
     share = float((must == reached).mean())
     error = (share * (1 - share) / len(must)) ** 0.5
-    return xr.Dataset({"naive": share, "naive_error": error, **runs})
+    return xr.Dataset({**estimated("naive", share, error, len(must)), **runs})
 
 
 def _exits(config: Config, _: xr.Dataset) -> xr.Dataset:
     keys = _keys(config, config.exits)
     times = [jax.vmap(lambda k: exit_time(k, gamma=_GAMMA, noise=e))(keys).time for e in config.noises]  # noqa: B023
-    mean = np.array([t.mean() for t in times])
-    error = np.array([t.std() for t in times]) / np.sqrt(config.exits)
-    scalars = {f"exit_{e:g}": m for e, m in zip(config.noises, mean, strict=True)}
-    errors = {f"exit_{e:g}_error": s for e, s in zip(config.noises, error, strict=True)}
+    found = [averaged(f"exit_{e:g}", t, None) for e, t in zip(config.noises, times, strict=True)]
+    mean, error, _ = np.array([list(one.values()) for one in found]).T
+    scalars = {name: value for one in found for name, value in one.items()}
     arrays = {"exit": ("noise", mean), "exit_error": ("noise", error)}
-    return xr.Dataset({**arrays, **scalars, **errors}, {"noise": list(config.noises)})
+    return xr.Dataset({**arrays, **scalars}, {"noise": list(config.noises)})
 
 
 def _successes(config: Config, _: xr.Dataset) -> xr.Dataset:
@@ -215,8 +214,8 @@ def _successes(config: Config, _: xr.Dataset) -> xr.Dataset:
     spread = np.array([run.standard_error for run in runs])
     return xr.Dataset(
         {"success": ("surplus", fraction), "success_error": ("surplus", spread), "strict": float(strict.fraction),
-         f"student_{config.surplus[-1]}": fraction[-1], "gain": fraction[-1] - fraction[0],
-         "gain_error": float(np.hypot(spread[-1], spread[0]))},
+         f"student_{config.surplus[-1]}": fraction[-1],
+         **estimated("gain", fraction[-1] - fraction[0], np.hypot(spread[-1], spread[0]), config.starts)},
         {"surplus": list(config.surplus)},
     )  # fmt: skip
 

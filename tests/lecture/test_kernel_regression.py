@@ -10,6 +10,7 @@ import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import judge, kernel_regression, run
+from jaxtheory.lecture.claims import estimated
 
 TINY = tiny_topics.TINY["kernel-regression"].config
 
@@ -63,5 +64,5 @@ def test_a_curve_of_another_kernel_fails():
     assert [claim.name for claim in claims] == ["NTK less finite NTK", "finite NTK less arc-cosine"]
     for claim in claims:
         for measured, holds in ((claim.predicted, True), (0.0, False), (-claim.predicted, False)):
-            data = xr.Dataset({claim.name: measured, f"{claim.name}_error": 0.0008})
+            data = xr.Dataset(estimated(claim.name, measured, 0.0008, 16))
             assert judge([claim], data)[0].holds is holds

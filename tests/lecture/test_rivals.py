@@ -34,12 +34,12 @@ def test_the_rival_of_every_claim_fails(name):
             at_rival, error = claim.predicted, 1e-9
         elif claim.rival is not None:
             at_rival, error = claim.rival, 0.0
-            right = xr.Dataset({claim.name: claim.predicted, f"{claim.name}_error": 0.0})
+            right = xr.Dataset({claim.name: claim.predicted, f"{claim.name}_error": 0.0, f"{claim.name}_draws": 9.0})
             assert judge([claim], right)[0].holds, claim
             assert claim.rival_law, claim
         else:
             continue
-        wrong = xr.Dataset({claim.name: at_rival, f"{claim.name}_error": error})
+        wrong = xr.Dataset({claim.name: at_rival, f"{claim.name}_error": error, f"{claim.name}_draws": 9.0})
         assert not judge([claim], wrong)[0].holds, claim
     assert np.all([claim.kind in ("simulation", "formula") for claim in claims])
 
