@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxtheory import figures
+from jaxtheory import figures, sweeps
 from jaxtheory.checks import require
 from jaxtheory.lecture.claims import Claims
 from jaxtheory.lecture.topic import Topic
@@ -31,18 +31,44 @@ class BaseConfig:
     """compute in float64"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweptConfig(BaseConfig):
+    """What a topic is configured by whose measurements are sweeps, of which a run may do a share."""
+
+    shard: str | None = field(default=None, compare=False)
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
+
+
 class Study(NamedTuple):
     """One statement of a topic: what is predicted, how it is measured, and the panel that shows both.
 
     `predict(config)` gives the claims and the curves of the theory, `measure(config)` a dataset that holds a scalar
     (and its `_error`) for every claim, and `draw(ax, dataset, claims)` one panel. Names of claims, curves, variables
-    and dimensions are unique within a topic.
+    and dimensions are unique within a topic. Where `measure` reads its numbers off a sweep, `sweep(config)` is that
+    sweep under its name.
     """
 
     name: str
     predict: Callable[[Any], Claims]
     measure: Callable[[Any], xr.Dataset]
     draw: Callable[[Axes, xr.Dataset, Claims], None]
+    sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
+
+
+def panel(name: str, draw: Callable[[Axes, xr.Dataset, Claims], None]) -> Study:
+    """A second panel of what another study measures."""
+    return Study(name, lambda config: Claims((), {}), lambda config: xr.Dataset(), draw)
+
+
+def swept(config: Any, name: str, point: Callable[..., Any], grid: sweeps.Grid, **options: Any) -> xr.Dataset:
+    """A study's sweep, kept and continued under `config.out`; `config.shard` asks for a share of it."""
+    options = {"key": config.seed, "shard": config.shard, "out": config.out / f"{name}.zarr"} | options
+    return sweeps.run(point, grid, **options)
+
+
+def prefixed(name: str, dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with the study's name before that of every variable and dimension."""
+    return dataset.rename({old: f"{name}_{old}" for old in (*dataset.data_vars, *dataset.dims)})
 
 
 def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3) -> Topic:
@@ -80,7 +106,10 @@ def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int
             ax.set_axis_off()
         return figure
 
-    return Topic(name, Config, predict, measure, draw)
+    def sweep(config: Any) -> dict[str, xr.Dataset]:
+        return {key: found for study in studies if study.sweep for key, found in study.sweep(config).items()}
+
+    return Topic(name, Config, predict, measure, draw, sweep if any(study.sweep for study in studies) else None)
 
 
 def _require_distinct(what: str, names: Sequence[str]) -> None:

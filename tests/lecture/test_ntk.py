@@ -9,7 +9,7 @@ import xarray as xr
 from tolerances import assert_close
 
 from jaxtheory.lecture import ntk, run
-from jaxtheory.lecture.ntk_claims import one_hidden_layer
+from jaxtheory.lecture.ntk.start import one_hidden_layer
 
 TINY = tiny_topics.TINY["ntk"].config
 
