@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from jaxtheory.lecture import function_classes
 from jaxtheory.lecture.besov_figure import draw
 from jaxtheory.lecture.besov_studies import BALLS, Ball
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import SweptConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, bspline, estimation
@@ -30,20 +30,12 @@ _SIZES = 2.0 ** np.arange(10, 31)  # of the minimax risks, where no simulation l
 _NOISE = 1.0  # of the signal, whose standard deviation is 3
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(SweptConfig):
     """Sizes of the simulations; what is exact needs none."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = field(default=Path("runs/besov"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = field(default=None, compare=False)
-    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64: errors of 1e-6 and exponents to a hundredth need it"""
     levels: int = 16
     """wavelet levels of the functions in the table of classes: 2^levels samples"""
     octaves: tuple[int, int] = (7, 14)

@@ -5,9 +5,9 @@ written down, with its neurons counted; an adversary tries to beat the certifica
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, figures, networks
 from jaxtheory.expressivity import depth, linear_regions, regions, relu_network, three_layers, two_layers
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
@@ -29,16 +30,12 @@ _ERROR = 0.01  # the relative squared error at which neurons are counted
 _BLOCK = 5000
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Targets, sizes of the adversary, and of the network trained on digits."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more samples, starts and steps"""
-    out: Path = Path("runs/depth")
+    out: Path = field(default=Path("runs/depth"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     dims: tuple[int, ...] = (5, 10, 20, 30)

@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import minibatch, train
 
@@ -36,16 +37,12 @@ _SIGNS = 4096  # of the Rademacher complexity
 _HELD_OUT = 100  # images on which a network's error is observed and bounded
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """The grid of networks and the data."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more networks, data and steps"""
     out: Path = field(default=Path("runs/generalization"), compare=False)
     """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     samples: int = 300

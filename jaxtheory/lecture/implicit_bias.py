@@ -4,10 +4,10 @@ Five laws, each as a line with its run as points: early stopping against ridge, 
 entropy of diagonal networks, singular values learned one after another, and the stationary covariance of SGD.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from jaxtheory import figures
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import implicit_bias as bias
@@ -32,18 +33,12 @@ _HORIZON, _MIDWAY = {2: 4.0, 3: 20.0}, 1.6  # times of the runs; when the first 
 _CURVATURES = (1.0, 0.3, 0.05)  # of the quadratic on which SGD settles
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the five panels."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: finer steps and more draws"""
-    out: Path = Path("runs/implicit_bias")
+    out: Path = field(default=Path("runs/implicit_bias"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64"""
     doublings: int = 17
     """gradient descent on the separable data runs for 2^doublings steps"""
     scales: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

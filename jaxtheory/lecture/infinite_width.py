@@ -5,7 +5,7 @@ travels; and a Gaussian process with the limit of a Flax CNN classifies digits.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,6 +23,7 @@ from jaxtheory import data, empirical, figures, infinite, kernels
 from jaxtheory.infinite import phase
 from jaxtheory.infinite.corrections import relu_moments
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope, standard_error
 
@@ -35,16 +36,12 @@ _NOISE = 0.1
 _Architecture = Literal["tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN"]
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the three parts."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: larger, for an accelerator"""
-    out: Path = Path("runs/infinite_width")
+    out: Path = field(default=Path("runs/infinite_width"), compare=False)
     """folder for predictions, data, table and figure; an interrupted run continues there"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     architectures: tuple[_Architecture, ...] = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")

@@ -4,10 +4,10 @@ On the landscape of Du et al. every iteration is counted exactly, so the law T_{
 underflow that stops a plain run; landscapes without bad minima show when no escape is needed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from jaxtheory import figures
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import exit_time, landscapes, mean_exit_time, octopus, saddles
@@ -30,18 +31,12 @@ _HALVINGS = 126  # from 1 to the smallest float32 that is not flushed to zero
 _GRADUAL = 149  # from 1 to the smallest subnormal float32
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the four panels."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more seeds and dimensions"""
-    out: Path = Path("runs/saddles")
+    out: Path = field(default=Path("runs/saddles"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64, which counting needs"""
     seeds: int = 500
     """starts of each escape"""
     dim: int = 14

@@ -66,6 +66,15 @@ def swept(config: Any, name: str, point: Callable[..., Any], grid: sweeps.Grid, 
     return sweeps.run(point, grid, **options)
 
 
+def kept(out: Path, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """A part of a measurement: read back if an earlier run finished it, for a store counts once it has its name."""
+    path, draft = out / f"{name}.zarr", out / f"{name}.partial.zarr"
+    if not path.exists():
+        make().to_zarr(draft, mode="w", consolidated=False)
+        draft.rename(path)
+    return xr.open_zarr(path, consolidated=False).load()
+
+
 def prefixed(name: str, dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with the study's name before that of every variable and dimension."""
     return dataset.rename({old: f"{name}_{old}" for old in (*dataset.data_vars, *dataset.dims)})

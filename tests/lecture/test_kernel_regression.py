@@ -11,6 +11,8 @@ import xarray as xr
 
 from jaxtheory.lecture import judge, kernel_regression, run
 from jaxtheory.lecture.claims import estimated
+from jaxtheory.lecture.kernel_regression import circle, digits
+from jaxtheory.lecture.kernel_regression.population import NAMES, kernel_functions
 
 TINY = tiny_topics.TINY["kernel-regression"].config
 
@@ -45,7 +47,7 @@ def test_the_spline_kernel_is_its_fourier_series(s, float64):
     d = (np.asarray(x) - np.asarray(x).T)[..., None]
     series = 1 + (2 * np.cos(2 * np.pi * k * d) * k ** (-2.0 * s)).sum(axis=-1)
     # what is left of the series is at most 2 Σ_{k > K} k^(−2s)
-    assert np.abs(kernel_regression._SPLINES[s](x, x) - series).max() < 2 / k[-1] ** (2 * s - 1) + 1e-12
+    assert np.abs(circle.SPLINES[s](x, x) - series).max() < 2 / k[-1] ** (2 * s - 1) + 1e-12
 
 
 def test_the_closed_form_is_the_limit_of_the_networks_kernel(float64):
@@ -53,14 +55,14 @@ def test_the_closed_form_is_the_limit_of_the_networks_kernel(float64):
     config = replace(TINY, width=16384)
     x = jax.random.normal(jax.random.key(1), (4, 784), jnp.float64)
     x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
-    functions = kernel_regression.kernel_functions(config)
+    functions = kernel_functions(config)
     assert jnp.abs(functions["finite NTK"](x, x) - functions["NTK"](x, x)).max() < 5 * 2 / 16384**0.5
 
 
 def test_a_curve_of_another_kernel_fails():
     """Every mismatched pair of neighbours, with the errors that 16 training sets give, is told from the right one."""
-    right = dict(zip((f"{name} test" for name in kernel_regression._NAMES), (0.438, 0.435, 0.405, 0.421), strict=True))
-    claims = kernel_regression._order_claims(right, kernel_regression.Config())
+    right = dict(zip((f"{name} test" for name in NAMES), (0.438, 0.435, 0.405, 0.421), strict=True))
+    claims = digits.order_claims(right, kernel_regression.Config())
     assert [claim.name for claim in claims] == ["NTK less finite NTK", "finite NTK less arc-cosine"]
     for claim in claims:
         for measured, holds in ((claim.predicted, True), (0.0, False), (-claim.predicted, False)):
