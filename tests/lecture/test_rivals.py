@@ -23,6 +23,7 @@ def claims_of(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", TOPICS)
 def test_the_rival_of_every_claim_fails(name):
     """At no error: what the rival predicts does not hold; a sign does not hold at no effect; names are unique."""
@@ -45,6 +46,7 @@ def test_the_rival_of_every_claim_fails(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # alone it makes the predictions of every topic, which the tests above have made
 def test_the_lecture_on_five_seeds_fails_by_chance_in_less_than_one_of_a_hundred_runs():
     """Every statistical claim counts as many standard errors as Šidák's correction over all of them needs."""
     statistical = [claim for name in TOPICS for claim in claims_of(name) if claim.standard_errors]

@@ -24,7 +24,7 @@ class Config(BaseConfig):
     """independent runs of gradient flow"""
     images: int = 200
     """training images n, of scikit-learn's 1,797 digits; the rest is for testing"""
-    seeds: int = 40
+    seeds: int = 32
     """independent draws of images, wrong labels and features"""
 
     @classmethod
