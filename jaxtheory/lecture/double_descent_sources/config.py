@@ -14,7 +14,7 @@ class Config(BaseConfig):
     """folder for predictions, data, table and figure"""
     samples: int = 100
     """n of the random features, with three times as many modes"""
-    crossings: int = 24
+    crossings: int = 40
     """of two data sets with two draws of features"""
     points: int = 150
     """n of the classifiers"""

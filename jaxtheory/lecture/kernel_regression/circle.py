@@ -113,7 +113,8 @@ SPLINES = {s: partial(_spline, s) for s in (1, 2)}
 def measure(config: Any) -> xr.Dataset:
     """The risk at the largest size, and the slope of the deterministic one far out."""
     found = sweep(config)["circle"].assign_coords(circle_size=list(config.circle_sizes))
-    scalars, far = {}, jnp.geomspace(*_FAR, 8)
+    scalars: dict[str, float] = {}
+    far = jnp.geomspace(*_FAR, 8)
     for s in config.smoothness:
         scalars |= averaged(f"circle {s}", found.excess.sel(s=s).isel(circle_size=-1))
         scalars[f"rate {s}"] = float(fit_slope(far, _curve(s, far, _FAR_MODES)).slope)

@@ -47,9 +47,8 @@ def measure(config: Any) -> xr.Dataset:
     dims = ("trace_kernel", "trace_ridge")
     dataset = xr.Dataset({"trace": (dims, mean), "trace_error": (dims, error)}, {"trace_ridge": at})
     claimed = zip(NAMES, mean[:, 1], error[:, 1], strict=True)
-    return dataset.assign(
-        {k: v for name, *pair in claimed for k, v in estimated(f"{name} trace", *pair, _PROBES).items()}
-    )
+    scalars = (estimated(f"{name} trace", value, spread, _PROBES) for name, value, spread in claimed)
+    return dataset.assign({key: number for one in scalars for key, number in one.items()})
 
 
 def _share(values: Array, *, ridge: float) -> Array:

@@ -22,11 +22,11 @@ class Config(BaseConfig):
     """folder for predictions, measurements, table and figure"""
     dim: int = 100
     """inputs of the smaller committee; the larger has twice as many"""
-    committees: int = 32
+    committees: int = 48
     """independent runs of SGD in each dimension"""
     dims: tuple[int, ...] = (64, 128, 256, 512)
     """inputs of the single-index models"""
-    walkers: int = 32
+    walkers: int = 48
     """runs in each dimension"""
     descents: int = 20_000
     """steps on unconstrained features"""
