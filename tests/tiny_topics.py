@@ -71,7 +71,7 @@ TINY = {
     ),
     "infinite-width": Tiny(
         infinite_width.Config(
-            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=64, deep_draws=12, images=20, splits=2
+            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=64, deep_draws=40, images=20, splits=2
         ),
         ("rate_0.7", "chaos"),
     ),
