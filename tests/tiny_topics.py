@@ -40,7 +40,7 @@ TINY = {
     "double-descent": Tiny(
         double_descent.Config(
             samples=40, width=100, ridges=(1.0, 30.0), seeds=2, dimension=12, sphere_ridges=(2.0,), sphere_seeds=3,
-            law_dimension=12, law_seeds=3,
+            law_dimension=12, law_seeds=48,
         ),
         ("round_off", "samples_few", "samples_many", "features_all"),
     ),
@@ -71,7 +71,7 @@ TINY = {
     ),
     "infinite-width": Tiny(
         infinite_width.Config(
-            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=64, deep_draws=12, images=20, splits=2
+            architectures=("tanh MLP",), widths=(8, 16), draws=4, deep_width=64, deep_draws=40, images=20, splits=2
         ),
         ("rate_0.7", "chaos"),
     ),

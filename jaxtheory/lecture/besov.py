@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,10 @@ from jaxtheory.lecture import besov_studies as studies
 from jaxtheory.lecture import function_classes
 from jaxtheory.lecture.besov_figure import draw
 from jaxtheory.lecture.besov_studies import BALLS, Ball
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import SweptConfig
 from jaxtheory.lecture.topic import Topic
-from jaxtheory.results import Slope, fit_slope
+from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, bspline, estimation
 
 _EXACT = {"s=1, p=1": (1.0, 1.0), "s=1.5, p=1": (1.5, 1.0), "s=2, p=1": (2.0, 1.0), "s=1, p=2": (1.0, 2.0)}
@@ -30,20 +30,12 @@ _SIZES = 2.0 ** np.arange(10, 31)  # of the minimax risks, where no simulation l
 _NOISE = 1.0  # of the signal, whose standard deviation is 3
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(SweptConfig):
     """Sizes of the simulations; what is exact needs none."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = field(default=Path("runs/besov"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = field(default=None, compare=False)
-    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64: errors of 1e-6 and exponents to a hundredth need it"""
     levels: int = 16
     """wavelet levels of the functions in the table of classes: 2^levels samples"""
     octaves: tuple[int, int] = (7, 14)
@@ -130,13 +122,14 @@ def _gain_claims() -> list[Claim]:
 
 def _class_claims(row: function_classes.Row) -> list[Claim]:
     label = row.label.replace("$", "")
-    basis = "theory: finite N; 4.5 standard errors"
+    drawn = row.name not in ("disc", "mixed")
+    basis = "theory: finite N" + ("; 4.5 standard errors" if drawn else "")
     arms = {"linear": (row.linear, row.linear_remainder), "adaptive": (row.adaptive, row.adaptive_remainder)}
     if row.name == "barron":
         del arms["linear"]  # a lower bound for every linear method: not a thing to measure
     return [
         Claim(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, basis,
-              tolerance=remainder, standard_errors=SIGNIFICANT, rival=row.rivals[arm == "adaptive"],
+              tolerance=remainder, standard_errors=SIGNIFICANT * drawn, rival=row.rivals[arm == "adaptive"],
               rival_law="a class of another rate", kind="formula" if row.name == "mixed" else "simulation")
         for arm, (rate, remainder) in arms.items()
     ]  # fmt: skip
@@ -165,9 +158,9 @@ def measure(config: Config) -> xr.Dataset:
     curves = [_prefixed(swept[f"risk-{name}"], name) for name in BALLS]
     one = swept["signal"].rename({name: f"signal_{name}" for name in (*swept["signal"], *swept["signal"].dims)})
     dataset = xr.merge([*curves, one])
-    errors, slope, audit = studies.network_errors(key)
+    errors, slopes, audit = studies.network_errors(key)
     dataset = dataset.assign(spline_error=("terms", errors)).assign_coords(terms=studies.TERMS)
-    scalars = _minimax_slopes() | _classes(key, config) | _named("network", slope)
+    scalars = _minimax_slopes() | _classes(key, config) | averaged("network", slopes, None)
     scalars |= {"network_depth": float(audit.depth), "network_gap": studies.lasso_as_network(key)}
     scalars |= _gains({key: value for name in BALLS for key, value in _risk_slopes(name, dataset).items()})
     sizes = [bspline.dictionary_size(studies.ORDER, 5, dim) for dim in range(1, 7)]
@@ -200,14 +193,13 @@ def _minimax_slopes() -> dict[str, float]:
 
 
 def _classes(key: jax.Array, config: Config) -> dict[str, float]:
-    arms = function_classes.measure(key, config.levels)
-    named = [_named(f"{name}_{arm}", getattr(both, arm)) for name, both in arms.items() for arm in both._fields]
-    return {name: value for pair in named for name, value in pair.items()}
-
-
-def _named(name: str, slope: Slope) -> dict[str, float]:
-    """An exponent and its standard error, as a claim wants them."""
-    return {name: float(slope.slope), f"{name}_error": float(slope.standard_error)}
+    found = function_classes.measure(key, config.levels)
+    arms = [(f"{name}_{arm}", getattr(both, arm)) for name, both in found.items() for arm in both._fields]
+    return {
+        key: value
+        for name, slopes in arms
+        for key, value in (averaged(name, slopes, None) if len(slopes) > 1 else {name: float(slopes[0])}).items()
+    }
 
 
 def _risk_slopes(name: str, dataset: xr.Dataset) -> dict[str, np.ndarray]:
@@ -222,11 +214,10 @@ def _risk_slopes(name: str, dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _gains(groups: dict[str, np.ndarray]) -> dict[str, float]:
     """Means over groups and their errors; the two balls are drawn independently."""
-    found = {name: float(values.mean()) for name, values in groups.items()}
-    errors = {name: float(values.std(ddof=1) / math.sqrt(len(values))) for name, values in groups.items()}
-    found["gap_between"] = found["gap_spiky"] - found["gap_homogeneous"]
-    errors["gap_between"] = math.hypot(errors["gap_spiky"], errors["gap_homogeneous"])
-    return found | {f"{name}_error": error for name, error in errors.items()}
+    found = {key: number for name, slopes in groups.items() for key, number in averaged(name, slopes, None).items()}
+    gaps, draws = ("gap_spiky", "gap_homogeneous"), min(found["gap_spiky_draws"], found["gap_homogeneous_draws"])
+    error = math.hypot(*(found[f"{name}_error"] for name in gaps))
+    return found | estimated("gap_between", found[gaps[0]] - found[gaps[1]], error, draws)
 
 
 TOPIC = Topic("besov", Config, predict, measure, draw, sweep)

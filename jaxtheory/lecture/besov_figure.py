@@ -136,7 +136,7 @@ def _table(ax: Axes, dataset: xr.Dataset) -> None:
                 linewidth=2.2,
                 label=label and f"{arm}, theory",
             )
-            value, error = (float(dataset[f"{row.name}_{arm}{suffix}"]) for suffix in ("", "_error"))
+            value, error = (float(dataset.get(f"{row.name}_{arm}{suffix}", 0.0)) for suffix in ("", "_error"))
             if np.isfinite(value):
                 ax.errorbar(-value, y + shift, xerr=error, fmt="o", color=color, markeredgecolor="white", capsize=2.5,
                             label=label and "measured")  # fmt: skip

@@ -3,9 +3,10 @@
 Significance. A claim is statistical where its allowance, or its sign, counts standard errors of the measurement. All
 of them use one level, `SIGNIFICANT` = 4.5 standard errors: with m statistical claims, all true, and five seeds, 5m
 independent tests fail together with probability below 1% where each has level 1 − 0.99^(1/5m) (Šidák), two-sided
-k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 190, 4.5 for 290. This holds for errors estimated
-from many draws; a measurement that says how many it has (`name_draws`) is judged by Student's
-quantile of the same level: 4.5 standard errors become 6.7 for 16 draws and 19 for 6. Three rules go with it:
+k = Φ⁻¹(1 − α/2). `needed(m)` is that k: 4.3 for 100 claims, 4.4 for 190, 4.5 for 290. This holds for a known error;
+an error estimated from n independent draws is judged by Student's quantile of the same level, so that every
+statistical measurement says how many it has (`name_draws`): 4.5 standard errors become 4.9 for 64 draws, 6.7 for 16
+and 69 for 4. Three rules go with it:
 
 - a sign holds only if the effect is beyond zero by that many standard errors, so a null effect passes with
   probability 3.4e-6;
@@ -14,6 +15,7 @@ quantile of the same level: 4.5 standard errors become 6.7 for 16 draws and 19 f
 """
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -99,10 +101,10 @@ def needed(statistical: int, *, seeds: int = 5, budget: float = 0.01) -> float:
     return -NormalDist().inv_cdf(level / 2)
 
 
-def student(standard_errors: float, draws: int) -> float:
+def student(standard_errors: float, draws: int | float) -> float:
     """Student's quantile for a mean of so many normal draws, at the level that `standard_errors` has for a known error.
 
-    >>> round(student(4.5, 16), 1), round(student(4.5, 10**6), 1)
+    >>> round(student(4.5, 16), 1), round(student(4.5, math.inf), 1)
     (6.7, 4.5)
     """
     from scipy.special import ndtr, stdtrit
@@ -111,21 +113,31 @@ def student(standard_errors: float, draws: int) -> float:
     return float(np.copysign(stdtrit(draws - 1, ndtr(-abs(standard_errors))), standard_errors))
 
 
-def averaged(name: str, values: Any, over: str | None = "seed", *, counted: bool = False) -> dict[str, float]:
-    """The mean of independent draws and its standard error, as the claim `name` wants them.
+def estimated(name: str, value: Any, error: Any, draws: int | float) -> dict[str, float]:
+    """A value, its standard error and the independent draws that the error comes from, as the claim `name` wants them.
+
+    Where independent errors are combined, the smallest of their numbers of draws is a lower bound of the degrees of
+    freedom (Welch, 1947) and serves as `draws`; `math.inf` is for an error that is known.
+
+    >>> estimated("peak", 2.0, 0.5, 9)
+    {'peak': 2.0, 'peak_error': 0.5, 'peak_draws': 9.0}
+    """
+    return {name: float(value), f"{name}_error": float(error), f"{name}_draws": float(draws)}
+
+
+def averaged(name: str, values: Any, over: str | None = "seed") -> dict[str, float]:
+    """The mean of independent draws, its standard error and their number, as the claim `name` wants them.
 
     Args:
         name: of the claim.
         values: a DataArray with draws along `over`, or numbers [draws].
         over: the dimension of draws; None where `values` are numbers.
-        counted: whether their number is given too, so that Student's quantile judges them.
 
     >>> averaged("peak", np.array([1.0, 3.0]), None)
-    {'peak': 2.0, 'peak_error': 1.0}
+    {'peak': 2.0, 'peak_error': 1.0, 'peak_draws': 2.0}
     """
     draws = np.asarray(values if over is None else values.transpose(over)).astype(float)
-    found = {name: float(draws.mean()), f"{name}_error": float(draws.std(ddof=1)) / len(draws) ** 0.5}
-    return found | ({f"{name}_draws": float(len(draws))} if counted else {})
+    return estimated(name, draws.mean(), draws.std(ddof=1) / len(draws) ** 0.5, len(draws))
 
 
 def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
@@ -133,8 +145,8 @@ def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
 
     Args:
         claims: predictions, as they were saved.
-        dataset: measurements; a statistical claim needs its error, and has `dataset[claim.name + "_draws"]` where that
-            error comes from few independent draws.
+        dataset: measurements; a statistical claim needs its error and, as `dataset[claim.name + "_draws"]`, the number
+            of independent draws that the error is estimated from (`estimated` and `averaged` give all three).
 
     Returns:
         One verdict a claim; a measurement that is NaN fails, and so does one that cannot reject the claim's rival.
@@ -150,14 +162,14 @@ def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:
 
 
 def _verdict(claim: Claim, dataset: xr.Dataset) -> Verdict:
-    needed = [claim.name] + ([f"{claim.name}_error"] if claim.standard_errors else [])
+    statistics = [f"{claim.name}_error", f"{claim.name}_draws"] if claim.standard_errors else []
+    needed = [claim.name, *statistics]
     missing = [name for name in needed if name not in dataset]
     require(not missing, "dataset", sorted(map(str, dataset)), f"hold {missing}", "measure what was predicted")
     spread = dataset.variables.get(f"{claim.name}_error", 0.0)  # Dataset.get takes "a.b" for an attribute of a
     measured, error = float(dataset[claim.name]), float(spread)
-    draws = dataset.variables.get(f"{claim.name}_draws") if claim.standard_errors else None
-    beyond = claim.standard_errors if draws is None else student(claim.standard_errors, int(draws))
-    allowance = claim.tolerance + beyond * error
+    draws = float(dataset[f"{claim.name}_draws"]) if claim.standard_errors else math.inf
+    allowance = claim.tolerance + student(claim.standard_errors, draws) * error
     excess = measured - claim.predicted
     distance = {"=": abs(excess), "<=": excess, ">=": -excess}[claim.relation]
     rejects = _rejects(claim, allowance, error)

@@ -5,9 +5,9 @@ written down, with its neurons counted; an adversary tries to beat the certifica
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, networks
 from jaxtheory.expressivity import depth, linear_regions, regions, relu_network, three_layers, two_layers
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
@@ -29,16 +30,12 @@ _ERROR = 0.01  # the relative squared error at which neurons are counted
 _BLOCK = 5000
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Targets, sizes of the adversary, and of the network trained on digits."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more samples, starts and steps"""
-    out: Path = Path("runs/depth")
+    out: Path = field(default=Path("runs/depth"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     dims: tuple[int, ...] = (5, 10, 20, 30)
@@ -187,14 +184,14 @@ def measure(config: Config) -> xr.Dataset:
     measured: dict[str, Any] = {}
     three = [_three(config, dim, jax.random.fold_in(key, dim)) for dim in config.dims]
     for dim, (_, mean, error) in zip(config.dims, three, strict=True):
-        measured |= {f"three_{dim}": mean, f"three_{dim}_error": error}
+        measured |= estimated(f"three_{dim}", mean, error, config.samples)
         bound = _bound(config, dim)
-        measured |= {f"gap_{dim}": mean / bound, f"gap_{dim}_error": error / bound} if bound else {}
+        measured |= estimated(f"gap_{dim}", mean / bound, error / bound, config.samples) if bound else {}
     counted = jnp.asarray([float(count) for count, _, _ in three])
     measured["growth"] = float(fit_slope(jnp.asarray([float(d) for d in config.dims]), counted).slope)
     errors, spreads = _attack(config, jax.random.fold_in(key, 0))
     for neurons, row, spread in zip(config.neurons, errors, spreads, strict=True):
-        measured |= {f"adversary_{neurons}": row.min(), f"adversary_{neurons}_error": spread[row.argmin()]}
+        measured |= estimated(f"adversary_{neurons}", row.min(), spread[row.argmin()], config.samples)
     cells, labels = _digits_slice(config, jax.random.fold_in(key, 1))
     measured["pieces"] = len(regions.breakpoints(relu_network.sawtooth(config.teeth), 0.0, 1.0)) + 1
     measured["montufar"] = len(linear_regions(_folding(), 0.0, 1.0).cells)

@@ -8,7 +8,7 @@ the three descents of tanh features, and what more samples and more features do 
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxtheory.kernels import random_features
 from jaxtheory.lecture import double_descent_laws
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_laws import Laws
+from jaxtheory.lecture.study import SweptConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import Status
 
@@ -32,18 +33,12 @@ _PER_DIMENSION, _NOISE, _TEACHERS, _TESTS = 2, 0.2, 10, 500  # of the sphere pan
 _RATIOS = (0.5, 2.0, 3.0)  # of features to samples, where the ridgeless law is judged
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(SweptConfig):
     """Sizes of the digits panel and of the sphere panel."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: minutes on two cores; paper: the published sizes, for an accelerator"""
     out: Path = field(default=Path("runs/double_descent"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = field(default=None, compare=False)
-    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     samples: int = 600
@@ -54,7 +49,7 @@ class Config:
     """of the random features"""
     ridges: tuple[float, ...] = (1.0, 10.0, 100.0)
     """positive ridges, added to the unnormalized Gram; ridge 0, the min-norm solution, is always there"""
-    seeds: int = 4
+    seeds: int = 6
     """independent draws of images and features"""
     dimension: int = 100
     """d of the sphere panel, with n = 2d samples and up to 6d features"""

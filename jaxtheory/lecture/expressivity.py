@@ -4,9 +4,9 @@ Three answers to what a network of one hidden layer can be: enough random neuron
 integers, and an integral whose constant is known before anything is fitted.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,9 @@ from jaxtyping import Array
 
 from jaxtheory import data, networks
 from jaxtheory.expressivity import barron, greedy, kolmogorov, ridgelet
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.expressivity_figure import draw
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 
@@ -30,18 +31,12 @@ _IMAGE, _IMAGE_SCALE, _ANGLES = 6, 18.0, 64  # derivative, |a| ≤ A and directi
 _SPECTRUM = (12.0, 48)  # |a| ≤ 12 and cells of the trained network's picture
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the three parts."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more draws, greedy in two dimensions at size, wider training"""
-    out: Path = Path("runs/expressivity")
+    out: Path = field(default=Path("runs/expressivity"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64: greedy errors fall to 1e-5"""
     dims: tuple[int, ...] = (2, 10)
     """dimensions of the Gaussian that random cosines approximate"""
     draws: int = 100
@@ -343,7 +338,7 @@ def _measured_networks(config: Config) -> tuple[dict[str, Any], dict[str, float]
     measured: dict[str, float] = {}
     for i, d in enumerate(config.dims):
         for j, n in enumerate(_SIZES):
-            measured |= {f"random_{d}_{n}": errors[i, j].mean(), f"random_{d}_{n}_error": spread[i, j]}
+            measured |= averaged(f"random_{d}_{n}", errors[i, j], None)
     grown = _greedy(config)
     panels: dict[str, Any] = {"random": (("dim", "size"), errors.mean(-1)), "random_spread": (("dim", "size"), spread)}
     panels |= {f"{name}_errors": ("neurons", values) for name, values in grown.items()}

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxtheory.results import Slope, fit_slope, standard_error
+from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, besov, mixed, signals, wavelets
 from jaxtheory.smoothness.wavelets import Coefficients
 
@@ -36,10 +36,10 @@ class Row(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Fitted exponents and their standard errors, linear and adaptive; NaN where an arm is only a lower bound."""
+    """Fitted exponents, linear and adaptive: one a draw, one in all where nothing is drawn, NaN of a lower bound."""
 
-    linear: Slope
-    adaptive: Slope
+    linear: np.ndarray
+    adaptive: np.ndarray
 
 
 def rows(levels: int) -> tuple[Row, ...]:
@@ -94,7 +94,7 @@ def _mixed_remainder(dim: int = 5, s: float = 1.0, u: float = 0.5, n: int = 30) 
 
 
 def measure(key: PRNGKeyArray, levels: int) -> dict[str, Measured]:
-    """Every row, measured: the mean over draws of fitted exponents, and its standard error."""
+    """Every row, measured: fitted exponents of independent draws."""
     draws: dict[str, Callable[[Array], Coefficients]] = {
         "holder": lambda k: besov.sample(k, 1.0, math.inf, math.inf, levels, dtype=jnp.float64),
         "sobolev": lambda k: besov.sample(k, 1.0, 2.0, math.inf, levels, "gaussian", dtype=jnp.float64),
@@ -105,7 +105,7 @@ def measure(key: PRNGKeyArray, levels: int) -> dict[str, Measured]:
     table = {}
     for name, draw in draws.items():
         both = jax.jit(jax.vmap(lambda k, draw=draw: _slopes(draw(k), levels)))(keys)
-        table[name] = Measured(*map(_over_draws, both))
+        table[name] = Measured(*map(np.asarray, both))
     return table | {"disc": _disc(), "mixed": _mixed(), "barron": _barron(key)}
 
 
@@ -125,8 +125,9 @@ def _slopes(c: Coefficients, levels: int) -> tuple[Array, Array]:
     return fit_slope(terms, linear).slope, fit_slope(terms, adaptive).slope
 
 
-def _over_draws(slopes: Array) -> Slope:
-    return Slope(slopes.mean(), jnp.full_like(slopes[0], jnp.nan), standard_error(slopes))
+def _only(x: Array, errors: Array) -> np.ndarray:
+    """The exponent of one curve."""
+    return np.asarray(fit_slope(x, errors).slope)[None]
 
 
 def _disc(size: int = 1024, radius: float = 0.3) -> Measured:
@@ -141,8 +142,7 @@ def _disc(size: int = 1024, radius: float = 0.3) -> Measured:
     terms = 2 ** np.arange(6, 12)
     errors = jnp.sqrt(math.pi * radius**2 - jnp.cumsum(squares)[terms - 1])  # of the disc, not of its pixels
     return Measured(
-        fit_slope(jnp.asarray((2.0 * cuts + 1) ** 2), jnp.asarray(tails)),
-        fit_slope(jnp.asarray(terms, float), errors),
+        _only(jnp.asarray((2.0 * cuts + 1) ** 2), jnp.asarray(tails)), _only(jnp.asarray(terms, float), errors)
     )
 
 
@@ -151,7 +151,7 @@ def _mixed(dim: int = 5) -> Measured:
     energies = 4.0 ** -np.arange(70)
     full, cross = (rule(energies, 45, dim) for rule in (mixed.isotropic_errors, mixed.cross_errors))
     terms = mixed.effective_terms(cross.terms[30:], dim, u=0.5)
-    fit = lambda x, y: fit_slope(jnp.asarray(x), jnp.asarray(y))  # noqa: E731
+    fit = lambda x, y: _only(jnp.asarray(x), jnp.asarray(y))  # noqa: E731
     return Measured(fit(full.terms[5:15], full.errors[5:15]), fit(terms, cross.errors[30:]))
 
 
@@ -167,7 +167,6 @@ def _barron(key: PRNGKeyArray, dim: int = 10, points: int = 400) -> Measured:
         means = jnp.cumsum(waves, axis=1)[:, widths - 1] / jnp.asarray(widths, x.dtype)[None, :]
         return jnp.mean((means - target[:, None]) ** 2, axis=0)
 
-    drawn = jax.jit(jax.vmap(squares))(jax.random.split(frequencies, 64)).reshape(8, 8, -1).mean(axis=1)
+    drawn = jax.jit(jax.vmap(squares))(jax.random.split(frequencies, 160)).reshape(20, 8, -1).mean(axis=1)
     slopes = jax.vmap(lambda y: fit_slope(jnp.asarray(widths, y.dtype), y).slope)(drawn)
-    nothing = jnp.full((), jnp.nan)
-    return Measured(Slope(nothing, nothing, nothing), _over_draws(slopes / 2))
+    return Measured(np.array([math.nan]), np.asarray(slopes) / 2)

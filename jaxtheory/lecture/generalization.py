@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import minibatch, train
 
@@ -32,19 +33,16 @@ _OWN = ("spectral", "frobenius", "path (l2)", "path (l1)", "PAC-Bayes spectral",
 _BOUNDS = (*_OWN, "NTK labels", "compression", "PAC-Bayes-kl")
 _OVER_MARGIN = (*_OWN[:5], "NTK labels")
 _DELTA, _CLASSES = 0.05, 10
+_SIGNS = 4096  # of the Rademacher complexity
 _HELD_OUT = 100  # images on which a network's error is observed and bounded
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """The grid of networks and the data."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more networks, data and steps"""
     out: Path = field(default=Path("runs/generalization"), compare=False)
     """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     samples: int = 300
@@ -234,11 +232,8 @@ def _ranking(networks: xr.Dataset) -> dict[str, Any]:
 
 def _rademacher(x: Array, seed: int) -> dict[str, float]:
     """Of linear functions on the same inputs, over its upper end."""
-    linear = gen.rademacher(jnp.matmul(x, x.T, precision="highest"), 1.0, jax.random.key(seed))
-    return {
-        "rademacher": float(linear.value / linear.upper),
-        "rademacher_error": float(linear.standard_error / linear.upper),
-    }
+    linear = gen.rademacher(jnp.matmul(x, x.T, precision="highest"), 1.0, jax.random.key(seed), draws=_SIGNS)
+    return estimated("rademacher", linear.value / linear.upper, linear.standard_error / linear.upper, _SIGNS)
 
 
 def _claims(networks: xr.Dataset) -> dict[str, float]:
@@ -249,10 +244,10 @@ def _claims(networks: xr.Dataset) -> dict[str, float]:
     covered = (networks.held_out_bound >= networks.test_error).stack(network=networks.test_error.dims)
     return {
         "vacuous": float(networks.bound.sel(bounded=list(_OWN)).min()),
-        **averaged("held_out", covered, "network", counted=True),
-        **averaged("labels", labels.isel(noise=-1) - labels.isel(noise=0), "seed", counted=True),
-        **averaged("dearer", dearer, "seed", counted=True),
-        **averaged("ordered", networks.tau.sel(name=list(_OVER_MARGIN)).mean("name"), "seed", counted=True),
+        **averaged("held_out", covered, "network"),
+        **averaged("labels", labels.isel(noise=-1) - labels.isel(noise=0)),
+        **averaged("dearer", dearer),
+        **averaged("ordered", networks.tau.sel(name=list(_OVER_MARGIN)).mean("name")),
     }
 
 

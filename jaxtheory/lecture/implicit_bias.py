@@ -4,10 +4,10 @@ Five laws, each as a line with its run as points: early stopping against ridge, 
 entropy of diagonal networks, singular values learned one after another, and the stationary covariance of SGD.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import implicit_bias as bias
@@ -32,18 +33,12 @@ _HORIZON, _MIDWAY = {2: 4.0, 3: 20.0}, 1.6  # times of the runs; when the first 
 _CURVATURES = (1.0, 0.3, 0.05)  # of the quadratic on which SGD settles
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the five panels."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: finer steps and more draws"""
-    out: Path = Path("runs/implicit_bias")
+    out: Path = field(default=Path("runs/implicit_bias"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64"""
     doublings: int = 17
     """gradient descent on the separable data runs for 2^doublings steps"""
     scales: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -249,11 +244,9 @@ def _sgd(config: Config) -> xr.Dataset:
         last = jax.lax.fori_loop(0, 2000, step, jnp.zeros((config.walkers, len(_CURVATURES))))
         return (last**2).sum(1)
 
-    squares = [np.asarray(settle(jnp.asarray(rate))) for rate in config.rates]
-    mean, error = np.array([s.mean() for s in squares]), np.array([s.std(ddof=1) for s in squares])
-    error = error / np.sqrt(config.walkers)
-    scalars = {f"sgd_{rate:g}": m for rate, m in zip(config.rates, mean, strict=True)}
-    scalars |= {f"sgd_{rate:g}_error": e for rate, e in zip(config.rates, error, strict=True)}
+    found = [averaged(f"sgd_{rate:g}", settle(jnp.asarray(rate)), None) for rate in config.rates]
+    mean, error, _ = np.array([list(one.values()) for one in found]).T
+    scalars = {name: value for one in found for name, value in one.items()}
     arrays = {"trace": ("rate", mean), "trace_error": ("rate", error)}
     return xr.Dataset({**arrays, **scalars}, {"rate": list(config.rates)})
 

@@ -5,7 +5,7 @@ travels; and a Gaussian process with the limit of a Flax CNN classifies digits.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from jaxtheory import data, empirical, figures, infinite, kernels
 from jaxtheory.infinite import phase
 from jaxtheory.infinite.corrections import relu_moments
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope, standard_error
 
@@ -35,16 +36,12 @@ _NOISE = 0.1
 _Architecture = Literal["tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN"]
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the three parts."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: larger, for an accelerator"""
-    out: Path = Path("runs/infinite_width")
+    out: Path = field(default=Path("runs/infinite_width"), compare=False)
     """folder for predictions, data, table and figure; an interrupted run continues there"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     architectures: tuple[_Architecture, ...] = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")
@@ -59,7 +56,7 @@ class Config:
     """deep networks"""
     images: int = 400
     """digits that the Gaussian process is trained on"""
-    splits: int = 4
+    splits: int = 12
     """random choices of them"""
 
     @classmethod
@@ -67,7 +64,7 @@ class Config:
         """The configuration of a preset."""
         quick = cls()
         large = replace(quick, preset="paper", widths=(64, 128, 256, 512, 1024, 2048), deep_width=4096)
-        return replace(large, deep_draws=50, images=1200, splits=10) if preset == "paper" else quick
+        return replace(large, deep_draws=50, images=1200, splits=12) if preset == "paper" else quick
 
 
 class _Network(NamedTuple):
@@ -234,7 +231,7 @@ def _slope(name: str, distance: xr.DataArray) -> dict[str, float]:
     law = fit_slope(
         jnp.asarray(distance.width.values, mean.dtype), jnp.sqrt(mean), standard_error(squares) / (2 * jnp.sqrt(mean))
     )
-    return {f"slope_{_slug(name)}": float(law.slope), f"slope_{_slug(name)}_error": float(law.standard_error)}
+    return estimated(f"slope_{_slug(name)}", law.slope, law.standard_error, len(squares))
 
 
 def _deep(config: Config, key: Key[Array, ""], dtype: Any) -> dict[str, float]:

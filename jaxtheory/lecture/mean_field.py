@@ -5,9 +5,10 @@ energy, fixed point, propagation of chaos; (d) lazy against mean-field scaling; 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -16,19 +17,16 @@ from jaxtheory import figures
 from jaxtheory.lecture import mean_field_flows as flows
 from jaxtheory.lecture import mean_field_noise as noise
 from jaxtheory.lecture.claims import Claims
+from jaxtheory.lecture.study import BaseConfig, kept
 from jaxtheory.lecture.topic import Topic
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the five studies."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
-    out: Path = Path("runs/mean_field")
+    out: Path = field(default=Path("runs/mean_field"), compare=False)
     """folder for predictions, each study's data, table, figure and animations; an interrupted run continues there"""
-    seed: int = 0
-    """of every random draw"""
     x64: bool = False
     """compute in float64"""
     dimension: int = 40
@@ -99,19 +97,10 @@ def predict(config: Config) -> Claims:
 
 def measure(config: Config) -> xr.Dataset:
     """Measure the five studies, each kept as it ends, and animate the particles."""
-    dataset = xr.merge([_kept(study, config) for study in STUDIES], compat="no_conflicts", join="exact")
+    parts = [kept(config.out, study.name, partial(study.measure, config)) for study in STUDIES]
+    dataset = xr.merge(parts, compat="no_conflicts", join="exact")
     flows.animate(dataset, config.out)
     return dataset
-
-
-def _kept(study: Study, config: Config) -> xr.Dataset:
-    """A study's data: those of an earlier run, or measured now. A store counts once it has its final name."""
-    path = config.out / f"{study.name}.zarr"
-    if not path.exists():
-        draft = path.with_suffix(".partial")
-        study.measure(config).to_zarr(draft, mode="w", consolidated=False)
-        draft.rename(path)
-    return xr.open_zarr(path, consolidated=False).load()
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> Figure:

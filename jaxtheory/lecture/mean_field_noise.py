@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures, meanfield
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
 from jaxtheory.meanfield import oracles, wasserstein
 
 _RIDGE, _TEMPERATURE, _STEP = 0.5, 0.3, 0.05
@@ -69,15 +69,12 @@ def langevin_measure(config: Any) -> xr.Dataset:
     fields: dict[str, Any] = {
         "gap": (("gap_seed", "gap_time"), gaps),
         "bound": ("gap_time", bound.mean(0)),
-        "gap_over_bound": float(ratio[:, worst].mean()),
-        "gap_over_bound_error": float(ratio[:, worst].std(ddof=1) / np.sqrt(len(ratio))),
+        **averaged("gap_over_bound", ratio[:, worst], None),
         "scaled_error": (("cloud", "chaos_seed", "late"), scaled),
         "stationary": ("sample", parts[-1][1]),
     }
     for n, values in zip(config.clouds, scaled, strict=True):
-        means = values.mean(1)  # times of one run are not independent
-        fields |= {f"chaos_{n}": float(means.mean())}
-        fields |= {f"chaos_{n}_error": float(means.std(ddof=1) / np.sqrt(len(means)))}
+        fields |= averaged(f"chaos_{n}", values.mean(1), None)  # times of one run are not independent
     return xr.Dataset(fields, {"gap_time": times, "cloud": list(config.clouds)})
 
 
@@ -209,8 +206,9 @@ def rate_measure(config: Any) -> xr.Dataset:
     """Mean matching distances at each size and dimension, and their slopes."""
     root, count = jax.random.fold_in(jax.random.key(config.seed), 4), config.matchings
     rate = partial(wasserstein.empirical_rate, sizes=_SIZES, sample=_on_sphere)
-    rates = {1: wasserstein.empirical_rate(1, _SIZES, root, repeats=5 * count)}
-    rates |= {d: rate(d, key=root, repeats=count // (2 if d == 2 else 3)) for d in (2, 3, 5)}
+    repeats = {1: 5 * count, 2: count // 2, 3: count // 3, 5: count // 3}
+    rates = {1: wasserstein.empirical_rate(1, _SIZES, root, repeats=repeats[1])}
+    rates |= {d: rate(d, key=root, repeats=repeats[d]) for d in (2, 3, 5)}
     plane = rate(2, key=jax.random.fold_in(root, 2), p=2.0, repeats=count)
     few, line = (_SIZES[0], _SIZES[0] + 1, _SIZES[0] + 2), jax.random.fold_in(root, 1)
     squares = wasserstein.empirical_rate(1, few, line, p=2.0, repeats=30 * count)
@@ -219,21 +217,20 @@ def rate_measure(config: Any) -> xr.Dataset:
     fields: dict[str, Any] = {
         "matching": (("dimension", "size"), np.stack([np.asarray(rate.distance) for rate in rates.values()])),
         "matching_error": (("dimension", "size"), np.stack([np.asarray(r.standard_error) for r in rates.values()])),
-        "uniform_w2": scale * distance**2,
-        "uniform_w2_error": scale * 2 * distance * error,
+        **estimated("uniform_w2", scale * distance**2, scale * 2 * distance * error, 30 * count),
     }
     for d in (1, 3, 5):
-        fields |= {f"rate_{d}": float(rates[d].slope.slope), f"rate_{d}_error": float(rates[d].slope.standard_error)}
-    fields |= _log_slope("log_constant", plane) | _log_slope("log_growth", rates[2])
+        fields |= estimated(f"rate_{d}", rates[d].slope.slope, rates[d].slope.standard_error, repeats[d])
+    fields |= _log_slope("log_constant", plane, count) | _log_slope("log_growth", rates[2], repeats[2])
     return xr.Dataset(fields, {"dimension": list(_MATCHING), "size": list(_SIZES)})
 
 
-def _log_slope(name: str, rate: wasserstein.Rate) -> dict[str, float]:
+def _log_slope(name: str, rate: wasserstein.Rate, repeats: int) -> dict[str, float]:
     """Slope of n W² in log n and its standard error, with weights by the delta method's errors."""
     n, distance, spread = np.asarray(_SIZES, float), np.asarray(rate.distance), np.asarray(rate.standard_error)
     values, errors = n * distance**2, 2 * n * distance * spread
     fit, covariance = np.polyfit(np.log(n), values, 1, w=1 / errors, cov="unscaled")
-    return {name: float(fit[0]), f"{name}_error": float(covariance[0, 0] ** 0.5)}
+    return estimated(name, fit[0], covariance[0, 0] ** 0.5, repeats)
 
 
 def _law(dimension: int, sizes: np.ndarray) -> np.ndarray:

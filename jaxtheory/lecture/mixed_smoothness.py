@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,8 @@ from matplotlib.figure import Figure
 
 from jaxtheory import figures, sweeps
 from jaxtheory.lecture import mixed_networks
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.study import SweptConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import hyperbolic_cross, mixed, sparse_grid
@@ -35,20 +35,12 @@ _RISK_DIMENSION, _RISK_LEVELS = 3, 24
 _RULES = ("cross", "full")
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(SweptConfig):
     """Sizes of what is computed at points; the closed forms need none."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = field(default=Path("runs/mixed_smoothness"), compare=False)
     """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = field(default=None, compare=False)
-    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64"""
     levels: tuple[int, ...] = (9, 8, 7, 6, 5)
     """finest sparse grid in dimension 1, 2, 3, 5, 10"""
     points: int = 1000
@@ -244,7 +236,7 @@ def _risk_slope(rule: str, risks: xr.Dataset) -> dict[str, float]:
     # the unweighted slope is linear in log risk, whose errors are independent
     u = np.log(sizes) - np.log(sizes).mean()
     spread = math.sqrt(((u * error / mean) ** 2).sum()) / (u**2).sum()
-    return {f"risk_{rule}": slope, f"risk_{rule}_error": spread}
+    return estimated(f"risk_{rule}", slope, spread, len(values))
 
 
 def draw(dataset: xr.Dataset, claims: Claims) -> list[Figure]:

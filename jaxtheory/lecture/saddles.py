@@ -4,10 +4,10 @@ On the landscape of Du et al. every iteration is counted exactly, so the law T_{
 underflow that stops a plain run; landscapes without bad minima show when no escape is needed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.study import BaseConfig
 from jaxtheory.lecture.topic import Topic
 from jaxtheory.networks import train
 from jaxtheory.optimization import exit_time, landscapes, mean_exit_time, octopus, saddles
@@ -30,18 +31,12 @@ _HALVINGS = 126  # from 1 to the smallest float32 that is not flushed to zero
 _GRADUAL = 149  # from 1 to the smallest subnormal float32
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
     """Sizes of the four panels."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: about a minute on two cores; paper: more seeds and dimensions"""
-    out: Path = Path("runs/saddles")
+    out: Path = field(default=Path("runs/saddles"), compare=False)
     """folder for predictions, data, table and figure"""
-    seed: int = 0
-    """of every random draw"""
-    x64: bool = True
-    """compute in float64, which counting needs"""
     seeds: int = 500
     """starts of each escape"""
     dim: int = 14
@@ -169,8 +164,8 @@ def _perturbed(config: Config, _: xr.Dataset) -> xr.Dataset:
     error = total.std(1) / np.sqrt(len(keys))
     law = fit_slope(jnp.array(config.perturbed_dims, total.dtype), total.mean(1), error)
     return xr.Dataset(
-        {"kicked": (("d", "start"), np.asarray(total)), "perturbed": float(law.slope),
-         "perturbed_error": float(law.standard_error)},
+        {"kicked": (("d", "start"), np.asarray(total)),
+         **estimated("perturbed", law.slope, law.standard_error, len(keys))},
         {"d": list(config.perturbed_dims)},
     )  # fmt: skip
 
@@ -188,18 +183,17 @@ def _naive(config: Config, counted: xr.Dataset) -> xr.Dataset:
     runs = {name: (("seed", "saddle"), times) for name, times in left.items()}
     share = float((must == reached).mean())
     error = (share * (1 - share) / len(must)) ** 0.5
-    return xr.Dataset({"naive": share, "naive_error": error, **runs})
+    return xr.Dataset({**estimated("naive", share, error, len(must)), **runs})
 
 
 def _exits(config: Config, _: xr.Dataset) -> xr.Dataset:
     keys = _keys(config, config.exits)
     times = [jax.vmap(lambda k: exit_time(k, gamma=_GAMMA, noise=e))(keys).time for e in config.noises]  # noqa: B023
-    mean = np.array([t.mean() for t in times])
-    error = np.array([t.std() for t in times]) / np.sqrt(config.exits)
-    scalars = {f"exit_{e:g}": m for e, m in zip(config.noises, mean, strict=True)}
-    errors = {f"exit_{e:g}_error": s for e, s in zip(config.noises, error, strict=True)}
+    found = [averaged(f"exit_{e:g}", t, None) for e, t in zip(config.noises, times, strict=True)]
+    mean, error, _ = np.array([list(one.values()) for one in found]).T
+    scalars = {name: value for one in found for name, value in one.items()}
     arrays = {"exit": ("noise", mean), "exit_error": ("noise", error)}
-    return xr.Dataset({**arrays, **scalars, **errors}, {"noise": list(config.noises)})
+    return xr.Dataset({**arrays, **scalars}, {"noise": list(config.noises)})
 
 
 def _successes(config: Config, _: xr.Dataset) -> xr.Dataset:
@@ -215,8 +209,8 @@ def _successes(config: Config, _: xr.Dataset) -> xr.Dataset:
     spread = np.array([run.standard_error for run in runs])
     return xr.Dataset(
         {"success": ("surplus", fraction), "success_error": ("surplus", spread), "strict": float(strict.fraction),
-         f"student_{config.surplus[-1]}": fraction[-1], "gain": fraction[-1] - fraction[0],
-         "gain_error": float(np.hypot(spread[-1], spread[0]))},
+         f"student_{config.surplus[-1]}": fraction[-1],
+         **estimated("gain", fraction[-1] - fraction[0], np.hypot(spread[-1], spread[0]), config.starts)},
         {"surplus": list(config.surplus)},
     )  # fmt: skip
 

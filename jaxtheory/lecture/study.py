@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxtheory import figures
+from jaxtheory import figures, sweeps
 from jaxtheory.checks import require
 from jaxtheory.lecture.claims import Claims
 from jaxtheory.lecture.topic import Topic
@@ -31,6 +31,14 @@ class BaseConfig:
     """compute in float64"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweptConfig(BaseConfig):
+    """What a topic is configured by whose measurements are sweeps, of which a run may do a share."""
+
+    shard: str | None = field(default=None, compare=False)
+    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
+
+
 class Study(NamedTuple):
     """One statement of a topic: what is predicted, how it is measured, and the panel that shows both.
 
@@ -45,6 +53,31 @@ class Study(NamedTuple):
     measure: Callable[[Any], xr.Dataset]
     draw: Callable[[Axes, xr.Dataset, Claims], None]
     sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
+
+
+def panel(name: str, draw: Callable[[Axes, xr.Dataset, Claims], None]) -> Study:
+    """A second panel of what another study measures."""
+    return Study(name, lambda config: Claims((), {}), lambda config: xr.Dataset(), draw)
+
+
+def swept(config: Any, name: str, point: Callable[..., Any], grid: sweeps.Grid, **options: Any) -> xr.Dataset:
+    """A study's sweep, kept and continued under `config.out`; `config.shard` asks for a share of it."""
+    options = {"key": config.seed, "shard": config.shard, "out": config.out / f"{name}.zarr"} | options
+    return sweeps.run(point, grid, **options)
+
+
+def kept(out: Path, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """A part of a measurement: read back if an earlier run finished it, for a store counts once it has its name."""
+    path, draft = out / f"{name}.zarr", out / f"{name}.partial.zarr"
+    if not path.exists():
+        make().to_zarr(draft, mode="w", consolidated=False)
+        draft.rename(path)
+    return xr.open_zarr(path, consolidated=False).load()
+
+
+def prefixed(name: str, dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with the study's name before that of every variable and dimension."""
+    return dataset.rename({old: f"{name}_{old}" for old in (*dataset.data_vars, *dataset.dims)})
 
 
 def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3) -> Topic:
@@ -85,9 +118,9 @@ def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int
     sweeping = [study.sweep for study in studies if study.sweep is not None]
 
     def sweep(config: Any) -> dict[str, xr.Dataset]:
-        swept = [item for part in sweeping for item in part(config).items()]
-        _require_distinct("sweeps", [name for name, _ in swept])
-        return dict(swept)
+        found = [item for part in sweeping for item in part(config).items()]
+        _require_distinct("sweeps", [name for name, _ in found])
+        return dict(found)
 
     return Topic(name, Config, predict, measure, draw, sweep if sweeping else None)
 

@@ -1,6 +1,7 @@
 """The contract of a topic: predictions are saved first, and verdicts are held against what was saved."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import xarray as xr
 
 from jaxtheory import figures
 from jaxtheory.lecture import Claim, Claims, Topic, command, judge, run, site, table
+from jaxtheory.lecture.claims import averaged, estimated
 from jaxtheory.lecture.registry import TOPICS
 from jaxtheory.lecture.site import explorer
 
@@ -19,6 +21,11 @@ pytestmark = pytest.mark.smoke
 
 def claim(**changes):
     return Claim("risk", "the risk", "Nobody (2000)", 1.0, "theory", tolerance=0.1)._replace(**changes)
+
+
+def known(measured, error):
+    """A measurement whose standard error is known."""
+    return xr.Dataset(estimated("risk", measured, error, math.inf))
 
 
 @pytest.mark.parametrize(
@@ -38,17 +45,19 @@ def claim(**changes):
     ],
 )
 def test_a_verdict_is_the_allowance_and_nothing_more(changes, measured, error, holds):
-    dataset = xr.Dataset({"risk": measured, "risk_error": error})
+    dataset = known(measured, error)
     assert judge([claim(**changes)], dataset)[0].holds is holds
 
 
-def test_a_claim_that_was_not_measured_is_an_error():
-    with pytest.raises(ValueError, match="risk_error"):
-        judge([claim(standard_errors=2.0)], xr.Dataset({"risk": 1.0}))
+@pytest.mark.parametrize("missing", ["risk", "risk_error", "risk_draws"])
+def test_a_claim_that_was_not_measured_is_an_error(missing):
+    """Nor is a statistical claim measured whose error comes from nobody knows how many draws."""
+    with pytest.raises(ValueError, match=missing):
+        judge([claim(standard_errors=2.0)], known(1.0, 0.1).drop_vars(missing))
 
 
 def test_the_table_shows_every_column():
-    text = table(judge([claim(standard_errors=1.0)], xr.Dataset({"risk": 3.0, "risk_error": 0.25})))
+    text = table(judge([claim(standard_errors=1.0)], known(3.0, 0.25)))
     for word in (
         "claim",
         "source",
@@ -88,7 +97,7 @@ def measure(config):
     """A fair coin."""
     assert (config.out / "predictions.json").exists()
     heads = np.random.default_rng(config.seed).integers(0, 2, config.tosses)
-    return xr.Dataset({"risk": heads.mean(), "risk_error": heads.std() / np.sqrt(config.tosses)})
+    return xr.Dataset(averaged("risk", heads, None))
 
 
 def draw(dataset, claims):
@@ -220,7 +229,7 @@ def test_a_topic_that_broke_is_told_on_the_front_page(tmp_path, monkeypatch):
 def test_a_claim_that_cannot_reject_its_rival_does_not_hold(rival, error, verdict):
     """Allowance 0.1 + 1 standard error, and 3 standard errors more between it and the rival."""
     told = claim(rival=rival, rival_law="another law", standard_errors=1.0, tolerance=np.float64(0.1))
-    found = judge([told], xr.Dataset({"risk": 1.0, "risk_error": error}))
+    found = judge([told], known(1.0, error))
     assert found[0].holds is (verdict == "holds")
     assert table(found).splitlines()[-1].endswith(verdict)
 
@@ -228,7 +237,7 @@ def test_a_claim_that_cannot_reject_its_rival_does_not_hold(rival, error, verdic
 def test_a_sign_without_an_effect_fails():
     """A null effect never passes: the measurement must lie beyond zero by three standard errors."""
     told = claim(predicted=0.0, tolerance=0.0, standard_errors=-3.0, relation="<=")
-    assert not judge([told], xr.Dataset({"risk": 0.0, "risk_error": 0.0 + 1e-9}))[0].holds
-    assert not judge([told], xr.Dataset({"risk": 0.0, "risk_error": 0.0}))[0].holds
-    assert not judge([told], xr.Dataset({"risk": -0.29, "risk_error": 0.1}))[0].holds
-    assert judge([told], xr.Dataset({"risk": -0.31, "risk_error": 0.1}))[0].holds
+    assert not judge([told], known(0.0, 1e-9))[0].holds
+    assert not judge([told], known(0.0, 0.0))[0].holds
+    assert not judge([told], known(-0.29, 0.1))[0].holds
+    assert judge([told], known(-0.31, 0.1))[0].holds

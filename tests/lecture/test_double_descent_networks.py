@@ -9,6 +9,7 @@ import xarray as xr
 
 from jaxtheory.lecture import double_descent_networks as topic
 from jaxtheory.lecture import run
+from jaxtheory.lecture.study import kept
 
 TINY = tiny_topics.TINY["double-descent-networks"].config
 
@@ -40,7 +41,7 @@ def test_curves_and_continuation(outcome):
     assert dataset.test_loss.sizes == {"width": 3, "seed": 2, "step": 4}
     assert dataset.samples_loss.sizes == {"samples": 2, "width": 3, "seed": 2}
     folder = outcome.dataset.parent
-    marked = topic._kept(folder, "noisy", lambda: pytest.fail("measured again"))
+    marked = kept(folder, "noisy", lambda: pytest.fail("measured again"))
     np.testing.assert_array_equal(marked.test_loss, dataset.test_loss)
 
 

@@ -10,6 +10,9 @@ import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import judge, kernel_regression, run
+from jaxtheory.lecture.claims import estimated
+from jaxtheory.lecture.kernel_regression import digits
+from jaxtheory.lecture.kernel_regression.population import NAMES, kernel_functions
 
 TINY = tiny_topics.TINY["kernel-regression"].config
 
@@ -37,31 +40,21 @@ def test_the_rate_does_not_depend_on_the_sizes(outcome):
     assert rate.holds
 
 
-@pytest.mark.parametrize("s", [1, 2])
-def test_the_spline_kernel_is_its_fourier_series(s, float64):
-    x = jnp.array([[0.0], [0.3], [0.8]])
-    k = np.arange(1, 200_001.0)
-    d = (np.asarray(x) - np.asarray(x).T)[..., None]
-    series = 1 + (2 * np.cos(2 * np.pi * k * d) * k ** (-2.0 * s)).sum(axis=-1)
-    # what is left of the series is at most 2 Σ_{k > K} k^(−2s)
-    assert np.abs(kernel_regression._SPLINES[s](x, x) - series).max() < 2 / k[-1] ** (2 * s - 1) + 1e-12
-
-
 def test_the_closed_form_is_the_limit_of_the_networks_kernel(float64):
     """E[Θ̂] = Θ at any width: entries of one kernel of width m scatter by 2/√m around the limit (5 of them)."""
     config = replace(TINY, width=16384)
     x = jax.random.normal(jax.random.key(1), (4, 784), jnp.float64)
     x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
-    functions = kernel_regression.kernel_functions(config)
+    functions = kernel_functions(config)
     assert jnp.abs(functions["finite NTK"](x, x) - functions["NTK"](x, x)).max() < 5 * 2 / 16384**0.5
 
 
 def test_a_curve_of_another_kernel_fails():
     """Every mismatched pair of neighbours, with the errors that 16 training sets give, is told from the right one."""
-    right = dict(zip((f"{name} test" for name in kernel_regression._NAMES), (0.438, 0.435, 0.405, 0.421), strict=True))
-    claims = kernel_regression._order_claims(right, kernel_regression.Config())
+    right = dict(zip((f"{name} test" for name in NAMES), (0.438, 0.435, 0.405, 0.421), strict=True))
+    claims = digits.order_claims(right, kernel_regression.Config())
     assert [claim.name for claim in claims] == ["NTK less finite NTK", "finite NTK less arc-cosine"]
     for claim in claims:
         for measured, holds in ((claim.predicted, True), (0.0, False), (-claim.predicted, False)):
-            data = xr.Dataset({claim.name: measured, f"{claim.name}_error": 0.0008})
+            data = xr.Dataset(estimated(claim.name, measured, 0.0008, 16))
             assert judge([claim], data)[0].holds is holds

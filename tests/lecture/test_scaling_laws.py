@@ -1,11 +1,14 @@
 """The topic of scaling laws: at a size for tests, and with wrong laws in place of the right ones."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
 import xarray as xr
 
 from jaxtheory.lecture import judge, run
+from jaxtheory.lecture.claims import estimated
 from jaxtheory.lecture.scaling_laws import TOPIC, Config, fits, frontier, one_pass, regimes
 
 TINY = {"features": 10, "streams": 200, "modes": 512, "widest": 128, "steps": 1500, "repetitions": 3, "draws": 40}
@@ -59,7 +62,7 @@ def test_narrow_intervals_fail():
     config = Config()
     claims = fits.predict_coverage(config).claims
     error = np.sqrt(0.95 * 0.05 / config.repetitions)
-    held = [judge(claims, xr.Dataset({"coverage": c, "coverage_error": error}))[0].holds for c in (0.94, 0.68)]
+    held = [judge(claims, xr.Dataset(estimated("coverage", c, error, math.inf)))[0].holds for c in (0.94, 0.68)]
     assert held == [True, False]
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from jaxtheory.lecture import double_descent_networks as networks
 from jaxtheory.lecture import generalization, judge, mean_field_noise, mixed_smoothness
+from jaxtheory.lecture.claims import estimated
 from jaxtheory.meanfield import wasserstein
 from jaxtheory.results import fit_slope
 
@@ -48,7 +49,7 @@ def test_a_test_set_bound_without_its_term_for_chance_fails():
     claim = generalization.predict(generalization.Config()).claims[0]
     for share, holds in ((0.99, True), (0.5, False), (0.75, False)):
         error = math.sqrt(share * (1 - share) / 144)
-        data = xr.Dataset({"held_out": share, "held_out_error": error, "held_out_draws": 144.0})
+        data = xr.Dataset(estimated("held_out", share, error, 144))
         assert judge([claim], data)[0].holds is holds
 
 
@@ -70,7 +71,7 @@ def rates(law):
 def test_the_logarithm_of_matching_in_the_plane_is_told_from_none_and_from_half(law, constant, growth):
     claims = {claim.name: claim for claim in mean_field_noise.rate_claims(None).claims}
     for name, holds in (("log_constant", constant), ("log_growth", growth)):
-        data = xr.Dataset(mean_field_noise._log_slope(name, rates(law)))
+        data = xr.Dataset(mean_field_noise._log_slope(name, rates(law), 240))
         assert judge([claims[name]], data)[0].holds is holds
 
 

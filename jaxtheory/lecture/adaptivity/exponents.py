@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtheory.lecture.claims import estimated
+
 
 class Estimated(NamedTuple):
     """A function of mean risks, and to first order what each function contributes to it: numbers of mean 0."""
@@ -47,17 +49,13 @@ def log_ratio(risks: np.ndarray, law: float) -> Estimated:
 
 def named(name: str, found: Estimated) -> dict[str, float]:
     """A number, its standard error and its draws, as a claim wants them."""
-    return _entries(name, found.value, found.error, len(found.contributions))
+    return estimated(name, found.value, found.error, len(found.contributions))
 
 
 def named_apart(name: str, one: Estimated, other: Estimated) -> dict[str, float]:
     """The difference of two numbers of independent functions; its draws are those of the smaller set."""
     draws = min(len(one.contributions), len(other.contributions))
-    return _entries(name, one.value - other.value, math.hypot(one.error, other.error), draws)
-
-
-def _entries(name: str, value: float, error: float, draws: int) -> dict[str, float]:
-    return {name: value, f"{name}_error": error, f"{name}_draws": float(draws)}
+    return estimated(name, one.value - other.value, math.hypot(one.error, other.error), draws)
 
 
 def _weights(sizes: Sequence[Any] | np.ndarray) -> np.ndarray:

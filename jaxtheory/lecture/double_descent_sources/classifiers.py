@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import logistic, max_margin, separability_threshold
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -60,8 +60,7 @@ def measure(config: Config) -> xr.Dataset:
     for kind, (_, places) in _KINDS.items():
         for at in places:
             errors = [_one(rng, kind, config.points, round(at * config.points)) for _ in range(config.classifiers)]
-            values[f"classify_{kind}_{at:g}"] = np.mean(errors)
-            values[f"classify_{kind}_{at:g}_error"] = np.std(errors, ddof=1) / config.classifiers**0.5
+            values |= averaged(f"classify_{kind}_{at:g}", np.array(errors), None)
     return xr.Dataset(values)
 
 

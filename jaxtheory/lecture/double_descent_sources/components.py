@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import Components, variance_components
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -65,13 +65,9 @@ def measure(config: Config) -> xr.Dataset:
         mean, error = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / config.crossings**0.5
         values |= {f"sources_{name}_mean": ("sources_at", mean), f"sources_{name}_mean_error": ("sources_at", error)}
     for k, ratio in enumerate(_RATIOS[:-1]):
-        values |= _scalar(f"sources_{ratio:g}", values, "excess", k)
-    values |= _scalar("sources_interaction", values, "interaction", _RATIOS.index(1.0))
+        values |= averaged(f"sources_{ratio:g}", found["excess"][:, k], None)
+    values |= averaged("sources_interaction", found["interaction"][:, _RATIOS.index(1.0)], None)
     return xr.Dataset(values, {"sources_at": list(_RATIOS)})
-
-
-def _scalar(name: str, values: dict[str, Any], share: str, k: int) -> dict[str, float]:
-    return {f"{name}{end}": float(values[f"sources_{share}_mean{end}"][1][k]) for end in ("", "_error")}
 
 
 def _crossed(rng: np.random.Generator, config: Config, ratio: float) -> np.ndarray:

@@ -14,7 +14,7 @@ class Config(BaseConfig):
     """folder for predictions, data, table and figure"""
     samples: int = 100
     """n of the random features, with three times as many modes"""
-    crossings: int = 24
+    crossings: int = 40
     """of two data sets with two draws of features"""
     points: int = 150
     """n of the classifiers"""
@@ -24,7 +24,7 @@ class Config(BaseConfig):
     """independent runs of gradient flow"""
     images: int = 200
     """training images n, of scikit-learn's 1,797 digits; the rest is for testing"""
-    seeds: int = 16
+    seeds: int = 32
     """independent draws of images, wrong labels and features"""
 
     @classmethod

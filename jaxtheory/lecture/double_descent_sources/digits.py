@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_sources.classifiers import newton
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
@@ -47,7 +47,7 @@ def measure(config: Config) -> xr.Dataset:
     }
     values: dict[str, Any] = {}
     for name, drawn in signs.items():
-        values |= {f"digits_{name}": drawn.mean(), f"digits_{name}_error": drawn.std(ddof=1) / config.seeds**0.5}
+        values |= averaged(f"digits_{name}", drawn, None)
     for k, kind in enumerate(("test", "train")):
         mean, error = runs[..., k].mean(axis=0), runs[..., k].std(axis=0, ddof=1) / config.seeds**0.5
         values |= {f"digits_{kind}_{r}": ("digits_at", mean[r]) for r in (0, 1)}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import covariance_flow
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -67,7 +67,7 @@ def measure(config: Config) -> xr.Dataset:
         "time_measured_error": ("time_at", error[_SHOWN]),
     }
     for name, at in zip(("valley", "hill", "best"), _turns(np.array(curves["time_excess"])), strict=True):
-        values |= {f"time_{name}": mean[at], f"time_{name}_error": error[at]}
+        values |= averaged(f"time_{name}", runs[:, at], None)
     return xr.Dataset(values, {"time_at": _TIMES[_SHOWN]})
 
 

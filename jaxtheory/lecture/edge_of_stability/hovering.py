@@ -12,12 +12,11 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.edge_of_stability.problem import Problem, digits, top_curvature
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import train
 from jaxtheory.optimization.edge_of_stability import stability_threshold
-from jaxtheory.results import standard_error
 
 _STEP, _FINE = 1.0, 0.1  # of descent, and of what stands for the gradient flow
 _BETAS = (0.0, 0.25, 0.4)
@@ -78,9 +77,8 @@ def _sharpness(problem: Problem, steps: int, sizes: Array, betas: Array, slower:
 
 def _measured(names: list[str], values: np.ndarray) -> dict[str, float]:
     """Means over starts and their standard errors, a row for each name."""
-    found = {name: float(row.mean()) for name, row in zip(names, values, strict=True)}
-    errors = {f"{name}_error": float(standard_error(row)) for name, row in zip(names, values, strict=True)}
-    return found | errors
+    rows = [averaged(name, row, None) for name, row in zip(names, values, strict=True)]
+    return {key: value for row in rows for key, value in row.items()}
 
 
 def momentum_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:

@@ -54,7 +54,7 @@ class Config(BaseConfig):
     """(f) of Adam"""
     rates: tuple[float, ...] = tuple(2.0**-k for k in range(9, 0, -1))
     """(f) learning rates, increasing by one factor"""
-    seeds: int = 4
+    seeds: int = 8
     """(e, f) starts"""
 
     @classmethod

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.feature_learning import transfer
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import parameterization
@@ -47,7 +47,7 @@ def measure(config: Any) -> xr.Dataset:
         found = _check(config, rule, key).isel(step=0).set_index(parameter="parameter").sel(parameter=list(_LAYERS))
         for layer in _LAYERS:
             slope, error = (found[name].sel(parameter=layer) for name in ("own_change_slope", "own_change_slope_error"))
-            scalars |= {f"coordinates_{layer}_{rule}": float(slope), f"coordinates_{layer}_{rule}_error": float(error)}
+            scalars |= estimated(f"coordinates_{layer}_{rule}", slope, error, config.seeds)
         change = found.own_change.transpose("parameter", "width", "seed").values
         sizes.append(change.mean(-1))
         errors.append(change.std(-1, ddof=1) / change.shape[-1] ** 0.5)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxtheory import feature_learning
 from jaxtheory.feature_learning import State
+from jaxtheory.lecture.claims import estimated
 from jaxtheory.lecture.feature_learning import problems
 from jaxtheory.lecture.feature_learning.problems import Problem
 
@@ -84,8 +85,8 @@ def widest(config: Any) -> tuple[int, int]:
     return config.widths[-2], config.widths[-1]
 
 
-def extrapolated(config: Any, values: list[np.ndarray]) -> tuple[float, float]:
-    """The mean at 1/N = 0 on the line through those at the two largest widths, and its standard error.
+def extrapolated(config: Any, name: str, values: list[np.ndarray]) -> dict[str, float]:
+    """The mean at 1/N = 0 on the line through those at the two largest widths, as the claim `name` wants it.
 
     `values` holds one number a network, for each of the two widths.
     """
@@ -93,7 +94,7 @@ def extrapolated(config: Any, values: list[np.ndarray]) -> tuple[float, float]:
     weights = np.array([-near, far]) / (far - near)
     means = np.array([v.mean() for v in values])
     errors = np.array([v.std(ddof=1) / len(v) ** 0.5 for v in values])
-    return float(weights @ means), float(np.hypot(*(weights * errors)))
+    return estimated(name, weights @ means, np.hypot(*(weights * errors)), min(map(len, values)))
 
 
 def remainder(config: Any) -> float:

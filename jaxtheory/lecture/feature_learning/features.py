@@ -36,14 +36,13 @@ def measure_kernel(config: Any) -> xr.Dataset:
     """The same of networks: rows of the widest, the classes' distance as 1/N → 0."""
     y = np.asarray(courses.problem(config, "digits").y)
     found = [_networks(config, width).kernel for width in courses.widest(config)]
-    value, error = courses.extrapolated(config, [_apart(kernel[:, 1], y) for kernel in found])
+    apart = courses.extrapolated(config, "classes_apart", [_apart(kernel[:, 1], y) for kernel in found])
     rows = found[-1][:, :, 0]
     return xr.Dataset(
         {
             "kernel_row": (("moment", "point"), rows.mean(0)),
             "kernel_row_se": (("moment", "point"), rows.std(0, ddof=1) / len(rows) ** 0.5),
-            "classes_apart": value,
-            "classes_apart_error": error,
+            **apart,
         },
         {"moment": np.array(["before", "after"], np.dtypes.StringDType()), "point": np.arange(1, config.samples + 1)},
     )
@@ -79,7 +78,7 @@ def predict_fields(config: Any) -> Claims:
 def measure_fields(config: Any) -> xr.Dataset:
     """The histogram of the widest networks, and the kurtosis as 1/N → 0, a number a network."""
     found = [_networks(config, width).fields for width in courses.widest(config)]
-    value, error = courses.extrapolated(config, [(h**4).mean(1) / (h**2).mean(1) ** 2 for h in found])
+    kurtosis = courses.extrapolated(config, "kurtosis", [(h**4).mean(1) / (h**2).mean(1) ** 2 for h in found])
     scaled = found[-1] / np.sqrt((found[-1] ** 2).mean())
     counts = np.array([np.histogram(np.abs(h), _BINS[len(_BINS) // 2 :])[0] for h in scaled])
     density = counts / (2 * scaled.shape[1] * np.diff(_BINS)[0])  # of h and −h, whose laws are equal
@@ -88,8 +87,7 @@ def measure_fields(config: Any) -> xr.Dataset:
         {
             "field_density": ("field", density.mean(0)),
             "field_density_se": ("field", density.std(0, ddof=1) / len(density) ** 0.5),
-            "kurtosis": value,
-            "kurtosis_error": error,
+            **kurtosis,
         },
         {"field": centres},
     )

@@ -44,8 +44,7 @@ def measure(config: Any, *, problem: str) -> xr.Dataset:
     dims = tuple(f"{problem}_{name}" for name in ("richness", "width", "time"))
     scalars: dict[str, Any] = {}
     for name, row in (("lazy", losses[0]), ("rich", losses[-1])):
-        value, error = courses.extrapolated(config, [loss.mean(0) for loss in row[-2:]])
-        scalars |= {f"{problem}_{name}": value, f"{problem}_{name}_error": error}
+        scalars |= courses.extrapolated(config, f"{problem}_{name}", [loss.mean(0) for loss in row[-2:]])
     values = (list(config.richness), list(config.widths), np.arange(config.steps + 1))
     arrays = {f"{problem}_loss": (dims, means), f"{problem}_loss_se": (dims, errors)}
     return xr.Dataset({**arrays, **scalars}, dict(zip(dims, values, strict=True)))

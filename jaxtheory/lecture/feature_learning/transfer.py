@@ -12,7 +12,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.feature_learning import models
 from jaxtheory.lecture.feature_learning.models import Model
 from jaxtheory.lecture.study import Study
@@ -97,7 +97,7 @@ def measure(config: Any) -> xr.Dataset:
             value = _best(of_rule, config.rates)
             kept = np.array([_best(one, config.rates) for one in _without(of_rule)])
             slopes = [float(around @ one / (around @ around)) for one in (value, *kept)]
-            scalars |= {f"transfer_{name}_{rule}": slopes[0], f"transfer_{name}_{rule}_error": _spread(slopes[1:])}
+            scalars |= estimated(f"transfer_{name}_{rule}", slopes[0], _spread(slopes[1:]), config.seeds)
             best.append(value)
             errors.append(_spread(kept))
     shape = (len(config.models), len(RULES), len(widths))

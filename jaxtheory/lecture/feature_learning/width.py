@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.feature_learning import courses
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import Slope, fit_slope, standard_error
@@ -53,10 +53,11 @@ def measure(config: Any) -> xr.Dataset:
     }
     # the limit's own error moves the two excesses together
     moved = shared * abs(1 / mean[0] - 1 / mean[1]) / math.log(config.widths[1] / config.widths[0])
-    errors = {"mean": math.hypot(float(slopes["mean"].standard_error), moved),
-              "scatter": float(slopes["scatter"].standard_error)}  # fmt: skip
-    scalars = {f"width_{name}": float(slope.slope) for name, slope in slopes.items()}
-    scalars |= {f"width_{name}_error": error for name, error in errors.items()}
+    drawn = float(slopes["mean"].standard_error)
+    total, least = drawn**2 + moved**2, min(config.counts)
+    freedom = total**2 / (drawn**4 / (min(config.counts[:2]) - 1) + moved**4 / (config.repeats - 1))  # Welch (1947)
+    scalars = estimated("width_mean", slopes["mean"].slope, math.sqrt(total), 1 + freedom)
+    scalars |= estimated("width_scatter", slopes["scatter"].slope, slopes["scatter"].standard_error, least)
     sizes = {"mean": (mean, np.hypot(mean_error, shared)), "scatter": (scatter, scatter_error)}
     arrays = {f"size_{name}": ("size_width", pair[0]) for name, pair in sizes.items()}
     arrays |= {f"size_{name}_se": ("size_width", pair[1]) for name, pair in sizes.items()}

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.scaling_laws.frontier import Grid, curves
 from jaxtheory.lecture.study import Study
@@ -56,7 +56,7 @@ def measure_coverage(config: Config) -> xr.Dataset:
         values |= {f"coverage_low_{name}": ("coverage_table", low), f"coverage_high_{name}": ("coverage_table", high)}
         covered.append((low <= _TRUTH[name]) & (_TRUTH[name] <= high))
     error = math.sqrt(_LEVEL * (1 - _LEVEL) / config.repetitions)
-    return xr.Dataset(values | {"coverage": np.mean(covered), "coverage_error": error})
+    return xr.Dataset(values | estimated("coverage", np.mean(covered), error, math.inf))
 
 
 def _fit(sizes: np.ndarray, tokens: np.ndarray, loss: np.ndarray, config: Config, seed: int) -> ScalingLaw:

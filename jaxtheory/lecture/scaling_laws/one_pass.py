@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import one_pass_risk
@@ -63,8 +63,7 @@ def measure(config: Config) -> xr.Dataset:
         "one_pass_runs": (("one_pass_run", "one_pass_step"), risk[:_DRAWN]),
     }  # fmt: skip
     for t in _JUDGED:
-        at = _SHOWN.index(t)
-        values |= {f"one_pass_{t}": mean[at], f"one_pass_{t}_error": error[at]}
+        values |= averaged(f"one_pass_{t}", risk[:, _SHOWN.index(t)], None)
     return xr.Dataset(values, {"one_pass_step": list(_SHOWN)})
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import four_regimes
@@ -70,8 +70,8 @@ def measure(config: Config) -> xr.Dataset:
     values |= {f"regimes_{kind}_mean_error": ("regimes_m", error[at]) for at, kind in enumerate(_KINDS)}
     influence = (found / mean[None]) @ _weights()  # of a draw on the slope of the mean
     for at, kind in enumerate(_KINDS):
-        values[f"regimes_{kind}"] = _slope(mean[at])
-        values[f"regimes_{kind}_error"] = influence[:, at].std(ddof=1) / config.draws**0.5
+        spread = influence[:, at].std(ddof=1) / config.draws**0.5
+        values |= estimated(f"regimes_{kind}", _slope(mean[at]), spread, config.draws)
     return xr.Dataset(values, {"regimes_m": list(_SIZES)})
 
 

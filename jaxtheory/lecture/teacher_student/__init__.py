@@ -23,13 +23,13 @@ class Config(BaseConfig):
     """folder for predictions, measurements, table and figure"""
     dim: int = 100
     """inputs of the smaller committee; the larger has twice as many"""
-    committees: int = 32
+    committees: int = 48
     """independent runs of SGD in each dimension"""
     dims: tuple[int, ...] = (64, 128, 256, 512)
     """inputs of the single-index models of information exponents 1 and 2"""
     steep_dims: tuple[int, ...] = (16, 32, 64)
     """of exponent 3"""
-    walkers: int = 32
+    walkers: int = 48
     """runs in each dimension"""
     students: int = 70
     """inputs of the smaller linear regression; the larger has twice as many"""

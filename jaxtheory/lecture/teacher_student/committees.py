@@ -13,7 +13,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization.committee import erf_integrals, relu_integrals
 from jaxtheory.optimization.teacher_student import Overlaps, online_sgd
@@ -68,9 +68,9 @@ def _measure(unit: Unit, config: Any) -> xr.Dataset:
     }
     for time in _CLAIMED:
         i = int(np.flatnonzero(time == _TIMES)[0])
-        fields[f"{unit}_{time:g}"] = float(2 * far[:, i].mean() - near[:, i].mean())
-        errors = float(standard_error(far[:, i])), float(standard_error(near[:, i]))
-        fields[f"{unit}_{time:g}_error"] = float(np.hypot(2 * errors[0], errors[1]))
+        error = np.hypot(2 * standard_error(far[:, i]), standard_error(near[:, i]))
+        value = 2 * far[:, i].mean() - near[:, i].mean()
+        fields |= estimated(f"{unit}_{time:g}", value, error, config.committees)
     return xr.Dataset(fields, {f"{unit}_size": [config.dim, 2 * config.dim], f"{unit}_time": _TIMES})
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization.teacher_student import escape_samples, mean_escape_samples
 from jaxtheory.results import fit_slope, standard_error
@@ -93,8 +93,8 @@ def measure(config: Any) -> xr.Dataset:
         )
         weights = (log - log.mean()) / ((log - log.mean()) ** 2).sum()
         fields |= {f"samples_{k}": (f"inputs_{k}", mean), f"samples_{k}_spread": (f"inputs_{k}", error)}
-        fields[f"exponent_{k}"] = float(_slope(dims, mean))
-        fields[f"exponent_{k}_error"] = float(np.sqrt(((weights * error / mean) ** 2).sum()))
+        spread = np.sqrt(((weights * error / mean) ** 2).sum())
+        fields |= estimated(f"exponent_{k}", _slope(dims, mean), spread, config.walkers)
         coordinates[f"inputs_{k}"] = dims
     return xr.Dataset(fields, coordinates)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization import Grokking, linear_grokking, marchenko_pastur
 from jaxtheory.results import standard_error
@@ -75,8 +75,8 @@ def measure(config: Any) -> xr.Dataset:
     }
     fields: dict[str, Any] = {}
     for name, (one, two) in values.items():
-        fields[name] = float(2 * two.mean() - one.mean())
-        fields[f"{name}_error"] = float(np.hypot(2 * standard_error(two), standard_error(one)))
+        spread = np.hypot(2 * standard_error(two), standard_error(one))
+        fields |= estimated(name, 2 * two.mean() - one.mean(), spread, config.walkers)
     for name in ("train", "test"):
         fields[f"grokking_{name}_path"] = ("grokking_step", np.asarray(far[name].mean(0)))
     return xr.Dataset(fields, {"grokking_step": np.arange(_steps() + 1)})

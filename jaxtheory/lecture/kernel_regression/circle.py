@@ -1,0 +1,128 @@
+"""Sobolev balls on the circle: the best ridge makes the risk fall as n^(−2s/(2s+1))."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
+
+from jaxtheory import figures, kernels, sweeps
+from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.study import Study, swept
+from jaxtheory.results import fit_slope
+
+_MODES, _GRID = 400, 2048  # frequencies of the target, and points at which its error is integrated
+_NOISE = 0.25
+_FAR, _FAR_MODES = (1e6, 1e8), 50_000  # samples between which the deterministic slope is taken: 460 modes are learned
+_ZETA = {2: math.pi**2 / 6, 4: math.pi**4 / 90}
+
+
+def predict(config: Any) -> Claims:
+    """The deterministic risk at the largest size, and its slope far out."""
+    at = jnp.geomspace(config.circle_sizes[0], config.circle_sizes[-1], 40)
+    curves = {f"circle {s}": _curve(s, at).tolist() for s in config.smoothness}
+    claims = [claim for s in config.smoothness for claim in _claims(s, config.circle_sizes[-1])]
+    return Claims(tuple(claims), {"circle n": at.tolist(), **curves})
+
+
+def _claims(s: int, n: int) -> list[Claim]:
+    excess, rate = float(_curve(s, jnp.asarray([float(n)]))[0]), kernels.optimal_rate(2.0 * s, 0.5)[0]
+    return [
+        Claim(
+            f"rate {s}", f"circle, s = {s}: slope of the deterministic risk", "Caponnetto, De Vito (2007), Thm 1", rate,
+            "theory: next order n^(−1/(2s+1))", tolerance=_FAR[0] ** (-1 / (2 * s + 1)),
+            kind="formula", rival=kernels.optimal_rate(2.0 * (3 - s), 0.5)[0], rival_law=f"that of s = {3 - s}",
+        ),
+        Claim(
+            f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
+            "theory: relative remainder n^(−1/2); 4.5 standard errors", tolerance=excess * n**-0.5,
+            standard_errors=SIGNIFICANT,
+        ),
+    ]  # fmt: skip
+
+
+def _curve(s: int, n: Array, modes: int = _MODES) -> Array:
+    """The deterministic excess risk at λ = n^(−2s/(2s+1)), of a target of so many frequencies."""
+    k = jnp.arange(1, modes + 1, dtype=n.dtype)
+    eigs = jnp.concatenate([jnp.ones(1, n.dtype), k ** (-2.0 * s)])
+    coefficients = jnp.concatenate([jnp.zeros(1, n.dtype), k ** (-s - 0.5)])
+    counts = jnp.concatenate([jnp.ones(1, n.dtype), jnp.full_like(k, 2)])
+    tail = 2 * (_ZETA[2 * s] - float(jnp.sum(k ** (-2.0 * s))))
+
+    def excess(at: Array) -> Array:
+        ridge = _ridge(s, at)
+        curve = kernels.learning_curve(eigs, coefficients, at[None], ridge, _NOISE, multiplicity=counts, tail=tail)
+        return curve.test[0] - _NOISE
+
+    return jax.lax.map(excess, n)
+
+
+def _ridge(s: int, n: Any) -> Any:
+    return n ** (1 + kernels.optimal_rate(2.0 * s, 0.5)[1])
+
+
+def sweep(config: Any) -> dict[str, xr.Dataset]:
+    """Regressions in both balls on independent training sets."""
+    grid = sweeps.grid(s=list(config.smoothness), seed=range(config.circle_seeds))
+    point = partial(_circle, sizes=config.circle_sizes, x64=config.x64)
+    return {"circle": swept(config, "circle", point, grid, key=config.seed + 1, static=("s",))}
+
+
+def _circle(s: int, seed: Array, key: PRNGKeyArray, *, sizes: tuple[int, ...], x64: bool) -> dict[str, object]:
+    """Regressions with the periodic spline kernel of a target at the edge of the Sobolev ball, in noise."""
+    dtype = jnp.dtype("float64" if x64 else "float32")
+    draws = jax.random.split(key, 3)
+    x = jax.random.uniform(draws[0], (sizes[-1], 1), dtype)
+    noise = _NOISE**0.5 * jax.random.normal(draws[1], (sizes[-1],), dtype)
+    k, phase = jnp.arange(1, _MODES + 1, dtype=dtype), 2 * math.pi * jax.random.uniform(draws[2], (_MODES,), dtype)
+
+    def target(x: Array) -> Array:
+        return math.sqrt(2) * jnp.cos(2 * math.pi * x * k[None] + phase[None]) @ k ** (-s - 0.5)
+
+    at = (jnp.arange(_GRID, dtype=dtype) / _GRID)[:, None]
+    truth, y = target(at), target(x) + noise
+    errors = [_excess(s, n)(x, y, at, truth) for n in sizes]
+    return {"excess": sweeps.named(jnp.stack(errors), "circle_size")}
+
+
+def _excess(s: int, n: int) -> Callable[..., Array]:
+    @jax.custom_batching.sequential_vmap
+    def excess(x: Array, y: Array, at: Array, truth: Array) -> Array:
+        model = kernels.fit(kernels.periodic_spline(s), x[:n], y[:n], _ridge(s, float(n)), solver="cholesky")
+        return jnp.mean((kernels.predict(model, at) - truth) ** 2)
+
+    return excess
+
+
+def measure(config: Any) -> xr.Dataset:
+    """The risk at the largest size, and the slope of the deterministic one far out."""
+    found = sweep(config)["circle"].assign_coords(circle_size=list(config.circle_sizes))
+    scalars: dict[str, float] = {}
+    far = jnp.geomspace(*_FAR, 8)
+    for s in config.smoothness:
+        scalars |= averaged(f"circle {s}", found.excess.sel(s=s).isel(circle_size=-1))
+        scalars[f"rate {s}"] = float(fit_slope(far, _curve(s, far, _FAR_MODES)).slope)
+    return found.rename({name: f"circle_{name}" for name in ("seed", "status")}).assign(scalars)
+
+
+def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Excess risk over the training size, and the power it tends to."""
+    n = np.array(claims.curves["circle n"])
+    for color, s in zip(figures.PALETTE, dataset.s.values.tolist(), strict=False):
+        curve, values = np.array(claims.curves[f"circle {s}"]), dataset.excess.sel(s=s)
+        figures.theory_line(ax, n, curve, color=color, label=f"$s = {s}$")
+        power = curve[-1] * (n / n[-1]) ** (-2 * s / (2 * s + 1))
+        figures.theory_line(ax, n, power, color=color, linestyle=":", label=rf"$n^{{-{2 * s}/{2 * s + 1}}}$")
+        error = values.std("circle_seed", ddof=1) / values.sizes["circle_seed"] ** 0.5
+        figures.points(ax, dataset.circle_size, values.mean("circle_seed"), error, color=color)
+    title = "Sobolev balls on the circle"
+    figures.label_axes(ax, "samples $n$", "excess risk", title, xscale="log", yscale="log")
+
+
+STUDY = Study("circle", predict, measure, draw, sweep)
