@@ -46,7 +46,7 @@ TINY = {
     ),
     "double-descent-networks": Tiny(
         double_descent_networks.Config(
-            samples=30, fewer=(20,), widths=(4, 5, 6), seeds=2, steps=40, records=4, draws=2
+            samples=30, fewer=(20,), widths=(3, 4, 5), seeds=2, steps=40, records=4, draws=2
         ),
         ("flow_first_minimum", "flow_bump", "flow_end"),
     ),

@@ -76,8 +76,8 @@ class _Network(NamedTuple):
 
 
 def _mlp(p: Any, x: Array) -> Array:
-    h = jnp.tanh(x @ p["w1"] + p["b1"])
-    return jnp.tanh(h @ p["w2"] + p["b2"]) @ p["w3"]
+    h = jnp.tanh(x @ p["w1"] + p["b1"][None])
+    return jnp.tanh(h @ p["w2"] + p["b2"][None]) @ p["w3"]
 
 
 def _residual(p: Any, x: Array) -> Array:
@@ -98,7 +98,7 @@ def _recurrent(p: Any, x: Array) -> Array:
     """One matrix for every step; the letters of an input are its coordinates."""
 
     def step(h: Array, letter: Array) -> tuple[Array, None]:
-        return jnp.tanh(h @ p["w"] + letter[:, None] @ p["u"] + p["b"]), None
+        return jnp.tanh(h @ p["w"] + letter[:, None] @ p["u"] + p["b"][None]), None
 
     start = jnp.zeros((x.shape[0], p["w"].shape[0]), x.dtype)
     return jax.lax.scan(step, start, x.T)[0] @ p["o"]
