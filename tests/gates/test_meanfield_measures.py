@@ -284,6 +284,7 @@ TOWARDS = [
         invalid={"epsilon": (0.0,), "weights": (NEGATIVE,), "target_weights": (NEGATIVE,)},
         permute={"particles,weights": {"": None}, "target,target_weights": {"": None}},
         condition=1e3,
+        slow=True,
     ),
     Entry(
         "meanfield.sliced",
@@ -294,6 +295,7 @@ TOWARDS = [
         invalid={"weights": (NEGATIVE,)},
         permute={"particles,weights": {"": None}},
         skip={"precision": "directions differ between dtypes"},
+        slow=True,
     ),
 ]
 CALLS = dict.fromkeys(("precision", "sizes"), "measured on the function of `transport` that it calls")
