@@ -113,7 +113,7 @@ def student(standard_errors: float, draws: int | float) -> float:
     return float(np.copysign(stdtrit(draws - 1, ndtr(-abs(standard_errors))), standard_errors))
 
 
-def estimated(name: str, value: Any, error: Any, draws: int | float) -> dict[str, float]:
+def estimated(name: str, value: Any, error: Any, draws: Any) -> dict[str, float]:
     """A value, its standard error and the independent draws that the error comes from, as the claim `name` wants them.
 
     Where independent errors are combined, the smallest of their numbers of draws is a lower bound of the degrees of

@@ -56,7 +56,8 @@ def measure(config: Any) -> xr.Dataset:
     drawn = float(slopes["mean"].standard_error)
     total, least = drawn**2 + moved**2, min(config.counts)
     freedom = total**2 / (drawn**4 / (min(config.counts[:2]) - 1) + moved**4 / (config.repeats - 1))  # Welch (1947)
-    scalars = estimated("width_mean", slopes["mean"].slope, math.sqrt(total), 1 + freedom)
+    draws = 1 + freedom if math.isfinite(freedom) else least  # a slope that is NaN fails whatever its draws
+    scalars = estimated("width_mean", slopes["mean"].slope, math.sqrt(total), draws)
     scalars |= estimated("width_scatter", slopes["scatter"].slope, slopes["scatter"].standard_error, least)
     sizes = {"mean": (mean, np.hypot(mean_error, shared)), "scatter": (scatter, scatter_error)}
     arrays = {f"size_{name}": ("size_width", pair[0]) for name, pair in sizes.items()}
