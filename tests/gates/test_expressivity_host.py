@@ -7,7 +7,7 @@ from gates.gates import Gates
 from gates.harness import Entry, static
 
 from jaxtheory import expressivity
-from jaxtheory.expressivity import depth, kolmogorov, regions, ridgelet, three_layers
+from jaxtheory.expressivity import barron, depth, kolmogorov, regions, ridgelet, three_layers
 from jaxtheory.expressivity import relu_network as rn
 
 HOST = {"precision": "computed in float64 on the host", "jit": "the numbers must be known"}
@@ -137,6 +137,7 @@ COUNTS = [
         {"scale": 1.0, "reach": 1.0, "dim": 1, "step": 0.5},
         {"scale": (0.0, np.nan), "reach": (-1.0, np.inf), "dim": (3,), "step": (0.0, 2.0)},
     ),
+    host("barron.gamma_ratio", barron.gamma_ratio, {"a": 2.0}, {}),
     host(
         "ridgelet.polar_grid",
         ridgelet.polar_grid,

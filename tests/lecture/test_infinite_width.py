@@ -52,4 +52,4 @@ def test_the_next_order_halves_when_widths_double():
 
 def test_published_sizes_are_those_of_the_paper_preset():
     paper = infinite_width.Config.of("paper")
-    assert (paper.draws, paper.splits, paper.deep_width) == (400, 10, 4096)
+    assert (paper.draws, paper.splits, paper.deep_width) == (400, 12, 4096)
