@@ -170,7 +170,7 @@ def on_centres(mesh, x, ridge):
 
 
 def test_regression_on_centres_adds_up_numbers_of_centres():
-    """The right-hand side, a turn of each loop, corrections and what is left out: sums of no more numbers than these."""
+    """The right-hand side, a turn of each loop, corrections, what is left out: no more numbers each."""
     x, ridge = jnp.asarray(meshes.X), jnp.linspace(0.5, 2.0, N, dtype=jnp.float32)
     compiled = jax.jit(lambda ridge: on_centres(over(8), x, ridge)).lower(ridge).compile()
     sent = [found for found in collectives(compiled) if found[1] > OUTPUTS]
