@@ -136,8 +136,8 @@ def relu_pair_moments(cosine: float) -> PairMoments:
 
     Cost: O(1). Source: Cho and Saul (2009), equations 3-8, for the expectations.
 
-    >>> [f"{value:.4f}" for value in relu_pair_moments(1.0)]  # mean 2, and 20/m is 5/m of its square
-    ['2.0000', '4.4721']
+    >>> [f"{value:.4f}" for value in relu_pair_moments(1.0)]  # mean 2, and 12/m is 3/m of its square
+    ['2.0000', '3.4641']
     """
     require(-1 <= cosine <= 1, "cosine", cosine, "lie in [-1, 1]", "divide x·x' by the lengths of x and x'")
     opposite = np.pi - np.arccos(cosine)
