@@ -18,7 +18,6 @@ from jaxtheory.results import Status
 _ROUNDS = 4  # of corrections; what they leave is rounding
 _PROBED = 8  # of the directions left out, the largest ones
 _GAP = 1e3  # roundings: eigenvalues between which none are lost
-_NOISE = 16  # roundings of an entry: what a function that vanishes may seem to be at a point
 
 
 class Fitted(NamedTuple):
@@ -91,10 +90,10 @@ def falkon(
     J(α) − min J ≈ ‖r‖² and Σ w (f − f*)² is no more. It is computed from y − f, iterations correct what it
     leaves, and `excess` is √((J − min J)/Σ w y²) before the last correction, its largest over outputs.
 
-    To it is added what the directions left out may change of f: the largest of them, where K_xc sees them above its
-    rounding; and below it a share of y − f, where the spectrum of K_cc goes on to there and s is less than its
-    rounding. A float32 kernel cannot tell functions of small norm from rounding: where they matter, the answer is not
-    known.
+    To it is added an estimate of what the directions left out may change of f: the largest of them, where K_xc sees
+    them above its rounding; and below it a share of y − f, where the spectrum of K_cc goes on to there and s is less
+    than its rounding. A float32 kernel cannot tell functions of small norm from rounding: where they matter, the answer
+    is not known.
 
     Derivatives are those within the span of C, which are all where centres move together or their span stays.
 
@@ -151,7 +150,8 @@ def _basis(pairs: Eigenpairs, corner: Array, least: Array, mass: Array, n: int) 
     blind = over(2 * mass * rounding, 2 * mass * rounding + least) * jnp.sqrt(unseen / n)
     out = jnp.where(kept, 0, 1).astype(values.dtype)
     columns = (scale[:, None], inverse[:, None], out[:, None])
-    return _Basis(pairs.vectors, *columns, outside, values[jnp.maximum(place, 0)], jnp.abs(corner).max(), blind)
+    norms = jnp.maximum(values[jnp.maximum(place, 0)], rounding)  # below it an eigenvalue is not known
+    return _Basis(pairs.vectors, *columns, outside, norms, jnp.abs(corner).max(), blind)
 
 
 def _repeats(corner: Array) -> Array:
@@ -192,7 +192,9 @@ def _checked(
     energy = jnp.where(correction.converged, energy, jnp.inf)
     total = jnp.sum(weights * y**2, axis=0)
     sizes = jnp.sum(outside**2, axis=0)
-    noise = (_NOISE * float(jnp.finfo(y.dtype).eps) * basis.entry) ** 2 * len(y)
+    # a function that vanishes: its own rounding, and what ε λ_max/√m of the others is in its vector, λ_max about m/2
+    point = (1 + len(basis.vectors) ** 0.5 / 2) * float(jnp.finfo(y.dtype).eps) * basis.entry
+    noise = point**2 * len(y)
     slopes = dot(outside.T, weights * left) ** 2
     seen = jnp.sum(weights * outside**2, axis=0)
     lower = seen + ridge * basis.values
