@@ -14,6 +14,7 @@ from jaxtheory.empirical.structured import Leaf, Structure, row_contraction
 NEAR = 6
 # How many times less work than one product with their Jacobian the many small products of tied groups must be.
 SAVED = 2
+_CHEAPER = "uses that read it along different axes, cheaper by its Jacobian"
 _BLOCK = 8  # examples a side at which paths of products are chosen
 
 
@@ -98,7 +99,6 @@ def _row_path(group: Group, problem: Problem) -> tuple[float, float]:
 
 def choose(group: Group | Tied, problem: Problem) -> GroupCost:
     """The strategy with less work in the whole call, of flops and of numbers moved."""
-
     return min(group_costs(group, problem), key=lambda cost: _work(cost, problem))
 
 
@@ -109,13 +109,13 @@ def _work(cost: GroupCost, problem: Problem) -> float:
 
 def settled(found: Structure, problem: Problem) -> Structure:
     """The structure in which a leaf with tied groups falls back where its Jacobian costs less than their products."""
-    told = "uses that read it along different axes, cheaper by its Jacobian"
-
     tied = [group for group in groups(found) if isinstance(group, Tied)]
-    works = [[_work(cost, problem) for cost in group_costs(group, problem)] for group in tied]
-    dear = [group for group, (apart, summed) in zip(tied, works, strict=True) if SAVED * apart > summed]
-    changed = {part.bias: Leaf("direct", "add", ()) for group in dear for part in group.parts}
-    changed |= {group.leaf: Leaf("fallback", told, ()) for group in dear}
+    changed: dict[int | None, Leaf] = {}
+    for group in tied:
+        apart, summed = (_work(cost, problem) for cost in group_costs(group, problem))
+        if SAVED * apart > summed:
+            changed |= {part.bias: Leaf("direct", "add", ()) for part in group.parts}
+            changed[group.leaf] = Leaf("fallback", _CHEAPER, ())
     return found._replace(leaves=tuple(changed.get(i, leaf) for i, leaf in enumerate(found.leaves)))
 
 

@@ -51,11 +51,12 @@ def relative_flatness(
 def _relative_flatness(loss: Callable[[Array], Array], weight: Array, batch: int) -> Array:
     gram = jnp.matmul(weight.T, weight)
     inputs, outputs = weight.shape
+    product = jax.linearize(jax.grad(loss), weight)[1]  # with the Hessian
 
     def entry(index: Array) -> Array:
         """Σ_{s'} ⟨w_s, w_{s'}⟩ ∂²L/∂W_ts ∂W_ts'."""
         t, s = index // outputs, index % outputs
         direction = jnp.zeros_like(weight).at[t, s].set(1)
-        return jnp.vdot(gram[s], jax.jvp(jax.grad(loss), (weight,), (direction,))[1][t])
+        return jnp.vdot(gram[s], product(direction)[t])
 
     return lax.map(entry, jnp.arange(inputs * outputs), batch_size=min(batch, inputs * outputs)).sum()

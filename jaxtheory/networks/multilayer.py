@@ -100,10 +100,9 @@ def multilayer(
     """
     width = _one_width(width)
     require(hidden_layers >= 1, "hidden_layers", hidden_layers, "be >= 1", "count the layers between input and readout")
-    layers, phi = hidden_layers + 1, resolve(activation)
-    exponents = ntk(layers) if abc is None else abc
+    phi, exponents = resolve(activation), (ntk(hidden_layers + 1) if abc is None else abc)
     size: Any = width if padded is None else padded
-    _check(inputs, width, outputs, size, layers, exponents)
+    _check(inputs, width, outputs, size, hidden_layers + 1, exponents)
     weight_variance = nonnegative("weight_variance", weight_variance, "pass σ², not −σ")
     bias_variance = nonnegative("bias_variance", bias_variance, "pass σ², not −σ")
     biased = not isinstance(bias_variance, float) or bias_variance > 0
@@ -113,8 +112,7 @@ def multilayer(
     fans = [inputs, *[1] * hidden_layers]
     deviations = [power(-b) * (weight_variance / fan) ** 0.5 for b, fan in zip(exponents.b, fans, strict=True)]
     mask = None if padded is None else _mask(shapes, width, biased)
-    begin = bias_start if biased else None
-    start = partial(_started, shapes, deviations, begin, dtype, mask)
+    start = partial(_started, shapes, deviations, bias_start if biased else None, dtype, mask)
 
     @boundary
     def apply(params: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
@@ -123,7 +121,7 @@ def multilayer(
             h = _affine(layer, _live(phi(h), width, padded), multiplier, bias_variance**0.5)
         return output_scale * h
 
-    draws: Any = Draws(shapes, bool(begin), jnp.dtype(dtype))
+    draws: Any = Draws(shapes, biased and bool(bias_start), jnp.dtype(dtype))
     return Multilayer(lambda key: start(draws(key)), apply, power(-exponents.c), mask, draws, start)
 
 

@@ -65,7 +65,7 @@ def evaluate(net: SparseNetwork, x: Float[Array, "n d"], *, batch: int = 64) -> 
         net: from `from_grid`. x: points; the network is 0 outside the cube. batch: points at once, ≥ 1.
 
     Raises:
-        ValueError: points of another dimension. Cost: n · C(levels − 1 + d, d) terms in place of n · 2^levels ⋯.
+        ValueError: points of another dimension. Cost: n times a term of each level vector j.
 
     >>> from jaxtheory.smoothness import sparse_grid
     >>> grid = sparse_grid.interpolate(lambda x: jnp.prod(4 * x * (1 - x), axis=1), 3, 2)

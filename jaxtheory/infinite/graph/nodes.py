@@ -1,8 +1,7 @@
 """The vocabulary of the calculus: deterministic quantities, random channel vectors, and sums that average to zero.
 
-A node stands for a vector over channels at every place of its index axes (pixels, tokens). In the limit its channels
-are independent copies, so that it is known by averages over channels: E[h], E[h h'] and ⟨∂h, ∂h'⟩. The number of index
-axes never changes: what is summed over keeps size one. Two nodes of one pair have the same index axes in one order.
+A node stands for a vector over channels at every place of its index axes (pixels, tokens), known by averages over them:
+E[h], E[h h'] and ⟨∂h, ∂h'⟩. What is summed over keeps size one; nodes of a pair have the same index axes in one order.
 """
 
 import itertools

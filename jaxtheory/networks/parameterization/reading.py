@@ -221,14 +221,7 @@ class _Reader:
                 return self._contraction(size, first.scale, first)
             return self.fresh(first, leaves=leaves, used=first.products)
         if name == "dot_general" and len(sources) == 2:
-            contracted = equation.params["dimension_numbers"][0][0]
-            size = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
-            found = self._contraction(size, first.scale * sources[1].scale, *sources)
-            dims = zip(values, equation.params["dimension_numbers"][0], strict=True)
-            batches = [(v.data.batch, axes) for v, axes in dims if v.data is not None and v.data.batch is not None]
-            if any(axis_views.axes(batch.view, axes) for batch, axes in batches):  # the sum of a parameter's use
-                self.contractions.pop(found.sum or 0, None)
-            return found
+            return self._product(equation, values, sources)
         if name in ("mul", "square") and len(sources) == len(equation.invars) and not leaves:
             return self._pair(*sources, *(sources if name == "square" else ()))
         if name == "integer_pow" and equation.params["y"] == 2:
@@ -249,6 +242,17 @@ class _Reader:
         summed = sums[0] if sums and name in _SCORES else None
         shares = name in ("exp", "exp2") or (name == "div" and first.shares)
         return self.fresh(*sources, leaves=leaves, scale=scale, score=passed, sum=summed, shares=shares)
+
+    def _product(self, equation: Any, values: list[Value], sources: list[Data]) -> Data:
+        """A contraction of two activations; the sum of a parameter's own use over a batch is none of them."""
+        contracted = equation.params["dimension_numbers"][0]
+        size = math.prod(equation.invars[0].aval.shape[d] for d in contracted[0])
+        found = self._contraction(size, sources[0].scale * sources[1].scale, *sources)
+        pairs = zip(values, contracted, strict=True)
+        batches = [(v.data.batch, axes) for v, axes in pairs if v.data is not None and v.data.batch is not None]
+        if any(axis_views.axes(batch.view, axes) for batch, axes in batches):
+            self.contractions.pop(found.sum or 0, None)
+        return found
 
     def _pair(self, one: Data, other: Data) -> Data:
         """The product of two activations."""
