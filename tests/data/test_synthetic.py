@@ -74,6 +74,7 @@ def test_teacher_is_the_network_it_states_to_be(teachers):
     assert_mean(products(signals["linear"]), x @ x.T / 4)
 
 
+@pytest.mark.slow
 def test_teacher_signal_has_the_variance_of_its_activation(teachers):
     """E relu(g)² = 1/2 on inputs of norm √d, within 5 standard errors over teachers."""
     assert_mean(teachers[1]["relu"] ** 2, 0.5)

@@ -251,6 +251,7 @@ def test_first_and_second_derivatives_are_those_of_differences(point, argument, 
     np.testing.assert_allclose(jax.grad(jax.grad(along))(at), central(along, at, 2), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "lam"), [(0.5, 0.1), (1.0, 0.05), (0.9, 0.1), (3.0, 0.01)])
 def test_derivatives_of_isotropic(gamma, lam, float64):
     """Also where γ + λ = 1, at which the two branches of the square root meet."""

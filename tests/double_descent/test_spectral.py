@@ -257,6 +257,7 @@ def test_triple_descent_of_tanh(float64):
 # --- The best ridge ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_best_ridge_of_isotropic_data_is_known(float64):
     """λ* = σ²γ/r² with R* = σ²γ m(−λ*); published R* at γ = 1/2 and 1; dλ*/dσ² = γ/r²."""
 

@@ -135,6 +135,7 @@ def test_three_layers_reach_radial_waves(dim):
     assert mean < predicted + 3 * error < 0.01
 
 
+@pytest.mark.slow
 def test_the_adversary_does_not_beat_the_inner_product_bound(key):
     rng, dim, degree, neurons = np.random.default_rng(7), 3, 3, 3
 

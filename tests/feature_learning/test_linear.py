@@ -161,6 +161,7 @@ def test_a_flow_that_cannot_be_followed_ends():
         linear_flow([[[1.0]], [[0.1]]], [[1.0]], [np.inf])
 
 
+@pytest.mark.slow
 def test_a_mode_next_to_the_origin_grows_as_an_exponential(float64):
     """dσ(t)/dσ(0) at σ(0) = 0: e^(2st) of a balanced start, and at s = 0, t = 0 as well."""
     s, t = np.array([0.0, 0.5, 2.0]), np.array([0.0, 0.25, 1.5])

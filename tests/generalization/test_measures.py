@@ -48,6 +48,7 @@ def test_bare_measures_are_those_written_out(trained, sample):
     assert table.empirical == (margins <= 0).mean()
 
 
+@pytest.mark.slow
 def test_bounds_are_those_written_out(trained, sample):
     """Each bound rebuilt by direct loops over its grid of margins."""
     weights, start = trained

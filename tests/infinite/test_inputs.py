@@ -68,6 +68,7 @@ def test_booleans_are_numbers(name):
 EPSILON = 2.0**-10  # a number of every precision
 
 
+@pytest.mark.slow
 def test_half_precision_is_computed_in_single():
     """In the inputs, and where the network casts to it: the limit follows numbers, not their rounding."""
     half = jnp.asarray(X, jnp.bfloat16)

@@ -98,6 +98,7 @@ def test_spherical_weights_have_norm_root_d(key, float64):
     assert float(jnp.abs(jnp.linalg.norm(directions, axis=1) - np.sqrt(7)).max()) <= 8 * jnp.finfo(dtype).eps
 
 
+@pytest.mark.slow
 def test_spherical_weights_have_the_moments_of_the_sphere(key):
     """At ‖x‖² = d: E u u' = ⟨x, x'⟩ / d and E u⁴ = 3 d / (d + 2), against 3 for Gaussian weights."""
     inputs = data.sphere(4, 3, jax.random.key(2)).x

@@ -129,6 +129,7 @@ def dirichlet(x, theta):
     return 1 + 2 * jnp.cos(2 * jnp.pi * jnp.arange(1, 5, dtype=x.dtype) * (x - theta)).sum()
 
 
+@pytest.mark.slow
 def test_the_conic_flow_certifies_a_sparse_deconvolution(float64):
     """5 spikes, m = 30: at the end J' ≥ 0 on a fine grid and J' = 0 on the support, to 1e-3 of the penalty λ."""
     x = jnp.linspace(0, 1, 64, endpoint=False)

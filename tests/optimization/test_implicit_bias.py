@@ -115,6 +115,7 @@ def test_direction_is_found_at_the_speed_of_a_logarithm(flat_hull, float64):
     assert (jnp.diff(path.log_loss) < 0).all()
 
 
+@pytest.mark.slow
 def test_normalized_descent_is_not_bound_by_the_logarithm(separable, float64):
     x, y = map(jnp.asarray, separable)
     slow = bias.margin_path(x, y, step_size=0.05, doublings=14)

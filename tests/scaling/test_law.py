@@ -34,6 +34,7 @@ def test_exact_tables_give_the_truth():
     np.testing.assert_allclose(law.estimate, TRUTH, rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [(0.5, 10.0, 0.15, 3e4, 0.6), (3.0, 4e4, 0.7, 50.0, 0.25)])
 def test_starts_far_from_the_truth_find_it(truth):
     law = fit(SIZES, TOKENS, loss_of(SIZES, TOKENS, truth))

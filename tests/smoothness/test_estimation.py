@@ -108,6 +108,7 @@ def test_ridge_risks_are_those_of_the_smoother(key, float64):
         np.testing.assert_allclose(risk, bias + sigma**2 * (smoother**2).sum() / 12, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_thresholds_beat_the_linear_oracle_on_spikes_only(key, float64):
     """At n = 2^14: on spike+dense the ideal risk is less than half the linear one, on a Gaussian sample it is not."""
     sigma = 2.0**-7
