@@ -88,8 +88,7 @@ def automatic(function: Callable[P, T]) -> Callable[P, T]:
         leaves = jax.tree.leaves((args, named))
         for leaf in leaves:
             _require_automatic(leaf)
-        used = None if jax.sharding.get_abstract_mesh().empty else jax.sharding.get_mesh()
-        meshes = [used, *(sharding.mesh for sharding in map(_named, leaves) if sharding is not None)]
+        meshes = [_explicit_in_use(), *(sharding.mesh for sharding in map(_named, leaves) if sharding is not None)]
         mesh = next((m for m in meshes if isinstance(m, Mesh) and AxisType.Explicit in m.axis_types), None)
         if mesh is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return function(*args, **named)
@@ -100,6 +99,16 @@ def automatic(function: Callable[P, T]) -> Callable[P, T]:
         return cast(T, _moved(found, twin, mesh))
 
     return run
+
+
+def _explicit_in_use() -> Mesh | None:
+    """The mesh that is set, where it has Explicit axes; none inside `jit`, where axes keep their types."""
+    if AxisType.Explicit not in jax.sharding.get_abstract_mesh().axis_types:
+        return None
+    try:
+        return cast(Mesh, jax.sharding.get_mesh())
+    except ValueError:  # inside jit
+        return None
 
 
 def _named(leaf: object) -> NamedSharding | None:
