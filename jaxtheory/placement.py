@@ -106,7 +106,7 @@ def _explicit_in_use() -> Mesh | None:
     if AxisType.Explicit not in jax.sharding.get_abstract_mesh().axis_types:
         return None
     try:
-        return cast(Mesh, jax.sharding.get_mesh())
+        return jax.sharding.get_mesh()
     except ValueError:  # inside jit
         return None
 
