@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,20 +45,22 @@ class Study(NamedTuple):
 
     `predict(config)` gives the claims and the curves of the theory, `measure(config)` a dataset that holds a scalar
     (and its `_error`) for every claim, and `draw(ax, dataset, claims)` one panel. Names of claims, curves, variables
-    and dimensions are unique within a topic. Where `measure` reads its numbers off sweeps, `sweep(config)` is those
-    sweeps alone, of which `config.shard` may ask for a share.
+    and dimensions are unique within a topic. What is measured is kept in `config.out/studies/<name>.zarr` as soon as it
+    is there, so that an interrupted topic continues with its next study. Where `measure` reads its numbers off sweeps,
+    `sweep(config)` is those sweeps alone, of which `config.shard` may ask for a share. A second panel of what another
+    study measures has `draw` alone (`panel`).
     """
 
     name: str
-    predict: Callable[[Any], Claims]
-    measure: Callable[[Any], xr.Dataset]
+    predict: Callable[[Any], Claims] | None
+    measure: Callable[[Any], xr.Dataset] | None
     draw: Callable[[Axes, xr.Dataset, Claims], None]
     sweep: Callable[[Any], dict[str, xr.Dataset]] | None = None
 
 
 def panel(name: str, draw: Callable[[Axes, xr.Dataset, Claims], None]) -> Study:
     """A second panel of what another study measures."""
-    return Study(name, lambda config: Claims((), {}), lambda config: xr.Dataset(), draw)
+    return Study(name, None, None, draw)
 
 
 def swept(config: Any, name: str, point: Callable[..., Any], grid: sweeps.Grid, **options: Any) -> xr.Dataset:
@@ -70,6 +73,7 @@ def kept(out: Path, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
     """A part of a measurement: read back if an earlier run finished it, for a store counts once it has its name."""
     path, draft = out / f"{name}.zarr", out / f"{name}.partial.zarr"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         make().to_zarr(draft, mode="w", consolidated=False)
         draft.rename(path)
     return xr.open_zarr(path, consolidated=False).load()
@@ -80,7 +84,9 @@ def prefixed(name: str, dataset: xr.Dataset) -> xr.Dataset:
     return dataset.rename({old: f"{name}_{old}" for old in (*dataset.data_vars, *dataset.dims)})
 
 
-def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3) -> Topic:
+def of_studies(
+    name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3, size: tuple[float, float] = _PANEL
+) -> Topic:
     """The topic whose claims, measurements, sweeps and panels are those of its studies, in their order.
 
     Args:
@@ -88,13 +94,14 @@ def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int
         Config: its configuration, a subclass of `BaseConfig`.
         studies: at least one.
         columns: panels in a row of the figure.
+        size: width and height of a panel, in inches.
 
     Raises:
         ValueError: (when it runs) two studies use one name.
     """
 
     def predict(config: Any) -> Claims:
-        predicted = [study.predict(config) for study in studies]
+        predicted = [study.predict(config) for study in studies if study.predict is not None]
         claims = tuple(claim for part in predicted for claim in part.claims)
         curves = [item for part in predicted for item in part.curves.items()]
         _require_distinct("claims", [claim.name for claim in claims])
@@ -102,13 +109,14 @@ def of_studies(name: str, Config: Any, studies: Sequence[Study], *, columns: int
         return Claims(claims, dict(curves))
 
     def measure(config: Any) -> xr.Dataset:
-        measured = [study.measure(config) for study in studies]
+        making = [(study.name, partial(study.measure, config)) for study in studies if study.measure is not None]
+        measured = [kept(config.out / "studies", part, make) for part, make in making]
         _require_distinct("measurements", [str(name) for part in measured for name in part.variables])
         return xr.merge(measured, join="exact", compat="equals")
 
     def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
         wide = min(columns, len(studies))
-        figure, axes = figures.canvas(rows=-(-len(studies) // wide), columns=wide, panel=_PANEL)
+        figure, axes = figures.canvas(rows=-(-len(studies) // wide), columns=wide, panel=size)
         for ax, study in zip(axes, studies, strict=False):
             study.draw(ax, dataset, claims)
         for ax in axes[len(studies) :]:

@@ -34,7 +34,8 @@ def test_an_interrupted_run_continues_with_the_same_numbers(outcome):
     """A study that is missing is measured again, with the same draws; particles move in two animations."""
     folder = outcome.dataset.parent
     before = xr.open_zarr(outcome.dataset, consolidated=False).load()
-    (folder / "lazy.zarr").rename(folder / "lost.zarr")
+    outcome.dataset.rename(folder / "whole.zarr")
+    (folder / "studies" / "lazy.zarr").rename(folder / "lost.zarr")
     again = run(mean_field.TOPIC, replace(TINY, out=folder))
     xr.testing.assert_identical(xr.open_zarr(again.dataset, consolidated=False).load(), before)
     for name in ("neurons.gif", "norms.gif"):

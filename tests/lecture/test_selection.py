@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from jaxtheory.lecture import double_descent_networks as networks
-from jaxtheory.lecture import generalization, judge, mean_field_noise, mixed_smoothness
+from jaxtheory.lecture import generalization, judge, mixed_smoothness
 from jaxtheory.lecture.claims import estimated
+from jaxtheory.lecture.mean_field import matchings
 from jaxtheory.meanfield import wasserstein
 from jaxtheory.results import fit_slope
 
@@ -55,7 +56,7 @@ def test_a_test_set_bound_without_its_term_for_chance_fails():
 
 def rates(law):
     """Distances by a law of n, with the relative errors that the quick preset measures."""
-    n = np.array(mean_field_noise._SIZES, float)
+    n = np.array(matchings._SIZES, float)
     distance = jnp.asarray(np.sqrt(law(n) / n))
     return wasserstein.Rate(distance, 0.007 * distance, fit_slope(jnp.asarray(n), distance))
 
@@ -69,18 +70,18 @@ def rates(law):
     ],
 )
 def test_the_logarithm_of_matching_in_the_plane_is_told_from_none_and_from_half(law, constant, growth):
-    claims = {claim.name: claim for claim in mean_field_noise.rate_claims(None).claims}
+    claims = {claim.name: claim for claim in matchings.predict(None).claims}
     for name, holds in (("log_constant", constant), ("log_growth", growth)):
-        data = xr.Dataset(mean_field_noise._log_slope(name, rates(law), 240))
+        data = xr.Dataset(matchings._log_slope(name, rates(law), 240))
         assert judge([claims[name]], data)[0].holds is holds
 
 
 @pytest.mark.parametrize("d", [2, 3, 5])
 def test_spheres_have_volume_one_and_their_points_its_radius(d):
-    radius = mean_field_noise._radius(d)
+    radius = matchings._radius(d)
     volume = 2 * math.pi ** ((d + 1) / 2) / math.gamma((d + 1) / 2) * radius**d
     assert volume == pytest.approx(1.0)
-    x = mean_field_noise._on_sphere(jax.random.key(0), (7, d))
+    x = matchings._on_sphere(jax.random.key(0), (7, d))
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), radius, rtol=1e-6)
 
 

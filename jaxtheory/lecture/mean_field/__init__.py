@@ -4,21 +4,11 @@
 energy, fixed point, propagation of chaos; (d) lazy against mean-field scaling; (e) rates of empirical measures.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import xarray as xr
-from matplotlib.figure import Figure
-
-from jaxtheory import figures
-from jaxtheory.lecture import mean_field_flows as flows
-from jaxtheory.lecture import mean_field_noise as noise
-from jaxtheory.lecture.claims import Claims
-from jaxtheory.lecture.study import BaseConfig, kept
-from jaxtheory.lecture.topic import Topic
+from jaxtheory.lecture.mean_field import langevin, lazy, matchings, planted, two_gaussians
+from jaxtheory.lecture.study import BaseConfig, of_studies, panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,48 +61,16 @@ class Config(BaseConfig):
         return more if preset == "paper" else quick
 
 
-class Study(NamedTuple):
-    """One part of the topic: what it predicts and what it measures."""
-
-    name: str
-    predict: Callable[[Any], Claims]
-    measure: Callable[[Any], xr.Dataset]
-
-
 STUDIES = (
-    Study("gaussians", flows.mmn_claims, flows.mmn_measure),
-    Study("teacher", flows.teacher_claims, flows.teacher_measure),
-    Study("lazy", flows.lazy_claims, flows.lazy_measure),
-    Study("langevin", noise.langevin_claims, noise.langevin_measure),
-    Study("matching", noise.rate_claims, noise.rate_measure),
+    two_gaussians.STUDY,
+    panel("norms", two_gaussians.draw_norms),
+    lazy.STUDY,
+    planted.STUDY,
+    panel("neurons", planted.draw_neurons),
+    matchings.STUDY,
+    langevin.STUDY,
+    panel("chaos", langevin.draw_chaos),
+    panel("stationary law", langevin.draw_law),
 )
 
-
-def predict(config: Config) -> Claims:
-    """All claims of the five studies, and the curves of their limits."""
-    parts = [study.predict(config) for study in STUDIES]
-    curves = {name: curve for part in parts for name, curve in part.curves.items()}
-    return Claims(tuple(claim for part in parts for claim in part.claims), curves)
-
-
-def measure(config: Config) -> xr.Dataset:
-    """Measure the five studies, each kept as it ends, and animate the particles."""
-    parts = [kept(config.out, study.name, partial(study.measure, config)) for study in STUDIES]
-    dataset = xr.merge(parts, compat="no_conflicts", join="exact")
-    flows.animate(dataset, config.out)
-    return dataset
-
-
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Nine panels: two of the Gaussians, two of the teacher, three of Langevin, lazy scaling, matching."""
-    figure, axes = figures.canvas(3, 3, panel=(6.2, 4.9))
-    flows.mmn_draw(axes[0], axes[1], dataset, claims)
-    flows.lazy_draw(axes[2], dataset, claims)
-    flows.teacher_draw(axes[3], axes[4], dataset, claims)
-    noise.rate_draw(axes[5], dataset, claims)
-    noise.langevin_draw(axes[6], axes[7], dataset, claims)
-    noise.gibbs_draw(axes[8], dataset, claims)
-    return figure
-
-
-TOPIC = Topic("mean-field", Config, predict, measure, draw)
+TOPIC = of_studies("mean-field", Config, STUDIES, size=(6.2, 4.9))
