@@ -8,6 +8,7 @@ import pytest
 import tiny_topics
 
 from jaxtheory.lecture import infinite_width, run
+from jaxtheory.lecture.infinite_width import convergence
 
 TINY = tiny_topics.TINY["infinite-width"].config
 
@@ -30,7 +31,7 @@ def test_every_claim_is_measured(outcome):
 def test_predictions_are_those_of_the_theory(float64):
     """−1/2 for every architecture; log χ₁ of tanh by a quadrature of its own."""
     whole = replace(infinite_width.Config(), x64=True)
-    claims = {claim.name: claim.predicted for claim in infinite_width.predict(whole).claims}
+    claims = {claim.name: claim.predicted for claim in infinite_width.TOPIC.predict(whole).claims}
     slopes = {name: value for name, value in claims.items() if name.startswith("slope")}
     assert slopes == {f"slope_{name}": -0.5 for name in ("tanh_mlp", "residual_mlp", "relu_cnn", "tanh_rnn")}
     x, weight = np.polynomial.hermite_e.hermegauss(80)
@@ -44,10 +45,10 @@ def test_predictions_are_those_of_the_theory(float64):
 
 def test_the_next_order_halves_when_widths_double():
     """The exponent's allowance is the slope of log(1 + 5/n), which is 5/n for large n."""
-    near, far = (infinite_width._next_order(tuple(k * n for n in (1000, 2000, 4000))) for k in (1, 2))
+    near, far = (convergence._next_order(tuple(k * n for n in (1000, 2000, 4000))) for k in (1, 2))
     assert abs(near / far - 2) < 5 / 1000 * 2
     expected = np.log1p(5 / 32) - np.log1p(5 / 64)
-    assert abs(infinite_width._next_order((32, 64)) - expected / np.log(2)) < 1e-12
+    assert abs(convergence._next_order((32, 64)) - expected / np.log(2)) < 1e-12
 
 
 def test_published_sizes_are_those_of_the_paper_preset():
