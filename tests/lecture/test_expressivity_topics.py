@@ -8,6 +8,7 @@ import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import depth, expressivity, run
+from jaxtheory.lecture.depth import separation
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_depth_keeps_its_promises(layers):
 def test_depth_counts_neurons_by_audit(layers):
     dataset = xr.open_zarr(layers.dataset, consolidated=False).load()
     assert dataset.neurons.values.tolist() == [
-        depth._neurons(dim, depth._size(depth.Config(), dim)) for dim in (5, 10, 20)
+        separation._neurons(dim, separation._size(depth.Config(), dim)) for dim in (5, 10, 20)
     ]  # fmt: skip
 
 
