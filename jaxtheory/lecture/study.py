@@ -85,20 +85,22 @@ def prefixed(name: str, dataset: xr.Dataset) -> xr.Dataset:
 
 
 def of_studies(
-    name: str, Config: Any, studies: Sequence[Study], *, columns: int = 3, size: tuple[float, float] = _PANEL
+    name: str, Config: Any, *drawn: Sequence[Study], columns: int = 3, size: tuple[float, float] = _PANEL
 ) -> Topic:
     """The topic whose claims, measurements, sweeps and panels are those of its studies, in their order.
 
     Args:
         name: of the topic, as the command line takes it.
         Config: its configuration, a subclass of `BaseConfig`.
-        studies: at least one.
+        *drawn: the studies of each figure, at least one.
         columns: panels in a row of the figure.
         size: width and height of a panel, in inches.
 
     Raises:
         ValueError: (when it runs) two studies use one name.
     """
+
+    studies = [study for panels in drawn for study in panels]
 
     def predict(config: Any) -> Claims:
         predicted = [study.predict(config) for study in studies if study.predict is not None]
@@ -114,14 +116,8 @@ def of_studies(
         _require_distinct("measurements", [str(name) for part in measured for name in part.variables])
         return xr.merge(measured, join="exact", compat="equals")
 
-    def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-        wide = min(columns, len(studies))
-        figure, axes = figures.canvas(rows=-(-len(studies) // wide), columns=wide, panel=size)
-        for ax, study in zip(axes, studies, strict=False):
-            study.draw(ax, dataset, claims)
-        for ax in axes[len(studies) :]:
-            ax.set_axis_off()
-        return figure
+    def draw(dataset: xr.Dataset, claims: Claims) -> list[Figure]:
+        return [_figure(panels, dataset, claims, columns, size) for panels in drawn]
 
     sweeping = [study.sweep for study in studies if study.sweep is not None]
 
@@ -131,6 +127,19 @@ def of_studies(
         return dict(found)
 
     return Topic(name, Config, predict, measure, draw, sweep if sweeping else None)
+
+
+def _figure(
+    studies: Sequence[Study], dataset: xr.Dataset, claims: Claims, columns: int, size: tuple[float, float]
+) -> Figure:
+    """A panel for each study, in rows."""
+    wide = min(columns, len(studies))
+    figure, axes = figures.canvas(rows=-(-len(studies) // wide), columns=wide, panel=size)
+    for ax, study in zip(axes, studies, strict=False):
+        study.draw(ax, dataset, claims)
+    for ax in axes[len(studies) :]:
+        ax.set_axis_off()
+    return figure
 
 
 def _require_distinct(what: str, names: Sequence[str]) -> None:

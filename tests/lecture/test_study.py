@@ -33,8 +33,33 @@ def test_studies_stand_in_their_order_and_each_has_its_panel(tmp_path):
     config = Config(out=tmp_path)
     verdicts = run(topic, config).verdicts
     assert [(v.claim.name, v.holds) for v in verdicts] == [("disc", True), ("square", False)]
-    figure = topic.draw(topic.measure(config), topic.predict(config))
+    (figure,) = topic.draw(topic.measure(config), topic.predict(config))
     assert [ax.get_legend().get_texts()[0].get_text() for ax in figure.axes] == ["disc", "square"]
+
+
+def test_each_group_of_studies_is_a_figure(tmp_path):
+    topic = of_studies("areas", Config, [area("disc", 3.1416, 3.1416)], [area("square", 4.0, 4.0)])
+    config = Config(out=tmp_path)
+    assert all(verdict.holds for verdict in run(topic, config).verdicts)
+    assert {"figure.png", "figure-2.png"} <= {path.name for path in tmp_path.iterdir()}
+    drawn = topic.draw(topic.measure(config), topic.predict(config))
+    titles = [figure.axes[0].get_legend().get_texts()[0].get_text() for figure in drawn]
+    assert titles == ["disc", "square"]
+
+
+def test_what_a_study_measured_is_kept_when_the_next_one_fails(tmp_path):
+    """A run that stops in its second study continues there: the first is not measured again."""
+    calls = []
+    disc = area("disc", 3.1416, 3.1416)
+    counted = disc._replace(measure=lambda config: calls.append("disc") or disc.measure(config))
+    square = area("square", 4.0, 4.0)
+    broken = square._replace(measure=lambda config: 1 / 0)
+    config = Config(out=tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        run(of_studies("areas", Config, [counted, broken]), config)
+    verdicts = run(of_studies("areas", Config, [counted, square]), config).verdicts
+    assert [verdict.holds for verdict in verdicts] == [True, True]
+    assert calls == ["disc"]
 
 
 def test_one_name_for_two_studies_is_refused(tmp_path):
