@@ -258,15 +258,20 @@ def _exactly(place: float) -> str:
 
 
 class _FewMinor(Formatter):
-    """Labels of minor ticks on a logarithmic axis: at 2 and 5, where the axis has less than 1.7 decades."""
+    """Labels of minor ticks on a logarithmic axis: at 2 and 5 where the axis has less than 1.7 decades, and at all of
+    them where fewer than two of 1, 2 and 5 times a power of ten lie on it."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         assert self.axis is not None
         low, high = sorted(self.axis.get_view_interval())
+        if math.log10(high / low) >= 1.7:
+            return ""
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        if sum(low <= lead * 10.0**power <= high for power in powers for lead in (1, 2, 5)) < 2:
+            return _exactly(x)
         power = math.floor(math.log10(x) + 1e-9)
-        lead = round(x / 10.0**power)
-        few = math.log10(high / low) < 1.7
-        return f"${lead} \\times 10^{{{power}}}$" if few and lead in (2, 5) else ""
+        lead = x / 10.0**power
+        return f"${lead:.0f} \\times 10^{{{power}}}$" if min(abs(lead - 2), abs(lead - 5)) < 1e-6 else ""
 
 
 def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -299,3 +299,15 @@ def test_minor_ticks_of_a_logarithmic_axis_are_few(high, labels):
     figure.draw_without_rendering()
     told = {text.get_text() for text in ax.get_xticklabels(minor=True)} - {""}
     assert {word[1] for word in told} == labels
+
+
+def test_a_narrow_logarithmic_axis_labels_its_ticks_by_their_values(ax):
+    """From .41 to .53 one round number lies on the axis: the ticks beside .5 are not called .5 too."""
+    figures.points(ax, np.array([0.41, 0.45, 0.53]), X[:3])
+    figures.label_axes(ax, "n", "risk", xscale="log")
+    ax.set_xlim(0.41, 0.53)
+    ax.figure.draw_without_rendering()
+    ticks = zip(ax.get_xticks(minor=True), ax.get_xticklabels(minor=True), strict=True)
+    told = {tick: label.get_text() for tick, label in ticks if 0.41 <= tick <= 0.53}
+    assert len(told) >= 2
+    assert all(abs(float(label) - tick) < 5e-4 for tick, label in told.items())
