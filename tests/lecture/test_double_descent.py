@@ -63,7 +63,7 @@ def test_an_interrupted_run_continues(outcome, dataset):
 def test_predicted_ridges_are_the_solvers(float64):
     """λ of the paper is the solver's ridge times d/(nN): the claim at N = n equals the formula written out."""
     config = replace(TINY, x64=True)
-    claims = {claim.name: claim for claim in double_descent.predict(config).claims}
+    claims = {claim.name: claim for claim in double_descent.TOPIC.predict(config).claims}
     law = mei_montanari(2.0, 2.0, 2.0 * 12 / 24**2, activation="relu", signal=1.0, noise=0.2)
     np.testing.assert_allclose(claims["ridge_2"].predicted, float(law.excess), rtol=1e-12)
 

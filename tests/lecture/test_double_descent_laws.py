@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtheory.double_descent import isotropic
-from jaxtheory.lecture.double_descent_laws import Laws, ridge_inverse
+from jaxtheory.lecture.double_descent.laws import Laws, ridge_inverse
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
