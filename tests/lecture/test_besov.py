@@ -11,8 +11,9 @@ import pytest
 import tiny_topics
 import xarray as xr
 
-from jaxtheory.lecture import besov, function_classes, judge, run
-from jaxtheory.lecture import besov_studies as studies
+from jaxtheory.lecture import besov, judge, run
+from jaxtheory.lecture.besov import balls, function_classes
+from jaxtheory.lecture.besov.explicit_networks import ORDER, on_the_circle
 from jaxtheory.results import standard_error
 from jaxtheory.smoothness import approximation, bspline
 
@@ -24,19 +25,19 @@ TINY = tiny_topics.TINY["besov"].config
 @pytest.mark.slow
 def test_the_exact_linear_risk_is_the_mean_of_the_losses(name, key, float64):
     """A closed form in the claims, against the estimator that it is about."""
-    ball = studies.BALLS[name]
-    point = partial(studies.ball_risks, ball=ball, levels=4)
+    ball = balls.BALLS[name]
+    point = partial(balls.ball_risks, ball=ball, levels=4)
     losses = jax.jit(jax.vmap(lambda k: point(jnp.int64(4), jnp.int64(0), k)))(jax.random.split(key, 500))["linear"]
-    assert abs(losses.mean() - studies.exact_linear_risk(4, ball)) < 4 * standard_error(losses)
+    assert abs(losses.mean() - balls.exact_linear_risk(4, ball)) < 4 * standard_error(losses)
 
 
 def test_copies_on_the_circle_are_the_periodic_spline(float64):
     x = jnp.arange(64.0) / 64
     f = jnp.sin(2 * jnp.pi * x) + jnp.cos(6 * jnp.pi * x)
-    terms, source = studies.on_the_circle(approximation.spline_terms(f, studies.ORDER), 100)
-    unit = jax.vmap(lambda t: t.weights * bspline.cardinal((t.scales * x - t.shifts)[:, None], studies.ORDER))(terms)
-    best = jax.tree.map(lambda part: part[:100], approximation.spline_terms(f, studies.ORDER))
-    expected = approximation.evaluate_terms(best, x, studies.ORDER, copies=studies.ORDER)
+    terms, source = on_the_circle(approximation.spline_terms(f, ORDER), 100)
+    unit = jax.vmap(lambda t: t.weights * bspline.cardinal((t.scales * x - t.shifts)[:, None], ORDER))(terms)
+    best = jax.tree.map(lambda part: part[:100], approximation.spline_terms(f, ORDER))
+    expected = approximation.evaluate_terms(best, x, ORDER, copies=ORDER)
     np.testing.assert_allclose(unit.sum(axis=0), expected, atol=1e-12)
     assert set(source.tolist()) == {*range(100), 256}
 
@@ -44,7 +45,7 @@ def test_copies_on_the_circle_are_the_periodic_spline(float64):
 def test_predictions_need_no_measurement():
     """Exponents of the claims about minimax risks are the theorems', whatever the configuration."""
     with jax.enable_x64(True):
-        claims = {claim.name: claim for claim in besov.predict(TINY).claims}
+        claims = {claim.name: claim for claim in besov.TOPIC.predict(TINY).claims}
     assert claims["linear, s=1, p=1"].predicted == -0.5
     assert claims["adaptive, s=1, p=1"].predicted == pytest.approx(-2 / 3)
     assert claims["linear_spiky"].rival == pytest.approx(-2 / 3)
@@ -65,7 +66,7 @@ def test_an_estimator_that_gains_nothing_fails(gain, holds):
     noise = np.random.default_rng(0).normal(0, 0.016, (4, 10))
     groups = {"linear_spiky": -0.5 + noise[0], "gap_spiky": gain + noise[1],
               "linear_homogeneous": -2 / 3 + noise[2], "gap_homogeneous": noise[3]}  # fmt: skip
-    verdicts = judge(besov._gain_claims(), xr.Dataset(besov._gains(groups)))
+    verdicts = judge(balls._gain_claims(), xr.Dataset(balls._gains(groups)))
     assert [verdict.holds for verdict in verdicts] == [holds, holds]
 
 
