@@ -51,14 +51,15 @@ def _angle_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
 
 
 def determinant(q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Array, "..."]) -> Float[Array, "..."]:
-    """q11 q22 − q12², exactly 0 on the diagonal, for |q12| ≤ √(q11 q22).
+    """q11 q22 − q12², exactly 0 at correlation ±1 of equal variances, for |q12| ≤ √(q11 q22).
 
     A fused multiply-add would leave the rounding of one product there, an angle of √ε.
 
     >>> float(determinant(jnp.float32(2.0), jnp.float32(1.0), jnp.float32(3.0)))
     5.0
     """
-    return (q11 - q12) * q22 + q12 * (q22 - q12)
+    size = jnp.where(q12 < 0, -q12, q12)  # not abs, whose second derivative is lost at 0
+    return (q11 - size) * q22 + size * (q22 - size)
 
 
 def separation(q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -72,6 +73,21 @@ def separation(q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Ar
     """
     (one, down1), (two, down2) = _unit(q11), _unit(q22)
     scaled = determinant(q11 * down1 * down1, q12 * down1 * down2, q22 * down2 * down2)
+    return root(scaled) * one * two
+
+
+def raised_separation(
+    q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """√((1 + q11)(1 + q22) − q12²) = √(1 + q11 + q22 + det), at any variances: 1 + q11 alone rounds to q11.
+
+    >>> f"{raised_separation(jnp.float32(1e10), jnp.float32(1e10), jnp.float32(1e10)):.4e}"
+    '1.4142e+05'
+    """
+    (one, down1), (two, down2) = _unit(1 + q11), _unit(1 + q22)
+    low1, low2 = down1 * down1, down2 * down2
+    low12 = low1 * low2
+    scaled = determinant(q11 * low1, q12 * down1 * down2, q22 * low2) + (low12 + q11 * low12 + q22 * low12)
     return root(scaled) * one * two
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, separation
+from jaxtheory.activations.angle import angle, raised_separation, separation
 from jaxtheory.guarded import over, polynomial, root
 
 Number = Float[Array, "..."]
@@ -145,14 +145,14 @@ def _erf_moments(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
 
 def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    return _TURN * angle(p12, separation(1 + p11, p12, 1 + p22))
+    return _TURN * angle(p12, raised_separation(p11, p12, p22))
 
 
 def _gated_erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     """E[u erf(au) v erf(bv)], from the exact GELU with variances 2a²q11 and 2b²q22."""
     p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    apart = separation(1 + p11, p12, 1 + p22)
-    ratio = (p12**2 + p11 * p22 * apart**2) / ((1 + p11) * (1 + p22) * apart)
+    apart, up11, up22 = raised_separation(p11, p12, p22), 1 + p11, 1 + p22
+    ratio = p12 / up11 * (p12 / up22) / apart + p11 / up11 * (p22 / up22) * apart
     return _TURN * (ratio + p12 * angle(p12, apart)) / (2 * one[0] * two[0])
 
 
@@ -171,7 +171,13 @@ def _exp_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
 
 def _gaussian_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     (a,), (b,) = one, two
-    return 1 / jnp.sqrt((1 + 2 * a * q11) * (1 + 2 * b * q22) - 4 * a * b * q12**2)
+    p11, p22 = 2 * a * q11, 2 * b * q22
+    if min(a, b) > 0:
+        return 1 / raised_separation(p11, 2 * math.sqrt(a * b) * q12, p22)
+    # one grows: both eigenvalues of I + 2 C diag(a, b) must be positive
+    det = (1 + p11) * (1 + p22) - 4 * a * b * q12**2
+    finite = (det > 0) & (2 + p11 + p22 > 0) | jnp.isnan(det)
+    return jnp.where(finite, 1 / jnp.sqrt(jnp.where(finite, det, jnp.ones_like(det))), jnp.inf)
 
 
 def _wick(coefficients: tuple[float, ...], q: Number) -> list[Number]:

@@ -418,6 +418,31 @@ def test_elu_of_large_scale_against_mpmath(float64):
     assert abs(dual("elu")(*arrays((9.0, 4.5, 9.0))) - expected) < SERIES * expected
 
 
+@pytest.mark.smoke
+@pytest.mark.parametrize("sign", [1, -1])
+def test_smooth_closed_forms_at_large_variances(sign, dtype):
+    """Variances to 1e16 and correlation ±1, where 1 + q rounds to q: limits of one dimension, to 1/q."""
+    q = jnp.asarray([1e6, 1e8, 1e11, 1e16], dtype)
+    wide = np.asarray(q, float)
+    slopes = np.asarray(derivative_dual("erf")(q, sign * q, q), float)
+    np.testing.assert_allclose(slopes, 4 / np.pi / np.sqrt(1 + 4 * wide), rtol=tolerance(dtype, 10))
+    bumps = np.asarray(dual("gaussian")(q, sign * q, q), float)
+    np.testing.assert_allclose(bumps, 1 / np.sqrt(1 + 4 * wide), rtol=tolerance(dtype, 10))
+    # x ndtr(x) is x₊ up to a function of order 1, and x₊ (−x)₊ is 0
+    gelu = np.asarray(dual("gelu")(q, sign * q, q), float)
+    np.testing.assert_allclose(gelu / wide, [0.5 if sign > 0 else 0.0] * 4, atol=tolerance(dtype, 10) + 1e-6)
+
+
+def test_growing_exponentials_of_squares_have_no_dual_where_they_diverge(float64):
+    """E e^((u² + v²)/10) of independent pairs is 1/(1 − q/5) for q < 5, infinite beyond; so with one that decays."""
+    grow, decay = (lambda x: jnp.exp(0.1 * x**2)), (lambda x: jnp.exp(-0.1 * x**2))
+    q, zero = jnp.array([1.0, 20.0]), jnp.zeros(2)
+    np.testing.assert_allclose(dual(grow)(q, zero, q), [1.25, np.inf], rtol=ROUND_OFF)
+    np.testing.assert_allclose(cross_dual(grow, decay)(q, zero, q)[0], 1 / 0.96**0.5, rtol=ROUND_OFF)
+    assert cross_dual(grow, decay)(q, zero, q)[1] == np.inf
+    np.testing.assert_allclose(cross_dual(grow, decay)(q, q, q), [1.0, 1.0], rtol=ROUND_OFF)
+
+
 @pytest.mark.parametrize("name", few(("relu", "erf"), ("tanh", "relu", "erf", "softplus")))
 def test_gram_matrices_are_positive_semidefinite_and_gradients_finite_with_repeated_points(name, float64):
     """Repeated, antipodal and zero points; every diagonal is at correlation 1."""
