@@ -65,7 +65,8 @@ def logistic(
 
     Returns:
         `Classifier`; NOT_CONVERGED where the equations are not solved, as without a ridge where no one solution exists
-        (separable data, or fewer samples than dimensions), or where other nodes would give other equations by √ε.
+        (separable data, or fewer samples than dimensions), or where other nodes would move the angle of b and the
+        teacher, log ‖b‖ or log V by √ε.
 
     Raises:
         ValueError: arguments that are negative or not finite, δ = 0.
@@ -96,20 +97,23 @@ def _logistic(delta: Array, ridge: Array, signal: Array, loss: Loss, link: Link)
         def equations(at: Array) -> Array:
             return jnp.stack(_unbalanced(at, means(at), delta, ridge))
 
-        def newton(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            at, _ = carry
+        def newton(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            at = carry[0]
             rates, value = jax.jacfwd(lambda x: (equations(x),) * 2, has_aux=True)(at)
-            return at - solved(rates, value), jnp.abs(value).max()
+            return at - solved(rates, value), jnp.abs(value).max(), rates
 
         start = _start(*jax.lax.stop_gradient((delta, ridge, signal)), loss, link)
-        at, left = jax.lax.fori_loop(0, _NEWTON, newton, (start, jnp.zeros_like(delta)))
+        first = start, jnp.zeros_like(delta), jnp.zeros_like(delta, shape=(3, 3))
+        at, left, rates = jax.lax.fori_loop(0, _NEWTON, newton, first)
         found, norm = means(at), jnp.exp(at[1])
         cosine = jnp.cos(at[0])
         # a step of Newton squares what is left, down to rounding
         eps = float(jnp.finfo(norm.dtype).eps)
-        found_again = means(at, AGAIN[loss]) if loss in AGAIN else found
-        coarse = jnp.abs(jnp.stack(_unbalanced(at, found_again, delta, ridge))).max()
-        lost = ~(left < 100 * eps**0.75) | ~(coarse < eps**0.5 + left)
+        lost = ~(left < 100 * eps**0.75)
+        if loss in AGAIN:
+            # how far the solution is from that of other nodes
+            again = jnp.stack(_unbalanced(at, means(at, AGAIN[loss]), delta, ridge))
+            lost = lost | ~(jnp.abs(solved(rates, again)).max() < eps**0.5)
         status = status_where((lost, Status.NOT_CONVERGED))
         fit = Classifier(norm * cosine, norm**2, cosine, found.error, found.test, found.train, status)
         valid = (delta > 0) & (delta < jnp.inf) & (ridge >= 0) & (ridge < jnp.inf) & (signal >= 0) & (signal < jnp.inf)

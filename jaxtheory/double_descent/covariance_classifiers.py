@@ -12,6 +12,7 @@ from jaxtheory.double_descent.classifiers import Classifier, Loss, solved
 from jaxtheory.double_descent.margin_losses import AGAIN, MEANS, PREPARE, Means
 from jaxtheory.double_descent.spectral import common, is_legal, judged, spectrum
 from jaxtheory.double_descent.teachers import Link
+from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Status, status_where
 
 _ITERATIONS, _NEWTON, _STEP = 400, 5, 0.5
@@ -66,10 +67,12 @@ def covariance_logistic(
     '0.927 0.685 0.325 1.832'
     """
     eigs, beta = spectrum(eigs, beta)
+    beta = beta / power_of_two(beta)  # only its direction counts
     n = positive("n", n, "draw at least one sample")
     ridge = positive("ridge", ridge, "pass a small penalty, e.g. ridge=1e-6")
     signal = nonnegative("signal", signal, "pass the strength of the teacher, 0.0 for random labels")
-    constrain("beta", jnp.sum(eigs * beta**2), lambda v: v > 0, "have Σ λ β² > 0", "pass a teacher within the data")
+    power = jnp.sum(eigs / power_of_two(eigs) * beta**2)
+    constrain("beta", power, lambda v: v > 0, "have Σ λ β² > 0", "pass a teacher within the data")
     return _covariance_logistic(eigs, beta, *common(eigs, n, ridge, signal), loss, link)
 
 
@@ -77,7 +80,7 @@ def covariance_logistic(
 def _covariance_logistic(
     eigs: Array, beta: Array, n: Array, ridge: Array, signal: Array, loss: Loss, link: Link
 ) -> Classifier:
-    power = eigs * beta**2
+    power = eigs / power_of_two(eigs) * beta**2
     power = power / jnp.sum(power)
 
     def one(n: Array, ridge: Array, signal: Array) -> Classifier:
@@ -91,18 +94,21 @@ def _covariance_logistic(
             0, _ITERATIONS, lambda _, at: at + _STEP * (updated(at, *fixed)[0] - at), jax.lax.stop_gradient(start)
         )
 
-        def newton(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            at, _ = carry
+        def newton(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            at = carry[0]
             rates, value = jax.jacfwd(lambda x: (updated(x, *given)[0] - x,) * 2, has_aux=True)(at)
-            return at - solved(rates, value), jnp.abs(value).max()
+            return at - solved(rates, value), jnp.abs(value).max(), rates
 
-        at, left = jax.lax.fori_loop(0, _NEWTON, newton, (at, jnp.zeros_like(n)))
+        first = at, jnp.zeros_like(n), jnp.zeros_like(n, shape=(3, 3))
+        at, left, rates = jax.lax.fori_loop(0, _NEWTON, newton, first)
         found, cosine = _means(at, signal, loss, link), jnp.cos(at[0])
         squared_norm = updated(at, *given)[1]
         eps = float(jnp.finfo(n.dtype).eps)
-        found_again = _means(at, signal, loss, link, AGAIN) if loss in AGAIN else found
-        coarse = jnp.abs(_updated(at, found_again, n, ridge, eigs, power)[0] - at).max()
-        lost = ~(left < 100 * eps**0.75) | ~(coarse < eps**0.5 + left)
+        lost = ~(left < 100 * eps**0.75)
+        if loss in AGAIN:
+            # how far the solution is from that of other nodes
+            again = _updated(at, _means(at, signal, loss, link, AGAIN), n, ridge, eigs, power)[0] - at
+            lost = lost | ~(jnp.abs(solved(rates, again)).max() < eps**0.5)
         status = status_where((lost, Status.NOT_CONVERGED))
         alignment = jnp.exp(at[1]) * cosine
         fit = Classifier(alignment, squared_norm, cosine, found.error, found.test, found.train, status)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Int
 
@@ -16,6 +15,7 @@ from jaxtheory.double_descent.teachers import Link, aligned, ramp, squared_ramp
 from jaxtheory.results import Status, status_where
 
 _HALVINGS = 48
+_WIDE = 34.0  # sinh of it, 3e14, is beyond the slopes that are met, and the squares of sums are numbers
 
 
 class MaxMargin(NamedTuple):
@@ -62,9 +62,12 @@ def _threshold(signal: Array, link: Link) -> Array:
         return -jnp.sum(weight * s * ramp(-t * s))
 
     def one(signal: Array) -> Array:
-        signal = jnp.where((signal >= 0) & (signal < jnp.inf), signal, jnp.nan)
+        given = jnp.where((signal >= 0) & (signal < jnp.inf), signal, jnp.nan)
+        large = float(jnp.finfo(given.dtype).eps) ** -0.5  # beyond it ρψ* is its limit, up to 1/ρ²
+        far = given >= large
+        signal = jnp.where(far, large, given)
         fixed = jax.lax.stop_gradient(signal)
-        t = jnp.tan(_bisect(lambda angle: slope(jnp.tan(angle), fixed), jnp.zeros_like(fixed)))
+        t = _slope_where(lambda t: slope(t, fixed), fixed)
 
         def newton(_: Array, t: Array) -> Array:
             value, rate = jax.jvp(lambda t: slope(t, signal), (t,), (jnp.ones_like(t),))
@@ -72,7 +75,8 @@ def _threshold(signal: Array, link: Link) -> Array:
 
         t = jax.lax.fori_loop(0, 2, newton, t)
         s, weight = aligned(signal, link, jnp.zeros_like(t), t)
-        return jnp.sum(weight * squared_ramp(-t * s))
+        found = jnp.sum(weight * squared_ramp(-t * s))
+        return found * jnp.where(far, large / jnp.where(far, given, large), 1)
 
     return jnp.vectorize(one)(signal)
 
@@ -126,7 +130,8 @@ def _max_margin(aspect: Array, signal: Array, link: Link) -> MaxMargin:
 
         start = _widest_margin(*jax.lax.stop_gradient((aspect, signal)), link)
         (u, a), left = jax.lax.fori_loop(0, 3, newton, (start, jnp.zeros_like(aspect)))
-        u, long = jnp.where(u > 0, u, jnp.nan), jnp.sqrt(1 + a**2)
+        # Newton's method goes anywhere where no margin is positive
+        u, long = jnp.where((start[0] > 0) & (u > 0), u, jnp.nan), jnp.sqrt(1 + a**2)
         s, weight = aligned(signal, link, jnp.zeros_like(a), a)
         status = status_where(
             (~(u > 0), Status.NOT_FINITE), (left > 1e3 * float(jnp.finfo(u.dtype).eps), Status.NOT_CONVERGED)
@@ -139,26 +144,27 @@ def _max_margin(aspect: Array, signal: Array, link: Link) -> MaxMargin:
 
 
 def _widest_margin(aspect: Array, signal: Array, link: Link) -> Array:
-    """u and a of the largest u/√(1 + a²) with E(u − aS − Z)₊² ≤ aspect, by bisection of the angle atan a and of u."""
+    """u and a of the largest u/√(1 + a²) with E(u − aS − Z)₊² ≤ aspect, by bisection of arsinh a and of u."""
 
     def widest(a: Array) -> Array:
         low, high = -12 * (1 + a), jnp.sqrt(aspect) + a
         return _bisect(lambda u: _means(u, a, signal, link)[0] - aspect, low, high)
 
-    def past(angle: Array) -> Array:  # positive where the margin falls with the angle
-        a = jnp.tan(angle)
+    def past(a: Array) -> Array:  # positive where the margin falls with a
         u = widest(a)
         _, along, total = _means(u, a, signal, link)
         return jnp.where(u > 0, a * u * total - (1 + a**2) * along, -along)
 
-    a = jnp.tan(_bisect(past, jnp.zeros_like(aspect)))
+    a = _slope_where(past, aspect)
     return jnp.stack([widest(a), a])
 
 
 def _stationary(at: Array, aspect: Array, signal: Array, link: Link) -> Array:
+    """Both equations, in terms of order 1 at every aspect."""
     u, a = at
     filled, along, total = _means(u, a, signal, link)
-    return jnp.stack([filled / aspect - 1, (a * u * total / (1 + a**2) - along) / jnp.sqrt(aspect)])
+    long = jnp.sqrt(1 + a**2)
+    return jnp.stack([filled / aspect - 1, a / long * u - along / total * long])
 
 
 def _means(u: Array, a: Array, signal: Array, link: Link) -> tuple[Array, Array, Array]:
@@ -168,9 +174,14 @@ def _means(u: Array, a: Array, signal: Array, link: Link) -> tuple[Array, Array,
     return jnp.sum(weight * squared_ramp(x)), jnp.sum(weight * s * ramp(x)), jnp.sum(weight * ramp(x))
 
 
-def _bisect(rising: Callable[[Array], Array], low: Array, high: Array | None = None) -> Array:
-    """The zero of a function that changes sign once, from minus to plus; over angles below π/2 without `high`."""
-    high = jnp.full_like(low, np.pi / 2 - 1e-6) if high is None else high
+def _slope_where(rising: Callable[[Array], Array], like: Array) -> Array:
+    """The zero t ≥ 0 of a function that changes sign once, from minus to plus, by bisection of arsinh t."""
+    low, high = jnp.zeros_like(like), jnp.full_like(like, _WIDE)
+    return jnp.sinh(_bisect(lambda x: rising(jnp.sinh(x)), low, high))
+
+
+def _bisect(rising: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """The zero of a function that changes sign once, from minus to plus."""
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (bounds[0] + bounds[1]) / 2

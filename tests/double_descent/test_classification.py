@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import dblquad
 from scipy.optimize import minimize_scalar, nnls
 from scipy.special import expit, ndtr
+from tolerances import tolerance
 
 from jaxtheory.double_descent import covariance_logistic, isotropic, logistic, max_margin, separability_threshold
 from jaxtheory.double_descent.margin_losses import prox_step
@@ -35,9 +36,26 @@ def within(found, predicted, errors=4, coarse=0.05):
 
 def test_thresholds_of_separability(float64):
     """Cover's 1/2, six digits of Candès and Sur's minimum at ρ = 1, 2, 5, and the limit of clean labels, 0."""
-    found = separability_threshold(jnp.array([0.0, 1.0, 2.0, 5.0, 1e5]))
-    np.testing.assert_allclose(found[:4], [0.5, 0.438939, 0.344930, 0.185052], atol=6e-7)
-    assert 0 < found[4] < 2e-5
+    found = separability_threshold(jnp.array([0.0, 1.0, 2.0, 5.0]))
+    np.testing.assert_allclose(found, [0.5, 0.438939, 0.344930, 0.185052], atol=6e-7)
+
+
+def test_almost_clean_labels(dtype):
+    """ρψ* tends to its limit as 1/ρ², with slope −ψ*/ρ; ψ is the margin over 1.00446 where ρ is infinite, ψ → 0."""
+    signal = jnp.asarray([1e3, 1e5, 1e8, 1e15, 1e30], dtype)
+    found, slope = jax.vmap(jax.value_and_grad(separability_threshold))(signal)
+    wide = np.asarray(signal, float)
+    scaled = np.asarray(found, float) * wide
+    # min over t of ∫ √(2/π) σ(w) E(−tw − Z)₊² dw, the largest margin u/a where √(2/π) ∫_0^∞ E(u − w − Z)₊² dw = aψ,
+    # and the error √(2/π)/a ∫_0^∞ P(Z > w) dw, by quadrature in 20 digits
+    assert (np.abs(scaled / 1.01526786 - 1) < tolerance(dtype, 10) + 1e-8 + 3 / wide**2).all()
+    np.testing.assert_allclose(np.asarray(slope[:4], float) * wide[:4] ** 2, -scaled[:4], rtol=1e-3)
+    aspect = jnp.asarray([1e-2, 1e-6, 1e-9], dtype)
+    best = max_margin(aspect, jnp.asarray(1e30, dtype))
+    ratios = np.asarray(best.margin / aspect, float), np.asarray(best.error / aspect, float)
+    np.testing.assert_allclose(ratios[0], 1.00445813, rtol=1e-3)
+    np.testing.assert_allclose(ratios[1], 0.50048893, rtol=1e-3)
+    assert not best.status.any()
 
 
 def test_threshold_of_probit_labels_is_the_minimum_of_a_double_integral(float64):
@@ -158,6 +176,24 @@ def test_nodes_that_are_too_coarse_are_not_ok(float64):
     fit = logistic(jnp.array([1e3, 30.0]), jnp.zeros(2), jnp.array([200.0, 5.0]))
     assert fit.squared_norm[0] > 200**2
     assert fit.status.tolist() == [Status.NOT_CONVERGED, Status.OK]
+
+
+@pytest.mark.parametrize("signal", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_a_norm_that_grows_without_bound_is_not_ok(signal, dtype):
+    """Maximum likelihood next to where labels can be separated: δ = 2 without signal (Cover), 2.28 at ρ = 1."""
+    delta = jnp.asarray([2.0 if signal == 0 else 1 / float(separability_threshold(1.0)), 5.0], dtype)
+    fit = logistic(delta, jnp.zeros(2, dtype), jnp.full(2, signal, dtype))
+    assert fit.status.tolist() == [Status.NOT_CONVERGED, Status.OK]
+
+
+@pytest.mark.slow
+def test_only_the_direction_of_a_teacher_counts():
+    """At scales whose squares float32 does not hold, bit for bit."""
+    eigs, beta = jnp.array([2.0, 1.0, 0.5]), jnp.array([1.0, -2.0, 0.5])
+    found = [covariance_logistic(eigs, beta * 2.0**power, 8.0, 0.1, 2.0) for power in (0, -80, 80)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(jnp.stack(other[:-1]), jnp.stack(found[0][:-1]))
+        assert other.status == Status.OK
 
 
 # --- Simulation -------------------------------------------------------------------------------------------------------
