@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, positive, require
+from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Slope, Status, finite_status, fit_slope, status_where
 
 
@@ -83,7 +84,8 @@ def compute_optimal(
 @jax.jit
 def _compute_optimal(widths: Array, risk: Array, compute: Array, batch: Array) -> Frontier:
     order = jnp.argsort(widths)
-    widths, size, curves = widths[order], jnp.log(widths[order]), jnp.log(risk[order])
+    unit = power_of_two(risk)
+    widths, size, curves = widths[order], jnp.log(widths[order]), jnp.log(risk[order] / unit)
     last = risk.shape[1] - 1
 
     def best(budget: Array) -> tuple[Array, Array]:
@@ -104,9 +106,10 @@ def _compute_optimal(widths: Array, risk: Array, compute: Array, batch: Array) -
 
     found, inside = jax.lax.map(best, compute)
     laws = fit_slope(compute, found[:, 0]), fit_slope(compute, found[:, 1])
+    laws = laws[0]._replace(intercept=laws[0].intercept + jnp.log(unit)), laws[1]
     given = [jnp.isnan(value).any() for value in (widths, risk, compute, batch)]
     status = status_where((jnp.stack(given).any(), Status.INVALID_INPUT), (~inside.all(), Status.NOT_COMPUTED))
-    return Frontier(found[:, 0], found[:, 1], found[:, 2], *laws, finite_status((found, laws), status))
+    return Frontier(unit * found[:, 0], found[:, 1], found[:, 2], *laws, finite_status((found, laws), status))
 
 
 def _vertex(x: Array, y: Array) -> tuple[Array, Array]:

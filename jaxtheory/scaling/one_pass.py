@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, nonnegative, require
+from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Status, finite_status
 
 Schedule = float | Float[Array, "..."]
@@ -71,7 +72,7 @@ def one_pass_risk(
     D ← D (1 − 2γλ + γ²λ²(B + 1)/B) + (γ²λ/B) P. An optimizer that sums the gradient over the batch has the step γ/B.
 
     Args:
-        features: W, any numbers.
+        features: W, any numbers. Columns that depend on others to rounding count as such: to 2 max(modes, width) ε.
         eigs: the diagonal of H ≥ 0.
         target: b.
         batch: B ≥ 1; infinity is gradient descent on the risk itself.
@@ -89,8 +90,9 @@ def one_pass_risk(
     Accuracy: a few roundings of the initial risk, which small decays do not lose. Derivatives in `features` and `eigs`
     need distinct singular values of H^{1/2}W, and positive `eigs`.
 
-    Cost: one SVD of H^{1/2}W, then O(steps · min(modes, width)). Source: Paquette, Paquette, Xiao, Pennington (2024),
-    whose Volterra equation is the limit γ → 0; moments of Gaussians (Isserlis).
+    Cost: one SVD of H^{1/2}W and the singular values of W, then O(steps · min(modes, width)).
+    Source: Paquette, Paquette, Xiao, Pennington (2024), whose Volterra equation is the limit γ → 0; moments of
+    Gaussians (Isserlis).
 
     >>> drawn = jax.random.normal(jax.random.key(0), (50, 10)) / 10**0.5
     >>> i = jnp.arange(1, 51, dtype=jnp.float32)
@@ -117,11 +119,21 @@ def _one_pass_risk(features: Array, eigs: Array, target: Array, plan: Steps) -> 
     root = jnp.sqrt(eigs)
     # singular values, not eigenvalues of K: those below eps of the largest keep their digits
     left, values, _ = jnp.linalg.svd(root[:, None] * features, full_matrices=False)
-    held = root * target
-    seen = jnp.sum(left * held[:, None], axis=0)
+    # singular vectors beyond the rank are arbitrary
+    within = jnp.arange(len(values)) < _rank(features, eigs > 0)
+    values, held = jnp.where(within, values, 0), root * target
+    seen = jnp.where(within, jnp.sum(left * held[:, None], axis=0), 0)
     floor = jnp.sum((held - jnp.sum(left * seen[None, :], axis=1)) ** 2)
     risk = evolve(Modes(values**2, seen**2, jnp.ones_like(values), floor), plan)
     return judged(OnePassRisk(risk, floor, jnp.int32(Status.OK)), (features, eigs, target, plan), (held != 0).any())
+
+
+def _rank(features: Array, live: Array) -> Array:
+    """Of the features on the modes with a variance, whose sizes do not matter: columns of length 1."""
+    seen = jax.lax.stop_gradient(jnp.where(live[:, None], features, 0))
+    seen = seen / power_of_two(seen, axis=0, keepdims=True)
+    sizes = jnp.linalg.svd(seen, compute_uv=False)
+    return jnp.sum(sizes > 2 * max(seen.shape) * float(jnp.finfo(seen.dtype).eps) * sizes[:1])
 
 
 def evolve(modes: Modes, plan: Steps) -> Array:

@@ -46,6 +46,19 @@ def test_a_frontier_at_the_largest_width_is_not_ok():
     assert compute_optimal(WIDTHS, risk, BUDGETS).status == Status.NOT_COMPUTED
 
 
+def test_risks_that_hardly_differ_keep_their_digits():
+    """An offset of 1e3: the logarithms are of risks over a power of two; and units of the risk change it alone."""
+    risk = 1e3 + 10 * terms(WIDTHS[:, None], np.maximum(TIMES, 0.5)[None, :])
+    with jax.enable_x64(True):
+        exact = compute_optimal(*(jnp.asarray(v, float) for v in (WIDTHS, risk, BUDGETS)))
+    found = compute_optimal(*(jnp.asarray(v, jnp.float32) for v in (WIDTHS, risk, BUDGETS)))
+    np.testing.assert_allclose(found.width, exact.width, rtol=1e-2)
+    far = compute_optimal(*(jnp.asarray(v, jnp.float32) for v in (WIDTHS, risk * 2.0**80, BUDGETS)))
+    np.testing.assert_array_equal(far.risk, found.risk * 2.0**80)
+    np.testing.assert_array_equal(far.risk_law.standard_error, found.risk_law.standard_error)
+    np.testing.assert_allclose(far.risk_law.intercept - found.risk_law.intercept, 80 * np.log(2), rtol=1e-6)
+
+
 def test_equal_widths_are_not_ok():
     twice = WIDTHS[np.array([0, 1, *range(1, 23)])]
     risk = 1 / twice[:, None] + 100 * np.abs(np.log(twice / WIDTHS[1]))[:, None] + 0 * TIMES[None, :]

@@ -68,6 +68,20 @@ def test_more_features_than_modes_and_repeated_features_are_no_exception(float64
     np.testing.assert_allclose(found.floor, floor, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("modes", [6, 3])
+def test_the_floor_is_that_of_the_columns_that_differ(modes, dtype):
+    """Repeated and empty columns add nothing, whatever their lengths, with fewer columns than modes and with more."""
+    features, eigs, target = problem(6, 3, 0.8, 0.6)
+    eigs[modes:] = 0
+    wide = np.concatenate([features[:, :2], 1e-6 * features[:, 1:2], 0 * features[:, :1]], axis=1)
+    given = [jnp.asarray(value, dtype) for value in (wide, eigs, target)]
+    found = one_pass_risk(*given, batch=2, step_size=0.1, steps=3)
+    root = np.sqrt(eigs)[:, None]
+    residual = np.linalg.lstsq(root * features[:, :2], root[:, 0] * target, rcond=None)[1]
+    np.testing.assert_allclose(found.floor, residual[0], rtol=2e3 * float(jnp.finfo(dtype).eps))
+    assert found.status == Status.OK
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.7])
 @pytest.mark.first_case
 def test_one_pass_risk_is_the_mean_of_simulated_sgd(momentum, key):
