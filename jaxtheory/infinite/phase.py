@@ -137,7 +137,8 @@ def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scal
         `FixedPoint`. `status` is `NOT_CONVERGED`, and the rest NaN, where variances grow beyond scale² (a ReLU's with
         σ_w² ≥ 2 and biases). ξ is infinite on the critical line. Where q* = 0, correlations mean nothing and are 1.
         Derivatives in both scales are those of the roots, and NaN where there is none: of q* where dq'/dq = 1, and of
-        c* and χ(c*) where χ₁ is 1 to √eps, since c* leaves 1 there with a kink. `INVALID_INPUT`, with NaN, for
+        c* and χ(c*) where χ₁ is 1 to √eps, since c* leaves 1 there with a kink. ξ is right to eps/|1 − χ|.
+        `ILL_CONDITIONED` where q* is not, to ten √eps: 1 − dq'/dq is below √eps. `INVALID_INPUT`, with NaN, for
         forbidden scales inside `jit`.
 
     Raises:
@@ -171,7 +172,12 @@ def _fixed_point(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale
     correlation = jnp.where(found, correlation, jnp.nan)
     chi = sigma_w**2 * pair(q, correlation * q, q).derivative
     slope = jnp.where(found, slope, jnp.nan)
-    status = status_where((~_are_known(*scales), Status.INVALID_INPUT), (~found, Status.NOT_CONVERGED))
+    unsure = (q > 0) & _is_lost(1 - slope)
+    status = status_where(
+        (~_are_known(*scales), Status.INVALID_INPUT),
+        (~found, Status.NOT_CONVERGED),
+        (unsure, Status.ILL_CONDITIONED),
+    )
     return FixedPoint(q, correlation, slope, chi_one, chi, _depth(slope), _depth(chi), status)
 
 
@@ -206,8 +212,9 @@ def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0
 
     Returns:
         `CriticalPoint` with the least such q. Where φ is homogeneous and σ_b = 0 every q is kept, and q is 1. `status`
-        is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases), and `INVALID_INPUT` for a forbidden
-        σ_b inside `jit`. Where σ_b = 0 is on the line, q has a kink or an end there, and no derivative: NaN.
+        is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases), `INVALID_INPUT` for a forbidden σ_b
+        inside `jit`, and `ILL_CONDITIONED` where rounding moves q by more than ten √eps of it (tanh in float32 with σ_b
+        below 1e-3). Where σ_b = 0 is on the line, q has a kink or an end there, and no derivative: NaN.
 
     Raises:
         ValueError: a negative or non-finite σ_b.
@@ -237,7 +244,12 @@ def _critical_point(phi: str | Activation, sigma_b: Array, *, scale: float) -> C
     q = jnp.where(free, jnp.ones_like(crossing), jnp.where(at_zero, jnp.zeros_like(crossing), crossing))
     q = without_derivative(q, free | at_zero, sigma_b)
     sigma_w = jnp.where(found, 1 / jnp.sqrt(pair(q, q, q).derivative), jnp.nan)
-    status = status_where((~_are_known(sigma_b), Status.INVALID_INPUT), (~found, Status.NOT_CONVERGED))
+    unsure = ~(free | at_zero) & _is_lost(jax.grad(excess)(q))
+    status = status_where(
+        (~_are_known(sigma_b), Status.INVALID_INPUT),
+        (~found, Status.NOT_CONVERGED),
+        (unsure, Status.ILL_CONDITIONED),
+    )
     return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status)
 
 
@@ -336,7 +348,7 @@ def deep_ntk(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scale: 
 @partial(jax.jit, static_argnames=("phi", "scale"))
 def _deep_ntk(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale: float) -> DeepNTK:
     point = _fixed_point(phi, sigma_w, sigma_b, scale=scale)
-    free = point.status != Status.OK  # where every variance is kept, χ does not depend on it
+    free = jnp.isnan(point.variance)  # where every variance is kept, χ does not depend on it
     q = jnp.where(free, jnp.ones_like(point.variance), point.variance)
     weight = jnp.where(_are_known(sigma_w, sigma_b), sigma_w, jnp.nan) ** 2
     pair = dual_pair(phi, scale=scale)
@@ -371,6 +383,12 @@ def _are_known(*values: Array) -> Array:
 def _is_one(chi: Array) -> Array:
     """To the accuracy to which a root tells the sides of 1 apart."""
     return jnp.abs(chi - 1) <= float(jnp.finfo(chi.dtype).eps) ** 0.5
+
+
+def _is_lost(slope: Array) -> Array:
+    """Whether a few roundings of q, over the slope of the equation in q, exceed ten √eps of q."""
+    eps = float(jnp.finfo(slope.dtype).eps)
+    return jnp.abs(slope) < 0.8 * eps**0.5
 
 
 def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:

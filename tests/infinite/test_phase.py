@@ -256,3 +256,21 @@ def test_scales_that_are_no_deviations_are_refused_or_invalid(unchecked):
     with pytest.raises(ValueError, match=r"q12 in covariance must be at most √\(q11 q22\)"):
         propagate("relu", 1.2, 0.1, (1.0, 2.0, 1.0), depth=1)
     assert np.isnan(jax.jit(lambda q: propagate("relu", 1.2, 0.1, (1.0, q, 1.0), depth=1).q12)(2.0)).all()
+
+
+@pytest.mark.slow
+def test_a_variance_that_rounding_moves_is_not_ok():
+    """tanh at σ_w = 1 and on the critical line, biases from 0.3 to 1e-8: in float32 where OK to 0.4 %, and some are."""
+    biases = np.float32([0.3, 0.03, 1e-3, 1e-4, 1e-5, 1e-8])
+    points = jax.vmap(lambda b: (fixed_point("tanh", 1.0, b), critical_point("tanh", b)))
+    single = points(jnp.asarray(biases))
+    with jax.enable_x64(True):
+        double = points(jnp.asarray(biases, float))
+    for found, exact in zip(single, double, strict=True):
+        good = np.asarray(found.status) == Status.OK
+        np.testing.assert_allclose(found.variance[good], exact.variance[good], rtol=4e-3)
+        assert 0 < good.sum() < len(biases)
+        assert (np.asarray(found.status)[~good] == Status.ILL_CONDITIONED).all()
+    # σ_b² = 2 q² to leading order
+    np.testing.assert_allclose(double[0].variance[4], 1e-5 / 2**0.5, rtol=1e-3)
+    assert double[0].status[4] == Status.OK
