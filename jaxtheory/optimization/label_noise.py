@@ -75,10 +75,11 @@ def _penalty(hessian: Array, eta: Array) -> tuple[Array, Array]:
     even = (hessian + hessian.T) / 2
     largest = jnp.linalg.eigvalsh(lax.stop_gradient(even))[-1]
     stable = eta * largest < 2
-    # log det by the factor of a positive definite matrix
-    matrix = jnp.eye(len(even), dtype=even.dtype) - eta / 2 * even
-    factor = jnp.linalg.cholesky(jnp.where(stable, matrix, jnp.eye(len(even), dtype=even.dtype)))
-    found = -jnp.log(jnp.diagonal(factor)).sum() / eta
+    # log det by the factor of a positive definite matrix, whose diagonal is √(1 − lost)
+    moved, eye = eta / 2 * even, jnp.eye(len(even), dtype=even.dtype)
+    factor = jnp.linalg.cholesky(jnp.where(stable, eye - moved, eye))
+    lost = jnp.where(stable, jnp.diagonal(moved) + (jnp.tril(factor, -1) ** 2).sum(axis=1), 0)
+    found = -jnp.log1p(-lost).sum() / (2 * eta)
     return jnp.where(stable, found, jnp.nan), stable
 
 

@@ -69,20 +69,20 @@ def _sgd_covariance(x: Array, y: Array, eta: Array, share: Array) -> tuple[Array
     n, d = x.shape
     product = partial(jnp.einsum, precision="highest")
     unit = power_of_two(x)
-    rows, eta = x / unit, eta * unit**2
+    rows, step = x / unit, eta * unit**2
     residual = y - jnp.matmul(rows, jnp.matmul(jnp.linalg.pinv(rows), y, precision="highest"), precision="highest")
     size = power_of_two(residual)
     size = jnp.where(size > 0, size, jnp.ones_like(size))
     weight = residual / size
     h, eye = jnp.matmul(rows.T, rows, precision="highest") / n, jnp.eye(d, dtype=x.dtype)
-    # (Σ less its image without the residuals) / η², on pairs of indices
-    decay = (product("ac,be->abce", h, eye) + product("ac,be->abce", eye, h)) / eta
+    # (Σ less its image without the residuals) / η, on pairs of indices
+    decay = product("ac,be->abce", h, eye) + product("ac,be->abce", eye, h)
     spread = product("ia,ib,ic,ie->abce", rows, rows, rows, rows) / n
-    matrix = (decay - (1 - share) * product("ac,be->abce", h, h) - share * spread).reshape(d * d, d * d)
+    matrix = (decay - step * ((1 - share) * product("ac,be->abce", h, h) + share * spread)).reshape(d * d, d * d)
     right = share * product("i,i,ia,ib->ab", weight, weight, rows, rows) / n
     # the recursion is a self-adjoint map that keeps positive matrices, so its largest eigenvalue decides
     lowest = jnp.linalg.eigvalsh(lax.stop_gradient(matrix))[0]
     stable = lowest > 4 * d * d * jnp.finfo(x.dtype).eps * jnp.abs(lax.stop_gradient(matrix)).max()
     found = jnp.linalg.solve(matrix, right.ravel()).reshape(d, d)
-    found = (found + found.T) / 2 * (size / unit) ** 2
+    found = (found + found.T) / 2 * size * eta * size
     return jnp.where(stable, found, jnp.full_like(found, jnp.nan)), stable

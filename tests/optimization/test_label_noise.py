@@ -137,6 +137,15 @@ def test_flat_minima_of_a_diagonal_network(key):
     assert abs(ends[0.0][1] - ends[0.0][0]) < 1e-3
 
 
+@pytest.mark.parametrize("step", [1e-2, 1e-6, 1e-12, 1e-30])
+def test_the_penalty_at_small_steps(step, dtype):
+    """tr H/4 + η tr H²/16 to third order in η, where 1 − ηH/2 is 1 in this precision."""
+    h = np.array([[1.0, 0.5], [0.5, 2.0]])
+    found = label_noise.flatness_penalty(jnp.asarray(h, dtype), step)
+    expected = np.trace(h) / 4 + step * np.trace(h @ h) / 16
+    np.testing.assert_allclose(found, expected, rtol=8 * float(jnp.finfo(dtype).eps) + step**2)
+
+
 def test_errors_name_the_argument(unchecked):
     one = jnp.ones(1)
     options = {"step_size": 0.1, "noise_variance": 1.0}

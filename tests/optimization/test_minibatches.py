@@ -47,3 +47,17 @@ def test_the_second_moment_is_unstable_before_the_mean(float64):
         bias.sgd_covariance(x, [1.0, 0.0], step_size=1.001 * edge, batch_size=1)
     inside = jax.jit(lambda eta: bias.sgd_covariance(jnp.asarray(x), jnp.ones(2), step_size=eta, batch_size=1))
     assert np.isnan(inside(1.001 * edge)).all()
+
+
+def test_units_of_the_data_do_not_matter():
+    """x of scale c and η of scale 1/c² leave c²Σ: the same bits at powers of two, also where c⁴ is no number."""
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((8, 2), (8,)))
+    found = [bias.sgd_covariance(x * 2.0**p, y, step_size=0.1 * 4.0**-p, batch_size=2) * 4.0**p for p in (0, -45, 45)]
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+    # a step that is small in units of the data: Σ = ηc σ²/2 H⁻¹H, off the diagonal too
+    small = bias.sgd_covariance(x * 2.0**-60, y, step_size=0.0625, batch_size=2)
+    with jax.enable_x64(True):
+        exact = bias.sgd_covariance(*(jnp.asarray(v, float) for v in (x * 2.0**-60, y)), step_size=0.0625, batch_size=2)
+    np.testing.assert_allclose(small, exact, rtol=1e-4)
