@@ -13,6 +13,7 @@ from jaxtheory.double_descent.spectral import balance, is_legal, judged, powers,
 from jaxtheory.results import Status, status_where
 
 _SUBSTEPS = 4  # of Newton's path between two nodes
+_LONGEST = 1e14  # times that the nodes resolve where γ = 1
 
 
 class FlowCurve(NamedTuple):
@@ -44,12 +45,12 @@ def isotropic_flow(gamma: Number, times: Number, *, signal: Number, noise: Numbe
             t = η · steps. signal, noise: ≥ 0. The four broadcast.
 
     Returns:
-        `FlowCurve`.
+        `FlowCurve`; NOT_CONVERGED where t √γ exceeds 1e14 and γ is 1 to 1e-7.
 
     Raises:
         ValueError: γ not positive, another argument negative or not finite (outside `jit`; inside, INVALID_INPUT).
 
-    Accuracy: sums of positive terms, to rounding for t (1 + γ) up to 1e12. Cost: a sum over 416 nodes a point.
+    Accuracy: sums of positive terms, to rounding. Cost: a sum over 416 nodes a point.
     Source: Advani, Saxe, Sompolinsky (2020), section 2; Ali, Kolter, Tibshirani (2019), theorem 3.
 
     >>> curve = isotropic_flow(0.5, jnp.array([0.5, 3.0, 20.0]), signal=1.0, noise=0.25)
@@ -82,7 +83,9 @@ def _isotropic_flow(gamma: Array, times: Array, signal: Array, noise: Array) -> 
         bias = signal * (left + many)
         variance = noise * gamma * jnp.sum(dx * cosine * sine * (jnp.expm1(-t * s) / s) ** 2)
         train = signal * jnp.sum(dx * sine * cosine * decay) + noise * (gamma * left + few)
-        status = jnp.int32(Status.OK)
+        # both edges of the law are nearer to 0 than the first nodes, and t is long enough to see it
+        coarse = (t * root > _LONGEST) & ((1 - root) ** 2 * _LONGEST < root)
+        status = status_where((coarse, Status.NOT_CONVERGED))
         return judged(FlowCurve(bias, variance, bias + variance, train, status), valid, status)
 
     return jnp.vectorize(one)(gamma, times, signal, noise)
@@ -114,7 +117,8 @@ def covariance_flow(
         eigs: λ_i ≥ 0. beta: β in the eigenbasis. n: samples > 0. noise: σ² ≥ 0. times: t ≥ 0.
 
     Returns:
-        `FlowCurve`, [times]; NOT_CONVERGED where κ does not solve its equation.
+        `FlowCurve`, [times]; NOT_CONVERGED where κ does not solve its equation, or where the variance exceeds
+        noise/√ε, next to as many modes as samples at late times.
 
     Raises:
         ValueError: arguments that are negative or not finite, n = 0 (outside `jit`; inside, INVALID_INPUT).
@@ -156,7 +160,9 @@ def _covariance_flow(eigs: Array, beta: Array, n: Array, noise: Array, times: Ar
         variance = 2 * noise / n * jnp.real(jnp.sum((weight / zeta**2)[:, None] * tau * apart))
         held = jnp.real(jnp.sum(weight[:, None] * power / (2 * tau + double[:, None])))
         train = held + noise * jnp.real(jnp.sum(weight / double))
-        status = status_where((missing | also_missing, Status.NOT_CONVERGED))
+        # next to as many modes as samples, rounding is multiplied by the variance
+        peak = variance * float(jnp.finfo(eigs.dtype).eps) ** 0.5 > noise
+        status = status_where((missing | also_missing | peak, Status.NOT_CONVERGED))
         valid = (n > 0) & (n < jnp.inf) & (noise >= 0) & (noise < jnp.inf) & (t >= 0) & (t < jnp.inf)
         return judged(FlowCurve(bias, variance, bias + variance, train, status), valid & is_legal(eigs, beta), status)
 

@@ -34,7 +34,7 @@ def worst_direction(
         ascents: ≥ 1.
 
     Returns:
-        A lower bound of the maximum; 0 where the gradient is 0. NaN where the radius is not positive (inside jit).
+        A lower bound of the maximum; 0 where the gradient is 0; a difference of losses, to rounding of L(w). NaN where the radius is not positive (inside jit).
 
     Raises:
         ValueError: a radius or a number of ascents that is not positive; a loss that is not one number.
@@ -75,7 +75,7 @@ def random_direction(
         draws: ≥ 2.
 
     Returns:
-        `Rise`; NaN where σ is not positive (inside jit).
+        `Rise`, of differences of losses, to rounding of L(w); NaN where σ is not positive (inside jit).
 
     Raises:
         ValueError: σ ≤ 0, fewer than two draws, or a loss that is not one number.

@@ -133,3 +133,15 @@ def test_float32_and_values_out_of_range(float64):
     inside = jax.jit(lambda t: isotropic_flow(0.5, t, signal=1.0, noise=0.25))(jnp.array([-1.0, 1.0]))
     assert inside.status.tolist() == [Status.INVALID_INPUT, Status.OK]
     assert np.isnan(inside.excess[0])
+
+
+def test_what_the_nodes_do_not_resolve_is_not_ok():
+    """At γ = 1 the bias falls as √(2/πt)/2 and the variance grows as 0.661 √t, to t = 1e14; no further. At a peak with
+    discrete eigenvalues rounding is multiplied by the variance."""
+    time = jnp.array([1e8, 1e14, 1e20])
+    curve = isotropic_flow(1.0, time, signal=1.0, noise=1.0)
+    np.testing.assert_allclose(curve.bias[:2] * time[:2] ** 0.5, (1 / (2 * np.pi)) ** 0.5, rtol=1e-4)
+    assert curve.status.tolist() == [Status.OK, Status.OK, Status.NOT_CONVERGED]
+    assert isotropic_flow(1.01, 1e20, signal=1.0, noise=1.0).status == Status.OK
+    peak = covariance_flow(jnp.ones(8), jnp.ones(8), 8, 1.0, jnp.array([1.0, 1e12]))
+    assert peak.status.tolist() == [Status.OK, Status.NOT_CONVERGED]
