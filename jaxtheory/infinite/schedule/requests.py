@@ -1,12 +1,14 @@
-"""What must be known for what: requests for averages over channels, answered in the order of their dependence.
+"""What must be known for what: requests for averages over channels, and a schedule that answers each once.
 
-The first phase asks: from the output, each request names the requests it needs, and a pair of nodes that is asked for
-on the diagonal of some axis by one and in full by another is asked for in full once. The second phase computes, each
-once. Neither recurses, so that depth is no limit.
+`demand` collects: from the output, each request names the requests it needs, and a pair of nodes that is asked for on
+the diagonal of some axis by one and in full by another is asked for in full once. It sorts them topologically, and
+`run` computes them in that order. Neither recurses, so that depth is no limit.
 """
 
+import graphlib
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -62,8 +64,8 @@ class Item(NamedTuple):
         return [self.a] if self.b is None else [self.a, self.b]
 
     @property
-    def order(self) -> tuple[int, ...]:
-        """Topological rank: greater than the rank of every dependency."""
+    def rank(self) -> tuple[int, ...]:
+        """Requests are planned by falling rank: by their latest node, then the other one, pairs before averages."""
         first = order_of(self.a)
         if self.b is None:
             return (*first, -2 if self.kind == "scores" else -1, 0, 0)
@@ -79,7 +81,7 @@ class Item(NamedTuple):
 
 
 def order_of(part: Deterministic | Node | Loop) -> tuple[int, int]:
-    """Topological rank of what a request is about."""
+    """The place of what a request is about in the order of the program."""
     return part.order if isinstance(part, Deterministic | Node) else (part.number, 1)
 
 
@@ -158,36 +160,53 @@ def wider_mask(one: Mask | None, other: Mask | None) -> Mask | None:
 
 
 class Schedule(NamedTuple):
-    """Requests in the order of computation, and the masks of those that are given."""
+    """Tasks in topological order, each after those that it needs, and the masks of the requests that are given."""
 
     tasks: list[Task]
     given: Masks
 
 
 def demand(wanted: Masks, plan: Planner, given: Callable[[Item], bool]) -> Schedule:
-    """All requests in the order of computation with their masks, and those that `given` says are known already."""
-    masks, leaves, tasks = dict(wanted), Masks(), list[Task]()
-    heap = [_entry(i, item) for i, item in enumerate(masks)]
-    heapq.heapify(heap)
-    seen = set(masks)
+    """The schedule of all requests that `wanted` ones need, where `given` says which are known already.
+
+    Requests of the latest nodes are planned first, so that a request is usually planned when all places are known on
+    which it is asked for. One that is asked for on more places later is planned again.
+    """
+    masks, tasks = Masks(), dict[Item, Task]()
+    heap, waiting, count = list[tuple[tuple[int, ...], int, Item]](), set[Item](), itertools.count()
+
+    def ask(item: Item, mask: Want) -> None:
+        new = item not in masks
+        places = mask if new else wider(masks[item], mask)
+        changed = new or places != masks[item]
+        masks[item] = places
+        if changed and item not in waiting:
+            waiting.add(item)
+            heapq.heappush(heap, (tuple(-rank for rank in item.rank), next(count), item))
+
+    for item, mask in wanted.items():
+        ask(item, mask)
     while heap:
         item = heapq.heappop(heap)[-1]
-        if given(item):
-            leaves[item] = masks[item]
-            continue
-        task = Task(item, masks[item], plan(item, masks[item]))
-        tasks.append(task)
-        for need, mask in task.plan.needs:
-            masks[need] = wider(masks.get(need), mask) if need in masks else mask
-            if need not in seen:
-                seen.add(need)
-                heapq.heappush(heap, _entry(len(seen), need))
-    return Schedule(tasks[::-1], leaves)
+        waiting.remove(item)
+        if not given(item):
+            tasks[item] = task = Task(item, masks[item], plan(item, masks[item]))
+            for need, mask in task.plan.needs:
+                ask(need, mask)
+    return _in_order(wanted, tasks, masks)
 
 
-def _entry(count: int, item: Item) -> tuple[tuple[int, ...], int, Item]:
-    """Of a heap whose least element is the request of the highest rank."""
-    return tuple(-rank for rank in item.order), count, item
+def _in_order(wanted: Iterable[Item], tasks: Mapping[Item, Task], masks: Masks) -> Schedule:
+    """What `wanted` requests need in topological order; requests without a task are given."""
+    needs, reached = dict[Item, list[Item]](), list(wanted)
+    while reached:
+        item = reached.pop()
+        if item not in needs:
+            needs[item] = [need for need, _ in tasks[item].plan.needs] if item in tasks else []
+            reached += needs[item]
+    order = list(graphlib.TopologicalSorter(needs).static_order())
+    given = {item: masks[item] for item in order if item not in tasks}
+    return Schedule([tasks[item] for item in order if item in tasks], given)
 
 
 def det_item(det: Deterministic, side: int) -> Item:
@@ -201,7 +220,7 @@ def pair_item(a: Node, b: Node, sides: Sides) -> Item:
 
 
 def run(tasks: Sequence[Task], values: Answers, masks: Masks) -> Answers:
-    """The second phase: compute each request from those before it; `values` and `masks` hold what is given.
+    """Compute each request from those before it; `values` and `masks` hold what is given.
 
     What is computed given drawn scores has their samples as its first axis, until channels of all heads are averaged.
     """
