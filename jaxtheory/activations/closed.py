@@ -49,7 +49,9 @@ def joint(first: Form, second: Form, q11: Number, q12: Number, q22: Number) -> N
     mean1, slope1 = _linear_part(first, q11)
     mean2, slope2 = _linear_part(second, q22)
     d1, d2, e1, e2 = first.constant, second.constant, first.slope, second.slope
-    total = d1 * d2 + d1 * mean2 + d2 * mean1 + q12 * (e1 * e2 + e1 * slope2 + e2 * slope1)
+    total = q12 * (e1 * e2 + e1 * slope2 + e2 * slope1)
+    if d1 or d2:  # a compiler keeps zero times a mean, for each pair
+        total = total + (d1 * d2 + d1 * mean2 + d2 * mean1)
     scale = first.amplitude * second.amplitude
     if scale:
         total = total + scale * family.product(q11, q12, q22, first.parameters, second.parameters)
