@@ -10,14 +10,15 @@ that depth costs no compile time. `multilayer` has the abc family and nested wid
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxtheory.activations import resolve
@@ -26,6 +27,7 @@ from jaxtheory.networks.multilayer import Activation as Activation
 from jaxtheory.networks.multilayer import examples
 
 Shape = tuple[int, ...]
+Weights = Mapping[str, Array]  # of one layer: its kernel and its bias
 
 
 class Architecture(NamedTuple):
@@ -36,8 +38,8 @@ class Architecture(NamedTuple):
     is the fan-in, then its outputs in the last axis.
     """
 
-    apply: Callable[[Any, Array], Array]
-    shapes: Callable[[Shape, int, int], Any]
+    apply: Callable[[PyTree, Array], Array]
+    shapes: Callable[[Shape, int, int], PyTree]
     matrix: Callable[[str, Shape], Shape]
 
     @boundary
@@ -50,7 +52,7 @@ class Architecture(NamedTuple):
         *,
         weight_variance: float | Float[Array, ""] = 1.0,
         bias_variance: float | Float[Array, ""] = 0.0,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> PyTree[Float[Array, "..."]]:
         """Weights N(0, weight_variance/fan_in) and biases N(0, bias_variance), for examples of a shape.
 
@@ -93,7 +95,7 @@ def mlp(depth: int = 3, activation: Activation = "relu") -> Architecture:
     require(depth >= 1, "depth", depth, "be >= 1", "count hidden layers")
     phi = resolve(activation)
 
-    def layer(h: Array, weights: Any) -> Array:
+    def layer(h: Array, weights: Weights) -> Array:
         return _dense(weights, phi(h))
 
     return _deep(layer, depth - 1, phi)
@@ -112,22 +114,22 @@ def resnet_mlp(blocks: int = 3, activation: Activation = "relu") -> Architecture
     require(blocks >= 1, "blocks", blocks, "be >= 1", "use mlp for a network without blocks")
     phi = resolve(activation)
 
-    def block(h: Array, weights: Any) -> Array:
+    def block(h: Array, weights: Weights) -> Array:
         return h + _dense(weights, phi(h)) / jnp.asarray(blocks**0.5, h.dtype)
 
     return _deep(block, blocks, phi)
 
 
-def _deep(layer: Callable[[Array, Any], Array], turns: int, phi: Callable[[Array], Array]) -> Architecture:
+def _deep(layer: Callable[[Array, Weights], Array], turns: int, phi: Callable[[Array], Array]) -> Architecture:
     """A layer of weights, `turns` equal ones in a scan, and a readout of φ."""
 
     @boundary
-    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
+    def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
         x = examples(x, p["in"]["kernel"].shape[0])
         h = lax.scan(lambda h, weights: (layer(h, weights), None), _dense(p["in"], x), p["hidden"])[0]
         return _dense(p["out"], phi(h))
 
-    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+    def shapes(example: Shape, width: int, outputs: int = 1) -> PyTree:
         _require_axes("example", example, ("d",))
         return {
             "in": {"kernel": (example[-1], width), "bias": (width,)},
@@ -157,16 +159,16 @@ def cnn(
     phi = resolve(activation)
 
     @boundary
-    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+    def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "h", "w", "c"))
 
-        def step(h: Array, layer: Any) -> tuple[Array, None]:
+        def step(h: Array, layer: Weights) -> tuple[Array, None]:
             return _conv(layer, phi(h)), None
 
         h = phi(lax.scan(step, _conv(p["in"], x), p["hidden"])[0])
         return _dense(p["out"], _HEADS[head](h))
 
-    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+    def shapes(example: Shape, width: int, outputs: int = 1) -> PyTree:
         _require_axes("example", example, ("h", "w", "c"))
         height, breadth, channels = example
         large = head != "vec" or min(height, breadth) >= 2
@@ -193,7 +195,7 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
     phi, stages = resolve(activation), _MYRTLE[depth]
 
     @boundary
-    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+    def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "h", "w", "c"))
         _require_eighths("x", x.shape[1:])
         layers = iter(p["convolutions"])
@@ -203,7 +205,7 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
             x = _pooled(x)
         return _dense(p["out"], _mean(x))
 
-    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+    def shapes(example: Shape, width: int, outputs: int = 1) -> PyTree:
         _require_axes("example", example, ("h", "w", "c"))
         _require_eighths("example", example)
         inputs = [example[-1], *[width] * (depth - 2)]
@@ -228,7 +230,7 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
     phi = resolve(activation)
 
     @boundary
-    def apply(p: Any, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
+    def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "t", "c"))
         h = _dense(p["in"], x)
         q, v = (_product("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
@@ -238,7 +240,7 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
         h = h + _dense(p["feed"], phi(h))
         return _dense(p["out"], phi(h).mean(1))
 
-    def shapes(example: Shape, width: int, outputs: int = 1) -> Any:
+    def shapes(example: Shape, width: int, outputs: int = 1) -> PyTree:
         _require_axes("example", example, ("t", "c"))
         split = {"kernel": (width, heads, width)}
         return {
@@ -262,7 +264,7 @@ def _without_turns(path: str, shape: Shape) -> Shape:
     return shape[1:] if path.startswith("hidden") else shape
 
 
-def _shape(example: Any) -> Shape:
+def _shape(example: object) -> Shape:
     """The shape of one example as integers."""
     sizes = tuple(example) if isinstance(example, (tuple, list)) else ()
     sound = len(sizes) > 0 and all(isinstance(size, (int, np.integer)) and size >= 1 for size in sizes)
@@ -280,7 +282,7 @@ def _require_eighths(name: str, shape: Shape) -> None:
     require(divisible, name, f"shape {tuple(shape)}", "have height and width divisible by 8", "pad the images")
 
 
-def _is_shape(tree: Any) -> bool:
+def _is_shape(tree: object) -> bool:
     return isinstance(tree, tuple)
 
 
@@ -288,11 +290,11 @@ _product = partial(jnp.einsum, precision="highest")
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def _dense(layer: Any, x: Array) -> Array:
+def _dense(layer: Weights, x: Array) -> Array:
     return jnp.matmul(x, layer["kernel"], precision="highest") + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _conv(layer: Any, x: Array) -> Array:
+def _conv(layer: Weights, x: Array) -> Array:
     dtype = jnp.result_type(x, layer["kernel"])  # as products of matrices have it
     image, kernel = x.astype(dtype), layer["kernel"].astype(dtype)
     h = lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=_NHWC, precision="highest")

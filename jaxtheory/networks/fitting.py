@@ -7,22 +7,33 @@ bucket of widths: parameters and optimizer states at the start (`begin_models`),
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, SupportsFloat, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from jaxtheory.checks import holds, known, require, within
 from jaxtheory.data import flip_labels, one_hot
-from jaxtheory.networks.multilayer import Multilayer
+from jaxtheory.networks.multilayer import Draw, Multilayer, Width
 from jaxtheory.networks.training import Training, TrainingState, begin, minibatch, train
 
+T = TypeVar("T")
 Loss = Literal["mse", "xent"]
 Memory = tuple[PyTree, TrainingState]
+
+
+@runtime_checkable
+class Build(Protocol):
+    """The network of a width; hashable, since programs are compiled for it."""
+
+    def __call__(self, width: Width, /) -> Multilayer:
+        """At a width that may be traced."""
+        ...
 
 
 class Task(NamedTuple):
@@ -83,7 +94,7 @@ def task(x: Array, y: Any, x_test: Array, y_test: Any, label_noise: float, loss:
     return Task(x, y, x_test, y_test, noise), _outputs(y, y_test, noise, loss)
 
 
-def known_number(name: str, value: Any) -> float:
+def known_number(name: str, value: SupportsFloat) -> float:
     """A number as Python's, for programs are made for it.
 
     >>> known_number("label_noise", np.float32(0.5))
@@ -93,7 +104,7 @@ def known_number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _targets(name: str, value: Any, dtype: Any) -> Array:
+def _targets(name: str, value: Any, dtype: DTypeLike) -> Array:
     """Labels as int32, or targets in the dtype of the points."""
     try:
         array = jnp.asarray(value)
@@ -119,15 +130,16 @@ def _outputs(y: Array, y_test: Array, label_noise: float, loss: str) -> int:
     return classes
 
 
-def whole_numbers(name: str, values: Any, least: int, hint: str) -> list[int]:
+def whole_numbers(name: str, values: object, least: int, hint: str) -> list[int]:
     """Distinct integers in least..2³¹−1.
 
     >>> whole_numbers("widths", [4.0, 2], 1, "round them")
     [4, 2]
     """
     given = np.asarray(values).tolist() if hasattr(values, "dtype") else values
-    sequence = isinstance(given, (list, tuple, range, set, frozenset)) and len(given) > 0
-    require(sequence, name, values, "be a sequence of integers", hint)
+    if not isinstance(given, (list, tuple, range, set, frozenset)) or len(given) == 0:
+        require(False, name, values, "be a sequence of integers", hint)
+        raise AssertionError
     real = all(isinstance(value, (int, float, np.integer, np.floating)) for value in given)
     numbers = [int(value) if real and abs(value) < 2**31 else None for value in given]
     require(numbers == list(given), name, list(given), "be whole numbers", "round them")
@@ -137,19 +149,19 @@ def whole_numbers(name: str, values: Any, least: int, hint: str) -> list[int]:
     return kept
 
 
-def seed_list(seeds: Any) -> list[int]:
+def seed_list(seeds: object) -> list[int]:
     """Seeds as numbers: a count means 0 … count − 1.
 
     >>> seed_list(3), seed_list([7])
     ([0, 1, 2], [7])
     """
-    counted = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
-    if counted:
-        require(seeds >= 1, "seeds", seeds, "be a positive count, or distinct numbers >= 0", "use seeds=3, say")
-    return list(range(int(seeds))) if counted else whole_numbers("seeds", seeds, 0, "use seeds=3, say")
+    if not isinstance(seeds, (int, np.integer)) or isinstance(seeds, bool):
+        return whole_numbers("seeds", seeds, 0, "use seeds=3, say")
+    require(bool(seeds >= 1), "seeds", seeds, "be a positive count, or distinct numbers >= 0", "use seeds=3, say")
+    return list(range(int(seeds)))
 
 
-def keys_of(seed: Any) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, ""]]:
+def keys_of(seed: ArrayLike) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, ""]]:
     """Of initialization, of label noise, of minibatches."""
     start, labels, batches = jax.random.split(jax.random.key(seed), 3)
     return start, labels, batches
@@ -157,11 +169,11 @@ def keys_of(seed: Any) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, ""]]:
 
 @partial(jax.jit, static_argnames=("draws", "classes"))
 def seed_draws(
-    draws: Callable[[Array], Any], seeds: Int[Array, " seeds"], y: Int[Array, " n"] | None, noise: Array, classes: int
-) -> tuple[Any, Int[Array, "seeds n"] | None, Key[Array, " seeds"]]:
+    draws: Draw, seeds: Int[Array, " seeds"], y: Int[Array, " n"] | None, noise: Array, classes: int
+) -> tuple[PyTree, Int[Array, "seeds n"] | None, Key[Array, " seeds"]]:
     """For each seed: what its networks start from, its labels where there is noise, the key of its minibatches."""
 
-    def one(seed: Array) -> tuple[Any, Any, Any]:
+    def one(seed: Array) -> tuple[PyTree, Array | None, Key[Array, ""]]:
         start, flips, batches = keys_of(seed)
         return draws(start), None if y is None else flip_labels(y, noise, flips, classes=classes), batches
 
@@ -169,16 +181,16 @@ def seed_draws(
 
 
 @partial(jax.jit, static_argnames=("build", "recipe", "mesh"))
-def begin_models(build: Any, recipe: Recipe, mesh: Mesh, models: Models, draws: Any) -> Memory:
+def begin_models(build: Build, recipe: Recipe, mesh: Mesh, models: Models, draws: PyTree) -> Memory:
     """Parameters and optimizer states before the first step, each device its share of them."""
 
-    def one(models: Models, draws: Any) -> Memory:
+    def one(models: Models, draws: PyTree) -> Memory:
         return first_memory(build(models.width), recipe, jax.tree.map(lambda leaf: leaf[models.seed], draws))
 
     return _shared(mesh, jax.vmap(one, in_axes=(0, None)), "sw")(models, draws)
 
 
-def first_memory(network: Multilayer, recipe: Recipe, draws: Any) -> Memory:
+def first_memory(network: Multilayer, recipe: Recipe, draws: PyTree) -> Memory:
     """Parameters from their draws, and the optimizer's state before the first step."""
     assert network.start is not None
     params = network.start(draws)
@@ -187,7 +199,7 @@ def first_memory(network: Multilayer, recipe: Recipe, draws: Any) -> Memory:
 
 @partial(jax.jit, static_argnames=("build", "recipe", "mesh"), donate_argnames=("memory",))
 def train_models(
-    build: Callable[[Array], Multilayer],
+    build: Build,
     recipe: Recipe,
     mesh: Mesh,
     data: Task,
@@ -197,14 +209,14 @@ def train_models(
 ) -> Training:
     """Each network to its next record, each device its share of them; `memory` is donated to the result."""
 
-    def one(data: Task, labels: Any, models: Models, memory: Memory) -> Training:
+    def one(data: Task, labels: Array | None, models: Models, memory: Memory) -> Training:
         noisy = data if labels is None else data._replace(y=labels[models.seed])
         return fit(build(models.width), recipe, noisy, models.batches, memory)
 
     return _shared(mesh, jax.vmap(one, in_axes=(None, None, 0, 0)), "wwss")(data, labels, models, memory)
 
 
-def _shared(mesh: Mesh, function: Callable[..., Any], arguments: str) -> Callable[..., Any]:
+def _shared(mesh: Mesh, function: Callable[..., T], arguments: str) -> Callable[..., T]:
     """`function` on every device's share of the arguments marked s; those marked w are whole on each."""
     specs = {"s": PartitionSpec(mesh.axis_names[0]), "w": PartitionSpec()}
     # check_vma=False: an optimizer's first state is made of constants, which vary over no axis and would be refused.
@@ -240,7 +252,7 @@ def optimizer_of(network: Multilayer, recipe: Recipe) -> optax.GradientTransform
     return optax.chain(recipe.optimizer, optax.scale(network.rate))
 
 
-def columns(y: Array, recipe: Recipe, dtype: Any) -> Float[Array, "n outputs"]:
+def columns(y: Array, recipe: Recipe, dtype: DTypeLike) -> Float[Array, "n outputs"]:
     """Targets as columns, labels one-hot."""
     real = jnp.issubdtype(y.dtype, jnp.floating)
     return y.reshape(len(y), -1) if real else one_hot(y, recipe.outputs, dtype)

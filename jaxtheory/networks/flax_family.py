@@ -1,15 +1,15 @@
 """Flax NNX modules as init/apply networks."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
-from jaxtheory.networks.multilayer import Multilayer
+from jaxtheory.networks.multilayer import Multilayer, Width
 
 
 class Family(NamedTuple):
@@ -18,7 +18,7 @@ class Family(NamedTuple):
     make_model: Callable[..., nnx.Module]
     width: int
 
-    def __call__(self, _: Any) -> Multilayer:
+    def __call__(self, _: Width | None, /) -> Multilayer:
         graph = nnx.graphdef(nnx.eval_shape(lambda: self.make_model(self.width, nnx.Rngs(0))))
         apply = lambda params, x: nnx.merge(graph, params)(x)  # noqa: E731
         return Multilayer(self._init, apply, 1.0, draws=self.draws, start=self._init)
@@ -36,14 +36,14 @@ class Family(NamedTuple):
         require(found == (1, outputs), "make_model", f"outputs {found[1:]}", wish, "fit its last layer")
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
-    def _init(self, key: Array) -> Any:
+    def _init(self, key: Array) -> PyTree:
         """The parameters that the module draws from a key."""
         model = self.make_model(self.width, nnx.Rngs(key))
         hint = "return a flax.nnx.Module"
         require(
             isinstance(model, nnx.Module), "make_model", f"a {type(model).__name__}", "make a Flax NNX module", hint
         )
-        parts: Any = nnx.split(model, nnx.Param, ...)
+        parts: PyTree = nnx.split(model, nnx.Param, ...)
         _, params, rest = parts
         held = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)]
         hint = "normalize by layer or group, and draw nothing in the forward pass"

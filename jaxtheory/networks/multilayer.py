@@ -12,11 +12,12 @@ under one `vmap`.
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.activations import resolve
@@ -24,6 +25,17 @@ from jaxtheory.checks import boundary, holds, nonnegative, require
 from jaxtheory.networks.abc import ABC, ntk
 
 Activation = str | Callable[[Array], Array]
+Width = int | Array  # known, or traced
+Number = float | Array
+
+
+@runtime_checkable
+class Draw(Protocol):
+    """What networks of all widths start from, of a key."""
+
+    def __call__(self, key: Array, /) -> PyTree:
+        """One draw."""
+        ...
 
 
 class Layer(NamedTuple):
@@ -41,12 +53,12 @@ class Multilayer(NamedTuple):
     many widths may share one draw.
     """
 
-    init: Callable[[Any], PyTree]
-    apply: Callable[[Any, Any], Any]
-    rate: Any
+    init: Callable[[Array], PyTree]
+    apply: Callable[[PyTree, Array], Array]
+    rate: Number
     mask: PyTree | None = None
-    draws: Callable[[Any], Any] | None = None
-    start: Callable[[Any], PyTree] | None = None
+    draws: Draw | None = None
+    start: Callable[[PyTree], PyTree] | None = None
 
 
 @boundary
@@ -62,7 +74,7 @@ def multilayer(
     bias_variance: float | Float[Array, ""] = 0.0,
     bias_start: float = 1.0,
     output_scale: float | Float[Array, ""] = 1.0,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     padded: int | None = None,
 ) -> Multilayer:
     r"""A fully connected network of equal hidden widths n.
@@ -101,8 +113,8 @@ def multilayer(
     width = _one_width(width)
     require(hidden_layers >= 1, "hidden_layers", hidden_layers, "be >= 1", "count the layers between input and readout")
     phi, exponents = resolve(activation), (ntk(hidden_layers + 1) if abc is None else abc)
-    size: Any = width if padded is None else padded
-    _check(inputs, width, outputs, size, hidden_layers + 1, exponents)
+    size = _array_size(width, padded)
+    _check({"inputs": inputs, "width": width, "outputs": outputs}, hidden_layers + 1, exponents)
     weight_variance = nonnegative("weight_variance", weight_variance, "pass σ², not −σ")
     bias_variance = nonnegative("bias_variance", bias_variance, "pass σ², not −σ")
     biased = not isinstance(bias_variance, float) or bias_variance > 0
@@ -115,18 +127,23 @@ def multilayer(
     start = partial(_started, shapes, deviations, bias_start if biased else None, dtype, mask)
 
     @boundary
-    def apply(params: Any, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
+    def apply(params: PyTree, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
         h = _affine(params[0], examples(x, inputs), multipliers[0], bias_variance**0.5)
         for layer, multiplier in zip(params[1:], multipliers[1:], strict=True):
             h = _affine(layer, _live(phi(h), width, padded), multiplier, bias_variance**0.5)
         return output_scale * h
 
-    draws: Any = Draws(shapes, biased and bool(bias_start), jnp.dtype(dtype))
+    draws = Draws(shapes, biased and bool(bias_start), jnp.dtype(dtype))
     return Multilayer(lambda key: start(draws(key)), apply, power(-exponents.c), mask, draws, start)
 
 
 def _started(
-    shapes: Sequence[int], deviations: list[Any], begin: float | None, dtype: Any, mask: PyTree | None, drawn: Any
+    shapes: Sequence[int],
+    deviations: list[Number],
+    begin: float | None,
+    dtype: DTypeLike,
+    mask: PyTree | None,
+    drawn: Sequence[Layer],
 ) -> list[Layer]:
     """Parameters from their draws, zero where there is only padding."""
     scales = zip(drawn, itertools.pairwise(shapes), deviations, strict=True)
@@ -152,7 +169,7 @@ def examples(x: Float[Array, "..."], inputs: int) -> Float[Array, "... inputs"]:
 
 @boundary
 def nested_normal(
-    key: Key[Array, ""], shape: tuple[int, int], dtype: Any = jnp.float32
+    key: Key[Array, ""], shape: tuple[int, int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "rows columns"]:
     """Standard Gaussians whose entry (i, j) depends on the key, i and j alone, whatever the shape.
 
@@ -171,38 +188,45 @@ def nested_normal(
 
 
 @partial(jax.jit, static_argnames=("shape", "dtype"))
-def _nested_normal(key: Key[Array, ""], shape: tuple[int, int], dtype: Any) -> Float[Array, "rows columns"]:
+def _nested_normal(key: Key[Array, ""], shape: tuple[int, int], dtype: np.dtype) -> Float[Array, "rows columns"]:
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(shape[0]))
     return jax.vmap(lambda row: jax.random.normal(row, shape[1:], dtype))(keys)
 
 
-def _one_width(width: Any) -> Any:
+def _one_width(width: object) -> Width:
     """An integer, known or traced; a list of widths is refused with what to pass instead."""
     if isinstance(width, (list, tuple)):
         hint = f"pass width={width[0] if width else 16}, hidden_layers={max(1, len(width))}"
         require(False, "width", width, "be one number for all hidden layers", hint)
-    integer = isinstance(width, (int, np.integer)) and not isinstance(width, bool)
-    if not integer:
-        array = isinstance(width, jax.Array) and width.ndim == 0 and jnp.issubdtype(width.dtype, jnp.integer)
-        require(array, "width", width, "be an integer", "round or convert it by int(width)")
-    return int(width) if integer else width
+    if isinstance(width, (int, np.integer)) and not isinstance(width, bool):
+        return int(width)
+    if isinstance(width, jax.Array) and width.ndim == 0 and jnp.issubdtype(width.dtype, jnp.integer):
+        return width
+    require(False, "width", width, "be an integer", "round or convert it by int(width)")
+    raise AssertionError
 
 
-def _check(inputs: int, width: Any, outputs: int, size: Any, layers: int, exponents: ABC) -> None:
-    matches = len(exponents.a) == len(exponents.b) == layers
-    require(matches, "abc", exponents, f"have one exponent for each of {layers} layers", "build it with that number")
-    for name, value in (("inputs", inputs), ("width", width), ("outputs", outputs)):
-        require(holds(lambda v: v >= 1, value), name, value, "be >= 1", "use a positive size")
+def _array_size(width: Width, padded: int | None) -> int:
+    """Of the hidden layers: the width, or what it is padded to."""
+    size = width if padded is None else padded
     fits = not isinstance(size, jax.Array) and holds(lambda v: v <= size, width)
     require(fits, "padded", size, f"be a number >= width, {width}", "pad to the largest width of the bucket")
+    return int(size)
 
 
-def _power(width: Any, dtype: Any, exponent: float) -> float | Array:
+def _check(sizes: dict[str, Width], layers: int, exponents: ABC) -> None:
+    matches = len(exponents.a) == len(exponents.b) == layers
+    require(matches, "abc", exponents, f"have one exponent for each of {layers} layers", "build it with that number")
+    for name, value in sizes.items():
+        require(holds(lambda v: v >= 1, value), name, value, "be >= 1", "use a positive size")
+
+
+def _power(width: Width, dtype: DTypeLike, exponent: float) -> Number:
     """n^exponent: a number where n is one, for it then rounds as Python does."""
     return jnp.asarray(width, dtype) ** exponent if isinstance(width, jax.Array) else float(width) ** exponent
 
 
-def _mask(shapes: tuple[int, ...], width: Any, biased: bool) -> list[Layer]:
+def _mask(shapes: tuple[int, ...], width: Width, biased: bool) -> list[Layer]:
     """True on the units of every layer that are not padding."""
     live = [_units(size, width if 0 < i < len(shapes) - 1 else size) for i, size in enumerate(shapes)]
     return [Layer(a[:, None] & b[None, :], b if biased else None) for a, b in itertools.pairwise(live)]
@@ -213,7 +237,7 @@ class Draws(NamedTuple):
 
     sizes: tuple[int, ...]
     biases: bool
-    dtype: Any
+    dtype: np.dtype
 
     def __call__(self, key: Key[Array, ""]) -> list[Layer]:
         """One draw."""
@@ -226,7 +250,9 @@ class Draws(NamedTuple):
         return Layer(weight, nested_normal(bias_key, (1, shape[1]), self.dtype)[0] if self.biases else None)
 
 
-def _scaled(layer: Layer, shape: tuple[int, int], deviation: Any, bias_start: float | None, dtype: Any) -> Layer:
+def _scaled(
+    layer: Layer, shape: tuple[int, int], deviation: Number, bias_start: float | None, dtype: DTypeLike
+) -> Layer:
     """The corner of a draw as the parameters of one layer."""
     weight = deviation * layer.weight[: shape[0], : shape[1]]
     if bias_start is None:
@@ -235,17 +261,17 @@ def _scaled(layer: Layer, shape: tuple[int, int], deviation: Any, bias_start: fl
     return Layer(weight, drawn)
 
 
-def _live(h: Array, width: Any, padded: int | None) -> Array:
+def _live(h: Array, width: Width, padded: int | None) -> Array:
     """Activations with nothing in the padding, where φ(0) may be something."""
     return h if padded is None else jnp.where(_row(_units(padded, width), h.ndim), h, jnp.zeros_like(h))
 
 
-def _units(size: int, width: int | Array) -> Array:
+def _units(size: int, width: Width) -> Array:
     """Which of `size` units are among the first `width`."""
     return jnp.arange(size, dtype=jnp.result_type(width)) < width
 
 
-def _affine(layer: Layer, x: Array, multiplier: Any, bias_scale: Any) -> Array:
+def _affine(layer: Layer, x: Array, multiplier: Number, bias_scale: Number) -> Array:
     h = multiplier * jnp.matmul(x, layer.weight, precision="highest")
     return h if layer.bias is None else h + bias_scale * _row(layer.bias, h.ndim)
 

@@ -6,17 +6,21 @@ checkpoint is due.
 """
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jax.stages import Compiled
+from jaxtyping import Array, Int, Key, PyTree
 
 from jaxtheory.checks import require
+from jaxtheory.conversion import Numbers
 from jaxtheory.networks.fitting import (
+    Build,
     Curves,
     Memory,
     Models,
@@ -27,13 +31,16 @@ from jaxtheory.networks.fitting import (
     seed_draws,
     train_models,
 )
+from jaxtheory.networks.multilayer import Draw
 from jaxtheory.networks.training import Training, TrainingState
 from jaxtheory.sweeps.checkpoint import Checkpoint
 
 _AHEAD = 4  # programs that are compiled at the same time, at most: each needs memory of its own
 
 # In the shape of a bucket's losses, records and statuses, for a checkpoint's structure.
-_RECORDS: Any = (0, Curves._make((0, 0, 0, 0)), 0)
+_RECORDS = (0, Curves._make((0, 0, 0, 0)), 0)
+Records = tuple[Numbers, Curves, Numbers]  # losses, records and statuses, each [models, records]
+Builds = Mapping[tuple[int, ...], Build]  # by the widths of a bucket
 
 
 class Bucket(NamedTuple):
@@ -49,9 +56,9 @@ class Setting(NamedTuple):
 
     recipe: Recipe
     data: Task
-    labels: Any
-    draws: Any
-    batches: Any
+    labels: Int[Array, "seeds n"] | None
+    draws: PyTree
+    batches: Key[Array, " seeds"]
     seeds: int
     mesh: Mesh
 
@@ -59,10 +66,10 @@ class Setting(NamedTuple):
 class Job(NamedTuple):
     """One bucket: its networks, padded to a multiple of the devices, and how they are built."""
 
-    build: Any
+    build: Build
     name: str
     size: int
-    models: Any
+    models: Models
     order: np.ndarray
 
 
@@ -71,23 +78,23 @@ class Launched(NamedTuple):
 
     job: Job
     memory: Memory
-    earlier: list[Any]
-    coming: list[Any]
+    earlier: list[Records]
+    coming: list[Records]
 
 
-def setting(recipe: Recipe, data: Task, widest: Any, seeds: list[int], mesh: Mesh) -> Setting:
+def setting(recipe: Recipe, data: Task, draw: Draw, seeds: list[int], mesh: Mesh) -> Setting:
     """The draws of every seed, made once, for the widest network, on all devices."""
     noisy = data.noise > 0
     labels = data.y if noisy else None
     noise = jnp.asarray(data.noise, data.x.dtype)
-    draws, labels, batches = seed_draws(widest.draws, np.array(seeds, np.int32), labels, noise, recipe.outputs)
+    draws, labels, batches = seed_draws(draw, np.array(seeds, np.int32), labels, noise, recipe.outputs)
     data = data._replace(noise=0.0)  # is in the labels: programs do not depend on it
     data, labels, draws = jax.device_put((data, labels, draws), NamedSharding(mesh, PartitionSpec()))
     return Setting(recipe, data, labels, draws, batches, len(seeds), mesh)
 
 
 def run_buckets(
-    builds: dict[tuple[int, ...], Any], shared: Setting, state: tuple[Bucket, ...] | None, checkpoint: Checkpoint | None
+    builds: Builds, shared: Setting, state: tuple[Bucket, ...] | None, checkpoint: Checkpoint | None
 ) -> list[Training]:
     """Every bucket's networks, `recipe.steps` further, in the order of width and seed."""
     runs: list[Training] = []
@@ -106,7 +113,7 @@ def run_buckets(
     return runs if running is None else [*runs, _finished(running, checkpoint)]
 
 
-def memory_shapes(build: Any, recipe: Recipe, draws: Any, count: int) -> Memory:
+def memory_shapes(build: Build, recipe: Recipe, draws: PyTree, count: int) -> Memory:
     """Shapes of the parameters and optimizer states of `count` networks."""
     one = jax.eval_shape(
         lambda d, width: first_memory(build(width), recipe, jax.tree.map(lambda leaf: leaf[0], d)),
@@ -115,31 +122,32 @@ def memory_shapes(build: Any, recipe: Recipe, draws: Any, count: int) -> Memory:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), one)
 
 
-def require_state(state: Any, builds: dict[tuple[int, ...], Any], shared: Setting) -> None:
+def require_state(state: object, builds: Builds, shared: Setting) -> None:
     """A state to continue from is that of these widths, seeds, networks and optimizer."""
     if state is None:
         return
-    buckets = isinstance(state, tuple) and all(isinstance(bucket, Bucket) for bucket in state)
-    require(buckets, "state", type(state).__name__, "be the state of an earlier sweep", "pass sweep.state")
-    found = [(bucket.widths, len(bucket.training.step)) for bucket in state]
+    buckets = [bucket for bucket in state if isinstance(bucket, Bucket)] if isinstance(state, tuple) else []
+    sound = isinstance(state, tuple) and len(buckets) == len(state)
+    require(sound, "state", type(state).__name__, "be the state of an earlier sweep", "pass sweep.state")
+    found = [(bucket.widths, len(bucket.training.step)) for bucket in buckets]
     wish = [(group, len(group) * shared.seeds) for group in builds]
     hint = "pass the arguments of that sweep"
     require(found == wish, "state", found, f"be of the widths and seeds {wish}", hint)
-    for bucket, (group, build) in zip(state, builds.items(), strict=True):
+    for bucket, (group, build) in zip(buckets, builds.items(), strict=True):
         wanted = memory_shapes(build, shared.recipe, shared.draws, len(group) * shared.seeds)
         same = _alike((bucket.params, bucket.training), wanted)
         require(same, "state", f"widths {group}", "be of the same network and optimizer", hint)
 
 
-def _alike(tree: Any, like: Any) -> bool:
-    found: Any = jax.tree.structure(tree)
+def _alike(tree: PyTree, like: PyTree) -> bool:
+    found: object = jax.tree.structure(tree)
     if found != jax.tree.structure(like):
         return False
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True)
     return all(np.shape(a) == b.shape and a.dtype == b.dtype for a, b in pairs)
 
 
-def _job(place: int, group: tuple[int, ...], build: Any, shared: Setting) -> Job:
+def _job(place: int, group: tuple[int, ...], build: Build, shared: Setting) -> Job:
     """Width by width and seed by seed; networks are repeated until they divide among the devices."""
     count = len(group) * shared.seeds
     order = np.arange(count - count % -shared.mesh.size) % count
@@ -153,7 +161,7 @@ def _split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
 
 
-def _compile(pool: ThreadPoolExecutor, job: Job, shared: Setting) -> Future[Any]:
+def _compile(pool: ThreadPoolExecutor, job: Job, shared: Setting) -> Future[tuple[Compiled, Compiled]]:
     """Compile a bucket's programs, which calls then find compiled; they are traced here, in the caller's settings."""
     shapes = memory_shapes(job.build, shared.recipe, shared.draws, len(job.order))
     split = _split(shared.mesh)
@@ -170,7 +178,7 @@ def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Check
     """
     memory, earlier = _begun(job, shared, start, checkpoint)
     done = sum(losses.shape[1] for losses, _, _ in earlier)
-    coming: list[Any] = []
+    coming: list[Records] = []
     for _ in range(shared.recipe.steps // shared.recipe.record_every - done):
         run = train_models(job.build, shared.recipe, shared.mesh, shared.data, shared.labels, job.models, memory)
         memory = (run.params, run.state)
@@ -181,7 +189,9 @@ def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Check
     return Launched(job, memory, earlier, coming)
 
 
-def _begun(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> tuple[Memory, list[Any]]:
+def _begun(
+    job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None
+) -> tuple[Memory, list[Records]]:
     """Where a bucket goes on: at its checkpoint, at the state given, or at the start; and the records until there."""
     shapes = memory_shapes(job.build, shared.recipe, shared.draws, len(job.order))
     kept = None if checkpoint is None else checkpoint.load((shapes, _RECORDS), job.name)
@@ -203,5 +213,6 @@ def _finished(launched: Launched, checkpoint: Checkpoint | None) -> Training:
     return jax.tree.map(lambda leaf: leaf[: launched.job.size], run)
 
 
-def _joined(earlier: list[Any], coming: list[Any]) -> Any:
+def _joined(earlier: list[Records], coming: list[Records]) -> PyTree:
+    """One record of all, fetched from the devices."""
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *earlier, *jax.device_get(coming))

@@ -5,9 +5,8 @@ the caller's; a run that is cut in two and continued is the whole run.
 """
 
 import contextlib
-import typing
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +44,7 @@ def train(
     steps: int,
     key: Key[Array, ""] | None = None,
     batches: PyTree | None = None,
-    record: Callable[[Any], PyTree] | None = None,
+    record: Callable[[PyTree], PyTree] | None = None,
     record_every: int = 1,
     state: TrainingState | None = None,
     mask: PyTree | None = None,
@@ -105,7 +104,12 @@ def train(
 
 
 def _step(
-    loss: Callable[..., Array], optimizer: optax.GradientTransformation, key: Any, mask: PyTree, *, batched: bool
+    loss: Callable[..., Array],
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""] | None,
+    mask: PyTree,
+    *,
+    batched: bool,
 ) -> Callable[[tuple[PyTree, TrainingState], PyTree], tuple[tuple[PyTree, TrainingState], Array]]:
     """One step of the optimizer, and the loss before it."""
     transform = optax.with_extra_args_support(optimizer)
@@ -167,18 +171,18 @@ def _batches(steps: int, every: int, batches: PyTree) -> PyTree:
     return batches
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: object) -> None:
     """An optax transformation: not a rate, nor a function that makes one."""
     made = hasattr(optimizer, "init") and hasattr(optimizer, "update")
     require(made, "optimizer", optimizer, "be an optax transformation", "pass e.g. optax.adam(1e-3)")
 
 
-def _require_like(name: str, tree: Any, like: Any, kind: str, hint: str) -> None:
+def _require_like(name: str, tree: PyTree, like: PyTree, kind: str, hint: str) -> None:
     """The structure and the shapes of `like`, a boolean for each array of a mask."""
     if tree is None:
         return
-    found: Any = jax.tree.structure(tree)
-    wanted: Any = jax.tree.structure(like)
+    found: object = jax.tree.structure(tree)
+    wanted: object = jax.tree.structure(like)
     require(found == wanted, name, found, f"be a tree like {kind}, {wanted}", hint)
     for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
         shape, broad = jnp.shape(mine), name == "mask" and jnp.ndim(mine) == 0
@@ -187,14 +191,15 @@ def _require_like(name: str, tree: Any, like: Any, kind: str, hint: str) -> None
         )
 
 
-def _scalar(value: Any) -> Array:
-    number = isinstance(value, (int, float, jax.Array, np.ndarray, np.generic))
-    found = jnp.asarray(value) if number else None
-    single = found is not None and found.shape == () and jnp.issubdtype(found.dtype, jnp.floating)
-    told = type(value).__name__ if found is None else f"{found.dtype}{list(found.shape)}"
+def _scalar(value: object) -> Array:
     hint = "take its mean, and return nothing beside it"
-    require(single, "loss", told, "return a single real number", hint)
-    return typing.cast(Array, found)
+    if not isinstance(value, (int, float, jax.Array, np.ndarray, np.generic)):
+        require(False, "loss", type(value).__name__, "return a single real number", hint)
+        raise AssertionError
+    found = jnp.asarray(value)
+    single = found.shape == () and jnp.issubdtype(found.dtype, jnp.floating)
+    require(single, "loss", f"{found.dtype}{list(found.shape)}", "return a single real number", hint)
+    return found
 
 
 def _held(mask: PyTree | None, tree: PyTree) -> PyTree:

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxtheory import activations
 from jaxtheory.checks import boundary, nonnegative, quantity, require
 from jaxtheory.networks import abc as families
 from jaxtheory.networks.buckets import buckets, waste
-from jaxtheory.networks.fitting import Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
-from jaxtheory.networks.multilayer import Activation, Multilayer, multilayer
-from jaxtheory.networks.runs import Bucket, require_state, run_buckets, setting
+from jaxtheory.networks.fitting import Build, Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
+from jaxtheory.networks.multilayer import Activation, Draw, Multilayer, Width, multilayer
+from jaxtheory.networks.runs import Bucket, Builds, require_state, run_buckets, setting
 from jaxtheory.networks.training import Training, check_optimizer
 from jaxtheory.sweeps.blocks import points_mesh
 from jaxtheory.sweeps.checkpoint import Checkpoint
@@ -55,9 +55,9 @@ class Architecture(NamedTuple):
     activation: Activation
     abc: families.ABC
     weight_variance: float
-    dtype: Any
+    dtype: np.dtype
 
-    def __call__(self, width: Any) -> Multilayer:
+    def __call__(self, width: Width) -> Multilayer:
         return multilayer(
             self.inputs, width, self.outputs, hidden_layers=self.depth, activation=self.activation, abc=self.abc,
             weight_variance=self.weight_variance, bias_variance=1.0, bias_start=0.0, dtype=self.dtype,
@@ -65,9 +65,11 @@ class Architecture(NamedTuple):
         )  # fmt: skip
 
     @property
-    def draws(self) -> Callable[[Array], Any] | None:
+    def draws(self) -> Draw:
         """Standard Gaussians that start this network and all narrower ones."""
-        return self(self.padded).draws
+        draw = self(self.padded).draws
+        assert draw is not None
+        return draw
 
 
 @boundary
@@ -157,7 +159,8 @@ def train_widths(
         return (x.shape[1] + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
     builds = {group: build(group[-1]) for group in buckets(sizes, parameters)}
-    return _sweep(builds, recipe, data, numbers, parameters, state, mesh, checkpoint)
+    draw = build(max(sizes)).draws
+    return _sweep(builds, draw, recipe, data, numbers, parameters, state=state, mesh=mesh, checkpoint=checkpoint)
 
 
 @boundary
@@ -213,24 +216,26 @@ def train_family(
     sizes, numbers = sorted(whole_numbers("widths", widths, 1, "list the widths, as [8, 16, 32]")), seed_list(seeds)
     _require_batch(x, batch_size)
     recipe = _recipe(optimizer, steps, record_every, loss, batch_size, outputs)
-    builds: dict[tuple[int, ...], Any] = {(width,): Family(make_model, width) for width in sizes}
+    builds: dict[tuple[int, ...], Family] = {(width,): Family(make_model, width) for width in sizes}
     counts = {width: builds[(width,)].parameters(x[:1], outputs) for width in sizes}
-    return _sweep(builds, recipe, data, numbers, counts.__getitem__, state, mesh, checkpoint)
+    draw, count = builds[(sizes[-1],)].draws, counts.__getitem__
+    return _sweep(builds, draw, recipe, data, numbers, count, state=state, mesh=mesh, checkpoint=checkpoint)
 
 
 def _sweep(
-    builds: dict[tuple[int, ...], Any],
+    builds: Builds,
+    draw: Draw,
     recipe: Recipe,
     data: Task,
     seeds: list[int],
     parameters: Callable[[int], int],
+    *,
     state: tuple[Bucket, ...] | None,
     mesh: Mesh | None,
     checkpoint: Checkpoint | None,
 ) -> WidthTraining:
     """Bucket after bucket; then the whole as one dataset."""
-    *_, widest = builds.values()
-    shared = setting(recipe, data, widest, seeds, points_mesh(mesh))
+    shared = setting(recipe, data, draw, seeds, points_mesh(mesh))
     require_state(state, builds, shared)
     runs = run_buckets(builds, shared, state, checkpoint)
     after = tuple(Bucket(group, run.params, run.state) for group, run in zip(builds, runs, strict=True))
@@ -244,14 +249,14 @@ def _sweep(
     return WidthTraining(dataset, after, predict)
 
 
-def _outputs(build: Any, bucket: Bucket, points: Array) -> Array:
+def _outputs(build: Build, bucket: Bucket, points: Array) -> Array:
     """[network, points, outputs] of one bucket."""
     count = len(bucket.training.step) // len(bucket.widths)
     return _predicted(build, bucket.params, jnp.repeat(jnp.array(bucket.widths, jnp.int32), count), points)
 
 
 @partial(jax.jit, static_argnames="build")
-def _predicted(build: Any, params: Any, widths: Array, points: Array) -> Array:
+def _predicted(build: Build, params: PyTree, widths: Array, points: Array) -> Array:
     return jax.vmap(lambda params, width: build(width).apply(params, points))(params, widths)
 
 
@@ -286,7 +291,7 @@ def _dataset(
     )
 
 
-def _exponents(parameterization: Any, layers: int) -> families.ABC:
+def _exponents(parameterization: str | families.ABC, layers: int) -> families.ABC:
     if isinstance(parameterization, families.ABC):
         return parameterization
     named = {"standard": families.standard, "ntk": families.ntk, "mup": families.mup}
@@ -296,7 +301,14 @@ def _exponents(parameterization: Any, layers: int) -> families.ABC:
     return exponents._replace(c=0.0) if parameterization == "standard" else exponents
 
 
-def _recipe(optimizer: Any, steps: int, every: int | None, loss: Loss, batch_size: int | None, outputs: int) -> Recipe:
+def _recipe(
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    every: int | None,
+    loss: Loss,
+    batch_size: int | None,
+    outputs: int,
+) -> Recipe:
     check_optimizer(optimizer)
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
     divides = every is None or (every >= 1 and steps % every == 0)

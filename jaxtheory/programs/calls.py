@@ -101,8 +101,10 @@ Program = ClosedJaxpr | Jaxpr | Body
 
 def opened(program: Program) -> tuple[Body, tuple[Any, ...]]:
     """A jaxpr and its constants, whether it came closed or open."""
-    body: Any = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    return body, tuple(program.consts) if isinstance(program, ClosedJaxpr) else ()
+    if isinstance(program, ClosedJaxpr):
+        return program.jaxpr, tuple(program.consts)
+    body: Any = program
+    return body, ()
 
 
 def body_of(equation: Equation) -> ClosedJaxpr | Jaxpr:

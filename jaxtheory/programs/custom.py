@@ -1,13 +1,14 @@
 """Whether a custom derivative rule is that of its function, so that the function may be looked into."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
+from jaxtyping import Array
 
-from jaxtheory.programs.calls import Equation, bind, body_of, closed
+from jaxtheory.programs.calls import Aval, Equation, bind, body_of, closed
 
 
 def rule_agrees(equation: Equation, operands: list[int]) -> bool | None:
@@ -34,13 +35,13 @@ def rule_agrees(equation: Equation, operands: list[int]) -> bool | None:
     return all(_close(x, y) for x, y in zip(custom, plain, strict=True))
 
 
-def _generic(avals: list[Any], rng: np.random.Generator) -> list[Any]:
+def _generic(avals: Sequence[Aval], rng: np.random.Generator) -> list[Array]:
     draws = [rng.standard_normal(a.shape) if jnp.issubdtype(a.dtype, jnp.inexact) else np.zeros(a.shape) for a in avals]
     return [jnp.asarray(draw, a.dtype) for draw, a in zip(draws, avals, strict=True)]
 
 
-def _gradient(function: Any, point: list[Any], operands: list[int]) -> list[np.ndarray]:
-    def chosen(*args: Any) -> Any:
+def _gradient(function: Callable[..., list[Array]], point: list[Array], operands: list[int]) -> list[np.ndarray]:
+    def chosen(*args: Array) -> list[Array]:
         full = list(point)
         for i, arg in zip(operands, args, strict=True):
             full[i] = arg

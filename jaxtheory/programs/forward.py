@@ -1,7 +1,7 @@
 """Jacobian-vector products of any function that has vector-Jacobian products."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 from jaxtyping import PyTree
@@ -9,8 +9,10 @@ from jaxtyping import PyTree
 from jaxtheory.checks import require
 from jaxtheory.programs.calls import Program, equations
 
+T = TypeVar("T")
 
-def pushforward(function: Callable[[PyTree], Any], point: PyTree) -> tuple[Any, Callable[[PyTree], Any]]:
+
+def pushforward(function: Callable[[PyTree], T], point: PyTree) -> tuple[T, Callable[[PyTree], T]]:
     """The value of `function` at `point` and v ↦ ∂f(point) v, as `jax.linearize` gives them.
 
     A function with a `jax.custom_vjp` has no forward mode. Its pullback u ↦ uᵀ ∂f is linear in u; the transpose of that

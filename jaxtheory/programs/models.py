@@ -14,10 +14,10 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
 
-Select = Callable[[Any], Any]
+Select = Callable[[PyTree], PyTree]
 
 
-def is_module(value: Any, library: str) -> bool:
+def is_module(value: object, library: str) -> bool:
     """Whether a value is a module of "flax.nnx", "flax.linen" or "equinox", which need not be installed."""
     kinds = (f"{base.__module__}.{base.__name__}" for base in type(value).__mro__)
     return any(kind.startswith(f"{library}.") and kind.endswith("Module") for kind in kinds)
@@ -27,10 +27,10 @@ def is_module(value: Any, library: str) -> bool:
 class Frozen:
     """A model with part of its state fixed: `f(params, x)`. `fixed` names what was held, by path."""
 
-    apply: Callable[..., Any]
+    apply: Callable[[PyTree, PyTree, PyTree], PyTree]
     state: PyTree
 
-    def __call__(self, params: PyTree, x: PyTree) -> Any:
+    def __call__(self, params: PyTree, x: PyTree) -> PyTree:
         """Outputs at these parameters."""
         return self.apply(params, self.state, x)
 
@@ -68,7 +68,7 @@ def from_nnx(module: Any, *, wrt: Any = None, select: Select | None = None, **ca
     merged, params, state = split_nnx(copy, wrt)
     require(bool(jax.tree.leaves(params)), "wrt", wrt, "select parameters of the module", "pass a filter of nnx.state")
 
-    def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
+    def apply(params: PyTree, state: PyTree, x: PyTree) -> PyTree:
         return _called(merged(params, state), type(module).__call__, x, select, call)
 
     return Frozen(apply, state), params
@@ -81,7 +81,7 @@ def split_nnx(module: Any, wrt: Any = None) -> tuple[Callable[[PyTree, PyTree], 
     """
     from flax import nnx
 
-    split: Any = nnx.split(module, nnx.Param if wrt is None else wrt, ...)
+    split: PyTree = nnx.split(module, nnx.Param if wrt is None else wrt, ...)
     graph, params, state = split
     return lambda params, state: nnx.merge(graph, params, state, copy=True), params, state
 
@@ -108,7 +108,7 @@ def from_linen(module: Any, variables: PyTree, *, select: Select | None = None, 
     state = {name: value for name, value in variables.items() if name != "params"}
     signature = type(module).__call__
 
-    def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
+    def apply(params: PyTree, state: PyTree, x: PyTree) -> PyTree:
         bound = lambda *inputs, **named: module.apply({"params": params, **state}, *inputs, **named)  # noqa: E731
         return _called(bound, signature, x, select, call)
 
@@ -137,7 +137,7 @@ def from_equinox(model: Any, *, select: Select | None = None, **call: Any) -> tu
     params, rest = eqx.partition(eqx.nn.inference_mode(model), eqx.is_inexact_array)
     arrays, static = eqx.partition(rest, eqx.is_array)
 
-    def apply(params: PyTree, arrays: PyTree, x: PyTree) -> Any:
+    def apply(params: PyTree, arrays: PyTree, x: PyTree) -> PyTree:
         whole = eqx.combine(params, arrays, static)
         return jax.vmap(lambda one: _called(whole, type(model).__call__, one, select, call))(x)
 
@@ -175,8 +175,8 @@ def from_haiku(
     require(made, "transformed", type(transformed).__name__, "have init and apply", "pass what haiku.transform returns")
     with_state = type(transformed).__name__ == "TransformedWithState"
 
-    def apply(params: PyTree, state: PyTree, x: PyTree) -> Any:
-        def bound(*inputs: Any, **named: Any) -> Any:
+    def apply(params: PyTree, state: PyTree, x: PyTree) -> PyTree:
+        def bound(*inputs: PyTree, **named: PyTree) -> PyTree:
             if with_state:
                 return transformed.apply(params, state, rng, *inputs, **named)[0]
             return transformed.apply(params, rng, *inputs, **named)
@@ -187,7 +187,7 @@ def from_haiku(
 
 
 def filter_params(
-    f: Callable[[Any, Any], Any], params: PyTree, keep: Callable[[str, Array], bool]
+    f: Callable[[PyTree, PyTree], PyTree], params: PyTree, keep: Callable[[str, Array], bool]
 ) -> tuple[Frozen, dict[str, Array]]:
     """Count only some parameters: `keep(path, leaf)` says which; the others are held fixed.
 
@@ -206,14 +206,20 @@ def filter_params(
     require(bool(kept), "keep", list(named), "keep at least one of these parameters", "match a path")
     rest = {name: leaf for name, leaf in named.items() if name not in kept}
 
-    def apply(kept: PyTree, rest: PyTree, x: PyTree) -> Any:
+    def apply(kept: PyTree, rest: PyTree, x: PyTree) -> PyTree:
         both = {**rest, **kept}
         return f(jax.tree.unflatten(tree, [both[name] for name in named]), x)
 
     return Frozen(apply, rest), kept
 
 
-def _called(module: Callable[..., Any], signature: Any, x: PyTree, select: Select | None, call: dict[str, Any]) -> Any:
+def _called(
+    module: Callable[..., PyTree],
+    signature: Callable[..., PyTree] | None,
+    x: PyTree,
+    select: Select | None,
+    call: dict[str, Any],
+) -> PyTree:
     """The array that counts of the module's outputs at x, passed as the call's `signature` says (None: unknown)."""
     if isinstance(x, dict) and signature is not None and set(x) <= set(inspect.signature(signature).parameters):
         out = module(**x, **call)
@@ -224,7 +230,7 @@ def _called(module: Callable[..., Any], signature: Any, x: PyTree, select: Selec
     return out if select is None else select(out)
 
 
-def _requires_several(signature: Any, call: dict[str, Any]) -> bool:
+def _requires_several(signature: Callable[..., PyTree], call: dict[str, Any]) -> bool:
     """Whether a module's call has more than one argument without a default, `self` and those given left out."""
     parameters = list(inspect.signature(signature).parameters.values())[1:]
     positional = [

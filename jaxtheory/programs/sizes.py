@@ -49,7 +49,7 @@ def name_of(place: Place) -> str:
     return name
 
 
-def _parts(value: object) -> dict[Any, object]:
+def _parts(value: object) -> dict[str | int, object]:
     """Attributes of a module or a dataclass, entries of a dictionary, items of a tuple or a list."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]

@@ -1,13 +1,24 @@
 """What a program itself must change, since multipliers of its parameters cannot do it."""
 
-from typing import Any
+from collections.abc import Callable
+
+from jaxtyping import PyTree
 
 from jaxtheory.networks.parameterization.reading import traced
 from jaxtheory.networks.parameterization.records import Reading, Score
 
+Apply = Callable[[PyTree, PyTree], PyTree]
+
 
 def what_to_change(
-    apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None, weights: dict[int, str], grown: set[int]
+    apply: Apply,
+    wider: PyTree,
+    x: PyTree,
+    reading: Reading,
+    *,
+    depth: int | None,
+    weights: dict[int, str],
+    grown: set[int],
 ) -> tuple[str, ...]:
     """What multipliers of parameters cannot do.
 
@@ -48,7 +59,7 @@ def _falls_slowly(base: Score, wide: Score) -> bool:
     return base.size != wide.size and wide.scale / base.scale > (wide.size / base.size) ** -0.75
 
 
-def _of_wider(apply: Any, wider: Any, x: Any) -> Reading | None:
+def _of_wider(apply: Apply, wider: PyTree, x: PyTree) -> Reading | None:
     try:
         return traced(apply, wider, x)
     except Exception:  # a module with its widths in its code takes no other parameters; any error may say so

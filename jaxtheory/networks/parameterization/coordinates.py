@@ -14,34 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.core import Literal
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, PyTree
 
 from jaxtheory import losses
 from jaxtheory.checks import boundary, require
 from jaxtheory.networks.parameterization.reading import read
-from jaxtheory.networks.parameterization.records import Reading
+from jaxtheory.networks.parameterization.records import Path, Reading
 from jaxtheory.networks.parameterization.rules import Parameterization, standard
-from jaxtheory.programs.calls import CALLS, bind, body_of, opened, scan_sections
+from jaxtheory.programs.calls import CALLS, Atom, Equation, Program, bind, body_of, opened, scan_sections
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import xarray
     from matplotlib.figure import Figure
 
 _FLAT = 0.1  # slopes of finite widths bend by this much
 _INITIAL = {"input": 0.0, "hidden": 0.0, "embedding": 0.0, "readout": -0.5}
 Found = dict[int, list[tuple[Array, Array | None]]]
+Init = Callable[[Array], PyTree]
+Apply = Callable[[PyTree, PyTree], PyTree]
+Risk = Callable[[PyTree, PyTree], Array]
+Values = list[Array]
+Moved = list[Array | None]  # None where a value does not depend on parameters alone
 
 
 @boundary
 def coordinate_check(
     make: Callable[[int], Any],
     widths: Sequence[int],
-    batch: tuple[Any, Any],
-    optimizer: Any,
+    batch: tuple[PyTree, PyTree],
+    optimizer: optax.GradientTransformation | Callable[[int], optax.GradientTransformation],
     steps: int = 4,
     *,
     key: Key[Array, ""],
-    loss: Any = "squared",
+    loss: str | Risk = "squared",
     seeds: int = 16,
     roles: Mapping[str, tuple[int, ...]] | None = None,
 ) -> "xarray.Dataset":
@@ -133,7 +139,7 @@ def coordinate_figure(dataset: "xarray.Dataset") -> "Figure":
     return figure
 
 
-def _curve(ax: Any, one: Any, name: str, color: str) -> None:
+def _curve(ax: "matplotlib.axes.Axes", one: "xarray.Dataset", name: str, color: str) -> None:
     """One parameter's sizes with standard errors over seeds, where they are not all zero."""
     from jaxtheory import figures
 
@@ -156,7 +162,7 @@ class _Sizes(NamedTuple):
     own_change: Array
 
 
-def _pair(network: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+def _pair(network: Any) -> tuple[Init, Apply]:
     if hasattr(network, "init") and hasattr(network, "apply"):
         return network.init, network.apply
     pair = isinstance(network, (tuple, list)) and len(network) == 2 and all(map(callable, network))
@@ -164,14 +170,21 @@ def _pair(network: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]
     return network[0], network[1]
 
 
-def _risk(loss: Any) -> Callable[[Any, Any], Array]:
+def _risk(loss: str | Risk) -> Risk:
     if callable(loss):
         return loss
     one = losses.resolve(loss)
     return lambda outputs, targets: jax.vmap(one)(outputs, targets).mean()
 
 
-def _course(init: Any, apply: Any, optimizer: Any, risk: Any, steps: int, batch: tuple[Any, Any]) -> Any:
+def _course(
+    init: Init,
+    apply: Apply,
+    optimizer: optax.GradientTransformation,
+    risk: Risk,
+    steps: int,
+    batch: tuple[PyTree, PyTree],
+) -> Callable[[Array], _Sizes]:
     """Sizes during the training that starts from one key."""
     x, y = jax.tree.map(jnp.asarray, batch)
 
@@ -181,9 +194,9 @@ def _course(init: Any, apply: Any, optimizer: Any, risk: Any, steps: int, batch:
         closed = jax.make_jaxpr(apply)(*structs)
         reading = read(closed, len(jax.tree.leaves(start)))
 
-        def seen(params: Any, moved: Any = None) -> Found:
+        def seen(params: PyTree, moved: PyTree) -> Found:
             values = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
-            others = [None] * len(values) if moved is None else [*jax.tree.leaves(moved)]
+            others: Moved = [*jax.tree.leaves(moved)]
             found: Found = {}
             _run(closed, values, [*others, *[None] * (len(values) - len(others))], (), reading, found)
             return found
@@ -191,7 +204,7 @@ def _course(init: Any, apply: Any, optimizer: Any, risk: Any, steps: int, batch:
         first = seen(start, start)
         order = list(first)
 
-        def step(carry: Any, _: Any) -> Any:
+        def step(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], tuple[Array, Array]]:
             params, state = carry
             gradient = jax.grad(lambda p: risk(apply(p, x), y))(params)
             updates, state = optimizer.update(gradient, state, params)
@@ -207,22 +220,22 @@ def _course(init: Any, apply: Any, optimizer: Any, risk: Any, steps: int, batch:
     return course
 
 
-def _size(arrays: list[Any]) -> Array:
+def _size(arrays: Sequence[Array | None]) -> Array:
     """Root mean square of all entries."""
-    flat = jnp.concatenate([a.astype(jnp.float32).ravel() for a in arrays])
+    flat = jnp.concatenate([a.astype(jnp.float32).ravel() for a in arrays if a is not None])
     return jnp.sqrt(jnp.mean(flat**2))
 
 
 def _run(
-    jaxpr: Any, values: list[Any], others: list[Any], path: tuple[int, ...], reading: Reading, found: Found
-) -> tuple[list[Any], list[Any]]:
+    jaxpr: Program, values: Values, others: Moved, path: Path, reading: Reading, found: Found
+) -> tuple[Values, Moved]:
     """Evaluate a jaxpr; `others` are the values of parameters that have moved, of which the uses see both.
 
     Found at each use of a parameter: the output, and its change when this parameter alone moves.
     """
     body, consts = opened(jaxpr)
-    known: dict[Any, Any] = dict(zip([*body.constvars, *body.invars], [*consts, *values], strict=True))
-    moved: dict[Any, Any] = {var: other for var, other in zip(body.invars, others, strict=True) if other is not None}
+    known: dict[Atom, Array] = dict(zip([*body.constvars, *body.invars], [*consts, *values], strict=True))
+    moved: dict[Atom, Array] = {var: other for var, other in zip(body.invars, others, strict=True) if other is not None}
     for number, equation in enumerate(body.eqns):
         here = (*path, number)
         now = [atom.val if isinstance(atom, Literal) else known[atom] for atom in equation.invars]
@@ -240,9 +253,10 @@ def _run(
 
 
 def _evaluated(
-    equation: Any, now: list[Any], then: list[Any], here: tuple[int, ...], reading: Reading, found: Found
-) -> tuple[list[Any], list[Any]]:
-    outs, nothing = bind(equation, now), [None] * len(equation.outvars)
+    equation: Equation, now: Values, then: Moved, here: Path, reading: Reading, found: Found
+) -> tuple[Values, Moved]:
+    outs = bind(equation, now)
+    nothing: Moved = [None] * len(equation.outvars)
     if all(other is None for other in then):
         return outs, nothing
     alternatives = bind(equation, [a if b is None else b for a, b in zip(now, then, strict=True)])
@@ -252,12 +266,12 @@ def _evaluated(
 
 
 def _scan(
-    equation: Any, now: list[Any], then: list[Any], here: tuple[int, ...], reading: Reading, found: Found
-) -> tuple[list[Any], list[Any]]:
+    equation: Equation, now: Values, then: Moved, here: Path, reading: Reading, found: Found
+) -> tuple[Values, Moved]:
     consts, carry = scan_sections(equation.params)
     fixed, start, rows = now[:consts], now[consts : consts + carry], now[consts + carry :]
 
-    def turn(state: list[Any], row: Any) -> Any:
+    def turn(state: Values, row: tuple[Values, Moved]) -> tuple[Values, tuple[Values, Found]]:
         inside: Found = {}
         values = [*fixed, *state, *row[0]]
         others = [*then[:consts], *[None] * carry, *row[1]]
@@ -304,7 +318,7 @@ def _dataset(
     return dataset.assign_attrs(wrong=[str(name) for name in wrong])
 
 
-def _slopes(sizes: Any) -> tuple[Any, Any]:
+def _slopes(sizes: "xarray.DataArray") -> tuple["xarray.DataArray", "xarray.DataArray"]:
     """Slope in logarithms of the root mean square over seeds, over the upper half of the widths, and its error.
 
     The standard error is that of the jackknife, which leaves out one seed at a time.
@@ -313,7 +327,7 @@ def _slopes(sizes: Any) -> tuple[Any, Any]:
     u = np.log(upper.width.astype(float))
     u = u - u.mean()
 
-    def slope(mean_square: Any) -> Any:
+    def slope(mean_square: "xarray.DataArray") -> "xarray.DataArray":
         logs = np.log(mean_square.where(mean_square > 0)) / 2
         return (u * logs).sum("width", skipna=False) / (u**2).sum()
 
@@ -322,12 +336,12 @@ def _slopes(sizes: Any) -> tuple[Any, Any]:
     return slope(squares.mean("seed")), without.std("seed") * (seeds - 1) ** 0.5
 
 
-def _within(dataset: Any, name: str, expected: Any) -> Any:
+def _within(dataset: "xarray.Dataset", name: str, expected: "xarray.DataArray | float") -> "xarray.DataArray":
     """Whether a slope is as expected; what has no slope, or none expected, is not judged."""
     off = abs(dataset[f"{name}_slope"] - expected)
     return ~(off > _FLAT + 3 * dataset[f"{name}_slope_error"])
 
 
-def _first(values: Any, moves: Any) -> Any:
+def _first(values: "xarray.DataArray", moves: "xarray.DataArray") -> "xarray.DataArray":
     """The value at the first step at which all networks move a parameter; True where there is none."""
     return values.isel(step=moves.argmax("step")) | ~moves.any("step")

@@ -9,11 +9,10 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import PyTree
 
 from jaxtheory.programs.mixing.walk import Verdict, differs, examine, verdict
@@ -22,10 +21,10 @@ from jaxtheory.programs.sites import Site
 __all__ = ["Site", "Verdict", "find"]
 
 _COUNTS = (3, 2)
-_SEEN: weakref.WeakKeyDictionary[Any, Verdict | None] = weakref.WeakKeyDictionary()
+_SEEN: weakref.WeakKeyDictionary[Jaxpr, Verdict | None] = weakref.WeakKeyDictionary()
 
 
-def find(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Verdict | None:
+def find(f: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> Verdict | None:
     """The operation by which outputs of f(params, x) depend on more than their own example; None where none does.
 
     Output i must be the same function of example i alone, for every i and any number of examples. Dependence is
@@ -48,7 +47,7 @@ def find(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree) -> Verdict | N
     return _SEEN[first]
 
 
-def _program(f: Callable[[Any, Any], Any], params: PyTree, x: PyTree, count: int) -> ClosedJaxpr:
+def _program(f: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree, count: int) -> ClosedJaxpr:
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *jnp.shape(a)[1:]), jnp.result_type(a)), x)
     return jax.make_jaxpr(f)(params, batch)
 

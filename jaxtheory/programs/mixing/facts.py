@@ -10,8 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxtheory.programs.sites import Site
 
 Axis = Any  # an integer of Python or of NumPy, as JAX names axes by both
+Token = np.ndarray | np.uint64 | int
 SHARED, MIXED = -1, -2  # owners of what depends on no example, or on several
 LARGEST = 2**16  # entries of numbers that are kept, and of axes that are told apart without need
 
@@ -21,9 +25,9 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 class Blame(NamedTuple):
     """The first equation that combined examples, told them apart by their place, or put them into another order."""
 
-    mixed: Any = None
-    uneven: Any = None
-    moved: Any = None
+    mixed: Site | None = None
+    uneven: Site | None = None
+    moved: Site | None = None
 
     def after(self, other: "Blame") -> "Blame":
         """The earlier of both in each field."""
@@ -62,9 +66,9 @@ def text_token(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
 
 
-def mix(*tokens: Any) -> np.ndarray:
+def mix(*tokens: Token) -> np.ndarray:
     """A token of several in order."""
-    found: Any = np.asarray(0x51AFD7ED558CCD6D, np.uint64)
+    found = np.asarray(0x51AFD7ED558CCD6D, np.uint64)
     with np.errstate(over="ignore"):
         for token in tokens:
             found = (found ^ np.asarray(token, np.uint64)) * _ODD
@@ -72,21 +76,21 @@ def mix(*tokens: Any) -> np.ndarray:
     return np.asarray(found)
 
 
-def shared(shape: Sequence[Axis], token: Any, uniform: bool = False) -> Fact:
+def shared(shape: Sequence[Axis], token: Token, uniform: bool = False) -> Fact:
     """What depends on no example: parameters (unrelated entries) or a repeated number (`uniform`)."""
     ones = (1,) * len(shape)
     grid = np.full(ones, SHARED), np.full(ones, token, np.uint64)
     return Fact(tuple(shape), *grid, tuple(uniform or extent <= 1 for extent in shape))
 
 
-def examples(shape: Sequence[Axis], token: Any) -> Fact:
+def examples(shape: Sequence[Axis], token: Token) -> Fact:
     """Inputs: entry i along the first axis belongs to example i."""
     grid = (shape[0], *(1,) * (len(shape) - 1))
     owner, tokens = np.arange(shape[0]).reshape(grid), np.full(grid, token, np.uint64)
     return Fact(tuple(shape), owner, tokens, tuple(extent <= 1 for extent in shape))
 
 
-def numbers(values: Any) -> Fact:
+def numbers(values: ArrayLike | np.ma.MaskedArray) -> Fact:
     """Numbers that are there when the program is read."""
     values = np.ma.asarray(values)
     whole = not np.ma.getmaskarray(values).any()

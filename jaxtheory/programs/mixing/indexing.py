@@ -9,7 +9,6 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -155,7 +154,7 @@ def dynamic_update_slice(equation: Equation, facts: list[Fact]) -> list[Fact]:
 
 
 def _scattered(
-    operand: Fact, updates: Fact, starts: list[Fact], indexed: Sequence[Axis], target: dict[Any, Any],
+    operand: Fact, updates: Fact, starts: list[Fact], indexed: Sequence[Axis], target: dict[Axis, Axis],
     paired: dict[Axis, Axis],
 ) -> Fact:  # fmt: skip
     batch = [axis for axis in range(len(updates.shape)) if axis not in target.values()]
@@ -194,7 +193,7 @@ def _scattered(
 
 
 def _everywhere(
-    operand: Fact, change: Fact, loose: list[Any], target: dict[Any, Any], paired: dict[int, int], batch: list[int]
+    operand: Fact, change: Fact, loose: list[int], target: dict[Axis, Axis], paired: dict[Axis, Axis], batch: list[int]
 ) -> Fact:
     """Any entry may have been changed by any update of its own slice."""
     narrow = [axis for axis, dim in target.items() if change.shape[dim] != operand.shape[axis]]
@@ -209,7 +208,7 @@ def _everywhere(
 
 
 def _aim(
-    change: Fact, shape: tuple[int, ...], loose: list[Any], target: dict[Any, Any], paired: dict[int, int],
+    change: Fact, shape: tuple[int, ...], loose: list[int], target: dict[Axis, Axis], paired: dict[Axis, Axis],
     batch: list[Axis],
 ) -> Fact:  # fmt: skip
     """The updates in the operand's axes; those of its own that the operand does not have are gone."""
@@ -219,7 +218,7 @@ def _aim(
 
 
 def _one_place(
-    operand: Fact, change: Fact, at: dict[Any, Any], places: dict[Any, np.ndarray], target: dict[int, int],
+    operand: Fact, change: Fact, at: dict[int, int], places: dict[Axis, np.ndarray], target: dict[Axis, Axis],
     paired: dict[Axis, Axis], batch: list[Axis],
 ) -> Fact:  # fmt: skip
     """One update written where its indices say."""

@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from jaxtheory.programs.calls import Equation
+from jaxtheory.programs.calls import Aval, Equation
 from jaxtheory.programs.mixing.facts import (
     LARGEST,
     MIXED,
@@ -58,7 +57,7 @@ CORE = {
 }
 CORE[2] |= _names("symmetric_product triangular_solve tridiagonal")
 
-_NUMPY: dict[str, Any] = {
+_NUMPY: dict[str, Callable[..., np.ndarray]] = {
     **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "neg": np.negative},
     **{"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal},
     **{"ne": np.not_equal, "and": np.bitwise_and, "or": np.bitwise_or, "not": np.invert, "sign": np.sign},
@@ -82,7 +81,7 @@ def elementwise(equation: Equation, facts: list[Fact]) -> list[Fact]:
     ]
 
 
-def _evaluated(equation: Equation, facts: list[Fact]) -> Any:
+def _evaluated(equation: Equation, facts: list[Fact]) -> np.ma.MaskedArray | None:
     name = equation.primitive.name
     known = [fact.known for fact in facts if fact.known is not None]
     if len(known) < len(facts) or max(values.size for values in known) > LARGEST:
@@ -112,7 +111,7 @@ def reduction(equation: Equation, facts: list[Fact]) -> list[Fact]:
     return [drop(collapse(found, axes), axes)] * len(equation.outvars)
 
 
-def along(axes: Callable[[Any], Sequence[Axis]]) -> Rule:
+def along(axes: Callable[[Equation], Sequence[Axis]]) -> Rule:
     """A rule for what works along some axes that stay: sorts, cumulative sums, Fourier transforms."""
 
     def rule(equation: Equation, facts: list[Fact]) -> list[Fact]:
@@ -137,7 +136,7 @@ def leading(core: int) -> Rule:
     return rule
 
 
-def _after(count: int, fact: Any) -> range:
+def _after(count: int, fact: Fact | Aval) -> range:
     return range(count, len(fact.shape))
 
 
