@@ -95,9 +95,9 @@ def limit(
         scale: the largest standard deviation of pre-activations for which activations without a closed form are exact.
         check_width: also read the program at twice its width, and compare: a function of its parameters' shapes, or a
             linen module whose widths are attributes. Widths written into methods, and NNX modules, cannot be changed.
-        monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d),
-            where the kernels are those of many heads; nonlinearities of several Gaussians, as in relu(x + f(x)), gates
-            of LSTM and GRU; max-pooling, sorted positions and activations of pooled activations.
+        monte_carlo: draw what has no closed form: attention scores that keep fluctuating, as in softmax(q kᵀ/√d), with
+            their position biases, where the kernels are those of many heads; nonlinearities of several Gaussians, as
+            in relu(x + f(x)), gates of LSTM and GRU; max-pooling, sorted positions, activations of pooled activations.
             `estimate` has the standard errors. Every entry uses the same key. Positive semidefinite up to the errors.
         positions: of outputs with positions, all "pairs", in kernels [n1, n2, h, w, h, w] of x[i] at the first and
             x'[j] at the last, or only "equal" ones, [n1, n2, h, w], for less.

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from jaxtheory.infinite.graph.bits import Draw
 from jaxtheory.infinite.graph.deterministic import ONE, product
 from jaxtheory.infinite.graph.expressions import ADD, IDENTITY, MULTIPLY, Expression, apply, compose, constant, fold
 from jaxtheory.infinite.graph.nodes import (
     AxisMap,
     Concatenate,
     Deterministic,
-    Draw,
     Flatten,
     Function,
     LinearMap,

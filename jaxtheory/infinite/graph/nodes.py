@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxtheory.conversion import Numbers
+from jaxtheory.infinite.graph.bits import Source
 from jaxtheory.infinite.graph.expressions import Expression
 from jaxtheory.infinite.graph.views import Channels, Key, Moment
 from jaxtheory.infinite.graph.windows import Window
@@ -30,22 +31,6 @@ class Bundle(NamedTuple):
 
 
 Made = Numbers | Bundle
-
-
-class Draw(NamedTuple):
-    """A draw of a program: the bytes of its key, the shape that is drawn, and the width of its bits."""
-
-    key: bytes
-    shape: Shape
-    width: int
-
-
-class Source(NamedTuple):
-    """Entries `make(bits)` of one draw, independent along the axes `own` and equal along the others."""
-
-    draw: Draw
-    own: Flags
-    make: Callable[[np.ndarray], np.ndarray]
 
 
 class Mean(NamedTuple):
@@ -73,6 +58,20 @@ class Scores(NamedTuple):
     axes: tuple[Channels, Channels]
 
 
+class HeadValues(NamedTuple):
+    """Drawn channels of a node of which every head has its own, as a position bias; `number` tells draws apart."""
+
+    node: "Node"
+    number: int
+
+
+class HeadNumbers(NamedTuple):
+    """Numbers that differ along `axes` of heads, each draw with those of one head."""
+
+    det: "Deterministic"
+    axes: tuple[int, ...]
+
+
 @runtime_checkable
 class Loop(Protocol):
     """A scan that stays a scan; `number` orders it among the nodes."""
@@ -80,7 +79,7 @@ class Loop(Protocol):
     number: int
 
 
-Need = Union["Deterministic", Mean, Pair, Scores, Loop]
+Need = Union["Deterministic", Mean, Pair, Scores, HeadValues, HeadNumbers, Loop]
 
 
 @dataclass(frozen=True, eq=False)

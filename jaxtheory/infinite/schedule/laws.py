@@ -55,12 +55,19 @@ def _block(array: Average, left: Shape, right: Shape, dtype: np.dtype) -> Array:
     return wide.transpose(order).reshape((rows, columns))
 
 
-def law_of(c: Computation, found: dict[int, Node]) -> Law:
-    """Requests for the covariances of all roots at all places, of every example of the computation.
+def root_of(matrix: Array) -> Array:
+    """A triangular root of a covariance, whose round-off (repeated tokens, equal examples) is lifted above zero."""
+    size, numbers = len(matrix), jnp.finfo(matrix.dtype)
+    floor = 10 * size * numbers.eps * jnp.diagonal(matrix).max() + numbers.tiny
+    return jnp.linalg.cholesky(matrix + floor * jnp.eye(size, dtype=matrix.dtype))
+
+
+def law_of(c: Computation, found: dict[int, Node], *, fixed: bool = False) -> Law:
+    """Requests for the covariances of all roots at all places, of every example, or of one where all are `fixed`.
 
     Averages of one example too are over draws of both, so that those of the same nodes are of the same draws.
     """
-    roots, ends = sorted(found.values(), key=lambda r: r.order), tuple(sorted(set(c.sides)))
+    roots, ends = sorted(found.values(), key=lambda r: r.order), tuple(sorted(set(c.sides)))[: 1 if fixed else None]
     places = [(r, end) for end in ends for r in range(len(roots))]
     pairs = [(one, two) for i, one in enumerate(places) for two in places[i:]]
     asked = [c.ask(roots[r], roots[s], (i, j), (True,) * len(roots[r].index)) for (r, i), (s, j) in pairs]

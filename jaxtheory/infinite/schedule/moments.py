@@ -16,8 +16,8 @@ from jaxtheory.infinite.graph import RolledLoop, joints
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.arrays import ZERO, Average, Entry, Mask, as_left, as_right, left, product, right, total
 from jaxtheory.infinite.graph.expressions import IDENTITY, Expression, as_function
-from jaxtheory.infinite.graph.nodes import Deterministic, Made, Mean, Node, Pair, Scores
-from jaxtheory.infinite.schedule import coordinates, fields, scores
+from jaxtheory.infinite.graph.nodes import Deterministic, HeadNumbers, HeadValues, Made, Mean, Node, Pair, Scores
+from jaxtheory.infinite.schedule import coordinates, fields, heads, scores
 from jaxtheory.infinite.schedule.atoms import ATOMS
 from jaxtheory.infinite.schedule.computation import Computation, Given, mean_of, plan_of, quantity, variance
 from jaxtheory.infinite.schedule.linear import LINEAR, Where
@@ -38,7 +38,7 @@ def _plan(c: Computation, item: Item, mask: Want) -> Plan:
     if item.kind == "mean":
         return _mean(c, item.node, item.sides[0])
     if item.kind == "scores":
-        return scores.plan(c, item)
+        return scores.plan(c, item) if isinstance(item.det.needs[0], Scores) else heads.plan(c, item)
     if item.kind == "loop":
         assert isinstance(item.a, RolledLoop)
         return plan_loop(c, planner(c), item.a, mask)
@@ -74,7 +74,7 @@ def _from_draws(c: Computation, det: Deterministic, side: int) -> Plan:
     """A quantity that is made of draws of scores."""
     assert det.make is not None
     make = scores.derivative(det.make)
-    if isinstance(det.needs[0], Scores):
+    if isinstance(det.needs[0], Scores | HeadValues | HeadNumbers):
         item = Item("scores", det, None, c.sides)
         return Plan([(item, None)], lambda values: make([values[0][side]] if isinstance(values[0], dict) else []))
 

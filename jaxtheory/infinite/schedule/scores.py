@@ -29,7 +29,7 @@ from jaxtheory.infinite.graph.channelwise import Linear
 from jaxtheory.infinite.graph.nodes import Bundle, Deterministic, Flags, Made, Node, Scores, Shape
 from jaxtheory.infinite.graph.views import Channels
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity
-from jaxtheory.infinite.schedule.laws import Law, law_of
+from jaxtheory.infinite.schedule.laws import Law, law_of, root_of
 from jaxtheory.infinite.schedule.requests import Drawn, Item, Plan
 
 
@@ -50,7 +50,7 @@ class _Factor(NamedTuple):
         Channels are one where all are alike; `given` has the deterministic quantities of each example.
         """
         count = len(self.law.ends)
-        columns = _root(covariance).reshape((count, self.law.size, -1))
+        columns = root_of(covariance).reshape((count, self.law.size, -1))
         summed = [k for k, gone in enumerate(self.places) if gone]
         order = [*summed, *(k for k in range(len(self.places)) if k not in summed), len(self.places)]
         width = math.prod(self.node.index[k] for k in summed)
@@ -168,13 +168,6 @@ def _block(array: Array, i: int, count: int) -> Array:
     """The scores of one example."""
     rows, columns = (m // count for m in array.shape[1:])
     return array[:, i * rows : (i + 1) * rows, i * columns : (i + 1) * columns]
-
-
-def _root(matrix: Array) -> Array:
-    """A triangular root of a covariance, whose round-off (repeated tokens, equal examples) is lifted above zero."""
-    size, numbers = len(matrix), jnp.finfo(matrix.dtype)
-    floor = 10 * size * numbers.eps * jnp.diagonal(matrix).max() + numbers.tiny
-    return jnp.linalg.cholesky(matrix + floor * jnp.eye(size, dtype=matrix.dtype))
 
 
 def derivative(make: Callable[[list[Made]], Made]) -> Callable[[list[Made | Drawn]], Drawn]:

@@ -26,6 +26,7 @@ from jaxtheory.infinite.graph import (
 from jaxtheory.infinite.graph.nodes import Deterministic, Flags, Node, Noise, Shape
 from jaxtheory.infinite.trace.binding import bind
 from jaxtheory.infinite.trace.fluctuations import merge_noise, scale_noise, verdict
+from jaxtheory.infinite.trace.heads import numbers_of_heads
 from jaxtheory.infinite.trace.sources import draw_source, output_source
 from jaxtheory.programs.calls import Equation
 
@@ -85,9 +86,11 @@ def limiting_value(where: Site, det: Deterministic, addends: tuple[Node, ...] = 
 
 def _outputs(equation: Equation, operands: list[Deterministic]) -> list[Deterministic]:
     """The outputs of an equation, with the axes of independent copies that its operands have."""
-    outs = _plain_outputs(equation, operands)
     if not any(any(d.copies) for d in operands):
-        return outs
+        return _plain_outputs(equation, operands)
+    if equation.primitive.name in ELEMENTWISE:
+        operands = numbers_of_heads(site(equation), operands, len(equation.outvars[0].aval.shape))
+    outs = _plain_outputs(equation, operands)
     return [replace(out, copies=copy_axes(equation, operands)) for out in outs]
 
 

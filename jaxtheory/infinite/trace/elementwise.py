@@ -31,8 +31,9 @@ from jaxtheory.infinite.graph import (
     scale,
 )
 from jaxtheory.infinite.graph import nodes as n
+from jaxtheory.infinite.graph.bits import Source
 from jaxtheory.infinite.graph.expressions import Expression, apply, constant, operation_of
-from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape, Source, Term
+from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape, Term
 from jaxtheory.infinite.graph.views import Parts
 from jaxtheory.infinite.trace import masks
 from jaxtheory.infinite.trace.alignment import aligned

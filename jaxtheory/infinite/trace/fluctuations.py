@@ -111,7 +111,12 @@ def _nominal(node: Node, inside: list[float], rounded: bool) -> float:
 
 def _sum(node: n.Sum, inside: list[float]) -> float:
     terms = [_term(c, size) for (c, _), size in zip(node.terms, inside, strict=True)]
-    return math.sqrt(sum(t * t for t in (*terms, *(_term(c, 1.0) for c in node.constants))))
+    return math.sqrt(sum(t * t for t in (*terms, *map(_smallest, node.constants))))
+
+
+def _smallest(constant: Deterministic) -> float:
+    """A constant where it is smallest: what is added to a mask of large negative numbers counts where these are not."""
+    return 1.0 if constant.value is None else float(np.abs(np.asarray(constant.value, np.float64)).min())
 
 
 def _function(node: n.Function, inside: list[float]) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import ONE, Graph, Layout, Param, Segment, combination, joint_index, scale
-from jaxtheory.infinite.graph.nodes import Deterministic, Mask, Node, Source, Term
+from jaxtheory.infinite.graph.bits import Source
+from jaxtheory.infinite.graph.nodes import Deterministic, Mask, Node, Term
 from jaxtheory.infinite.graph.views import Leaf
 from jaxtheory.infinite.trace.operands import Operand, view
 from jaxtheory.infinite.trace.sources import Entries, law

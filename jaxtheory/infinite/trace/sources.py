@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtheory.infinite.graph import groups
-from jaxtheory.infinite.graph.nodes import Deterministic, Draw, Flags, Shape, Source
+from jaxtheory.infinite.graph.bits import Draw, Source
+from jaxtheory.infinite.graph.nodes import Deterministic, Flags, Shape
 from jaxtheory.infinite.trace.binding import bind
 from jaxtheory.programs.calls import Equation
 

@@ -1,4 +1,4 @@
-"""Random arrays side by side: a new axis of places, also where equal runs of channels are concatenated within heads."""
+"""Random arrays side by side: a new axis of places, also where equal runs of channels were concatenated."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,15 +44,6 @@ def stack(graph: Graph, where: Site, equation: Equation, values: list[Value]) ->
         return lax.concatenate([lax.expand_dims(a, (axis,)) for a in arrays], axis)
 
     return Rewriting(jax.make_jaxpr(program)(*(v.aval for v in equation.invars)), values)
-
-
-def halves(graph: Graph, where: Site, values: Sequence[Value], axis: int) -> ChannelArray | None:
-    """Equal runs of one of several axes of channels, as a head has them, as places times channels; None for others."""
-    rands = [v for v in values if isinstance(v, ChannelArray)]
-    if len(rands) < len(values) or not _are_alike(rands) or [f.kind for f in rands[0].axes[axis]] != ["c"]:
-        return None
-    array, factor = side_by_side(graph, where, rands)
-    return array._replace(axes=(*array.axes[:axis], (factor, *array.axes[axis]), *array.axes[axis + 1 :]))
 
 
 def pieces_as_places(graph: Graph, where: Site, rand: ChannelArray, axis: int) -> ChannelArray:

@@ -15,10 +15,12 @@ from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Param, Value, 
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
 from jaxtheory.infinite.trace.blocks import by_blocks
+from jaxtheory.infinite.trace.concatenation import RULES as CONCATENATIONS
 from jaxtheory.infinite.trace.contraction import dot
 from jaxtheory.infinite.trace.convolutions import convolution
 from jaxtheory.infinite.trace.elementwise import RULES as ELEMENTWISE
 from jaxtheory.infinite.trace.extrema import RULES as EXTREMA
+from jaxtheory.infinite.trace.heads import drawn_beside_scores
 from jaxtheory.infinite.trace.loops import scan
 from jaxtheory.infinite.trace.movement import RULES as MOVES
 from jaxtheory.infinite.trace.powers import twice
@@ -107,13 +109,22 @@ class Context:
             arithmetic.limiting_value(site(equation), v, added) if isinstance(v, Deterministic) else v for v in values
         ]
         if name != "dot_general" and any(isinstance(v, Deterministic) and any(v.copies) for v in values):
-            self._refuse_scores(equation, values)
+            return self._beside_scores(equation, values)
         if name == "scan":
             with self._within(equation):
                 return scan(self, equation, values)
         if name == "cond":
             return self._cond(equation, values)
         return self._rule(equation, values)
+
+    def _beside_scores(self, equation: Equation, values: list[Value]) -> list[Value]:
+        """An operation of drawn scores with random values that each head has of its own, as position biases."""
+        drawn, shape = None, equation.outvars[0].aval.shape
+        if equation.primitive.name in ELEMENTWISE:
+            drawn = drawn_beside_scores(self.graph, self._site(equation), values, shape)
+        if drawn is None:
+            self._refuse_scores(equation, values)
+        return [*arithmetic.apply(equation, drawn)]
 
     def _refuse_scores(self, equation: Equation, values: list[Value]) -> NoReturn:
         """Scores that are drawn meet something that is random itself."""
@@ -201,6 +212,7 @@ _RULES: dict[str, Rule] = {
     "stack": stack,
     **ELEMENTWISE,
     **MOVES,
+    **CONCATENATIONS,
     **SCATTERS,
     **EXTREMA,
     **REDUCTIONS,
