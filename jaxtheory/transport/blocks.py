@@ -82,6 +82,37 @@ def softmin(pairs: Pairs, problem: Problem, G: Float[Array, " m"]) -> Float[Arra
     return _by_rows(row, pairs.block, len(problem.y), problem.x)
 
 
+def softmin_near(pairs: Pairs, problem: Problem, G: Float[Array, " m"], near: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The softmin by sums of exp(F_i + G_j − C_ij) at a near F: the search for the largest term takes longer than they.
+
+    That search is made where a sum is out of range, and for batches, whose members differ in this.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def found(problem: Problem, G: Array, near: Array) -> Array:
+        sums = _sums(pairs, problem, G, near)
+        largest = math.exp(half_range(sums))
+        good = (sums > 1 / largest) & (sums < largest)
+        return jax.lax.cond(good.all(), lambda: near - jnp.log(sums), lambda: softmin(pairs, problem, G))
+
+    @found.def_vmap
+    def batch(size: int, batched: Any, problem: Problem, G: Array, near: Array) -> tuple[Array, bool]:
+        axes = jax.tree.map(lambda given: 0 if given else None, tuple(batched[:2]))
+        return jax.vmap(partial(softmin, pairs), in_axes=axes, axis_size=size)(problem, G), True
+
+    return found(problem, G, near)
+
+
+def _sums(pairs: Pairs, problem: Problem, G: Array, near: Array) -> Float[Array, " n"]:
+    """Σ_j b_j exp(F_i + G_j − C_ij)."""
+    heights, inverse, others = G + jnp.log(problem.b), 1 / problem.epsilon, problem.y.T
+
+    def row(point: Array, height: Array) -> Array:
+        return jnp.exp(height + (heights - pairs.cost(point, others, problem.parameters) * inverse)).sum()
+
+    return _by_rows(row, pairs.block, len(problem.y), problem.x, near)
+
+
 def plan_product(
     pairs: Pairs, problem: Problem, F: Float[Array, " n"], G: Float[Array, " m"], v: Float[Array, " m"]
 ) -> Float[Array, " n"]:

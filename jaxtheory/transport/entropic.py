@@ -103,7 +103,8 @@ def entropic(
     Differentiable in points, weights, ε, p and ρ: the first derivative of the cost is that of the dual at the
     potentials, the second and those of the potentials solve the linearized equations by conjugate gradients.
     Cost: n m (d + exp) twice an iteration; memory n + m and a block, also in reverse mode.
-    Source: Cuturi (2013); Chizat, Peyré, Schmitzer, Vialard (2018); Feydy et al. (2019).
+    Source: Cuturi (2013); Chizat, Peyré, Schmitzer, Vialard (2018); Séjourné, Vialard, Peyré (2022), whose translation
+    of the potentials makes large penalties as fast as constraints; Feydy et al. (2019).
 
     >>> found = entropic(jnp.zeros((2, 1)), jnp.ones((3, 1)), epsilon=0.1, p=1.0)
     >>> f"{found.cost:.3f}", int(found.status)

@@ -10,6 +10,7 @@ from conftest import relaxed_promotion
 
 from jaxtheory import transport
 from jaxtheory.results import Status
+from jaxtheory.transport import blocks
 
 A = np.array([0.1, 0.3, 0.0, 0.25, 0.35])
 B = np.array([0.4, 0.1, 0.5])
@@ -90,6 +91,29 @@ def test_unbalanced_transport_is_the_primal_program(pair, float64):
         jnp.asarray(x), jnp.asarray(y), epsilon=epsilon, penalty=rho, x_weights=a, y_weights=b, **TIGHT
     )
     np.testing.assert_allclose(found.cost, best, rtol=1e-9)
+    assert int(found.status) == Status.OK
+
+
+@pytest.mark.parametrize("masses", [(3.0, 0.5), (1.0, 1.0)])
+def test_a_large_penalty_needs_no_more_iterations_than_constraints(pair, masses, float64):
+    """ρ = 2500 ε: no gap between the dual and numpy's primal of the plan, where updates alone would need 10^4."""
+    x, y = pair
+    a, b, epsilon, rho = masses[0] * A, masses[1] * B, 0.4, 1000.0
+    found = transport.entropic(
+        jnp.asarray(x),
+        jnp.asarray(y),
+        epsilon=epsilon,
+        penalty=rho,
+        x_weights=a,
+        y_weights=b,
+        **TIGHT | {"max_iterations": 300},
+    )
+    f, g = (np.asarray(potential) for potential in found.potentials)
+    costs, product = distances(x, y, 2.0), a[:, None] * b[None]
+    plan = product * np.exp((f[:, None] + g[None] - costs) / epsilon)
+    kl = lambda p, q: (scipy.special.xlogy(p, p) - scipy.special.xlogy(p, q) - p + q).sum()  # noqa: E731
+    primal = (plan * costs).sum() + epsilon * kl(plan, product) + rho * (kl(plan.sum(1), a) + kl(plan.sum(0), b))
+    np.testing.assert_allclose(found.cost, primal, rtol=1e-10)
     assert int(found.status) == Status.OK
 
 
@@ -212,3 +236,17 @@ def test_entropic_is_that_of_ott_jax():
         theirs = sinkhorn.Sinkhorn(threshold=1e-4, max_iterations=5000)(problem)
     ours = transport.entropic(x, y, epsilon=0.2, tolerance=1e-4, max_iterations=5000)
     np.testing.assert_allclose(ours.cost, theirs.reg_ot_cost, rtol=1e-4)
+
+
+@pytest.mark.parametrize("far", [0.0, 30.0, 1e3, np.nan])
+def test_a_softmin_does_not_depend_on_what_is_near(pair, far, float64):
+    """Against numpy, also where the sums are out of range, where nothing is known, and in a batch."""
+    x, y = (jnp.asarray(points) for points in pair)
+    g, number = jnp.array([0.3, -1.0, 2.0]), jnp.asarray(0.01)
+    problem = blocks.Problem(x, y, jnp.asarray(A), jnp.asarray(B), number, None, None)
+    pairs = blocks.Pairs(blocks.squared_cost, blocks.squared_cost, None)
+    expected = -scipy.special.logsumexp(np.asarray(g) - distances(x, y, 2.0) / 0.01, b=B[None], axis=1)
+    near = jnp.asarray(expected).at[2].add(far)
+    update = lambda at: blocks.softmin_near(pairs, problem, g, at)  # noqa: E731
+    np.testing.assert_allclose(update(near), expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.vmap(update)(jnp.stack([near, near + 1])), [expected] * 2, rtol=1e-12)
