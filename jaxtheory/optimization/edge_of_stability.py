@@ -19,10 +19,20 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import boundary, constrain, positive, quantity, require
 from jaxtheory.optimization.central import CentralFlow, central_flow
+from jaxtheory.optimization.oscillations import steady_curvature
 from jaxtheory.results import Status, finite_status, status_where
 from jaxtheory.spectra import top_eigenpairs
 
-__all__ = ["Catapult", "CentralFlow", "Sharpness", "catapult", "central_flow", "sharpness", "stability_threshold"]
+__all__ = [
+    "Catapult",
+    "CentralFlow",
+    "Sharpness",
+    "catapult",
+    "central_flow",
+    "sharpness",
+    "stability_threshold",
+    "steady_curvature",
+]
 
 Number = float | Float[Array, ""]
 

@@ -65,6 +65,11 @@ def hyperbola(theta):
     return (theta[0] * theta[1] - 0.5) ** 2 / 2
 
 
+def quartic(w):
+    """A loss with a fourth derivative."""
+    return w[0] ** 4 + w[0] ** 2 * w[1] ** 2 / 2 - w[1] ** 3
+
+
 def valley(x):
     """Two minima and a stiffer saddle."""
     return (x[0] ** 2 - 1) ** 2 / 2 + (2 - x[0] ** 2) ** 2 * x[1] ** 2
@@ -233,6 +238,18 @@ ENTRIES = [
         invalid={"step_size": (0.0, -1.0, 5.0)},
         condition=1000,
         slow=True,
+    ),
+    Entry(
+        "optimization.edge_of_stability.steady_curvature",
+        lambda center, offset, **given: edge_of_stability.steady_curvature(quartic, center, offset, **given),
+        {
+            "center": tree([0.5, -0.25]),
+            "offset": tree([0.25, 0.125]),
+            "step_size": number(0.5),
+            "beta": number(0.5),
+        },
+        invalid={"step_size": (0.0, -1.0), "beta": (1.0, -0.5)},
+        derivatives=(Derivative(("center", "offset", "step_size", "beta")),),
     ),
     Entry(
         "optimization.teacher_student.information_exponent",

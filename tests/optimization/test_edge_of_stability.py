@@ -10,6 +10,7 @@ from jaxtheory.optimization.central import _complement
 from jaxtheory.results import Status
 
 DRAWS = np.random.default_rng(0)
+SLOPE = jax.grad(lambda w: polynomial(w))
 MIX = DRAWS.normal(size=(12, 12))
 
 
@@ -61,6 +62,47 @@ def test_thresholds_are_where_the_roots_of_the_recursion_leave_the_unit_disc(bet
     for optimizer in ("gradient_descent", "momentum", "nesterov", "adam"):
         limit = edge.stability_threshold(eta, optimizer=optimizer, beta=beta)
         assert largest(optimizer, 0.999 * limit) < 1 < largest(optimizer, 1.001 * limit)
+
+
+def polynomial(w):
+    """Three numbers coupled to sixth order; the first oscillates."""
+    x, y, z = w[0], w[1], w[2]
+    along = x**2 + x**3 / 3 - x**4 / 8 + x**6 / 40
+    return along + y**2 / 5 + x**2 * y / 3 + x**3 * z / 4 + z**2 / 3 + x * y * z / 2 + x**4 * y / 20
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_curvature_of_a_steady_oscillation_to_next_order(beta, float64):
+    """Cycles that descent settles at: what is left beyond the next order falls as the fourth power of their size."""
+    gaps, sizes = [], []
+    for excess in (0.02, 0.005):
+        eta = (1 + beta) * (1 + excess)
+        step = lambda s: (s[0] - eta * (beta * s[1] + SLOPE(s[0])), beta * s[1] + SLOPE(s[0]))  # noqa: E731, B023
+        start = jnp.array([0.1, 0.0, 0.0]), jnp.zeros(3)
+        state = jax.jit(lambda s: jax.lax.fori_loop(0, 8000, lambda _, s: step(s), s))(start)  # noqa: B023
+        x = state[0], step(state)[0]
+        w, d = (x[0] + x[1]) / 2, (x[0] - x[1]) / 2
+        seen = d @ jax.hessian(polynomial)(w) @ d / (d @ d)
+        gaps.append(seen - edge.steady_curvature(polynomial, w, d, step_size=eta, beta=beta))
+        sizes.append(d @ d)
+        assert abs(gaps[-1]) < 0.1 * abs(seen - edge.stability_threshold(eta, optimizer="momentum", beta=beta))
+    np.testing.assert_allclose(gaps[0] / gaps[1], (sizes[0] / sizes[1]) ** 2, rtol=0.2)
+
+
+def test_a_direction_across_the_oscillation_may_be_sharper_than_the_edge(float64):
+    """Two steps of descent across a cycle of size σ: stable up to 2/η − κσ²/2 + c²σ²/h, found by bisection."""
+    c, kappa, h, eta, size = 0.6, 0.4, 0.5, 1.0, 0.02
+
+    def grows(curvature):
+        across = lambda x: np.array([[curvature + kappa * x**2 / 2, c * x], [c * x, h]])  # noqa: E731
+        twice = (np.eye(2) - eta * across(-size)) @ (np.eye(2) - eta * across(size))
+        return np.abs(np.linalg.eigvals(twice)).max() > 1
+
+    low, high = 1.9, 2.1
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if grows(middle) else (middle, high)
+    np.testing.assert_allclose(low - 2 / eta, (c**2 / h - kappa / 2) * size**2, rtol=0.01)
 
 
 @pytest.mark.parametrize("eta_lambda", [1.5, 3.0, 4.5])
