@@ -2,9 +2,9 @@
 
 A network is the `chain` of matrices of its layers; `measures` gives every measure of it bare and as a bound, and says
 whether the bound is vacuous. Capacities that do not look at weights (VC dimension, Rademacher complexity, global and
-local, NTK label complexity), PAC-Bayes certificates (with priors from part of the data too), margins of all layers,
-the signal of gradients, sharpness, relative flatness and the ranking of measures by Kendall's tau are functions of
-their own.
+local, NTK label complexity), PAC-Bayes certificates (with priors from part of the data too), networks pruned by the
+degrees of freedom of their layers, margins of all layers, the signal of gradients, sharpness, relative flatness and the
+ranking of measures by Kendall's tau are functions of their own.
 
 >>> import jax.numpy as jnp
 >>> table = measures([jnp.eye(2), jnp.eye(2)], (jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([0, 1])))
@@ -32,6 +32,7 @@ from jaxtheory.generalization.norms import (
     weight_ratio,
 )
 from jaxtheory.generalization.pac_bayes import Certificate, gaussian_posterior, kl_inverse
+from jaxtheory.generalization.pruning import Pruned, feature_freedom, spectral_pruning
 from jaxtheory.generalization.ranking import Ranking, kendall, rank
 from jaxtheory.generalization.sharpness import Rise, random_direction, worst_direction
 
@@ -45,6 +46,7 @@ __all__ = [
     "LayerMargins",
     "LocalComplexity",
     "Measure",
+    "Pruned",
     "Rademacher",
     "Ranking",
     "Rise",
@@ -52,6 +54,7 @@ __all__ = [
     "chain",
     "compressed",
     "cushions",
+    "feature_freedom",
     "forward",
     "frobenius_norms",
     "gaussian_posterior",
@@ -75,6 +78,7 @@ __all__ = [
     "relative_flatness",
     "spectral_complexity",
     "spectral_norms",
+    "spectral_pruning",
     "vc_dimension",
     "weight_ratio",
     "worst_direction",
