@@ -5,6 +5,7 @@ The target is g(x_1) ⋯ g(x_d), g = Σ_j 2^{−j} w_j, of triangle waves w_j = 
 and what a sparse grid leaves out is known exactly. The product gadgets of its network make N of T terms T log T.
 """
 
+import math
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -19,13 +20,14 @@ from matplotlib.figure import Figure
 from jaxtheory import figures
 from jaxtheory.lecture.adaptivity.exponents import Estimated, exponents, log_ratio, named, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
-from jaxtheory.smoothness import bspline, mixed, sparse_grid, sparse_network
+from jaxtheory.smoothness import mixed, sparse_grid, sparse_network
 from jaxtheory.smoothness.dyadic_cells import numbers
 
 DIMENSIONS = (2, 3, 4, 5)
 _SHARE = 0.02  # of the interpolant's error, that all product gadgets together may add
 _SCALES = 40  # of the target; what is beyond is below 2^−40
 _BELOW = (4, 2, 0)  # the finest level of each network, below that of the last
+_FAR = (1024, 2048, 4096, 8192)  # levels of networks that are counted, and never built
 
 
 class Law(NamedTuple):
@@ -62,11 +64,30 @@ def law(dim: int, finest: int) -> Law:
     errors, coarser = projected[[n - 1 for n in levels]], float(projected[-2])
     blocks = [sparse_grid.blocks(n, dim)[0].sum(axis=1) for n in levels]
     accuracy = tuple(_SHARE * error / float((2.0**-j).sum()) for j, error in zip(blocks, errors, strict=True))
-    grid = _interpolant(dim, finest)
-    nets = (_network(grid, n, epsilon) for n, epsilon in zip(levels, accuracy, strict=True))
-    nonzeros = np.array([bspline.audit_sum(sparse_network.as_sum(net)).nonzeros for net in nets], float)
+    nonzeros = np.array([sparse_network.count(n, dim, e) for n, e in zip(levels, accuracy, strict=True)], float)
     effective = mixed.effective_terms(nonzeros, dim, u=0.5) / np.log(nonzeros)
     return Law(levels, accuracy, nonzeros, errors, effective, coarser)
+
+
+@cache
+def far(dim: int) -> tuple[float, float]:
+    """The powers of N and of log N in the error of networks of many levels, from exact sizes and errors.
+
+    A term of accuracy 4^(−m) has as many parameters more for each m; biases that are 0 count too.
+    """
+    per_term = [sparse_network.count(1, dim, 4.0**-m) for m in (1, 2)]
+    rows, errors = [], []
+    for n in _FAR:
+        k = np.arange(n, n + 200)  # the energy beyond, over that of the first level left out, 4^(−n)
+        beyond = sum(math.comb(int(i) + dim - 1, dim - 1) * 4.0 ** float(n - i) for i in k)
+        error = (math.log(beyond) - n * math.log(4) - dim * math.log(3)) / 2
+        accuracy = math.log(_SHARE) + error - dim * math.log(2)  # Σ_j 2^{−|j|_1} < 2^d
+        gadgets = math.ceil(-accuracy / math.log(4))
+        size = sparse_grid.size(n, dim) * (per_term[0] + (gadgets - 1) * (per_term[1] - per_term[0]))
+        rows.append([math.log(size), math.log(math.log(size)), 1.0])
+        errors.append(error)
+    found = np.linalg.lstsq(np.array(rows), np.array(errors), rcond=None)[0]
+    return float(found[0]), float(found[1])
 
 
 @cache
@@ -106,9 +127,23 @@ def predict(finest: tuple[int, ...]) -> Claims:
                   source, 0.0, "theory: product gadgets; 4.5 standard errors",
                   tolerance=-2 * float(np.log(1 - _SHARE)), standard_errors=SIGNIFICANT,
                   rival=2 * float(np.log(known.coarser / known.errors[-1])), rival_law="one level less"),
+            *_far_claims(dim, source),
         ]  # fmt: skip
         curves |= {f"network {dim}": known.errors.tolist(), f"nonzeros {dim}": known.nonzeros.tolist()}
     return Claims(tuple(found), curves)
+
+
+def _far_claims(dim: int, source: str) -> list[Claim]:
+    """N^(−1) (log N)^((d−1)(s+u)+1), s = 1, u = 1/2, the last 1 for product gadgets; log N is n log 2 + d log n + …"""
+    power, n = 1.5 * dim - 0.5, _FAR[0]
+    moved = dim * math.log(n) / (n * math.log(2))
+    told, basis = f"networks of up to {_FAR[-1]} levels, counted", f"theory: next order of log N at level {n}"
+    return [
+        Claim(f"network_power_{dim}", f"d = {dim}: power of N in the error of {told}", source, -1.0, basis,
+              tolerance=moved, kind="formula", rival=-1.0 / dim, rival_law=f"isotropic, N^(−1/{dim})"),
+        Claim(f"network_logs_{dim}", f"d = {dim}: power of log N in it", source, power, basis,
+              tolerance=power * moved, kind="formula", rival=float(dim), rival_law="u = 0"),
+    ]  # fmt: skip
 
 
 def measure(finest: tuple[int, ...], points: int, seed: int) -> xr.Dataset:
@@ -116,6 +151,7 @@ def measure(finest: tuple[int, ...], points: int, seed: int) -> xr.Dataset:
     table: dict[str, Any] = {}
     for dim, level in zip(DIMENSIONS, finest, strict=True):
         known = law(dim, level)
+        table |= dict(zip((f"network_power_{dim}", f"network_logs_{dim}"), far(dim), strict=True))
         x = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 100 + dim), (points, dim))
         truth, grid = target(x), _interpolant(dim, level)
         nets = (_network(grid, n, epsilon) for n, epsilon in zip(known.levels, known.accuracy, strict=True))

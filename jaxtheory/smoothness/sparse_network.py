@@ -6,6 +6,7 @@ M one network within an accuracy of the tensor hat N_1 ⊗ … ⊗ N_1 and 0 off
 blocks that add in L² as 2^{−s|j|_1} does, such networks of N terms err by N^{−s} (log N)^{(d−1)(s + 1/2)}.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 from jaxtheory.checks import boundary, require
 from jaxtheory.expressivity import relu_network as rn
 from jaxtheory.expressivity.algebra import host_numbers
-from jaxtheory.smoothness import bspline_networks
+from jaxtheory.smoothness import bspline_networks, sparse_grid
 from jaxtheory.smoothness.bspline_networks import SplineSum
 from jaxtheory.smoothness.dyadic_cells import locate, numbers
 from jaxtheory.smoothness.sparse_grid import SparseInterpolant
@@ -84,6 +85,40 @@ def evaluate(net: SparseNetwork, x: Float[Array, "n d"], *, batch: int = 64) -> 
         return jnp.sum(weights[index] * rn.evaluate(net.block, local)[:, 0])
 
     return jax.lax.map(at, x, batch_size=batch)
+
+
+@boundary(static=("level", "dim", "accuracy"))
+def count(level: int, dim: int, accuracy: float) -> int:
+    r"""Weights and biases that are not 0 in the network of a sparse grid, as `audit_sum` counts, without the grid.
+
+    All terms have those of one, less a bias of the first layer for each k_i = 0: T c − z Σ_i #{k_i = 0}, with T the
+    size of the grid, and #{k_i = 0} = Σ_{a<n} 2^a C(d − 2 + a, d − 2)(n − a).
+
+    Args:
+        level: n ≥ 1. dim: d ≥ 1. accuracy: 0 < ε < 1, of a term.
+
+    Returns:
+        An exact integer, for surpluses none of which is 0.
+
+    Raises:
+        ValueError: numbers out of range. Cost: that of one term, and n integers of n bits.
+
+    >>> count(3, 1, 0.1)
+    60
+    """
+    require(level >= 1, "level", level, "be >= 1", "0 is the empty grid")
+    total = sparse_grid.size(level, dim)
+    block = bspline_networks.relu_network(1, accuracy, dim)
+    one = [_single(block, shift, dim) for shift in (0.0, 2.0)]
+    faces = [math.comb(dim - 2 + a, a) if dim > 1 else a == 0 for a in range(level)]  # vectors of the other axes
+    edges = sum(2**a * face * (level - a) for a, face in enumerate(faces))
+    return total * one[1] - (one[1] - one[0]) * edges
+
+
+def _single(block: rn.Network, shift: float, dim: int) -> int:
+    """Nonzero parameters of one term with this shift on all axes."""
+    term = SplineSum(block, jnp.full((1, dim), 2.0), jnp.full((1, dim), shift), jnp.ones(1))
+    return bspline_networks.audit_sum(term).nonzeros
 
 
 @boundary

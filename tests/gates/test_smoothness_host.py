@@ -46,6 +46,13 @@ def sparse_sum(surpluses):
 
 ENTRIES = [
     Entry(
+        "smoothness.sparse_network.count",
+        sparse_network.count,
+        {"level": static(3), "dim": static(2), "accuracy": static(0.1)},
+        {"level": (0, -1), "dim": (0,), "accuracy": (0.0, 1.0, float("nan"))},
+        skip=HOST,
+    ),
+    Entry(
         "smoothness.wavelets.filters", wavelets.filters, {"wavelet": static("db2")}, {"wavelet": ("db0",)}, skip=HOST
     ),
     Entry(

@@ -126,6 +126,17 @@ def test_the_target_fills_every_block_and_its_law_is_the_error_of_the_interpolan
     assert np.sqrt((missed**2).mean()) == pytest.approx(exact, rel=2e-3)  # of 192 points to the finest fourth of a cell
 
 
+@pytest.mark.parametrize("dim", mixed_networks.DIMENSIONS)
+def test_powers_of_counted_networks_are_those_of_the_theorem(dim):
+    """N^(−s) (log N)^((d−1)(s+u)) and a logarithm of the gadgets, fitted; the other claims' laws are left out."""
+    power, logs = mixed_networks.far(dim)
+    assert abs(power + 1) < 1e-4
+    found = dict(zip((f"network_power_{dim}", f"network_logs_{dim}"), (power, logs), strict=True))
+    claims = [c for c in mixed_networks.predict((6, 6, 6, 6)).claims if c.name in found]
+    assert len(claims) == 2
+    assert all(verdict.holds for verdict in judge(claims, xr.Dataset(found)))
+
+
 @pytest.mark.slow
 def test_networks_meet_their_laws_on_other_seeds_and_coarse_products_do_not(float64, monkeypatch):
     finest = (8, 7, 7, 7)

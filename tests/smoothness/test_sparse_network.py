@@ -45,6 +45,22 @@ def test_the_audit_is_that_of_the_network_written_out(level, dim, float64):
     assert bspline.audit_sum(terms).nonzeros == sum(np.count_nonzero(part) for layer in written for part in layer)
 
 
+@pytest.mark.parametrize(("level", "dim"), [(4, 1), (4, 2), (2, 5)])
+def test_the_count_needs_no_grid(level, dim, float64):
+    for accuracy in (0.3, 1e-3):
+        terms = sparse_network.as_sum(sparse_network.from_grid(interpolant(level, dim), accuracy))
+        assert sparse_network.count(level, dim, accuracy) == bspline.audit_sum(terms).nonzeros
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 2, 0.1), "level must be >= 1"), ((2, 0, 0.1), "dim must be >= 1"), ((2, 2, 0.0), "accuracy must lie")],
+)
+def test_counts_of_nothing_are_refused(arguments, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        sparse_network.count(*arguments)
+
+
 def test_single_precision_surpluses_are_evaluated_in_the_precision_of_the_points(float64):
     grid = interpolant(2, 2)
     single = grid._replace(surpluses=grid.surpluses.astype(jnp.float32))
