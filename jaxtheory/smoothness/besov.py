@@ -267,7 +267,7 @@ def sample(
     _check_kind(kind, p)
     bands = 2**dim - 1
     counts = [bands * 2 ** (j * dim) for j in range(levels)]
-    weights = level_weights([j * _rate(s, p, dim) for j in range(levels)], s, dtype) * levels ** (1 / q)
+    weights = np.log2(level_weights([j * _rate(s, p, dim) for j in range(levels)], s, dtype)) + np.log2(levels) / q
     return _sample(key, tuple(counts), tuple(weights.tolist()), p, kind, dim, dtype)
 
 
@@ -275,47 +275,81 @@ def sample(
 def _sample(
     key: Array, counts: tuple[int, ...], weights: tuple[float, ...], p: float, kind: Kind, dim: int, dtype: Any
 ) -> Coefficients:
-    flat = jnp.split(unit_blocks(key, counts, p, kind, dtype), np.cumsum(counts)[:-1])
-    parts = zip(flat, weights, strict=True)
-    details = [(part / w).reshape(2**dim - 1, *[2**j] * dim) for j, (part, w) in enumerate(parts)]
+    flat = jnp.split(unit_blocks(key, counts, p, kind, dtype, weights), np.cumsum(counts)[:-1])
+    details = [part.reshape(2**dim - 1, *[2**j] * dim) for j, part in enumerate(flat)]
     return Coefficients(jnp.zeros((1,) * dim, dtype), tuple(details))
 
 
 @boundary(static=("p",))
 def unit_blocks(
-    key: Key[Array, ""], counts: Sequence[int] | np.ndarray, p: float, kind: Kind, dtype: Any
+    key: Key[Array, ""],
+    counts: Sequence[int] | np.ndarray,
+    p: float,
+    kind: Kind,
+    dtype: Any,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> Float[Array, " total"]:
-    """Blocks of the given sizes one after another, each drawn as `sample` says and of norm 1 in ℓ_p.
+    """Blocks of the given sizes one after another, each drawn as `sample` says and of norm 2^{−weight} in ℓ_p.
 
     Args:
-        key, p, kind, dtype: as in `sample`. counts: sizes ≥ 1.
+        key, p, kind, dtype: as in `sample`. counts: sizes ≥ 1. weights: of each block, known; 0 by default.
 
     Raises:
-        ValueError: p ≤ 0, an unknown kind, or "weak-lp" with p = ∞. Cost: one draw an entry.
+        ValueError: p ≤ 0, an unknown kind, "weak-lp" with p = ∞, or entries below the smallest number of the dtype, as
+            they are for p far below 1.
+
+    Cost: one draw an entry.
 
     >>> unit_blocks(jax.random.key(0), [1, 2], math.inf, "spike+dense", jnp.float32).shape
     (3,)
     """
     check_exponents(p, p)
     _check_kind(kind, p)
-    ids = np.repeat(np.arange(len(counts)), counts)
-    start = np.cumsum([0, *counts[:-1]])
+    ids, start = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts[:-1]])
+    order = np.arange(len(ids)) - start[ids]
+    first, others = _log_sizes(np.asarray(counts, float), order + 1.0, ids, p, kind)
+    moved = np.zeros(len(counts)) if weights is None else np.asarray(weights, float)
+    first, others = first - moved, others - moved[ids]
+    least = min(float(first.min()), float(others.min()))
+    wish = f"leave entries above 2^{jnp.finfo(dtype).minexp}, not 2^{least:.0f}"
+    require(least >= jnp.finfo(dtype).minexp, "p", p, wish, "use a larger p, fewer levels, or float64")
     signs, places = jax.random.split(key)
+    sizes = jnp.asarray(2.0**others, dtype)
     if kind == "gaussian":
         drawn = jax.random.normal(signs, ids.shape, dtype)
+        return drawn / _means(drawn, counts, ids, p)[ids] * sizes
+    if kind == "weak-lp":  # sorted by block, then by chance: a random order within each block
+        shuffled = jnp.lexsort((jax.random.uniform(places, ids.shape, dtype), jnp.asarray(ids)))
+        sizes = jnp.zeros(ids.shape, dtype).at[shuffled].set(sizes)
     else:
-        order = np.arange(len(ids)) - start[ids]
-        if kind == "weak-lp":  # sorted by block, then by chance: a random order within each block
-            shuffled = jnp.lexsort((jax.random.uniform(places, ids.shape, dtype), jnp.asarray(ids)))
-            size = jnp.zeros(ids.shape, dtype).at[shuffled].set(jnp.asarray((order + 1.0) ** (-1 / p), dtype))
-        else:
-            spike = jax.random.randint(places, (len(counts),), 0, jnp.asarray(counts))[ids]
-            large = np.asarray(counts, float) ** (1 / p)
-            size = jnp.where(
-                jnp.asarray(order) == spike, jnp.asarray(1 + (large * (p < math.inf))[ids], dtype), jnp.ones((), dtype)
-            )
-        drawn = size * jax.random.rademacher(signs, ids.shape, dtype)
-    return drawn / block_norms(drawn, counts, p)[ids]
+        spike = jax.random.randint(places, (len(counts),), 0, jnp.asarray(counts))[ids]
+        sizes = jnp.where(jnp.asarray(order) == spike, jnp.asarray(2.0**first, dtype)[ids], sizes)
+    return sizes * jax.random.rademacher(signs, ids.shape, dtype)
+
+
+def _log_sizes(
+    counts: np.ndarray, rank: np.ndarray, ids: np.ndarray, p: float, kind: Kind
+) -> tuple[np.ndarray, np.ndarray]:
+    """log2 of the size of each block's first entry, and of all, in blocks of norm 1; powers 1/p leave every dtype."""
+    whole = np.log2(counts) / p
+    if kind == "gaussian":
+        return -whole, -whole[ids]
+    if kind == "weak-lp":
+        sums = np.add.reduceat(1 / rank, np.cumsum([0, *counts[:-1].astype(int)]))
+        return -np.log2(sums) / p, (-np.log2(rank) - np.log2(sums)[ids]) / p
+    spike = np.logaddexp2(0.0, whole) if p < math.inf else np.zeros_like(whole)
+    rest = np.log2(np.maximum(counts - 1, 1e-300))
+    total = np.logaddexp2(p * spike, rest) / p if p < math.inf else spike
+    return spike - total, -total[ids]
+
+
+def _means(values: Array, counts: Sequence[int] | np.ndarray, ids: np.ndarray, p: float) -> Array:
+    """(mean |v|^p)^{1/p} of each block."""
+    largest = jax.ops.segment_max(jnp.abs(values), ids, len(counts))
+    if math.isinf(p):
+        return largest
+    total = jax.ops.segment_sum((jnp.abs(values) / largest[ids]) ** p, ids, len(counts))
+    return largest * (total / jnp.asarray(counts, values.dtype)) ** (1 / p)
 
 
 def _check_kind(kind: Kind, p: float) -> None:

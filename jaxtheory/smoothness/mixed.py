@@ -90,8 +90,7 @@ def sample(
     check_exponents(p, q)
     require(levels >= 1, "levels", levels, "be >= 1", "draw at least one block")
     counts, weights = _blocks(s, p, levels, dim, dtype)
-    scale = 1 / (weights * (1.0 if math.isinf(q) else len(counts) ** (1 / q)))
-    return unit_blocks(key, counts, p, kind, dtype) * jnp.asarray(np.repeat(scale, counts), dtype)
+    return unit_blocks(key, counts, p, kind, dtype, np.log2(weights) + np.log2(len(counts)) / q)
 
 
 @boundary(static=("levels", "dim"))

@@ -108,7 +108,8 @@ def lasso_risk(
         noise: σ² > 0, the variance of each observation's noise. lam: λ > 0. The four broadcast.
 
     Returns:
-        `LassoRisk` of the common shape; NaN where rounding leaves no solution (λ or σ² below round-off of the rest).
+        `LassoRisk` of the common shape; where λ is below the rounding of τ it is the limit λ → 0, basis pursuit for
+        δ < 1. NaN where rounding leaves no solution (σ² below round-off of the rest).
 
     Raises:
         ValueError: numbers out of range (outside jit; NaN inside), shapes that do not broadcast.
@@ -148,14 +149,18 @@ def _states(delta: Array, share: Array, variance: Array, lam: Array) -> LassoRis
     at = jax.lax.stop_gradient(jnp.stack([v, a]))
     missed = partial(_equations, delta=delta, share=share, variance=variance, lam=lam)
 
-    def newton(at: Array, _: None) -> tuple[Array, None]:
+    def newton(at: Array, _: None) -> tuple[Array, Array]:
         value, (first, second) = missed(at), jax.jacfwd(missed)(at)
         determinant = first[0] * second[1] - first[1] * second[0]
         step = jnp.stack([value[0] * second[1] - value[1] * first[1], value[1] * first[0] - value[0] * second[0]])
-        return at - step / determinant, None
+        moved = (jnp.abs(first[1]) + jnp.abs(second[1])) / jnp.abs(determinant)  # log τ², by rounding of the equations
+        return at - step / determinant, jax.lax.stop_gradient(moved)
 
-    at = jax.lax.scan(newton, at, length=2)[0]  # each step makes one more derivative right
-    solved = jnp.abs(missed(at)).max() <= 16 * jnp.sqrt(jnp.finfo(at.dtype).eps)
+    at, moved = jax.lax.scan(newton, at, length=2)  # each step makes one more derivative right
+    eps, share_of_unit = jnp.finfo(at.dtype).eps, lam / _unit(at, lam)
+    # of λ itself, where that is more than the rounding of aτ
+    allowed = 16 * jnp.sqrt(eps) * jnp.stack([jnp.ones_like(share_of_unit), share_of_unit]) + 64 * eps
+    solved = (jnp.abs(missed(at)) <= allowed).all() & (8 * eps * moved[-1] <= 4 * jnp.sqrt(eps))
     ratio, nonzero = _scalar(jnp.exp(-at[0] / 2), at[1], share)
     nothing, found = jnp.full_like(ratio, jnp.nan), (ratio * jnp.exp(at[0]), jnp.exp(at[0] / 2), nonzero)
     return LassoRisk(*(jnp.where(solved, part, nothing) for part in found))
@@ -163,9 +168,15 @@ def _states(delta: Array, share: Array, variance: Array, lam: Array) -> LassoRis
 
 def _equations(at: Array, delta: Array, share: Array, variance: Array, lam: Array) -> Array:
     """The two equations in log τ² and a, relative to what they equate; derivatives of quotients square a small τ²."""
+    unit = _unit(at, lam)
     ratio, nonzero = _scalar(jnp.exp(-at[0] / 2), at[1], share)
     first = variance * jnp.exp(-at[0]) + ratio / delta - 1
-    return jnp.stack([first, at[1] * jnp.exp(at[0] / 2 - jnp.log(lam)) * (1 - nonzero / delta) - 1])
+    return jnp.stack([first, at[1] * jnp.exp(at[0] / 2) / unit * (1 - nonzero / delta) - lam / unit])
+
+
+def _unit(at: Array, lam: Array) -> Array:
+    """The larger of aτ and λ."""
+    return jax.lax.stop_gradient(jnp.maximum(at[1] * jnp.exp(at[0] / 2), lam))
 
 
 def _brackets(delta: Array, share: Array, variance: Array, lam: Array) -> tuple[Array, Array]:

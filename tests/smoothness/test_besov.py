@@ -50,6 +50,19 @@ def test_samples_lie_on_the_sphere(kind, s, p, q, dim, key, float64):
     assert c.details[3].shape == (2**dim - 1, *[8] * dim)
 
 
+@pytest.mark.parametrize("kind", ["spike+dense", "weak-lp", "gaussian"])
+def test_samples_in_single_precision_at_small_p(kind, key):
+    """p = 0.1, where norms of blocks, 8192^10, are beyond the dtype and their entries are not."""
+    c = besov.sample(key, 0.2, 0.1, 1.0, 14, kind)
+    weights = [2.0 ** (j * (0.2 + 0.5 - 10)) for j in range(14)]
+    assert all(part.dtype == jnp.float32 for part in c.details)
+    sizes = [np.abs(np.asarray(d, np.float64)) for d in c.details]
+    by_hand = sum(w * d.max() * ((d / d.max()) ** 0.1).sum() ** 10 for w, d in zip(weights, sizes, strict=True))
+    assert abs(by_hand - 1) < 100 * 2**-23  # ten roundings of 2^−24 in each entry, and as many in the mean
+    with pytest.raises(ValueError, match="p must leave entries above"):
+        besov.unit_blocks(key, [2**14], 0.1, "weak-lp", jnp.float32)
+
+
 def test_spikes_stand_out_by_their_law(key, float64):
     """One coefficient of a level is larger by 2^{j/p} + 1, the others are equal."""
     detail = np.abs(besov.sample(key, 1.0, 1.0, math.inf, 8, dtype=jnp.float64).details[7].ravel())

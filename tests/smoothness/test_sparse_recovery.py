@@ -91,6 +91,29 @@ def test_state_evolution_at_extreme_scales():
     np.testing.assert_allclose(lasso_risk(0.6, 0.1, 1e20, 1e20), (0.1, 1e10, 0.0), rtol=1e-5, atol=1e-30)
 
 
+def test_state_evolution_at_a_penalty_below_rounding_is_its_limit():
+    """λ → 0: as many nonzero as observations, their threshold from τ, the error by a fine grid; least squares δ > 1.
+
+    At δ = 1 the error grows without bound, and what rounding moves by more than √eps is NaN.
+    """
+    z = np.linspace(-12, 12, 100_001)
+    weight = gaussian.pdf(z) * (z[1] - z[0])
+    for lam in (1e-7, 1e-14, 1e-37):
+        mse, tau, kept = map(float, lasso_risk(0.5, 0.1, 0.04, lam))
+        assert abs(kept - 0.5) < 2e-6
+        assert abs(0.04 + mse / 0.5 - tau**2) < 1e-5 * tau**2
+
+        def above(theta, tau=tau):
+            one = gaussian.sf((theta - 1) / tau) + gaussian.cdf((-theta - 1) / tau)
+            return 0.1 * one + 1.8 * gaussian.sf(theta / tau) - 0.5
+
+        theta = brentq(above, 0, 1)
+        soft = [np.sign(x) * np.maximum(np.abs(x) - theta, 0) for x in (1 + tau * z, tau * z)]
+        assert abs(0.1 * weight @ (soft[0] - 1) ** 2 + 0.9 * weight @ soft[1] ** 2 - mse) < 1e-5 * mse
+        np.testing.assert_allclose(lasso_risk(2.0, 0.1, 0.04, lam)[:2], (0.08, 0.08**0.5), rtol=1e-5)
+    assert np.isnan(lasso_risk(1.0, 0.1, 0.04, 1e-9)).all()
+
+
 @pytest.mark.slow
 def test_derivatives_of_state_evolution_at_extreme_scales(dtype):
     """τ² = σ² + ε/δ where λ kills everything."""
