@@ -92,6 +92,8 @@ def _gaussian_derivative(t, derivative):
         ("relu", 5, 1, "be even"),
         ("tanh", 4, 1, "or K = 0"),
         ("cos", 4, 1, "activation must be one of"),
+        (-1, 3, 1, "activation must be one of"),
+        ("relu", 400, 1, "leave K within float64"),
         ("relu", 4, 0, "dim must be >= 1"),
     ],
 )
@@ -105,6 +107,14 @@ def test_blur_law_is_a_gaussian_for_relu_and_an_incomplete_gamma_in_general():
     np.testing.assert_allclose(ridgelet.retained("relu", 4, 1, ratio), np.exp(-(ratio**2) / 2), rtol=1e-12)
     upper = [float(mpmath.gammainc(1.5, r**2 / 2) / mpmath.gamma(1.5)) for r in ratio]
     np.testing.assert_allclose(ridgelet.retained("relu", 6, 2, ratio), upper, rtol=1e-12)
+
+
+def test_the_blur_of_a_high_derivative_is_an_incomplete_gamma():
+    """Where K itself is beyond float64: Q((l − 2)/2, ratio²/2) for ReLU in one dimension."""
+    ratio = np.array([15.0, 19.0, 20.0, 21.0])
+    np.testing.assert_allclose(
+        ridgelet.retained("relu", 400, 1, ratio), special.gammaincc(199, ratio**2 / 2), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("dim", "derivative"), [(1, 3), (2, 4)])
