@@ -34,7 +34,8 @@ def worst_direction(
         ascents: ≥ 1.
 
     Returns:
-        A lower bound of the maximum; 0 where the gradient is 0; a difference of losses, to rounding of L(w). NaN where the radius is not positive (inside jit).
+        A lower bound of the maximum; 0 where the gradient is 0; a difference of losses, to rounding of L(w). NaN where
+        the radius is not positive (inside jit).
 
     Raises:
         ValueError: a radius or a number of ascents that is not positive; a loss that is not one number.
