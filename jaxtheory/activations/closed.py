@@ -173,13 +173,9 @@ def _exp_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
 
 def _gaussian_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
     (a,), (b,) = one, two
-    p11, p22 = 2 * a * q11, 2 * b * q22
     if min(a, b) > 0:
-        return 1 / raised_separation(p11, 2 * math.sqrt(a * b) * q12, p22)
-    # one grows: both eigenvalues of I + 2 C diag(a, b) must be positive
-    det = (1 + p11) * (1 + p22) - 4 * a * b * q12**2
-    finite = (det > 0) & (2 + p11 + p22 > 0) | jnp.isnan(det)
-    return jnp.where(finite, 1 / jnp.sqrt(jnp.where(finite, det, jnp.ones_like(det))), jnp.inf)
+        return 1 / raised_separation(2 * a * q11, 2 * math.sqrt(a * b) * q12, 2 * b * q22)
+    return 1 / jnp.sqrt((1 + 2 * a * q11) * (1 + 2 * b * q22) - 4 * a * b * q12**2)
 
 
 def _wick(coefficients: tuple[float, ...], q: Number) -> list[Number]:

@@ -91,7 +91,7 @@ def fit_rule(function: Callable, scale: float, decay: float) -> Rule:
 def evaluate_on_host(function: Callable, points: np.ndarray) -> np.ndarray:
     """Values of an elementwise function in float64 on the CPU, whatever is being traced."""
 
-    return on_host(lambda: _evaluate(function, points))
+    return on_host(lambda: _evaluate_alone(function, points))
 
 
 def on_host(computation: Callable[[], Result]) -> Result:
@@ -172,6 +172,7 @@ def _locate(function: Callable, left: float, right: float) -> float:
 
 def _within_reach(function: Callable, scale: float, decay: float, offset: float = 0.0) -> _Panels:
     """The starting panels, as far out as f is finite, and a check that nothing is left beyond them."""
+    _evaluate_alone(function, scale * _PROBED)
     edges = np.linspace(-_REACH, _REACH, _PANELS + 1) + offset
     panels = _sample(function, scale, edges[:-1], edges[1:])
     infinite = panels.nodes[~np.isfinite(panels.values)]
@@ -214,6 +215,23 @@ def _sample(function: Callable, scale: float, left: np.ndarray, right: np.ndarra
     blocks = scale * padded.reshape(-1, _BLOCK * _ORDER)
     values = np.concatenate([_evaluate(function, block) for block in blocks])
     return _Panels(left, right, nodes, values.reshape(-1, _ORDER)[: len(nodes)])
+
+
+def _evaluate_alone(function: Callable, points: np.ndarray) -> np.ndarray:
+    """The values, once they are found not to depend on the other points, nor on where in the array a point stands."""
+    values = _evaluate(function, points)
+    moved = points / 2 + 0.1
+    moved[::2] = points[::2]
+    again = _evaluate(function, moved[::-1].copy())[::-1]
+    size = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    with np.errstate(all="ignore"):
+        same = np.isclose(again[::2], values[::2], rtol=1e-9, atol=1e-12 * size, equal_nan=True)
+    requirement, hint = (
+        "be elementwise, each value a function of one number",
+        "leave softmax and normalization to the network",
+    )
+    require(bool(same.all()), "function", f"{_name(function)}, whose values depend on the others", requirement, hint)
+    return values
 
 
 def _evaluate(function: Callable, points: np.ndarray) -> np.ndarray:
@@ -274,3 +292,4 @@ def _lobatto(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 _NODES, _WEIGHTS = _lobatto(_ORDER)
+_PROBED = 6 * np.modf((np.sqrt(5) - 1) / 2 * np.arange(_BLOCK * _ORDER))[0] - 3

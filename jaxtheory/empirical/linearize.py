@@ -133,6 +133,8 @@ def ntk_drift(
     require(residual.shape == out.shape, "residual", residual.shape, wish, "pass f(params, x) - y")
     velocity = jax.tree.map(jnp.negative, pull(residual.astype(out.dtype))[0])
     how: Batch = "whole" if batch == "whole" else "each"
-    kernel, moved = jax.jvp(lambda p: ntk(f, p, x, output=output, batch=how), (params,), (velocity,))
-    unit = power_of_two(kernel)
-    return Drift(kernel, moved, norm(moved / unit) / norm(kernel / unit))
+    size = power_of_two(jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(velocity)]))
+    direction = jax.tree.map(lambda leaf: leaf / size.astype(leaf.dtype), velocity)
+    kernel, moved = jax.jvp(lambda p: ntk(f, p, x, output=output, batch=how), (params,), (direction,))
+    unit, size = power_of_two(kernel), size.astype(kernel.dtype)
+    return Drift(kernel, size * moved, size * (norm(moved / unit) / norm(kernel / unit)))

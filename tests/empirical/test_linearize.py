@@ -56,6 +56,16 @@ def test_drift_is_the_velocity_of_the_kernel(float64, key):
     assert_close(drift.velocity, (at(step) - at(-step)) / (2 * step), condition=step**2 / 1e-13 * 1e2)
 
 
+def test_the_speed_of_the_kernel_at_small_inputs():
+    """f = a·x + b² with x = 2^−60: Θ = x² + 4b², Θ̇ = −16 b² r, where the part of a underflows; and at r = 2^−100."""
+    f = lambda p, x: p["a"] * x + p["b"] ** 2  # noqa: E731
+    params = {"a": jnp.float32(1.0), "b": jnp.float32(2.0**-20)}
+    drift = empirical.ntk_drift(f, params, jnp.full(1, 2.0**-60), jnp.full(1, 2.0**-100))
+    np.testing.assert_allclose(drift.speed, 4 * 2.0**-100, rtol=1e-6)
+    # Θ̇ = −2^(4 − 40 − 100) is below the smallest number of the format
+    assert drift.velocity == 0
+
+
 @pytest.mark.slow
 def test_drift_falls_with_width(float64, key):
     """The relative speed of the kernel at initialization falls as 1/n (Dyer and Gur-Ari 2020, conjecture 1).
