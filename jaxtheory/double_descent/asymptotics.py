@@ -209,7 +209,9 @@ def _mei_montanari(
     bias = times(signal, rest * (rest + a * learned * x) / delta)
     variance = times(noise + nonlinear, b * (learned**2 * features + a * used * spread) / delta)
     slack = _ROUND_OFF * jnp.finfo(x.dtype).eps * jnp.minimum(psi1, psi2)
-    return _result(bias, variance, bias + variance + nonlinear, noise, samples, valid, jnp.abs(residual) <= slack)
+    return _result(
+        bias, variance, bias + variance + nonlinear, noise, samples, valid, converged=jnp.abs(residual) <= slack
+    )
 
 
 def _unused(psi1: Array, psi2: Array, product: Array) -> tuple[Array, Array]:
@@ -282,6 +284,7 @@ def _result(
     noise: Array,
     shrinkage: Array,
     valid: Array,
+    *,
     converged: Array | bool = True,
 ) -> Asymptotics:
     """With the training error, which is the test error shrunk, and 0 where the fit interpolates."""

@@ -147,7 +147,7 @@ def append(state: State, block: Block, task: Task, min_norm: bool) -> tuple[Stat
     factor = jnp.where(old, state.points[:samples], jnp.eye(samples, dtype=known.dtype))
     inverse, solved, beta = jnp.split(solve_triangular(factor, known, lower=True), [samples, samples + size], axis=1)
     along = jnp.where(split.fresh[None], split.inside[:, fresh.row], 0)
-    moves, lifts = _move(solved, beta, along, unit, split, fresh, task, min_norm)
+    moves, lifts = _move(solved, beta, along, unit, split, fresh, task=task, min_norm=min_norm)
 
     new = jnp.concatenate([split.inside.T * unit[None], block.tests])
     features = state.points[-len(new) :]
@@ -156,7 +156,7 @@ def append(state: State, block: Block, task: Task, min_norm: bool) -> tuple[Stat
     duals = within @ inverse + jnp.tril(moves.unit @ lifts.T, -1) @ fresh.direction
     diagonal = (inverse**2).sum(axis=0)
     fit = _Fit(features @ beta, inverse.T @ beta, diagonal, diagonal, length(beta))
-    widths = _measure(fit, changes, duals, moves, split, fresh, span.targets, task)
+    widths = _measure(fit, changes, duals, moves, split, fresh, targets=span.targets, task=task)
 
     sizes = state.size + jnp.cumsum((block.columns**2).sum(axis=0))
     added = new if min_norm else _beside(new, split, fresh, task.ridge)
@@ -249,7 +249,7 @@ def _fresh(span: Span, split: Split) -> Fresh:
 
 def _move(
     solved: Float[Array, "n b"], beta: Float[Array, "n outputs"], along: Float[Array, "b b"], unit: Float[Array, " b"],
-    split: Split, fresh: Fresh, task: Task, min_norm: bool,
+    split: Split, fresh: Fresh, *, task: Task, min_norm: bool,
 ) -> tuple[Move, Float[Array, "b size"]]:  # fmt: skip
     """ĥ of each column, in coordinates of V, then of the block's columns, then (with a ridge) of their slacks.
 
@@ -306,7 +306,7 @@ class _Fit(NamedTuple):
 
 
 def _measure(
-    fit: _Fit, changes: Array, duals: Array, moves: Move, split: Split, fresh: Fresh, targets: Array, task: Task
+    fit: _Fit, changes: Array, duals: Array, moves: Move, split: Split, fresh: Fresh, *, targets: Array, task: Task
 ) -> Width:
     """The fit after each column of a block, from its ĥ at every point and its z = A⁺ᵀĥ."""
 

@@ -168,7 +168,7 @@ def _variance_components(
         parts = Components(
             bias, data, features, data_features, data_noise, data_features_noise, excess, jnp.int32(at.status)
         )
-        return judged(parts, _is_valid(eigs, beta, n, width, lam, noise, tail), at.status)
+        return judged(parts, _is_valid(eigs, beta, n, width, lam, noise, tail=tail), at.status)
 
     return jnp.vectorize(one)(n, width, lam, noise, tail)
 
@@ -207,7 +207,7 @@ def _ensemble_risk(
         draws = ((1 / members, same), (1 - 1 / members, other))
         pairs = [times(a * b, pair(*kind, shared)) for a, kind in draws for b, shared in sets]
         excess = jnp.sum(jnp.stack(pairs))
-        valid = _is_valid(eigs, beta, n, width, lam, noise, tail)
+        valid = _is_valid(eigs, beta, n, width, lam, noise, tail=tail)
         valid = valid & (members >= 1) & (bags >= 1) & (overlap >= 0) & (overlap <= 1)
         return judged(Ensemble(excess, jnp.int32(at.status)), valid, at.status)
 
@@ -229,5 +229,5 @@ def _ratio(above: Array, below: Array) -> Array:
     return jnp.where(below > 0, above / jnp.where(below > 0, below, 1), jnp.where(above > 0, jnp.inf, 0))
 
 
-def _is_valid(eigs: Array, beta: Array, n: Array, width: Array, lam: Array, noise: Array, tail: Array) -> Array:
+def _is_valid(eigs: Array, beta: Array, n: Array, width: Array, lam: Array, noise: Array, *, tail: Array) -> Array:
     return (n > 0) & (width > 0) & (lam >= 0) & (noise >= 0) & (tail >= 0) & is_legal(eigs, beta)

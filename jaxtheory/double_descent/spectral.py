@@ -190,7 +190,7 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array, counts: 
     lost = jnp.where(used > 0, per_feature / jnp.where(used > 0, used, 1), 0)
     # in log γ the fixed point moves by what is missing over at least half of this
     held = spread + jnp.where(jnp.isinf(k), samples, jnp.minimum(features * k, samples))
-    missing = jnp.abs(_excess(eigs, counts, n, k, ridge, tail, solved)) > jnp.finfo(eigs.dtype).eps ** 0.5 * held
+    missing = jnp.abs(_excess(eigs, counts, n, k, ridge, tail, gamma=solved)) > jnp.finfo(eigs.dtype).eps ** 0.5 * held
     status = status_where((missing & ~exact, Status.NOT_CONVERGED))
     return Balance(gamma, learned, rest, features, samples, spread, lost, inflation, status)
 
@@ -208,7 +208,7 @@ def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, ta
     fewer = jnp.minimum(n, k)
 
     def excess(log_gamma: Array) -> Array:
-        return _excess(eigs, counts, n, k, ridge, tail, jnp.exp(log_gamma))
+        return _excess(eigs, counts, n, k, ridge, tail, gamma=jnp.exp(log_gamma))
 
     # Σ L ≤ m/2 at γ ≥ 2 tr/m, and min(p, r) ≤ r ≤ ridge/γ + (n − k)_+ keeps the rest below at γ ≥ 4 ridge/n.
     largest = 4 * ((jnp.sum(counts * eigs) + tail) / fewer + ridge / n) * (1 + n / k)
@@ -234,7 +234,7 @@ def _resolution(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, ta
     return jnp.exp(root)
 
 
-def _excess(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: Array, gamma: Array) -> Array:
+def _excess(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: Array, *, gamma: Array) -> Array:
     """ΣL + min(p, r) − min(n, k): learned modes are counted and what they miss is subtracted, so nothing cancels.
 
     Both minima are those of the same side, also where rounding decides between p and r, for derivatives at k = n.

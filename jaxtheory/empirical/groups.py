@@ -61,7 +61,7 @@ def ntk_by_group(
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     members = tuple((name, tuple(found)) for name, found in _members(groups, paths).items())
     require(bool(members), "groups", groups, f"name at least one of {paths}", "match a path")
-    return _by_group(f, params, x1, x2, members, output, tuple(sorted(options.items())))
+    return _by_group(f, params, x1, x2, members, output, options=tuple(sorted(options.items())))
 
 
 @partial(jax.jit, static_argnames=("f", "members", "output", "options"))
@@ -72,6 +72,7 @@ def _by_group(
     x2: PyTree | None,
     members: tuple[tuple[str, tuple[str, ...]], ...],
     output: Output,
+    *,
     options: tuple[tuple[str, Any], ...],
 ) -> dict[str, Array]:
     kernels = {}

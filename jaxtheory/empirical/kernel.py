@@ -97,8 +97,8 @@ def ntk(
         mesh = placement.line(mesh, "rows")
         params, x1, x2 = placement.whole((params, x1, x2), mesh)
     if batch == "whole":
-        return _whole(f, params, x1, x2, output, memory, mesh)
-    return _ntk(f, params, x1, x2, output, method, block, memory, mesh)
+        return _whole(f, params, x1, x2, output, memory=memory, mesh=mesh)
+    return _ntk(f, params, x1, x2, output, method=method, block=block, memory=memory, mesh=mesh)
 
 
 @boundary
@@ -167,6 +167,7 @@ def _ntk(
     x1: PyTree,
     x2: PyTree,
     output: Output,
+    *,
     method: str,
     block: Block,
     memory: float | None,
@@ -195,7 +196,7 @@ def _ntk(
 
 @partial(jax.jit, static_argnames=("f", "output", "memory", "mesh"))
 def _whole(
-    f: Function, params: PyTree, x1: PyTree, x2: PyTree, output: Output, memory: float | None, mesh: Mesh | None
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree, output: Output, *, memory: float | None, mesh: Mesh | None
 ) -> Array:
     """The kernel of the function of the batch."""
     out = jax.eval_shape(f, params, x1)
@@ -206,11 +207,11 @@ def _whole(
     symmetric = blocks.symmetrized if x2 is None else lambda block: block
     x2 = x1 if x2 is None else x2
     if mesh is None:
-        return finish(spec, symmetric(products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size)))
+        return finish(spec, symmetric(products.whole_rows(f, params, spec, x1, x2, jnp.arange(n1), size=size)))
     split = PartitionSpec(mesh.axis_names)
 
     def rows_of(rows: Array, params: PyTree, x1: PyTree, x2: PyTree) -> Array:
-        return products.whole_rows(f, params, spec, x1, x2, rows, size)
+        return products.whole_rows(f, params, spec, x1, x2, rows, size=size)
 
     run = jax.shard_map(rows_of, mesh=mesh, in_specs=(split, *[PartitionSpec()] * 3), out_specs=split, check_vma=False)
     # padded indices repeat the last example and are cut off

@@ -77,8 +77,8 @@ def mean_ntk(
     x2: PyTree | None,
     key: Key[Array, ""],
     samples: int,
-    output: Output = "trace",
     *,
+    output: Output = "trace",
     batch: Batch = "each",
 ) -> Average:
     """The empirical tangent kernel averaged over initializations.

@@ -38,7 +38,7 @@ def tile(
     return columns.transpose(1, 2, 0) if spec.paired else columns.transpose(1, 2, 0, 3)
 
 
-def whole_rows(f: Function, params: PyTree, spec: Spec, x1: PyTree, x2: PyTree, rows: Array, size: int) -> Array:
+def whole_rows(f: Function, params: PyTree, spec: Spec, x1: PyTree, x2: PyTree, rows: Array, *, size: int) -> Array:
     """Rows [rows, k, n2, l] (or [rows, k, n2]) of the kernel of the function of the batch, J(x1) J(x2)ᵀ.
 
     Args:

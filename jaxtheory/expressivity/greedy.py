@@ -77,7 +77,7 @@ def fit(
     require(len(offsets) >= 1, "offsets", offsets.shape, "hold an offset", "pass a grid, e.g. jnp.linspace(-1, 1, 100)")
     w = jnp.full_like(y, 1 / len(y)) if weights is None else nonnegative("weights", weights, "pass those of L²")
     require(w.shape == y.shape, "weights", w.shape, f"have one entry for each of {len(y)} points", "pair them")
-    return _fit(x, y, directions, offsets, w, neurons, power)
+    return _fit(x, y, directions, offsets, w, neurons, power=power)
 
 
 class _Chosen(NamedTuple):
@@ -92,7 +92,7 @@ class _Chosen(NamedTuple):
 
 @partial(jax.jit, static_argnames=("neurons", "power"))
 def _fit(
-    x: Array, y: Array, directions: Array, offsets: Array, weights: Array, neurons: int, power: int
+    x: Array, y: Array, directions: Array, offsets: Array, weights: Array, neurons: int, *, power: int
 ) -> Greedy:  # fmt: skip
     root, scale = jnp.sqrt(weights), guarded.power_of_two(y)
     target = y / scale * root

@@ -174,7 +174,7 @@ def transform_slices(
     k = constrain("frequencies", frequencies, _even, "be 0, δ, 2δ, … with δ > 0", "use jnp.linspace(0, k, q)")
     wish = "be spaced by less than π/(R + 10/r), R = max |x|"
     step = constrain("frequencies", k[1] - k[0], lambda d: d < closest, wish, "use more of them")
-    return _transform_slices(values * weights, x, directions, r, offsets, k, (step, reach), derivative)
+    return _transform_slices(values * weights, x, directions, r, offsets, k, ends=(step, reach), derivative=derivative)
 
 
 def _even(frequencies: Any) -> Any:
@@ -187,7 +187,7 @@ def _even(frequencies: Any) -> Any:
 @partial(jax.jit, static_argnames="derivative")
 def _transform_slices(
     weighted: Array, x: Array, directions: Array, scales: Array, offsets: Array, frequencies: Array,
-    ends: tuple[Array, Array], derivative: int,
+    *, ends: tuple[Array, Array], derivative: int,
 ) -> Array:  # fmt: skip
     step, reach = ends
 

@@ -119,7 +119,9 @@ def measures(
     center = start if center is None else center
     y = norms.labels(y, len(x), net[-1].shape[0])
     limit = _radius(radius, x)
-    values, margin, wrong = _evaluated(net, start, center, x, y, gram, key, limit, delta, quantile)
+    values, margin, wrong = _evaluated(
+        net, start, center, x, y, gram, key=key, radius=limit, delta=delta, quantile=quantile
+    )
     definite = holds(np.isfinite, values.get("NTK labels", (0.0,))[0])
     hint = "remove repeated points, add a ridge, or use float64"
     require(definite, "gram", "a matrix too near a singular one", "be positive definite beyond rounding", hint)
@@ -153,7 +155,7 @@ def _radius(radius: Any, x: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("delta", "quantile"))
 def _evaluated(
-    net: Chain, start: Chain | None, center: Chain | None, x: Array, y: Array, gram: Array | None, key: Array | None,
+    net: Chain, start: Chain | None, center: Chain | None, x: Array, y: Array, gram: Array | None, *, key: Array | None,
     radius: Array, delta: float, quantile: float,
 ) -> tuple[_Values, Array, Array]:  # fmt: skip
     """Every measure that can be had from what is given, the margin scale, and the error on the sample."""

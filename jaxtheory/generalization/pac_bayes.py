@@ -190,13 +190,15 @@ def gaussian_posterior(
     )
     told, wanted = (str(jax.tree.map(jnp.shape, tree)) for tree in (prior, params))
     require(told == wanted, "prior", told, f"have the shapes of params, {wanted}", "pass the initialization")
-    return _gaussian_posterior(loss, wrong, params, prior, x, jnp.asarray(y), key, delta, steps, rate, draws)
+    return _gaussian_posterior(
+        loss, wrong, params, prior, x, jnp.asarray(y), key=key, delta=delta, steps=steps, rate=rate, draws=draws
+    )
 
 
 @partial(jax.jit, static_argnames=("loss", "wrong", "delta", "steps", "rate", "draws"))
 @jax.default_matmul_precision("highest")  # of a classifier's own products
 def _gaussian_posterior(
-    loss: Callable, wrong: Callable, params: PyTree, prior: PyTree, x: Array, y: Array, key: Array,
+    loss: Callable, wrong: Callable, params: PyTree, prior: PyTree, x: Array, y: Array, *, key: Array,
     delta: float, steps: int, rate: float, draws: int,
 ) -> Certificate:  # fmt: skip
     mean, unravel = ravel_pytree(params)

@@ -83,7 +83,7 @@ def random_features(
     fourier = isinstance(activation, str) and activation == "cos"
     function = activations.resolve(activation)
     factor, offset = jnp.asarray(scale, x.dtype), jnp.asarray(bias, x.dtype)
-    return _random_features(x, width, key, function, fourier, factor, offset, weights)
+    return _random_features(x, width, key, function, fourier, factor, bias=offset, weights=weights)
 
 
 @partial(jax.jit, static_argnames=("width", "function", "fourier", "weights"))
@@ -94,6 +94,7 @@ def _random_features(
     function: Callable[[Array], Array],
     fourier: bool,
     scale: Array,
+    *,
     bias: Array,
     weights: Law,
 ) -> Array:

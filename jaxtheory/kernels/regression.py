@@ -229,7 +229,7 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
     residual = worst_residual(dot(matrix, alpha), y / units)
     finite = jnp.isfinite(gram).all()
     seen = _Seen(alpha, found.iterations, residual, rough | found.indefinite, jnp.ones((), bool), finite)
-    return _report(kernel, x, y, ridge, seen, units, unit, limit)._replace(jitter=jitter * unit)
+    return _report(kernel, x, y, ridge, seen, units, unit=unit, limit=limit)._replace(jitter=jitter * unit)
 
 
 @partial(jax.jit, static_argnames=("settings", "mesh"))
@@ -243,7 +243,9 @@ def _iterative(
         return matvec(kernel, x, v, block, mesh=mesh) + shift * v
 
     if settings.solver == "cg":
-        solve = _conjugate(partial(apply, kernel=fixed, x=points), fixed, points, shift, key, limit, settings, mesh)
+        solve = _conjugate(
+            partial(apply, kernel=fixed, x=points), fixed, points, shift, key, limit, settings=settings, mesh=mesh
+        )
     else:
         solve = _stochastic(fixed, points, shift, key, limit, settings)
     alpha, found = solution_of(apply, right, solve)
@@ -255,7 +257,7 @@ def _iterative(
     rough = asymmetric(product[:, -1:], matvec(fixed, points, probe, block, mesh=mesh))
     finite = jnp.isfinite(product[:, -1]).all()
     seen = _Seen(alpha, found.iterations, residual, rough | found.indefinite, found.singular, finite)
-    return _report(kernel, x, y, ridge, seen, units, unit, limit)
+    return _report(kernel, x, y, ridge, seen, units, unit=unit, limit=limit)
 
 
 @partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
@@ -276,7 +278,7 @@ def _on_centres(
     finite = (found.status != Status.NOT_FINITE) & ~jnp.isnan(found.excess)
     invalid = found.status == Status.INVALID_INPUT
     seen = _Seen(found.alpha, found.iterations, found.excess, invalid, found.singular, finite)
-    return _report(kernel, centres, y, ridge, seen, units, unit, limit)
+    return _report(kernel, centres, y, ridge, seen, units, unit=unit, limit=limit)
 
 
 def _in_units(kernel: Any, x: Array, y: Array, ridge: Array) -> tuple[Array, Array, Any, Any, Array]:
@@ -296,7 +298,7 @@ def _constant(kernel: Any, x1: Array, x2: Array) -> Array:
 
 
 def _conjugate(
-    apply: Any, kernel: Any, x: Array, shift: Array, key: Array, limit: Any, settings: _Settings, mesh: Mesh | None
+    apply: Any, kernel: Any, x: Array, shift: Array, key: Array, limit: Any, *, settings: _Settings, mesh: Mesh | None
 ) -> Any:
     n, entries, frozen = x.shape[0], diagonal(kernel, x), jax.lax.stop_gradient(shift)
     # its set-up, ~6 n r² flops, is then some seven products with K; 2 √n to 10 √n cost up to twice as much in all
@@ -346,7 +348,7 @@ def _inverse(factor: Array, entries: Array, ridge: Array) -> Any:
 
 
 def _report(
-    kernel: Any, x: Array, y: Array, ridge: Array, seen: _Seen, units: Array, unit: Array, limit: Any
+    kernel: Any, x: Array, y: Array, ridge: Array, seen: _Seen, units: Array, *, unit: Array, limit: Any
 ) -> KernelRegressor:
     finite = seen.finite & jnp.isfinite(y).all() & jnp.isfinite(ridge).all()
     alpha = seen.solution * (units / unit)

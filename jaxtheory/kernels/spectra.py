@@ -141,7 +141,7 @@ def lanczos_density(
     require(probes >= 1, "probes", probes, "be at least 1", "use 8 for a standard error")
     # a Gram matrix is multiplied as it is: gathering its entries block by block would cost more than the product
     matrix = None if callable(kernel) else wrapped(x, x)
-    return _density(wrapped, x, matrix, key, order, probes, block)
+    return _density(wrapped, x, matrix, key, order, probes, block=block)
 
 
 @boundary
@@ -168,7 +168,7 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
 
 @partial(jax.jit, static_argnames=("order", "probes", "block"))
 def _density(
-    kernel: Any, x: Array, matrix: Array | None, key: Key[Array, ""], order: int, probes: int, block: int
+    kernel: Any, x: Array, matrix: Array | None, key: Key[Array, ""], order: int, probes: int, *, block: int
 ) -> SpectralDensity:
     n, dtype = x.shape[0], jax.eval_shape(kernel, x[:1], x[:1]).dtype
     unit = power_of_two(diagonal(kernel, x))

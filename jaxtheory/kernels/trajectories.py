@@ -68,6 +68,7 @@ def setup(
     cross: Array | None,
     initial_test: Array | None,
     state: TrainingState | None = None,
+    *,
     name: str = "y",
 ) -> Setup:
     """The arrays of a training run in one dtype, after checks of their shapes; initial outputs are 0 by default.

@@ -52,7 +52,7 @@ class Escape(NamedTuple):
 
 @boundary(static=("smoothness", "hessian", "accuracy", "gap", "dim", "failure", "c"))
 def theory_constants(
-    smoothness: float, hessian: float, accuracy: float, gap: float, dim: int, failure: float, c: float = 1.0
+    smoothness: float, hessian: float, accuracy: float, gap: float, dim: int, failure: float, *, c: float = 1.0
 ) -> Perturbation:
     r"""The constants with which perturbed gradient descent is proved to escape.
 
@@ -192,7 +192,7 @@ def escape_times(
     constants = tuple(jnp.asarray(c, float) for c in (L, gamma, tau, eta, close, heat))
     kick = practical_constants(gamma, eta) if perturbation is None else perturbation
     kick = Perturbation(*(jnp.asarray(c, float) for c in kick._replace(step_size=eta)))
-    return _escape(key, jnp.asarray(dim), constants, kick, length, method, max_steps)
+    return _escape(key, jnp.asarray(dim), constants, kick, length, method, max_steps=max_steps)
 
 
 def _step_size(step_size: Number, L: Number) -> Number:
@@ -206,7 +206,7 @@ def _step_size(step_size: Number, L: Number) -> Number:
 
 @partial(jax.jit, static_argnames=("length", "method", "max_steps"))
 def _escape(
-    key: Array, dim: Array, constants: tuple, kick: Perturbation, length: int, method: Method, max_steps: int
+    key: Array, dim: Array, constants: tuple, kick: Perturbation, length: int, method: Method, *, max_steps: int
 ) -> Escape:
     dtype = jnp.zeros(()).dtype
     L, gamma, tau, eta, tolerance, noise = constants

@@ -268,12 +268,12 @@ def sample(
     bands = 2**dim - 1
     counts = [bands * 2 ** (j * dim) for j in range(levels)]
     weights = np.log2(level_weights([j * _rate(s, p, dim) for j in range(levels)], s, dtype)) + np.log2(levels) / q
-    return _sample(key, tuple(counts), tuple(weights.tolist()), p, kind, dim, dtype)
+    return _sample(key, tuple(counts), tuple(weights.tolist()), p, kind, dim, dtype=dtype)
 
 
 @partial(jax.jit, static_argnames=("counts", "weights", "p", "kind", "dim", "dtype"))
 def _sample(
-    key: Array, counts: tuple[int, ...], weights: tuple[float, ...], p: float, kind: Kind, dim: int, dtype: Any
+    key: Array, counts: tuple[int, ...], weights: tuple[float, ...], p: float, kind: Kind, dim: int, *, dtype: Any
 ) -> Coefficients:
     flat = jnp.split(unit_blocks(key, counts, p, kind, dtype, weights), np.cumsum(counts)[:-1])
     details = [part.reshape(2**dim - 1, *[2**j] * dim) for j, part in enumerate(flat)]

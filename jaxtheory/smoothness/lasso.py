@@ -152,7 +152,7 @@ def _advance(state: _State, unit: Array, y: Array, penalty: Array) -> _State:
     columns = unit * active.astype(y.dtype)[None, :]
     hessian = jnp.eye(len(y), dtype=y.dtype) + tau * jnp.matmul(columns, columns.T, precision="highest")
     factor = (jnp.linalg.cholesky(hessian), True)
-    candidate = _refined(unit, y, penalty, primal, active, tau, factor)
+    candidate = _refined(unit, y, penalty, primal, active, tau, factor=factor)
     gap = _gap(unit, y, penalty, candidate)
 
     gradient = y + state.dual - jnp.matmul(unit, primal, precision="highest")
@@ -199,7 +199,7 @@ def _step_length(slope: Callable[[Array], Array], one: Array) -> Array:
     return jnp.where(slope(one) <= 0, one, found)
 
 
-def _refined(unit: Array, y: Array, penalty: Array, b: Array, active: Array, tau: Array, factor: Any) -> Array:
+def _refined(unit: Array, y: Array, penalty: Array, b: Array, active: Array, tau: Array, *, factor: Any) -> Array:
     """b moved on its support towards Aᵀ(y − A b) = λ sgn b, from the residual: free of the rounding of τ Aᵀξ.
 
     The proximal step (I/τ + AᵀA)^{-1} q = τ(q − τ Aᵀ(I + τ A Aᵀ)^{-1} A q) on the columns in use.

@@ -35,7 +35,7 @@ def build(where: Any, content: Content) -> None:
     for name, variable in schema.variables.items():
         shape, chunk = layout.shape + variable.shape, layout.chunk + variable.shape
         attrs = _STATUS if name == "status" else {}
-        _array(group, name, shape, chunk, variable.dtype, names + variable.dims, attrs)
+        _array(group, name, shape, chunk, variable.dtype, names + variable.dims, attributes=attrs)
     for name, label in schema.labels.items():
         _array(group, name, label.shape, label.shape, label.values.dtype, label.dims)[...] = label.values
     for name, values in content.axes.items():
@@ -55,7 +55,7 @@ def consolidate(where: Any) -> None:
 
 
 def _array(
-    group: zarr.Group, name: str, shape: Any, chunk: Any, dtype: Any, dims: tuple[str, ...], attributes: Any = None,
+    group: zarr.Group, name: str, shape: Any, chunk: Any, dtype: Any, dims: tuple[str, ...], *, attributes: Any = None,
     fill: int = 0,
 ) -> zarr.Array:  # fmt: skip
     kind = np.dtype(dtype).kind

@@ -183,7 +183,16 @@ def _gathered(
             both = done & (environment[ours] >= 0)
             for name, array in committed.values.items():
                 block = values[name][ours]
-                _require_equal(block, array[theirs], both, name, (layout, chunk, ours, frame), sources, source, origin)
+                _require_equal(
+                    block,
+                    array[theirs],
+                    both,
+                    name,
+                    (layout, chunk, ours, frame),
+                    sources,
+                    source=source,
+                    origin=origin,
+                )
                 block[done] = array[theirs][done]
                 values[name][ours] = block
             for array, new in ((environment, source.codes[committed.environment[theirs]]), (origin, number)):
@@ -211,7 +220,7 @@ def _overlaps(layout: Layout, chunk: Chunk, source: Source) -> Iterator[tuple[Co
 
 def _require_equal(
     ours: np.ndarray, theirs: np.ndarray, both: np.ndarray, name: str, where: Any, sources: list[Source],
-    source: Source, origin: np.ndarray,
+    *, source: Source, origin: np.ndarray,
 ) -> None:  # fmt: skip
     """Points that two stores have are the same, to the bit."""
     if not both.any():

@@ -110,7 +110,7 @@ def entropic(
     >>> f"{found.cost:.3f}", int(found.status)
     ('1.000', 0)
     """
-    problem, pairs = _stated(x, y, epsilon, p, cost, x_weights, y_weights, penalty, block)
+    problem, pairs = _stated(x, y, epsilon, p, cost, a=x_weights, b=y_weights, penalty=penalty, block=block)
     if start is not None:
         start = Potentials(*(_started(problem.x, start.f), _started(problem.y, start.g)))
     return _entropic(problem, _accuracy(problem, tolerance), start, pairs, _count(max_iterations))
@@ -155,7 +155,7 @@ def sinkhorn(
     >>> f"{found.cost:.3f}", int(found.status)
     ('1.000', 0)
     """
-    problem, pairs = _stated(x, y, epsilon, p, cost, x_weights, y_weights, penalty, block)
+    problem, pairs = _stated(x, y, epsilon, p, cost, a=x_weights, b=y_weights, penalty=penalty, block=block)
     if start is not None:
         cross = Potentials(_started(problem.x, start.cross.f), _started(problem.y, start.cross.g))
         start = DivergencePotentials(cross, _started(problem.x, start.x), _started(problem.y, start.y))
@@ -163,7 +163,7 @@ def sinkhorn(
 
 
 def _stated(
-    x: Array, y: Array, epsilon: Any, p: Any, cost: Cost | None, a: Any, b: Any, penalty: Any, block: int | None
+    x: Array, y: Array, epsilon: Any, p: Any, cost: Cost | None, *, a: Any, b: Any, penalty: Any, block: int | None
 ) -> tuple[Problem, Pairs]:
     """The problem that the arguments state, checked, in one dtype."""
     require_same_space(x, y)

@@ -61,7 +61,7 @@ def gather(equation: Equation, facts: list[Fact]) -> list[Fact]:
     return [
         _gathered(
             facts, shape_of(equation.outvars[0]), sizes, numbers.offset_dims, numbers.collapsed_slice_dims,
-            numbers.start_index_map, paired,
+            numbers.start_index_map, paired=paired,
         )
     ]  # fmt: skip
 
@@ -72,14 +72,14 @@ def dynamic_slice(equation: Equation, facts: list[Fact]) -> list[Fact]:
     rank = len(operand.shape)
     found = _gathered(
         [operand, *starts], shape_of(equation.outvars[0]), equation.params["slice_sizes"], range(rank), (),
-        range(rank), {}, starts,
+        range(rank), paired={}, starts=starts,
     )  # fmt: skip
     return [found]
 
 
 def _gathered(
     facts: list[Fact], shape: tuple[int, ...], sizes: Sequence[Axis], offset: Sequence[Axis], collapsed: Sequence[Axis],
-    indexed: Sequence[Axis], paired: dict[Axis, Axis], starts: list[Fact] | None = None,
+    indexed: Sequence[Axis], *, paired: dict[Axis, Axis], starts: list[Fact] | None = None,
 ) -> Fact:  # fmt: skip
     operand = facts[0]
     if starts is None:
@@ -188,7 +188,9 @@ def _scattered(
         return _everywhere(operand, change, loose, target, paired, batch)
     operand = functools.reduce(expand, places, operand)
     for position in itertools.product(*(range(change.shape[axis]) for axis in loose)):
-        operand = _one_place(operand, change, dict(zip(loose, position, strict=True)), places, target, paired, batch)
+        operand = _one_place(
+            operand, change, dict(zip(loose, position, strict=True)), places, target=target, paired=paired, batch=batch
+        )
     return operand
 
 
@@ -218,7 +220,7 @@ def _aim(
 
 
 def _one_place(
-    operand: Fact, change: Fact, at: dict[int, int], places: dict[Axis, np.ndarray], target: dict[Axis, Axis],
+    operand: Fact, change: Fact, at: dict[int, int], places: dict[Axis, np.ndarray], *, target: dict[Axis, Axis],
     paired: dict[Axis, Axis], batch: list[Axis],
 ) -> Fact:  # fmt: skip
     """One update written where its indices say."""
