@@ -40,3 +40,23 @@ def digits(config: Any) -> Problem:
 def top_curvature(loss: Callable[[Array], Array], w: Array) -> Array:
     """λ_max of the Hessian, which is small enough to be formed."""
     return jnp.linalg.eigvalsh(jax.hessian(loss)(w))[-1]
+
+
+class Oscillation(NamedTuple):
+    """Steps ±offset around a center in turns, the square ‖offset‖², and offsetᵀ∇²L(center) offset."""
+
+    center: Array
+    offset: Array
+    square: Array
+    bent: Array
+
+
+def oscillation(loss: Callable[[Array], Array], path: Array, scale: Array | None = None) -> Oscillation:
+    """That of successive steps [n, P]; a constant drift is left out. With a scale D, ‖D^½ offset‖² is the square."""
+    before, at, after = path[:-2], path[1:-1], path[2:]
+    signs = (-1.0) ** jnp.arange(len(at)).astype(path.dtype)
+    center = (before + 2 * at + after).mean(0) / 4
+    offset = (signs[:, None] * (2 * at - before - after)).mean(0) / 4
+    turned = jax.jvp(jax.grad(loss), (center,), (offset,))[1]
+    weights = jnp.ones_like(offset) if scale is None else scale
+    return Oscillation(center, offset, jnp.sum(weights * offset**2), jnp.sum(offset * turned))
