@@ -147,6 +147,10 @@ def frontier_exponents(alpha: Float[Array, "..."], beta: Float[Array, "..."]) ->
 
     with P = 2α + 2β − 1, Q = 6α + 4β − 4αβ − 2 and R = 2β − α − 2αβ. At α = 1/2 they agree, up to logarithms.
 
+    Phase 4 begins late, as the constant of the noise is small: until then the first two terms decide, with
+    d ~ f^(P/S), risk ~ f^(−2αP/S), S = 4α² + 2(1 − α)P. At α = 0.4, β = 0.8 the width's exponent is 0.60 about f = 10^8
+    and falls to 1/2 by f = 10^18.
+
     Args:
         alpha: α > 0.
         beta: β > 1/2 − α, so that the target has finite power. They broadcast.

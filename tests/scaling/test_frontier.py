@@ -109,24 +109,6 @@ def test_the_recursion_has_the_exponents_of_its_phase(alpha, beta):
     np.testing.assert_allclose(found.width_law.slope, expected.width, atol=0.03)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("alpha", "beta"), [(0.4, 0.3), (0.28, 1.0)])
-def test_the_recursion_has_the_exponents_of_its_phase_at_growing_trace(alpha, beta, float64):
-    """Four modes a feature and the step 0.5/trace, widths 32 to 8192: as above."""
-    i, widths = jnp.arange(1.0, 4 * 8192.0 + 1), jnp.geomspace(32.0, 8192.0, 13)
-
-    def risk(width):
-        eigs = jnp.where(i <= 4 * width, i ** (-2 * alpha), 0)
-        return one_pass_equivalent(eigs, i**-beta, width, batch=1, step_size=0.5 / eigs.sum(), steps=12_000).risk
-
-    curves = jax.jit(lambda widths: jax.lax.map(risk, widths))(widths)
-    found = compute_optimal(widths, curves, jnp.geomspace(1e5, 1e6, 9))
-    expected = frontier_exponents(alpha, beta)
-    assert found.status == Status.OK
-    np.testing.assert_allclose(found.risk_law.slope, expected.risk, atol=0.05)
-    np.testing.assert_allclose(found.width_law.slope, expected.width, atol=0.03)
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
