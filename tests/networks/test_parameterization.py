@@ -224,6 +224,11 @@ def low_rank(p, x):
     return (x @ p["in"]) @ (p["w"] + p["a"] @ p["b"]) @ p["out"]
 
 
+def divided(p, x):
+    first, second = jnp.split(p["w"], 2, axis=1)
+    return jnp.tanh(x @ p["in"] @ first) * jnp.tanh(x @ p["in"] @ second) @ p["out"]
+
+
 def summed(p, x):
     return ((x @ p["in"]) * p["out"][:, 0][None]).sum(-1)
 
@@ -258,6 +263,7 @@ PROGRAMS = {
         low_rank, lambda n: zeros(w=(n, n), a=(n, 2), b=(2, n), **IN_OUT(n)),
         {"w": "hidden", "a": "readout", "b": "input"},
     ),
+    "a weight in two parts": (divided, lambda n: zeros(w=(n, 2 * n), **IN_OUT(n)), {"w": "hidden"}),
     "a product and a sum": (summed, lambda n: zeros(**IN_OUT(n)), {}),
     "a sum over experts": (
         experts, lambda n: zeros(w=(n, 3, 4), v=(n, 4, 2), **IN_OUT(n)), {"w": "input", "v": "readout"},

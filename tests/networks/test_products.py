@@ -36,7 +36,7 @@ SLOW = {
     "vmap": (lambda p, x: jax.vmap(lambda h: h @ p["w"] @ h)(hidden(p, x)), bilinear),
     "over √d": (lambda p, x: product(p, x).sum(-1) / p["w"].shape[0] ** 0.5, bilinear),
     "two towers": (lambda p, x: jnp.einsum("bi,bi->b", jnp.tanh(x @ p["a"]), jnp.tanh(x @ p["b"])), towers),
-    "squares": (lambda p, x: (x @ p["a"] + x @ p["b"] ** 2).sum(-1) + ((x @ p["a"]) ** 2).sum(-1), towers),
+    "squares": (lambda p, x: (x @ p["a"] + x @ p["b"] ** 2).mean(-1) + ((x @ p["a"]) ** 2).sum(-1), towers),
 }
 RIGHT = {
     "mean": (lambda p, x: product(p, x).mean(-1), bilinear),

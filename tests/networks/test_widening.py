@@ -141,6 +141,34 @@ def test_maximal_update_from_one_transformer():
     assert mu.roles["Dense_2"] == {"kernel": "readout", "bias": "fixed"}
 
 
+class Recurrent(nnx.Module):
+    """A GRU, whose first state has a key of its own, and attention over its states with scores times `scale`."""
+
+    def __init__(self, width: int, *, scale: float | None = None, rngs):
+        self.cell, self.scale = nnx.RNN(nnx.GRUCell(8, width, rngs=rngs)), scale
+        self.parts = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, 2, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.cell(x[:, None].repeat(3, axis=1))
+        query, key, value = jnp.split(self.parts(h)[:, :, None], 3, axis=-1)
+        scale = None if self.scale is None else self.scale / query.shape[-1]
+        return self.out(jax.nn.dot_product_attention(query, key, value, scale=scale)[:, -1, 0])
+
+
+@pytest.mark.parametrize(("scale", "told"), [(None, 1), (4.0, 0)])
+def test_the_wider_program_says_how_scores_of_a_module_fall(scale, told):
+    """At one width √d/d and 1/√d are the same number: c/d with c of the base network is right all the same."""
+    found = widen(partial(Recurrent, width=16, scale=scale), X)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        mu = parameterization.maximal_update(found.apply, found.params, found.wider_params, X)
+    assert len(mu.advice) == told == sum("attention scores over d = 16" in str(line.message) for line in seen)
+    roles = {weight.path: role for weight, role in zip(mu.weights, jax.tree.leaves(mu.roles), strict=True)}
+    assert roles["cell/cell/dense_h/kernel/value"] == roles["parts/kernel/value"] == "hidden"
+    assert roles["cell/cell/dense_i/kernel/value"] == "input"
+
+
 def test_maximal_update_from_an_nnx_constructor_trains():
     found = widen(partial(Net, 8, width=16), X)
     mu = parameterization.maximal_update(found.apply, found.params, found.wider_params, X)

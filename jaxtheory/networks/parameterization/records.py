@@ -24,18 +24,32 @@ class Score(NamedTuple):
 
 
 class Contraction(NamedTuple):
-    """A sum of products of activations; `leaves` are parameters whose products with data enter it directly."""
+    """A sum of products of activations; `leaves` are parameters whose products with data enter it directly.
+
+    `pair` is False of a sum of activations alone.
+    """
 
     score: Score
     leaves: frozenset[int]
+    pair: bool = True
+
+
+class Norm(NamedTuple):
+    """(square · m)^(power/2), where m is the mean square of the entries of parameter `leaf`."""
+
+    leaf: int
+    square: float
+    power: float
 
 
 class Reading(NamedTuple):
     """What a program does with its parameters, and where: `sites` are uses by equation, `alone` equations of no data.
 
     `through` are products whose sum is the use; `branches` are residual branches, as their parameters and scales;
-    `factors` are numbers by which a parameter, or what its use gives, is multiplied. `contractions` are sums of
-    products of activations that are neither scores of a softmax nor the square of a norm.
+    `factors` are numbers by which a parameter, its data, or what its use gives, is multiplied. `contractions` are sums
+    of activations or of their products, but for scores of a softmax and squares of norms. `mixtures` are parameters
+    whose data were joined from parts, and the sizes of these. `normalized` are parameters that are divided by norms of
+    their own, and the root mean square of the entries that this gives.
     """
 
     uses: tuple[Use, ...]
@@ -46,7 +60,9 @@ class Reading(NamedTuple):
     scores: tuple[Score, ...]
     branches: tuple[tuple[frozenset[int], float], ...]
     factors: tuple[tuple[int, float], ...]
-    contractions: tuple[Contraction, ...] = ()
+    contractions: tuple[Contraction, ...]
+    mixtures: tuple[tuple[int, tuple[int, ...]], ...]
+    normalized: tuple[tuple[int, float], ...]
 
 
 class Batch(NamedTuple):
@@ -61,8 +77,9 @@ class Data(NamedTuple):
     """What is known of an array that depends on the inputs: its ancestors (bits) and parameters, numbers it carries.
 
     `used` are the parameters whose use it is, `products` those whose use its sum would be, and `factored` says which
-    factors it was multiplied by since. `pair` says that it is a product of two activations, `sum`
-    which contraction it is, `shares` that it is a softmax, or its numerators.
+    factors it was multiplied by since. `pair` says that it is a product of two activations, `sum` which contraction it
+    is, `shares` that it is a softmax, or its numerators; `norm` that it is the root of a sum of squares, or with −1 its
+    inverse; `parts` the dimension along which it was joined, and the sizes of what was joined.
     """
 
     token: int
@@ -77,11 +94,17 @@ class Data(NamedTuple):
     pair: bool = False
     shares: bool = False
     sum: int | None = None
+    norm: tuple[Score, int] | None = None
+    parts: tuple[int, tuple[int, ...]] | None = None
 
 
 class Value(NamedTuple):
-    """An atom: the parameters it rearranges, the data it depends on, its number where it is one known number."""
+    """An atom: the parameters it rearranges, the data it depends on, its number where it is one known number.
+
+    `norm` says that it is the norm of a parameter.
+    """
 
     views: tuple[View, ...] = ()
     data: Data | None = None
     number: float | None = None
+    norm: Norm | None = None

@@ -15,9 +15,8 @@ from jaxtheory.checks import boundary, positive, require
 from jaxtheory.networks.parameterization.advice import what_to_change
 from jaxtheory.networks.parameterization.reading import traced
 from jaxtheory.networks.parameterization.records import Reading
-from jaxtheory.networks.parameterization.updates import Rate, multiplied
+from jaxtheory.networks.parameterization.updates import multiplied
 
-Roles = Mapping[str, tuple[int, ...]]  # by path of a parameter: the axes that count as fan-in
 Rule = Literal["maximal update", "standard", "ntk"]
 Optimizer = Literal["adam", "sgd"]
 _STEPS = {
@@ -84,13 +83,13 @@ class Parameterization(NamedTuple):
         Raises:
             ValueError: another structure, or arrays of other ranks.
         """
-        leaves, tree = jax.tree.flatten(params)
+        leaves, tree = _flat(params)
         shapes = [tuple(jnp.shape(leaf)) for leaf in leaves]
         _require_ranks([w.path for w in self.weights], [w.shape for w in self.weights], shapes)
         numbers = [_scales(self, weight, shape) for weight, shape in zip(self.weights, shapes, strict=True)]
         deviations, rates = ([float(pair[i]) for pair in numbers] for i in (0, 1))
         return self._replace(
-            standard_deviations=jax.tree.unflatten(tree, deviations), learning_rates=jax.tree.unflatten(tree, rates)
+            standard_deviations=tree.unflatten(deviations), learning_rates=tree.unflatten(rates)
         )  # roles stay: they say how the network is built, not how wide it is
 
     def start(self, key: Key[Array, ""], params: PyTree, gain: float = 1.0) -> PyTree:
@@ -109,7 +108,7 @@ class Parameterization(NamedTuple):
         '1.0 0.0'
         """
         gain = positive("gain", gain, "use 1.0 for tanh, 2**0.5 for relu")
-        leaves, tree = jax.tree.flatten(params)
+        leaves, tree = _flat(params)
         deviations = jax.tree.leaves(self.at(params).standard_deviations)
         weighs = [
             (weight.inputs or weight.lookup) and jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -124,12 +123,12 @@ class Parameterization(NamedTuple):
                 part = drawn[used : used + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
                 leaf, used = part * jnp.asarray(gain * deviation, leaf.dtype), used + leaf.size
             started.append(leaf)
-        return jax.tree.unflatten(tree, started)
+        return tree.unflatten(started)
 
     def optimizer(
         self,
         make: Callable[..., optax.GradientTransformation],
-        learning_rate: Rate,
+        learning_rate: float | Array | Callable[[Any], Any],
         *,
         weight_decay: float | None = None,
         **options: Any,
@@ -170,7 +169,7 @@ def maximal_update(
     *,
     optimizer: Optimizer = "adam",
     depth: int | None = None,
-    roles: Roles | None = None,
+    roles: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Parameterization:
     r"""Maximal update for any network: every layer learns features at a rate that does not depend on width.
 
@@ -188,9 +187,15 @@ def maximal_update(
         roles: path of a parameter (such as "layer/kernel") -> the axes that count as fan-in, () for a vector.
 
     Returns:
-        `Parameterization` of the wider network. A `UserWarning` repeats its `advice`, e.g. where the program multiplies
-        the product with a weight by a number that depends on width, as 1/√fan_in, or sums products of activations over
-        the width d, as hᵀWh, without the factor 1/d that makes their sum, once learned, of order 1.
+        `Parameterization` of the wider network. A `UserWarning` repeats its `advice`, where the program
+
+        - scales scores of attention by 1/√d, or multiplies a weight, its inputs or its product by 1/√fan_in;
+        - sums activations over the width d, or products of them, as hᵀWh, without the factor 1/d that makes their sum,
+          once learned, of order 1;
+        - divides a weight by its norm, so that its initial size is not that of the draw (readouts must fall as 1/d);
+        - joins inputs of which some do not grow.
+
+        Numbers of the wider network are read where f runs on `wider_params` too, as `Widened.apply` does.
 
     Raises:
         ValueError: no axis grows; another structure; a growing axis that the program both contracts and keeps (tied
@@ -206,7 +211,7 @@ def maximal_update(
     >>> mu.learning_rates, mu.standard_deviations["out"]
     ({'hidden': 0.25, 'in': 1.0, 'out': 0.25}, 0.0625)
     """
-    return _parameterize("maximal update", f, params, wider_params, x, optimizer, depth=depth, roles=roles)
+    return _parameterize("maximal update", f, params, wider_params, x, optimizer, depth, roles)
 
 
 @boundary
@@ -217,7 +222,7 @@ def standard(
     x: PyTree,
     *,
     optimizer: Optimizer = "adam",
-    roles: Roles | None = None,
+    roles: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Parameterization:
     """The standard parameterization: standard deviations 1/√fan_in and one learning rate for all.
 
@@ -228,7 +233,7 @@ def standard(
     >>> standard(f, base, wide, jnp.ones((2, 4))).standard_deviations
     {'in': 0.5, 'out': 0.125}
     """
-    return _parameterize("standard", f, params, wider_params, x, optimizer, roles=roles)
+    return _parameterize("standard", f, params, wider_params, x, optimizer, None, roles)
 
 
 @boundary
@@ -239,7 +244,7 @@ def ntk(
     x: PyTree,
     *,
     optimizer: Optimizer = "sgd",
-    roles: Roles | None = None,
+    roles: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Parameterization:
     """The neural tangent parameterization without multipliers: rates 1/r_in for SGD, 1/√r_in for Adam.
 
@@ -253,59 +258,52 @@ def ntk(
     >>> ntk(f, base, wide, jnp.ones((2, 4))).learning_rates
     {'in': 1.0, 'out': 0.125}
     """
-    return _parameterize("ntk", f, params, wider_params, x, optimizer, roles=roles)
+    return _parameterize("ntk", f, params, wider_params, x, optimizer, None, roles)
 
 
 def _parameterize(
-    rule: Rule,
-    f: Any,
-    params: PyTree,
-    wider: PyTree,
-    x: PyTree,
-    optimizer: Optimizer,
-    *,
-    depth: int | None = None,
-    roles: Roles | None,
+    rule: Rule, f: Any, params: Any, wider: Any, x: Any, optimizer: Optimizer, depth: int | None, roles: Any
 ) -> Parameterization:
-    """The parameterization of the wider of two networks."""
     apply = f.apply if hasattr(f, "apply") and hasattr(f, "init") else f
     require(callable(apply), "f", repr(f)[:60], "be a function f(params, x)", "pass model.apply")
     require(depth is None or depth >= 1, "depth", depth, "be >= 1", "count the residual branches")
-    paths = _common_paths(params, wider)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    wider_leaves, _ = jax.tree_util.tree_flatten_with_path(wider)
+    same = [path for path, _ in wider_leaves] == [path for path, _ in leaves]  # a module's structure holds its sizes
+    require(same, "wider_params", "other paths", "have the structure of params", "change the widths alone")
     base, wide = (_shapes(name, part) for name, part in (("params", params), ("wider_params", wider)))
     _require_ranks(paths, base, wide)
-    given = {} if roles is None else dict(roles)
-    unknown = sorted(set(given) - set(paths))
+    roles = {} if roles is None else dict(roles)
+    unknown = sorted(set(roles) - set(paths))
     require(not unknown, "roles", unknown, "name parameters", f"use the paths {', '.join(paths)}")
     reading = traced(apply, params, x)
-    weights = tuple(_weight(*about, reading, given, i) for i, about in enumerate(zip(paths, base, wide, strict=True)))
+    weights = tuple(_weight(*about, reading, roles, i) for i, about in enumerate(zip(paths, base, wide, strict=True)))
     moving = [w for w, shape in zip(weights, wide, strict=True) if _grows(w, shape, (*w.inputs, *w.outputs))]
     hint = "build the second network wider, e.g. twice"
     require(bool(moving), "wider_params", "no other width", "have axes that grow from those of params", hint)
-    named = [_role(weight, shape) for weight, shape in zip(weights, wide, strict=True)]
-    advice: tuple[str, ...] = ()
+    named = _flat(wider)[1].unflatten([_role(weight, shape) for weight, shape in zip(weights, wide, strict=True)])
+    how = Parameterization(named, None, None, (), weights, rule, optimizer, depth).at(wider)
     if rule == "maximal update":
-        contracted = {i: w.path for i, w in enumerate(weights) if (w.inputs or w.lookup) and w in moving}
-        grown = {
-            m for w, shape in zip(weights, wide, strict=True) for m, k in zip(w.shape, shape, strict=True) if m != k
-        }
-        advice = what_to_change(apply, wider, x, reading, depth=depth, weights=contracted, grown=grown)
-    for line in advice:
+        how = how._replace(advice=_advice(how, apply, params, wider, x, reading, moving))
+    for line in how.advice:
         warnings.warn(line, UserWarning, stacklevel=4)
-    roles_of = jax.tree.unflatten(jax.tree.structure(wider), named)
-    return Parameterization(roles_of, None, None, advice, weights, rule, optimizer, depth).at(wider)
+    return how
 
 
-def _common_paths(params: PyTree, wider: PyTree) -> list[str]:
-    """The paths of the parameters, which are those of the wider network."""
-    leaves, others = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (params, wider))
-    same = [path for path, _ in others] == [path for path, _ in leaves]  # a module's structure holds its sizes
-    require(same, "wider_params", "other paths", "have the structure of params", "change the widths alone")
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+def _advice(
+    how: Parameterization, apply: Any, params: Any, wider: Any, x: Any, reading: Reading, moving: list[Weight]
+) -> tuple[str, ...]:
+    contracted = {i: w.path for i, w in enumerate(how.weights) if (w.inputs or w.lookup) and w in moving}
+    deviations = (jax.tree.leaves(each.standard_deviations) for each in (how.at(params), how))
+    growth = {i: b / a for i, (a, b) in enumerate(zip(*deviations, strict=True))}
+    pairs = zip(how.weights, _shapes("wider_params", wider), strict=True)
+    grown = {m for w, shape in pairs for m, k in zip(w.shape, shape, strict=True) if m != k}
+    return what_to_change(apply, wider, x, reading, how.depth, contracted, growth, grown)
 
 
 def _weight(
-    path: str, shape: tuple[int, ...], wide: tuple[int, ...], reading: Reading, roles: Roles, leaf: int
+    path: str, shape: tuple[int, ...], wide: tuple[int, ...], reading: Reading, roles: dict[str, Any], leaf: int
 ) -> Weight:
     """What the program does with one parameter, or what `roles` says of it."""
     branch = any(leaf in leaves for leaves, _ in reading.branches)
@@ -361,7 +359,11 @@ def _scales(how: Parameterization, weight: Weight, shape: tuple[int, ...]) -> tu
     return deviation if kept else deviation * r_in**-0.5, slower / r_in if adam else r_out / r_in
 
 
-def _shapes(name: str, params: PyTree) -> list[tuple[int, ...]]:
+def _flat(params: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(params)
+
+
+def _shapes(name: str, params: Any) -> list[tuple[int, ...]]:
     arrays = [hasattr(leaf, "shape") or isinstance(leaf, (int, float)) for leaf in jax.tree.leaves(params)]
     hint = "split modules into arrays and the rest first"
     require(bool(arrays) and all(arrays), name, "other leaves", "hold arrays or their shapes", hint)

@@ -5,26 +5,28 @@ A `View` says of each dimension of an array which axes of one parameter run alon
 """
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-
-from jaxtheory.programs.calls import Equation
 
 # Entries of the output come from many entries along an axis; a view cannot say which.
 MIXING = {"fft", "sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "triangular_solve", "cholesky", "lu"}
 MIXING |= {"qr", "eigh", "eig", "svd", "schur", "geqrf", "householder_product", "custom_linear_solve", "top_k"}
-_PARTS = {"slice", "dynamic_slice", "pad", "concatenate", "rev"}
+LAYOUT = {"convert_element_type", "copy", "copy_p", "reshape", "squeeze", "expand_dims", "broadcast_in_dim"}
+_PARTS = {"slice", "dynamic_slice", "split", "pad", "concatenate", "rev"}
 
 Factor = tuple[frozenset[int], int]
 Dimension = tuple[Factor, ...]
 
 
 class View(NamedTuple):
-    """Parameter `leaf` with the axes along each dimension; `inner` are axes that a product of parameters contracted."""
+    """Parameter `leaf` with the axes along each dimension; `inner` are axes that a product of parameters contracted.
+
+    `degree` is 2 of its square.
+    """
 
     leaf: int
     dims: tuple[Dimension, ...]
     inner: frozenset[int] = frozenset()
+    degree: int = 1
 
 
 def whole(leaf: int, shape: tuple[int, ...]) -> View:
@@ -32,15 +34,15 @@ def whole(leaf: int, shape: tuple[int, ...]) -> View:
     return View(leaf, tuple(((frozenset({i}), size),) for i, size in enumerate(shape)))
 
 
-def axes(view: View, dims: Iterable[int]) -> frozenset[int]:
+def axes(view: View, dims: Any) -> frozenset[int]:
     """The axes along some dimensions."""
     return frozenset().union(*(along for d in dims for along, _ in view.dims[d]))
 
 
-def rearranged(equation: Equation, view: View, operand: int) -> View | None:
-    """The view of the output of an equation whose operands are all parameters; None where axes cannot be followed."""
+def rearranged(equation: Any, view: View, operand: int, output: int = 0) -> View | None:
+    """The view of an output of an equation whose operands are all parameters; None where axes cannot be followed."""
     name, params = equation.primitive.name, equation.params
-    before, after = equation.invars[operand].aval.shape, equation.outvars[0].aval.shape
+    before, after = equation.invars[operand].aval.shape, equation.outvars[output].aval.shape
     if name == "transpose":
         dims = [view.dims[i] for i in params["permutation"]]
     elif name == "squeeze":
@@ -65,7 +67,7 @@ def rearranged(equation: Equation, view: View, operand: int) -> View | None:
     return view._replace(dims=tuple(dims))
 
 
-def product(equation: Equation, view: View, operand: int) -> View:
+def product(equation: Any, view: View, operand: int) -> View:
     """The view of one factor in the product of two parameters."""
     contracted, batch = (pair[operand] for pair in equation.params["dimension_numbers"])
     free = [view.dims[d] for d in range(len(view.dims)) if d not in (*contracted, *batch)]
@@ -75,7 +77,7 @@ def product(equation: Equation, view: View, operand: int) -> View:
     return view._replace(dims=tuple(dims), inner=view.inner | axes(view, contracted))
 
 
-def looked_up(equation: Equation, view: View) -> tuple[frozenset[int], View]:
+def looked_up(equation: Any, view: View) -> tuple[frozenset[int], View]:
     """The axes along which a gather or a dynamic slice picks entries, and the view of what it picks."""
     params, picked = equation.params, rearranged(equation, view, 0)
     sizes = params["slice_sizes"]
@@ -93,7 +95,7 @@ def _resized(dim: Dimension, before: int, after: int) -> Dimension:
     return dim if before == after or not dim else ((frozenset().union(*(along for along, _ in dim)), after),)
 
 
-def _gathered(view: View, params: Mapping[str, Any], rank: int) -> list[Dimension]:
+def _gathered(view: View, params: Any, rank: int) -> list[Dimension]:
     numbers = params["dimension_numbers"]
     dims: list[Dimension] = [()] * rank
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import KeyPath
 from jaxtyping import PyTree
 
 from jaxtheory.checks import boundary, require
@@ -17,18 +16,17 @@ from jaxtheory.networks.parameterization.records import Reading
 from jaxtheory.programs.models import is_module, split_nnx
 from jaxtheory.programs.sizes import Place, name_of, resized, sizes
 
-Apply = Callable[[PyTree, PyTree], PyTree]
-Sizes = dict[Place, int]
 _BOUND = 8  # sizes of which all sets are tried
 
 
 class Widened(NamedTuple):
     """What `maximal_update(apply, params, wider_params, x)` and its like take, from one model.
 
-    `params` and `wider_params` are shapes, those of `wider_params` with the sizes named in `widths` doubled.
+    `params` and `wider_params` are shapes, those of `wider_params` with the sizes named in `widths` doubled; `apply` is
+    the program of either.
     """
 
-    apply: Apply
+    apply: Callable[[PyTree, PyTree], Any]
     params: PyTree
     wider_params: PyTree
     widths: tuple[str, ...]
@@ -37,12 +35,9 @@ class Widened(NamedTuple):
 class _Built(NamedTuple):
     """A model at some sizes: its program, the shapes of its parameters and of its outputs."""
 
-    apply: Apply
+    apply: Callable[[PyTree, PyTree], Any]
     params: PyTree
     outputs: PyTree
-
-
-Builder = Callable[[Sizes], _Built]  # of the model with some sizes replaced
 
 
 @boundary
@@ -88,10 +83,15 @@ def widen(model: Any, x: PyTree, *, widths: Sequence[str] | None = None) -> Wide
     else:
         chosen = _found(base, names, found, build, x)
     wider = build({names[name]: 2 * found[names[name]] for name in chosen})
-    return Widened(base.apply, base.params, wider.params, chosen)
+    shapes = _extents(wider.params)
+
+    def apply(params: PyTree, inputs: PyTree) -> Any:
+        return (wider if _extents(params) == shapes else base).apply(params, inputs)
+
+    return Widened(apply, base.params, wider.params, chosen)
 
 
-def _found(base: _Built, names: dict[str, Place], found: Sizes, build: Builder, x: PyTree) -> tuple[str, ...]:
+def _found(base: _Built, names: dict[str, Place], found: dict[Place, int], build: Any, x: PyTree) -> tuple[str, ...]:
     """Sizes that are widths: alone, or together with others that cannot grow alone."""
     reading = _reading(base, x)
 
@@ -113,7 +113,7 @@ def _found(base: _Built, names: dict[str, Place], found: Sizes, build: Builder, 
     raise AssertionError
 
 
-def _tried(base: _Built, reading: Reading, build: Builder, larger: Sizes) -> bool | None:
+def _tried(base: _Built, reading: Reading, build: Any, larger: dict[Place, int]) -> bool | None:
     """Whether larger sizes make the network wider; None where they make no network."""
     try:
         made = build(larger)
@@ -136,17 +136,17 @@ def _reading(base: _Built, x: PyTree) -> Reading:
     return read(jax.make_jaxpr(base.apply)(base.params, _shapes(x)), len(jax.tree.leaves(base.params)))
 
 
-def _linen(model: Any, x: PyTree) -> tuple[Sizes, Builder]:
+def _linen(model: Any, x: PyTree) -> tuple[dict[Place, int], Callable[[dict[Place, int]], _Built]]:
     """Sizes of a linen module, and the module with some of them replaced."""
     hint = "for NNX pass functools.partial(Net, width=64); for other programs pass both shapes to maximal_update"
     require(is_module(model, "flax.linen"), "model", type(model).__name__, "be a linen module", hint)
 
-    def build(larger: Sizes) -> _Built:
+    def build(larger: dict[Place, int]) -> _Built:
         module = resized(model, larger)
         variables = jax.eval_shape(module.init, jax.random.key(0), _shapes(x))
         others = {name: part for name, part in variables.items() if name != "params"}
 
-        def apply(params: PyTree, inputs: PyTree) -> PyTree:
+        def apply(params: PyTree, inputs: PyTree) -> Any:
             held = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), others)
             return module.apply({"params": params, **held}, inputs)
 
@@ -155,7 +155,7 @@ def _linen(model: Any, x: PyTree) -> tuple[Sizes, Builder]:
     return sizes(model), build
 
 
-def _nnx(model: functools.partial, x: PyTree) -> tuple[Sizes, Builder]:
+def _nnx(model: functools.partial, x: PyTree) -> tuple[dict[Place, int], Callable[[dict[Place, int]], _Built]]:
     """Sizes among the arguments of a constructor, and the module that it makes of others."""
     from flax import nnx
 
@@ -166,7 +166,7 @@ def _nnx(model: functools.partial, x: PyTree) -> tuple[Sizes, Builder]:
     given = {**dict(zip(parameters, model.args, strict=False)), **model.keywords}
     given.pop("rngs", None)
 
-    def build(larger: Sizes) -> _Built:
+    def build(larger: dict[Place, int]) -> _Built:
         arguments = {name: resized(value, larger, (name,)) for name, value in given.items()}
 
         def make() -> Any:
@@ -177,20 +177,19 @@ def _nnx(model: functools.partial, x: PyTree) -> tuple[Sizes, Builder]:
 
         merged, params, others = split_nnx(nnx.eval_shape(make))
 
-        def apply(params: PyTree, inputs: PyTree) -> PyTree:
-            zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if _is_numeric(leaf) else leaf  # noqa: E731
-            return merged(params, jax.tree.map(zeros, others))(inputs)
+        def apply(params: PyTree, inputs: PyTree) -> Any:
+            return merged(params, jax.tree.map(_held, others))(inputs)
 
         return _built(apply, params, x)
 
     return sizes(given), build
 
 
-def _built(apply: Apply, params: PyTree, x: PyTree) -> _Built:
+def _built(apply: Callable[[PyTree, PyTree], Any], params: PyTree, x: PyTree) -> _Built:
     return _Built(apply, params, jax.eval_shape(apply, params, _shapes(x)))
 
 
-def _paths(params: PyTree) -> list[KeyPath]:
+def _paths(params: PyTree) -> list[Any]:
     """Where the arrays are; the structure itself may hold sizes."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return [path for path, _ in leaves]
@@ -200,5 +199,14 @@ def _shapes(x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), x)
 
 
-def _is_numeric(leaf: object) -> bool:
-    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _extents(params: PyTree) -> list[tuple[int, ...]]:
+    return [tuple(jnp.shape(leaf)) for leaf in jax.tree.leaves(params)]
+
+
+def _held(leaf: Any) -> Any:
+    """Zeros, or a key, in the place of what is no parameter."""
+    if not hasattr(leaf, "dtype"):
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+    return jnp.zeros(leaf.shape, leaf.dtype)
