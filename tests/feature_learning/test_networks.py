@@ -74,3 +74,5 @@ def test_scatter_after_training_is_that_of_networks(width):
     # the quotient of two variances: errors √(2/R) of each, widened by the kurtosis of f (at most 2 here), 9 entries
     error = 3.3 * np.sqrt(2 / count + 2 / 1024) * 1.4
     assert np.abs(scaled / found.predictions.value - 1).max() < error
+    for ours, theirs in zip(found.kernels, drawn.kernels, strict=True):  # all entries of a kernel together
+        assert abs(width * np.var(theirs, axis=0, ddof=1).sum() / ours.value.sum() - 1) < error
