@@ -147,11 +147,14 @@ def _mode(s: Array, t: Array, start: Array, spread: Array) -> Array:
         return value + value * _quotient(value, _length(value, spread) + spread, 1.0)
 
     rho = 2 * _length(s, spread)
-    decay = jnp.exp(-rho * t)
     clock = jnp.where(rho > 0, -jnp.expm1(-rho * t) / jnp.where(rho > 0, rho, 1), t)
-    p_start = above(start) + spread
-    minus = guarded.over(spread**2, s + rho / 2)
-    grown = (decay * above(start) + clock * above(s) * (p_start + minus)) / (decay + clock * (p_start + minus))
+    apart = above(start) + spread + guarded.over(spread**2, s + rho / 2)
+    # both parts of the quotient in units of p₀ − p₋, beside which e^(−ρt) may be below the smallest number
+    unit = guarded.power_of_two(apart[None], axis=0)
+    decay = (jnp.exp(-rho * t / 2) / jnp.sqrt(unit)) ** 2
+    below = decay + clock * (apart / unit)
+    least = jnp.finfo(below.dtype).tiny  # 0 where the mode starts at the origin, and stays there
+    grown = (decay * above(start) + clock * above(s) * (apart / unit)) / jnp.maximum(below, least)
     return grown * _quotient(grown + 2 * spread, 2 * (grown + spread), 0.5)
 
 

@@ -93,6 +93,13 @@ def test_modes_at_the_ends_of_the_range():
     np.testing.assert_allclose(modes[0], 0.5, rtol=1e-6)
     # from .5 the mode of s = 0 decays as 1/(2 + 2t)
     np.testing.assert_allclose(modes[1], [1 / 2002, 1.0, 1e4], rtol=1e-5)
+    # the origin stays, and a start at the smallest numbers of float32 is left on time: σ = 1/(1 + (1/σ₀ − 1) e^(−2t))
+    np.testing.assert_array_equal(linear_modes([1.0], [0.0, 10.0, 1e3], start=0.0), 0)
+    t, start = np.array([40.0, 43.0, 45.0, 1e3]), 2e-38
+    expected = 1 / (1 + (1 / start - 1) * np.exp(-2 * t))
+    np.testing.assert_allclose(linear_modes([1.0], t.astype(np.float32), start=start)[:, 0], expected, rtol=3e-5)
+    modes = linear_modes([1e30], np.array([1.0, 1e30], np.float32), start=1e-20, imbalance=1e-20)
+    np.testing.assert_allclose(modes, 1e30, rtol=1e-6)
     with pytest.raises(ValueError, match=r"^imbalance must"):
         linear_modes([1.0], [1.0], start=0.1, imbalance=-1.0)
     assert np.isnan(jax.jit(lambda s: linear_modes(s, [1.0], start=0.1))(jnp.array([-1.0]))).all()
