@@ -67,6 +67,12 @@ def test_a_sum_over_the_width_without_weights_is_told_of(name):
 
 NUMBERS = {
     "before the product": (lambda p, x: jnp.tanh(x @ p["a"]) / p["b"].shape[0] ** 0.5 @ p["b"] @ p["c"], ["b"]),
+    "in a loop": (
+        lambda p, x: (
+            lax.scan(lambda h, _: (jnp.tanh(h @ p["b"]) / p["b"].shape[0] ** 0.5, 0), x @ p["a"], length=2)[0] @ p["c"]
+        ),
+        ["c"],
+    ),
     "after the product": (lambda p, x: (x @ p["a"]) / p["b"].shape[0] ** 0.5 @ p["b"] @ p["c"], ["a"]),
     "unit vectors": (lambda p, x: unit(hidden(p, x)) @ p["c"], ["c"]),
     "unit vectors times √d": (lambda p, x: unit(hidden(p, x)) * p["c"].shape[0] ** 0.5 @ p["c"], []),

@@ -220,7 +220,9 @@ class _Reader:
             views = tuple(view._replace(dims=view.dims[1:]) for view in v.views)
             inside.append(v._replace(views=views, number=None))
         outs = self.walk(equation.params["jaxpr"], inside, path)
-        return [Value(data=self.data.fresh(*([v.data] if v.data else []))) for v in outs]
+        known = [{"scale": v.data.scale} if v.data else {} for v in outs]  # that of the last turn
+        pairs = zip(outs, known, strict=True)
+        return [Value(data=self.data.fresh(*([v.data] if v.data else []), **own)) for v, own in pairs]
 
     def _while(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
         skipped, consts = equation.params["cond_nconsts"], equation.params["body_nconsts"]
