@@ -49,12 +49,12 @@ def steady_curvature(
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(quantity("center", leaf)), center))
     moved = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(quantity("offset", leaf)), offset))[0]
     require(moved.shape == flat.shape, "offset", moved.shape, f"hold {flat.size} numbers", "pass one like the center")
-    value = lambda t: jnp.asarray(loss(unravel(flat + t * direction)))  # noqa: E731
     eta = positive("step_size", step_size, "pass the step of the descent")
     b = constrain("beta", beta, lambda v: (v >= 0) & (v < 1), "lie in [0, 1)", "pass e.g. beta=0.9")
     moved = moved.astype(flat.dtype)
     size = norm(moved)
     direction = over(moved, size)
+    value = lambda t: jnp.asarray(loss(unravel(flat + t * direction)))  # noqa: E731
     origin = jnp.zeros((), flat.dtype)
     shape = jax.eval_shape(value, origin).shape
     require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")

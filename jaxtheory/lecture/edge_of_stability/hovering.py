@@ -81,8 +81,7 @@ def momentum_measure(config: Any) -> xr.Dataset:
 
         def observe(block: Array) -> tuple[Array, ...]:
             seen = oscillation(problem.loss, block)
-            order = {"step_size": _STEP, "beta": beta}
-            steady = steady_curvature(problem.loss, seen.center, seen.offset, **order)
+            steady = steady_curvature(problem.loss, seen.center, seen.offset, step_size=_STEP, beta=beta)
             next_order = seen.square * (2 * (1 + beta) / _STEP - steady)
             return seen.bent + next_order, seen.square, top_curvature(problem.loss, seen.center)
 

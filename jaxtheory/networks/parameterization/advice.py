@@ -1,19 +1,29 @@
 """What a program itself must change, since multipliers of its parameters cannot do it."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+
+from jaxtyping import PyTree
 
 from jaxtheory.networks.parameterization.reading import traced
 from jaxtheory.networks.parameterization.records import Reading, Score
+
+Apply = Callable[[PyTree, PyTree], PyTree]
 
 _SAME = 0.01  # relative difference of numbers that rounding may make
 
 
 def what_to_change(
-    apply: Any, wider: Any, x: Any, reading: Reading, depth: int | None, weights: Mapping[int, str],
-    growth: Mapping[int, float], grown: set[int],
-) -> tuple[str, ...]:  # fmt: skip
+    apply: Apply,
+    wider: PyTree,
+    x: PyTree,
+    reading: Reading,
+    *,
+    depth: int | None,
+    weights: Mapping[int, str],
+    growth: Mapping[int, float],
+    grown: set[int],
+) -> tuple[str, ...]:
     """What multipliers of parameters cannot do.
 
     Scores of attention, sums of activations or of their products, branches of deep networks, numbers of its own, norms
@@ -52,7 +62,7 @@ def _falls_slowly(base: Score, wide: Score) -> bool:
     return base.size != wide.size and abs(wide.scale / base.scale) > (wide.size / base.size) ** -0.75
 
 
-def _of_wider(apply: Any, wider: Any, x: Any) -> Reading | None:
+def _of_wider(apply: Apply, wider: PyTree, x: PyTree) -> Reading | None:
     try:
         return traced(apply, wider, x)
     except Exception:  # a module with its widths in its code takes no other parameters; any error may say so

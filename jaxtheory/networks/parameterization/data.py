@@ -1,11 +1,13 @@
 """What a program makes of its data: numbers that multiply them, sums, scores of attention, norms, residual branches."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from jaxtheory.networks.parameterization import views as axis_views
 from jaxtheory.networks.parameterization.records import Contraction, Data, Score, Value
 from jaxtheory.networks.parameterization.views import LAYOUT
+from jaxtheory.programs.calls import Equation
 
 _SCORES = {"sub", "add", "max", "min", "select_n", "convert_element_type"}  # masks and shifts keep a score's scale
 _EXPONENTIALS = {"exp", "exp2", "logistic"}
@@ -26,7 +28,7 @@ class Activations:
         self.mixtures: list[tuple[int, tuple[int, ...]]] = []
         self.tokens = 0
 
-    def fresh(self, *sources: Data, leaves: Any = (), **known: Any) -> Data:
+    def fresh(self, *sources: Data, leaves: Iterable[int] = (), **known: Any) -> Data:
         """A new array that depends on others."""
         token, self.tokens = self.tokens, self.tokens + 1
         ancestors = 1 << token
@@ -34,7 +36,7 @@ class Activations:
             ancestors |= source.ancestors
         return Data(token, ancestors, frozenset(leaves).union(*(s.leaves for s in sources)), **known)
 
-    def output(self, equation: Any, values: list[Value], sources: list[Data], leaves: frozenset[int]) -> Data:
+    def output(self, equation: Equation, values: list[Value], sources: list[Data], leaves: frozenset[int]) -> Data:
         """What is known of an output that depends on data."""
         name, first = equation.primitive.name, sources[0]
         if name in LAYOUT and len(sources) == 1:
@@ -59,14 +61,14 @@ class Activations:
             return self._scaled(equation, values, first)
         return self._passed(equation, sources, leaves)
 
-    def summed(self, equation: Any, source: Data, data: Data) -> Data:
+    def summed(self, equation: Equation, source: Data, data: Data) -> Data:
         """A sum of activations that is no use of a parameter: over a width it grows, unless it is a mean."""
         if data.sum is not None or source.shares:
             return data
         self.contractions[data.token] = Contraction(Score(_summed(equation), source.scale), frozenset(), False)
         return data._replace(sum=data.token)
 
-    def entered(self, equation: Any, values: list[Value], leaves: frozenset[int]) -> None:
+    def entered(self, equation: Equation, values: list[Value], leaves: frozenset[int]) -> None:
         """Data meet parameters in a product: the number that they carry is one of the parameters, too."""
         for operand, value in enumerate(values):
             if value.data is None:
@@ -76,14 +78,14 @@ class Activations:
             if value.data.parts is not None and value.data.parts[0] in _contracted(equation, operand):
                 self.mixtures += [(leaf, value.data.parts[1]) for leaf in sorted(leaves)]
 
-    def factor(self, leaves: Any, factor: float) -> frozenset[int]:
+    def factor(self, leaves: Iterable[int], factor: float) -> frozenset[int]:
         """Note that parameters are multiplied by a number, and where that stands."""
         first = max(self.factors, default=-1) + 1
         found = {first + i: (leaf, factor) for i, leaf in enumerate(sorted(leaves))}
         self.factors |= found
         return frozenset(found)
 
-    def _passed(self, equation: Any, sources: list[Data], leaves: frozenset[int]) -> Data:
+    def _passed(self, equation: Equation, sources: list[Data], leaves: frozenset[int]) -> Data:
         """The output of any other equation: what it keeps of its operands."""
         name, first = equation.primitive.name, sources[0]
         sums = [s.sum for s in sources if s.sum in self.contractions]
@@ -108,7 +110,7 @@ class Activations:
         known = {"scale": scale, "score": passed, "sum": summed, "shares": shares, "norm": norm, "parts": parts}
         return self.fresh(*sources, leaves=leaves, **known)
 
-    def _normalized(self, equation: Any, values: list[Value], sources: list[Data]) -> Data | None:
+    def _normalized(self, equation: Equation, values: list[Value], sources: list[Data]) -> Data | None:
         """Data over a norm or a sum: entries of h/‖h‖ are of order d^(−1/2), those of h/rms(h) of order 1."""
         name = equation.primitive.name
         if name not in ("mul", "div") or len(sources) != 2:
@@ -125,7 +127,7 @@ class Activations:
         unit = (size * scale) ** -0.5 if size * scale >= size**0.5 else 1.0
         return self.fresh(one, other, scale=one.scale * unit)
 
-    def _product(self, equation: Any, values: list[Value], sources: list[Data]) -> Data:
+    def _product(self, equation: Equation, values: list[Value], sources: list[Data]) -> Data:
         """A contraction of two activations; the sum of a parameter's own use over a batch is none of them."""
         contracted = equation.params["dimension_numbers"][0]
         size = math.prod(equation.invars[0].aval.shape[d] for d in contracted[0])
@@ -153,7 +155,7 @@ class Activations:
         self.contractions[made.token] = Contraction(Score(size, scale), leaves)
         return made._replace(sum=made.token)
 
-    def _scaled(self, equation: Any, values: list[Value], data: Data) -> Data:
+    def _scaled(self, equation: Equation, values: list[Value], data: Data) -> Data:
         other = values[1] if values[0].data is data else values[0]
         if other.number == 0 and data.sum is not None:
             self.contractions.pop(data.sum, None)
@@ -178,18 +180,18 @@ class Activations:
                 self.branches.append((branch.leaves - skip.leaves, branch.scale))
 
 
-def _summed(equation: Any) -> int:
+def _summed(equation: Equation) -> int:
     """How many numbers a sum has."""
     return math.prod(equation.invars[0].aval.shape) // math.prod(equation.outvars[0].aval.shape)
 
 
-def _contracted(equation: Any, operand: int) -> tuple[int, ...]:
+def _contracted(equation: Equation, operand: int) -> tuple[int, ...]:
     """The dimensions of an operand that a product sums over."""
     numbers = equation.params["dimension_numbers"]
     return (numbers.lhs_spec[1],) if hasattr(numbers, "lhs_spec") else numbers[0][operand]
 
 
-def _parts(equation: Any, sources: list[Data]) -> tuple[int, tuple[int, ...]] | None:
+def _parts(equation: Equation, sources: list[Data]) -> tuple[int, tuple[int, ...]] | None:
     """The dimension along which arrays were joined, and their sizes; elementwise functions keep them."""
     if equation.primitive.name == "concatenate" and len(equation.invars) > 1:
         along = equation.params["dimension"]

@@ -1,16 +1,16 @@
 """Norms of parameters that a program divides them by, as weight normalization does."""
 
 import math
-from typing import Any
 
 from jaxtheory.networks.parameterization.records import Norm, Value
 from jaxtheory.networks.parameterization.views import LAYOUT, View
+from jaxtheory.programs.calls import Equation
 
 _SHIFTS = {"add", "sub", "max", "min", "select_n"}  # ε beside a norm
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "square": 2.0}
 
 
-def norm_of(equation: Any, values: list[Value]) -> Norm | None:
+def norm_of(equation: Equation, values: list[Value]) -> Norm | None:
     """What an equation of no data makes of squares of a parameter, or of the norm of one."""
     name, first = equation.primitive.name, values[0] if values else Value()
     if name == "reduce_sum" and first.views and {(v.leaf, v.degree) for v in first.views} == {(first.views[0].leaf, 2)}:
@@ -32,7 +32,7 @@ def norm_of(equation: Any, values: list[Value]) -> Norm | None:
     return None
 
 
-def normalized(equation: Any, values: list[Value]) -> tuple[int, float] | None:
+def normalized(equation: Equation, values: list[Value]) -> tuple[int, float] | None:
     """A parameter over its own norm, w/‖w‖: which, and the root mean square of the quotient's entries."""
     name = equation.primitive.name
     if name not in ("mul", "div"):
@@ -46,7 +46,7 @@ def normalized(equation: Any, values: list[Value]) -> tuple[int, float] | None:
     return None
 
 
-def raised(equation: Any, values: list[Value], view: View) -> View:
+def raised(equation: Equation, values: list[Value], view: View) -> View:
     """The view of an output, with the degree of its square where an equation squares."""
     name = equation.primitive.name
     twice = name == "square" or (name == "integer_pow" and equation.params["y"] == 2)

@@ -6,20 +6,21 @@ meets data, and notes on the way the scale of attention scores and the parameter
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import PyTree
 
 from jaxtheory.networks.parameterization import norms
 from jaxtheory.networks.parameterization import views as axis_views
 from jaxtheory.networks.parameterization.data import Activations
 from jaxtheory.networks.parameterization.records import Batch, Path, Reading, Use, Value
 from jaxtheory.networks.parameterization.views import LAYOUT, View
-from jaxtheory.programs.calls import CALLS, body_of, opened, scan_sections
+from jaxtheory.programs.calls import CALLS, Atom, Equation, Program, body_of, opened, scan_sections
 
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
 _KEEPING = {"concatenate", "pad", "dynamic_update_slice", "select_n", "scatter", "scatter-add"}
@@ -48,7 +49,7 @@ def read(closed: ClosedJaxpr, leaves: int) -> Reading:
     )  # fmt: skip
 
 
-def traced(apply: Callable[[Any, Any], Any], params: Any, x: Any) -> Reading:
+def traced(apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> Reading:
     """What a function of parameters and data does with its parameters, by their shapes alone."""
     structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
     return read(jax.make_jaxpr(apply)(*structs), len(jax.tree.leaves(params)))
@@ -66,16 +67,16 @@ class _Reader:
         self.data = Activations()
         self.sole = False  # whether nothing else reads the first operand of the equation
 
-    def walk(self, jaxpr: Any, inputs: list[Value], path: Path) -> list[Value]:
+    def walk(self, jaxpr: Program, inputs: list[Value], path: Path) -> list[Value]:
         """The values of the outputs."""
         body, consts = opened(jaxpr)
         known = {var: _constant(value) for var, value in zip(body.constvars, consts, strict=False)}
         known |= dict(zip(body.invars, inputs, strict=True))
         atoms = [atom for equation in body.eqns for atom in equation.invars] + list(body.outvars)
         consumers = Counter(atom for atom in atoms if not isinstance(atom, Literal))
-        products: dict[Any, tuple[Path, View]] = {}
+        products: dict[Atom, tuple[Path, View]] = {}
 
-        def value(atom: Any) -> Value:
+        def value(atom: Atom) -> Value:
             return _constant(atom.val) if isinstance(atom, Literal) else known.get(atom, Value())
 
         for number, equation in enumerate(body.eqns):
@@ -91,7 +92,7 @@ class _Reader:
                 products[equation.outvars[0]] = (here, views[0])
         return [value(atom) for atom in body.outvars]
 
-    def equation(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
+    def equation(self, equation: Equation, values: list[Value], path: Path) -> list[Value]:
         """What one equation makes of its operands."""
         name = equation.primitive.name
         if name in CALLS:
@@ -117,7 +118,7 @@ class _Reader:
             data = data._replace(products=leaves)
         return [Value(data=data)] * len(equation.outvars)
 
-    def _without_data(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
+    def _without_data(self, equation: Equation, values: list[Value], path: Path) -> list[Value]:
         self.alone.add(path)
         name = equation.primitive.name
         operands = [(i, view) for i, v in enumerate(values) for view in v.views]
@@ -143,7 +144,7 @@ class _Reader:
             outs.append(Value(tuple(views), None, number, norm))
         return outs
 
-    def _use(self, equation: Any, values: list[Value], operand: int, view: View, path: Path) -> None:
+    def _use(self, equation: Equation, values: list[Value], operand: int, view: View, path: Path) -> None:
         """Note the use of a parameter in an equation with data."""
         name, everything = equation.primitive.name, range(len(view.dims))
         inputs: frozenset[int] = frozenset()
@@ -166,13 +167,13 @@ class _Reader:
         inputs, outputs = (inputs, outputs | view.inner) if inputs else (view.inner, outputs)
         self.sites.setdefault(path, []).append(Use(view.leaf, inputs, outputs, lookup))
 
-    def _summed(self, equation: Any, product: Path, view: View, path: Path) -> None:
+    def _summed(self, equation: Equation, product: Path, view: View, path: Path) -> None:
         """Σ_i w_i h_i, written as a product and a sum, contracts the axes of the sum."""
         if equation.primitive.name != "reduce_sum" or len(equation.invars[0].aval.shape) != len(view.dims):
             return
         self._contracted(Batch(product, (product,), view), equation.params["axes"], path)
 
-    def _batch(self, equation: Any, values: list[Value], used: list[Any], path: Path) -> Batch | None:
+    def _batch(self, equation: Equation, values: list[Value], used: list[tuple[int, View]], path: Path) -> Batch | None:
         """The axes that an output shares with a parameter, and their sum where a product of data contracts them."""
         name, shared = equation.primitive.name, [(i, v.data.batch) for i, v in enumerate(values) if v.data]
         if name == "dot_general" and len(used) == 1:
@@ -187,8 +188,8 @@ class _Reader:
             if batch is None:
                 continue
             if name in LAYOUT or name == "transpose":
-                view = axis_views.rearranged(equation, batch.view, operand)
-                return view and Batch(batch.site, (*batch.trail, path), view)
+                moved = axis_views.rearranged(equation, batch.view, operand)
+                return moved and Batch(batch.site, (*batch.trail, path), moved)
             if name == "dot_general" and not used:
                 self._contracted(batch, equation.params["dimension_numbers"][0][operand], path)
             elif name == "reduce_sum" and self.sole and not self._is_lookup(batch.site):  # norms of rows are no use
@@ -198,7 +199,7 @@ class _Reader:
     def _is_lookup(self, site: Path) -> bool:
         return any(use.lookup for use in self.sites.get(site, ()))
 
-    def _contracted(self, batch: Batch, dims: Any, path: Path) -> None:
+    def _contracted(self, batch: Batch, dims: Sequence[int], path: Path) -> None:
         """Move the use of a parameter to the equation that sums over its axes."""
         summed = axis_views.axes(batch.view, dims)
         if not summed or batch.site not in self.sites:
@@ -210,7 +211,7 @@ class _Reader:
         self.through |= set(batch.trail)
         self.sites[path] = [use._replace(inputs=use.inputs | summed, outputs=use.outputs - summed)]
 
-    def _scan(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
+    def _scan(self, equation: Equation, values: list[Value], path: Path) -> list[Value]:
         consts, carry = scan_sections(equation.params)
         inside = list(values[:consts])
         for v in values[consts : consts + carry]:
@@ -220,18 +221,17 @@ class _Reader:
             views = tuple(view._replace(dims=view.dims[1:]) for view in v.views)
             inside.append(v._replace(views=views, number=None))
         outs = self.walk(equation.params["jaxpr"], inside, path)
-        known = [{"scale": v.data.scale} if v.data else {} for v in outs]  # that of the last turn
-        pairs = zip(outs, known, strict=True)
-        return [Value(data=self.data.fresh(*([v.data] if v.data else []), **own)) for v, own in pairs]
+        fresh = self.data.fresh  # an output keeps the scale that the last turn gave it
+        return [Value(data=fresh(v.data, scale=v.data.scale) if v.data else fresh()) for v in outs]
 
-    def _while(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
+    def _while(self, equation: Equation, values: list[Value], path: Path) -> list[Value]:
         skipped, consts = equation.params["cond_nconsts"], equation.params["body_nconsts"]
         for v in (*values[:skipped], *values[skipped + consts :]):
             self._opaque(v, "while_loop")
         carry = [Value(data=self.data.fresh(*([v.data] if v.data else []))) for v in values[skipped + consts :]]
         return self.walk(equation.params["body_jaxpr"], [*values[skipped : skipped + consts], *carry], (*path, 1))
 
-    def _cond(self, equation: Any, values: list[Value], path: Path) -> list[Value]:
+    def _cond(self, equation: Equation, values: list[Value], path: Path) -> list[Value]:
         self._opaque(values[0], "the predicate of cond")
         branches = [self.walk(b, values[1:], (*path, i)) for i, b in enumerate(equation.params["branches"])]
         sources = [[v.data for v in outs if v.data] for outs in zip(*branches, strict=True)]
@@ -245,7 +245,7 @@ class _Reader:
             self.unread.setdefault(view.leaf, set()).add(name)
 
 
-def _is_elementwise(equation: Any, operand: int) -> bool:
+def _is_elementwise(equation: Equation, operand: int) -> bool:
     shape, out = equation.invars[operand].aval.shape, equation.outvars[0].aval.shape
     return not shape or (len(shape) == len(out) and all(m in (1, k) for m, k in zip(shape, out, strict=True)))
 
@@ -260,7 +260,7 @@ def _kind(value: Any) -> str:
     return getattr(jnp.result_type(value), "kind", "?")
 
 
-def _number(equation: Any, values: list[Value]) -> float | None:
+def _number(equation: Equation, values: list[Value]) -> float | None:
     """The one number that an equation of known numbers gives, also where it repeats it."""
     if not values or any(v.number is None for v in values) or equation.primitive.multiple_results:
         return None

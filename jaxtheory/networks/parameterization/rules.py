@@ -262,7 +262,7 @@ def ntk(
 
 
 def _parameterize(
-    rule: Rule, f: Any, params: Any, wider: Any, x: Any, optimizer: Optimizer, depth: int | None, roles: Any
+    rule: Rule, f: Any, params: PyTree, wider: PyTree, x: PyTree, optimizer: Optimizer, depth: int | None, roles: Any
 ) -> Parameterization:
     apply = f.apply if hasattr(f, "apply") and hasattr(f, "init") else f
     require(callable(apply), "f", repr(f)[:60], "be a function f(params, x)", "pass model.apply")
@@ -292,14 +292,20 @@ def _parameterize(
 
 
 def _advice(
-    how: Parameterization, apply: Any, params: Any, wider: Any, x: Any, reading: Reading, moving: list[Weight]
+    how: Parameterization,
+    apply: Callable[[PyTree, PyTree], PyTree],
+    params: PyTree,
+    wider: PyTree,
+    x: PyTree,
+    reading: Reading,
+    moving: list[Weight],
 ) -> tuple[str, ...]:
     contracted = {i: w.path for i, w in enumerate(how.weights) if (w.inputs or w.lookup) and w in moving}
     deviations = (jax.tree.leaves(each.standard_deviations) for each in (how.at(params), how))
     growth = {i: b / a for i, (a, b) in enumerate(zip(*deviations, strict=True))}
     pairs = zip(how.weights, _shapes("wider_params", wider), strict=True)
     grown = {m for w, shape in pairs for m, k in zip(w.shape, shape, strict=True) if m != k}
-    return what_to_change(apply, wider, x, reading, how.depth, contracted, growth, grown)
+    return what_to_change(apply, wider, x, reading, depth=how.depth, weights=contracted, growth=growth, grown=grown)
 
 
 def _weight(
@@ -359,11 +365,11 @@ def _scales(how: Parameterization, weight: Weight, shape: tuple[int, ...]) -> tu
     return deviation if kept else deviation * r_in**-0.5, slower / r_in if adam else r_out / r_in
 
 
-def _flat(params: Any) -> tuple[list[Any], Any]:
+def _flat(params: PyTree) -> tuple[list[Any], Any]:
     return jax.tree.flatten(params)
 
 
-def _shapes(name: str, params: Any) -> list[tuple[int, ...]]:
+def _shapes(name: str, params: PyTree) -> list[tuple[int, ...]]:
     arrays = [hasattr(leaf, "shape") or isinstance(leaf, (int, float)) for leaf in jax.tree.leaves(params)]
     hint = "split modules into arrays and the rest first"
     require(bool(arrays) and all(arrays), name, "other leaves", "hold arrays or their shapes", hint)

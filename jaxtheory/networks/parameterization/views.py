@@ -7,6 +7,10 @@ A `View` says of each dimension of an array which axes of one parameter run alon
 import math
 from typing import Any, NamedTuple
 
+from jaxtyping import PyTree
+
+from jaxtheory.programs.calls import Equation
+
 # Entries of the output come from many entries along an axis; a view cannot say which.
 MIXING = {"fft", "sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "triangular_solve", "cholesky", "lu"}
 MIXING |= {"qr", "eigh", "eig", "svd", "schur", "geqrf", "householder_product", "custom_linear_solve", "top_k"}
@@ -39,7 +43,7 @@ def axes(view: View, dims: Any) -> frozenset[int]:
     return frozenset().union(*(along for d in dims for along, _ in view.dims[d]))
 
 
-def rearranged(equation: Any, view: View, operand: int, output: int = 0) -> View | None:
+def rearranged(equation: Equation, view: View, operand: int, output: int = 0) -> View | None:
     """The view of an output of an equation whose operands are all parameters; None where axes cannot be followed."""
     name, params = equation.primitive.name, equation.params
     before, after = equation.invars[operand].aval.shape, equation.outvars[output].aval.shape
@@ -67,7 +71,7 @@ def rearranged(equation: Any, view: View, operand: int, output: int = 0) -> View
     return view._replace(dims=tuple(dims))
 
 
-def product(equation: Any, view: View, operand: int) -> View:
+def product(equation: Equation, view: View, operand: int) -> View:
     """The view of one factor in the product of two parameters."""
     contracted, batch = (pair[operand] for pair in equation.params["dimension_numbers"])
     free = [view.dims[d] for d in range(len(view.dims)) if d not in (*contracted, *batch)]
@@ -77,7 +81,7 @@ def product(equation: Any, view: View, operand: int) -> View:
     return view._replace(dims=tuple(dims), inner=view.inner | axes(view, contracted))
 
 
-def looked_up(equation: Any, view: View) -> tuple[frozenset[int], View]:
+def looked_up(equation: Equation, view: View) -> tuple[frozenset[int], View]:
     """The axes along which a gather or a dynamic slice picks entries, and the view of what it picks."""
     params, picked = equation.params, rearranged(equation, view, 0)
     sizes = params["slice_sizes"]
@@ -95,7 +99,7 @@ def _resized(dim: Dimension, before: int, after: int) -> Dimension:
     return dim if before == after or not dim else ((frozenset().union(*(along for along, _ in dim)), after),)
 
 
-def _gathered(view: View, params: Any, rank: int) -> list[Dimension]:
+def _gathered(view: View, params: PyTree, rank: int) -> list[Dimension]:
     numbers = params["dimension_numbers"]
     dims: list[Dimension] = [()] * rank
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
