@@ -114,7 +114,7 @@ def of_studies(
         making = [(study.name, partial(study.measure, config)) for study in studies if study.measure is not None]
         measured = [kept(config.out / "studies", part, make) for part, make in making]
         _require_distinct("measurements", [str(name) for part in measured for name in part.variables])
-        return xr.merge(measured, join="exact", compat="equals", combine_attrs="no_conflicts")
+        return xr.merge(measured, join="exact", compat="equals", combine_attrs="drop_conflicts")
 
     def draw(dataset: xr.Dataset, claims: Claims) -> list[Figure]:
         return [_figure(panels, dataset, claims, columns, size) for panels in drawn]
