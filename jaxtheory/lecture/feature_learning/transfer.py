@@ -138,15 +138,19 @@ def measure_curves(config: Any) -> xr.Dataset:
 
 
 def draw_curves(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
-    """Loss against rate, a colour a width; open points are the standard parameterization."""
+    """Loss against rate, a colour a width; dotted lines are the standard parameterization."""
     rates = dataset.rate.values
     for color, width in zip(figures.PALETTE[2:], dataset.curve_width.values, strict=False):
         for rule, style in zip(RULES, ("-", ":"), strict=True):
             losses = dataset.transfer_loss.sel(curve_width=width, curve_rule=rule).values
             label = f"width {width}" if rule == "maximal" else None
             ax.plot(rates, losses, style, color=color, marker="o", markersize=4, linewidth=1.2, label=label)
-    ax.plot([], [], ":", color="#777777", label="standard")
+    for rule, style in zip(RULES, ("-", ":"), strict=True):
+        ax.plot([], [], style, color="#777777", label=TITLES[rule])
     figures.label_axes(ax, "learning rate", "loss", "loss after training, digits", xscale="log", yscale="log")
+    shown = dataset.transfer_loss.values[np.isfinite(dataset.transfer_loss.values)]
+    ax.set_ylim(top=20 * shown.max() if shown.size else None)  # room for the legend
+    ax.legend(loc="upper left", ncols=2)
 
 
 def names_of(words: Iterable[str]) -> np.ndarray:
