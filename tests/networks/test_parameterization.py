@@ -400,6 +400,9 @@ def test_optimizers_of_the_other_kind_and_other_trees_are_refused():
     mu = parameterization.maximal_update(mlp, mlp_shapes(BASE), mlp_shapes(WIDE), X)
     with pytest.raises(ValueError, match="make must have steps as adam"):
         mu.optimizer(optax.sgd, 0.1)
+    for make in (optax.lamb, optax.adafactor, optax.contrib.muon):
+        with pytest.raises(ValueError, match=r"make must have steps of the size of the rate.*use optax\.adam"):
+            mu.optimizer(make, 0.1)
     with pytest.raises(ValueError, match="mask must be left out"):
         mu.optimizer(optax.adamw, 0.1, mask=lambda p: p)
     optimizer = mu.optimizer(optax.adam, 0.1)

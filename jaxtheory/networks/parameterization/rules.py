@@ -20,21 +20,12 @@ from jaxtheory.networks.parameterization.updates import multiplied
 Rule = Literal["maximal update", "standard", "ntk"]
 Optimizer = Literal["adam", "sgd"]
 _STEPS = {
-    "adam": (
-        "adam",
-        "adamw",
-        "adamax",
-        "adamaxw",
-        "nadam",
-        "nadamw",
-        "amsgrad",
-        "adabelief",
-        "radam",
-        "lion",
-        "rmsprop",
-    ),
-    "sgd": ("sgd", "noisy_sgd"),
+    "adam": "adabelief adagrad adam adamax adamaxw adamw adan ademamix adopt amsgrad lion madgrad nadam nadamw "
+    "optimistic_adam optimistic_adam_v2 radam rmsprop rprop schedule_free_adamw sign_sgd signum sm3 yogi",
+    "sgd": "noisy_sgd optimistic_gradient_descent schedule_free_sgd sgd",
 }
+# the size of their steps follows norms of parameters or of updates, for which there are no multipliers
+_OTHER_STEPS = "adafactor dadapt_adamw dog dowg fromage galore lamb lars lbfgs muon novograd polyak_sgd prodigy"
 
 
 class Weight(NamedTuple):
@@ -144,12 +135,15 @@ class Parameterization(NamedTuple):
             options: passed on. Take Adam's `eps` well below the size of the gradients, which fall with width.
 
         Raises:
-            ValueError: an optimizer of the other kind, or a mask for the decay, which is not supported.
+            ValueError: an optimizer of the other kind, or one whose steps follow norms of the parameters, as
+                `optax.lamb`; a mask for the decay, which is not supported.
         """
         name = getattr(make, "__name__", str(make))
         other = {"adam": "sgd", "sgd": "adam"}[self.steps]
         hint = f'pass optimizer="{other}" when the parameterization is made'
-        require(name not in _STEPS[other], "make", name, f"have steps as {self.steps}", hint)
+        require(name not in _STEPS[other].split(), "make", name, f"have steps as {self.steps}", hint)
+        own = name not in _OTHER_STEPS.split()
+        require(own, "make", name, "have steps of the size of the rate or the gradient", f"use optax.{self.steps}")
         require("mask" not in options, "mask", "a mask", "be left out", "decay all parameters or use optax.masked")
         parameters = inspect.signature(make).parameters
         if "weight_decay" in parameters:
