@@ -50,6 +50,7 @@ SUMS = {
     "of scaled terms": (lambda p, x: (hidden(p, x) * p["c"]).sum(-1), lambda n: two(n) | {"c": ()}, 1),
     "of a scale that is used twice": (twice, three, 1),
     "before a sigmoid": (lambda p, x: jax.nn.sigmoid(hidden(p, x).sum(-1)), two, 1),
+    "with ones": (lambda p, x: hidden(p, x) @ jnp.ones(p["b"].shape[1]), two, 1),
     "a mean": (lambda p, x: hidden(p, x).mean(-1), two, 0),
     "over d": (lambda p, x: hidden(p, x).sum(-1) / p["b"].shape[0], two, 0),
     "times zero": (lambda p, x: 0 * hidden(p, x).sum(-1), two, 0),
@@ -94,6 +95,15 @@ def test_cosines_need_no_factor():
     assert told(lambda p, x: jnp.multiply(*pair(p, x)).sum(-1), towers) == ()
     assert told(lambda p, x: jax.nn.softmax(10 * jnp.einsum("bi,ci->bc", *pair(p, x))) @ x, towers) == ()
     assert len(told(lambda p, x: (jnp.tanh(x @ p["a"]) * pair(p, x)[1]).sum(-1), towers)) == 1
+
+
+def test_a_norm_grows_but_where_it_is_divided_by():
+    """‖h‖ is of order √d; h/‖h‖, h/(1 + ‖h‖) and clipped norms have no sum that grows, and ‖h‖/√d is a mean's root."""
+    norm = lambda p, x: jnp.linalg.norm(hidden(p, x), axis=-1, keepdims=True)  # noqa: E731
+    assert [line.split(",")[0] for line in told(norm, two)] == ["a product of activations"]
+    assert told(lambda p, x: norm(p, x) / p["b"].shape[0] ** 0.5, two) == ()
+    for f in (lambda p, x: hidden(p, x) / (1 + norm(p, x)), lambda p, x: hidden(p, x) * jnp.minimum(1, 2 / norm(p, x))):
+        assert told(f, two) == ()
 
 
 def normalized(w, count=1):

@@ -50,6 +50,10 @@ class Activations:
             return self.fresh(first, leaves=leaves, used=first.products)
         if name == "dot_general" and len(sources) == 2:
             return self._product(equation, values, sources)
+        numbers = [value.number for value in values if value.number is not None]
+        if name == "dot_general" and numbers:  # with ones
+            size = math.prod(equation.invars[0].aval.shape[d] for d in equation.params["dimension_numbers"][0][0])
+            return self._sum(self.fresh(first), size, first.scale * numbers[0])
         normalized = None if leaves else self._normalized(equation, values, sources)
         if normalized is not None:
             return normalized
@@ -65,8 +69,7 @@ class Activations:
         """A sum of activations that is no use of a parameter: over a width it grows, unless it is a mean."""
         if data.sum is not None or source.shares:
             return data
-        self.contractions[data.token] = Contraction(Score(_summed(equation), source.scale), frozenset(), False)
-        return data._replace(sum=data.token)
+        return self._sum(data, _summed(equation), source.scale)
 
     def entered(self, equation: Equation, values: list[Value], leaves: frozenset[int]) -> None:
         """Data meet parameters in a product: the number that they carry is one of the parameters, too."""
@@ -85,6 +88,15 @@ class Activations:
         self.factors |= found
         return frozenset(found)
 
+    def _sum(self, data: Data, size: int, scale: float) -> Data:
+        self.contractions[data.token] = Contraction(Score(size, scale), frozenset(), False)
+        return data._replace(sum=data.token)
+
+    def _drop(self, data: Data) -> None:
+        """The sum that data carry needs no factor."""
+        if data.sum is not None:
+            self.contractions.pop(data.sum, None)
+
     def _passed(self, equation: Equation, sources: list[Data], leaves: frozenset[int]) -> Data:
         """The output of any other equation: what it keeps of its operands."""
         name, first = equation.primitive.name, sources[0]
@@ -93,7 +105,7 @@ class Activations:
         norm = first.norm if name in _SCORES and len(sources) == 1 else None
         if name in _ROOTS and pairs:
             norm = self.contractions[pairs[0]].score, _ROOTS[name]
-        if name in _EXPONENTIALS or name in _ROOTS or name == "pow":  # a score, which has its own rule, or a norm
+        if name in _EXPONENTIALS or name in ("rsqrt", "pow"):  # a score, which has its own rule, or a norm to divide by
             for index in pairs:
                 self.contractions.pop(index, None)
         scores = [source.score for source in sources if source.score is not None]
@@ -104,7 +116,7 @@ class Activations:
         passed = scores[0] if scores and name in _SCORES else None
         scale = first.scale if name in ("add", "sub", "mul") and len(sources) == 1 else 1.0
         kept = sums if len(sources) == 1 else pairs
-        summed = kept[0] if kept and name in _SCORES else None
+        summed = kept[0] if kept and (name in _SCORES or name == "sqrt") else None
         shares = name in ("exp", "exp2") or (name == "div" and first.shares)
         parts = _parts(equation, sources)
         known = {"scale": scale, "score": passed, "sum": summed, "shares": shares, "norm": norm, "parts": parts}
@@ -117,8 +129,8 @@ class Activations:
             return None
         if name == "div":
             for source in sources:  # the quotient of two sums is no sum
-                if sources[1].sum is not None and source.sum is not None:
-                    self.contractions.pop(source.sum, None)
+                if sources[1].sum is not None:
+                    self._drop(source)
         one, other = sources if name == "div" or sources[1].norm else sources[::-1]
         if other.norm is None or other.norm[1] != (1 if name == "div" else -1):
             return None
@@ -135,7 +147,7 @@ class Activations:
         pairs = zip(values, contracted, strict=True)
         batches = [(v.data.batch, axes) for v, axes in pairs if v.data is not None and v.data.batch is not None]
         if any(axis_views.axes(batch.view, axes) for batch, axes in batches):
-            self.contractions.pop(found.sum or 0, None)
+            self._drop(found)
         return found
 
     def _pair(self, one: Data, other: Data) -> Data:
@@ -157,16 +169,19 @@ class Activations:
 
     def _scaled(self, equation: Equation, values: list[Value], data: Data) -> Data:
         other = values[1] if values[0].data is data else values[0]
-        if other.number == 0 and data.sum is not None:
-            self.contractions.pop(data.sum, None)
-        if not other.number or (equation.primitive.name == "div" and values[1].data is data):
+        if other.number == 0:
+            self._drop(data)
+        if equation.primitive.name == "div" and values[1].data is data:
+            self._drop(data)
+            return self.fresh(data, norm=data.norm and (data.norm[0], -data.norm[1]))
+        if not other.number:
             return self.fresh(data)
         factor = other.number if equation.primitive.name == "mul" else 1 / other.number
         factored = data.factored | self.factor(data.used, factor)
         score = data.score and data.score._replace(scale=data.score.scale * factor)
         found = self.contractions.get(data.sum) if data.sum is not None else None
         if found is not None and data.sum is not None:
-            of_sum = found.score._replace(scale=found.score.scale * factor)
+            of_sum = found.score._replace(scale=found.score.scale * factor ** (2 if data.norm else 1))
             self.contractions[data.sum] = found._replace(score=of_sum)
         norm = data.norm and (data.norm[0]._replace(scale=data.norm[0].scale * factor**2), data.norm[1])
         kept = {name: getattr(data, name) for name in ("used", "pair", "sum", "shares", "parts")}
