@@ -199,6 +199,38 @@ def test_maximal_update_of_attention_in_a_scan_is_flat():
     assert bool(found.flat.isel(step=-1).all())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, "embed", "scale", "qkv"])
+def test_a_wrong_rate_of_an_embedding_a_scale_or_attention_is_found(name):
+    """Of a table, the scale of a norm, fused queries, keys and values: Adam's first step has the size of the rate."""
+
+    def network(p, tokens):
+        h = p["embed"][tokens]
+        normed = h * jax.lax.rsqrt((h**2).mean(-1, keepdims=True)) * p["scale"][None, None]
+        q, k, v = jnp.split(normed @ p["qkv"], 3, axis=-1)
+        return (h + jax.nn.softmax(jnp.einsum("btd,bsd->bts", q, k) * jnp.float32(2 / q.shape[-1])) @ v)[:, 0] @ p[
+            "out"
+        ]
+
+    def start(n):
+        sizes = {"embed": (11, n), "scale": (n,), "qkv": (n, 3 * n), "out": (n, 2)}
+        return {name: jnp.ones(size) for name, size in sizes.items()}
+
+    tokens = jnp.asarray(RNG.integers(0, 11, (6, 3)))
+    mu = parameterization.maximal_update(network, start(8), start(16), tokens)
+
+    def optimizer(n):
+        right = mu.at(start(n))
+        wrong = right if name is None else faster(name)(right, n)
+        return wrong.optimizer(optax.adam, 1e-2, eps=1e-12)
+
+    make = lambda n: (lambda key: mu.at(start(n)).start(key, start(n)), network)  # noqa: E731
+    batch = tokens, jnp.asarray(RNG.standard_normal((6, 2)), jnp.float32)
+    with relaxed_promotion():
+        found = parameterization.coordinate_check(make, [32, 128], batch, optimizer, 1, key=KEY)
+    assert found.wrong == ([] if name is None else [name])
+
+
 def test_a_width_twice_and_too_few_seeds_are_refused():
     network = lambda n: (lambda key: shapes(n), apply)  # noqa: E731
     check = parameterization.coordinate_check
