@@ -272,7 +272,7 @@ def _rearrange(equation: Equation, scope: _Scope) -> Scale | None:
         return Scale(0, None, name)
     if name == "transpose":
         scope.views[out] = views.transposed(view, params["permutation"])
-    elif name in ("reshape", "squeeze", "expand_dims", "broadcast_in_dim"):
+    elif name in ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "tile"):
         if out.aval.size != atom.aval.size or _reorders(name, params):
             return None
         scope.views[out] = view if shape == view.shape else views.rearranged(view, "reshape", shape, shape)

@@ -15,8 +15,9 @@ class MonteCarlo(NamedTuple):
     max-pooling or relu(average pooling). Each of `groups` independent groups draws `samples` heads or channels a layer
     and passes their average on; the kernel is the mean over groups and has their standard error. A nonlinearity after
     an average adds a bias of order 1/samples. Gradients are those of the averages for `nngp` and for scores; those of
-    functions of several positions, and of a drawn tangent kernel of several Gaussians, raise a ValueError. With P
-    positions of both examples a draw of them costs O(P²), after O(P³) for each entry of the kernel.
+    functions of several positions, of a drawn tangent kernel of several Gaussians, and of one whose attention weights
+    have kinks, as relu(scores) has, raise a ValueError. With P positions of both examples a draw of them costs O(P²),
+    after O(P³) for each entry of the kernel.
 
     >>> import jax
     >>> MonteCarlo(jax.random.key(0), samples=64).groups

@@ -196,6 +196,13 @@ def test_explain_names_what_it_does_not_understand(key):
         assert "fallback" in str(table)
 
 
+def test_a_tile_of_one_copy_only_rearranges(key):
+    """As a class token for each example of a batch of one."""
+    f = lambda p, x: jnp.tanh(jnp.tile(p["token"], (len(x), 1)) @ p["w"] + x @ p["w"])  # noqa: E731
+    params = {"token": jnp.ones((1, 3)), "w": jax.random.normal(key, (3, 2))}
+    assert not [row for row in empirical.explain(f, params, jnp.ones((2, 3))).rows if "tile" in row.detail]
+
+
 @pytest.mark.parametrize("method", ["structured", "jacobian", "products"])
 @pytest.mark.parametrize("output", ["trace", "full"])
 def test_outputs_that_no_parameter_enters_have_the_kernel_zero(method, output):

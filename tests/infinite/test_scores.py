@@ -326,3 +326,27 @@ def test_drawn_scores_are_those_of_networks_wherever_their_factors_stand(linear)
         scaled("scores", 0.5, linear), scaled_shapes(48, 48, 64), prior.unit(), x, jax.random.key(6), 96, 64
     )
     within(found["scores"].nngp, np.hypot(found["scores"].nngp_error, drawn.nngp_error), drawn.nngp, 5)
+
+
+@pytest.mark.parametrize("tangent", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_gradients_are_those_of_the_draws_and_those_of_kinks_are_refused(tangent, float64):
+    """With weights relu(scores): the second derivative of a draw has no part at the kink, where its average has one."""
+
+    def f(p, x):
+        q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+        scores = jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5
+        weights = jax.nn.softmax(scores, -1) if tangent else jax.nn.relu(scores)
+        return jnp.einsum("bthd,hdc->btc", jnp.einsum("bhts,bshd->bthd", weights, v), p["w"])[:, 0]
+
+    x, draws = points(jnp.float64, 2), MonteCarlo(jax.random.key(7), 16, 2)
+    shapes = structs(layer_shapes(4, 16, CHANNELS, 1), jnp.float64)
+    limit = infinite.limit(as_written(f), shapes, x, prior=rule, monte_carlo=draws, check_width=False)
+    kernel = limit.ntk if tangent else limit.nngp
+    total = jax.jit(lambda a: kernel(a, x[::-1])[0, 0])
+    step = jnp.zeros_like(x).at[0, 0, 0].set(1e-4)
+    difference = (total(x + step) - total(x - step)) / 2e-4
+    # four tokens in three dimensions: their covariance is singular, its root known to some 1e-9, over the step
+    assert abs(jax.grad(total)(x)[0, 0, 0] - difference) < 1e-4 * abs(difference) + 1e-5 * abs(total(x))
+    if not tangent:
+        with pytest.raises(ValueError, match="drawn scores with kinks"):
+            jax.grad(lambda a: limit.ntk(a, x[::-1])[0, 0])(x)

@@ -27,6 +27,7 @@ from jaxtheory.infinite.graph.nodes import Deterministic, Flags, Node, Noise, Sh
 from jaxtheory.infinite.trace.binding import bind
 from jaxtheory.infinite.trace.fluctuations import merge_noise, scale_noise, verdict
 from jaxtheory.infinite.trace.heads import numbers_of_heads
+from jaxtheory.infinite.trace.kinks import with_kinks
 from jaxtheory.infinite.trace.sources import draw_source, output_source
 from jaxtheory.programs.calls import Equation
 
@@ -90,8 +91,8 @@ def _outputs(equation: Equation, operands: list[Deterministic]) -> list[Determin
         return _plain_outputs(equation, operands)
     if equation.primitive.name in ELEMENTWISE:
         operands = numbers_of_heads(site(equation), operands, len(equation.outvars[0].aval.shape))
-    outs = _plain_outputs(equation, operands)
-    return [replace(out, copies=copy_axes(equation, operands)) for out in outs]
+    outs = [replace(out, copies=copy_axes(equation, operands)) for out in _plain_outputs(equation, operands)]
+    return [with_kinks(equation, operands, out) for out in outs]
 
 
 def copy_axes(equation: Equation, operands: list[Deterministic]) -> Flags:

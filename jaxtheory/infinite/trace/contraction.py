@@ -25,6 +25,7 @@ from jaxtheory.infinite.graph import (
 from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic
 from jaxtheory.infinite.trace.grouped import with_heads_of_both
 from jaxtheory.infinite.trace.inner_products import inner
+from jaxtheory.infinite.trace.kinks import differentiable_once
 from jaxtheory.infinite.trace.layers import dense
 from jaxtheory.infinite.trace.rewriting import product_and_sum
 from jaxtheory.infinite.trace.rules import Dimensions, Rewriting, dot_dimensions
@@ -103,6 +104,7 @@ def _mixture(where: Site, matrix: _Matrix, rand: ChannelArray, dims: Dimensions)
         return full(jnp.asarray(v[0]), shape).transpose(order).reshape((out, source))
 
     weights = replace(spread((det,), (out, source), make), copies=(any(det.copies),) * 2)  # one of those of all heads
+    weights = differentiable_once(weights) if any(det.copies) else weights
     mixing = AxisMap(("mix", weights.number), _mix, out, False, weights)
     pieces = tuple((linear_map(where, node, place, mixing), count) for node, count in rand.pieces)
     alike = {d: (Factor("b", 0, det.shape[d]),) for d in matrix.free if det.shape[d] > 1}

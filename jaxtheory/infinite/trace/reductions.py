@@ -54,7 +54,8 @@ TOTAL = AxisMap("sum", _total, 1, False)
 
 def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Sums over any axes."""
-    reason, hint = "it sums the entries of a parameter", "normalize activations instead of weights"
+    reason = "it sums the entries of a parameter"
+    hint = "leave out a normalization of weights, and give them the variance that it makes in the prior"
     rand = random_array(where, values[0], reason, hint)
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]

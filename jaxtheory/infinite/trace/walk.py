@@ -36,8 +36,18 @@ _COUNTED = {"convert_element_type", "integer_pow", "pow", "mul", "div", *CALLS}
 _SUMS = ("add", "add_any", "sub")
 _BENDING = ("exp", "exp2", "expm1", "tanh", "logistic", "erf", "sin", "cos")
 _WHY = {
-    "argmax": "the place of the largest channel is no average over channels",
+    "argmax": ("the place of the largest channel is no average over channels", ""),
+    "fft": (
+        "Fourier coefficients of random values are complex numbers",
+        "multiply positions by the real matrix of a filter, irfft(rfft(eye(n), axis=0) * filter, n, axis=0)",
+    ),
+    "svd": (
+        "the singular values of random or trainable arrays are no averages over channels",
+        "divide a weight by the number that its norm tends to, (1 + sqrt(outputs / inputs)) times the root of inputs"
+        " times its variance",
+    ),
 }
+_REPLACE = "replace it, e.g. by average pooling, a mean or an elementwise function"
 
 
 class Context:
@@ -166,8 +176,8 @@ class Context:
         name, where = equation.primitive.name, self._site(equation)
         rule = _rule_of(name, values)
         if rule is None:
-            reason = _WHY.get(name, "this operation is not handled for random or trainable values")
-            refuse(where, reason, "replace it, e.g. by average pooling, a mean or an elementwise function")
+            reason, hint = _WHY.get(name, ("this operation is not handled for random or trainable values", ""))
+            refuse(where, reason, hint or _REPLACE)
         outs = rule(self.graph, where, equation, values)
         return self._rewritten(where, outs) if isinstance(outs, Rewriting) else outs
 
