@@ -233,7 +233,6 @@ BAD = {
         lambda p, x: jnp.einsum("bpc,pc->bc", (x @ p["a"]).reshape(-1, 2, 8), p["b"][:2, :8]) @ p["o"][:8],
         "weights of its own over copies",
     ),
-    "normalized weights": (lambda p, x: x @ (p["a"] / jnp.sqrt((p["a"] ** 2).sum(0))[None]) @ p["o"], "limit"),
 }
 
 

@@ -39,7 +39,7 @@ from jaxtheory.infinite.trace import masks
 from jaxtheory.infinite.trace.alignment import aligned
 from jaxtheory.infinite.trace.arithmetic import ELEMENTWISE
 from jaxtheory.infinite.trace.binding import bind_broadcast
-from jaxtheory.infinite.trace.operands import Operand, place_value
+from jaxtheory.infinite.trace.operands import Operand, place_value, refuse_weights
 from jaxtheory.infinite.trace.rules import Rule
 from jaxtheory.programs.calls import Equation
 
@@ -243,13 +243,14 @@ def _function(graph: Graph, where: Site, equation: Equation, operands: list[Oper
     if several is None:
         several = _field(graph, where, equation, operands)
     if several is None or not graph.draws:
+        opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
+        refuse_weights(where, *(x for x in operands if isinstance(x, Node)), otherwise=opt_in)
         if graph.constants and any(isinstance(x, Node) and _holds_numbers(x) for x in operands):
             reason = "it is given known numbers that differ between channels"
             refuse(where, reason, "leave out a mask, and make other such numbers parameters")
         reason = (
             "its operands are not functions of one Gaussian value (a nonlinearity of a product, or of a sum with one)"
         )
-        opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
         refuse(where, reason, "put a layer of weights between the two nonlinearities" + opt_in)
     return several
 

@@ -23,6 +23,7 @@ from jaxtheory.infinite.graph.nodes import (
     Shape,
 )
 from jaxtheory.infinite.graph.views import Channels
+from jaxtheory.infinite.trace.operands import refuse_weights
 from jaxtheory.infinite.trace.reductions import are_copies, unfold
 from jaxtheory.infinite.trace.rules import Dimensions
 from jaxtheory.infinite.trace.stacking import pieces_as_places
@@ -89,6 +90,8 @@ def _require_sums_of_channels(where: Site, one: _Side, two: _Side, *, apart: boo
     ours, theirs = ([f._replace(place=0) if apart and f.kind == "c" else f for f in s.contracted] for s in (one, two))
     channels = [f for f in one.contracted if f.kind == "c"]
     if not channels or ours != theirs:
+        for side in (one, two):
+            refuse_weights(where, side.array.node)
         refuse(where, "it multiplies random values channel by channel without a sum over them", "contract channels")
     if are_copies(where, one.array, channels):
         reason = f"it contracts {math.prod(f.size for f in channels)} independent copies of channels that it keeps"

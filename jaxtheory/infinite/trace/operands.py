@@ -209,3 +209,15 @@ def _random_parameter(graph: Graph, where: Site, param: Param, seen: View) -> No
     terms: list[Term] = [] if zero and views.is_zero(leaf.weight) else [(ONE, noise)]
     mean = [] if views.is_zero(leaf.mean) else [number(leaf.mean, len(seen.sizes))]
     return combination(where, seen.sizes, terms, mean)
+
+
+def refuse_weights(where: Site, *nodes: Node, otherwise: str = "") -> None:
+    """Raise if nodes are made of parameters alone, as normalized weights are; `otherwise` is for what is no weight."""
+    if nodes and all(map(_is_weight, nodes)):
+        reason = "it makes a weight by a function of parameters"
+        hint = "leave out a normalization of weights, with the variance that it makes in the prior"
+        refuse(where, reason, hint + otherwise)
+
+
+def _is_weight(node: Node) -> bool:
+    return all(map(_is_weight, node.parts)) if node.parts else isinstance(node, ParameterVector)

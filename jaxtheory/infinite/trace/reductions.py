@@ -44,6 +44,11 @@ from jaxtheory.infinite.trace.restriction import restrict
 from jaxtheory.infinite.trace.rules import Rule, random_array
 from jaxtheory.programs.calls import Equation
 
+_CENTERED = (
+    "write h @ (w - w.mean(0)) as (h - h.mean(-1, keepdims=True)) @ w, and leave out other normalizations of weights,"
+    " with the variance that they make in the prior"
+)
+
 
 def _total(array: Numbers, axis: int, _: Numbers | None) -> jax.Array:
     return jnp.sum(array, axis, keepdims=True)
@@ -54,9 +59,7 @@ TOTAL = AxisMap("sum", _total, 1, False)
 
 def reduce_sum(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Sums over any axes."""
-    reason = "it sums the entries of a parameter"
-    hint = "leave out a normalization of weights, and give them the variance that it makes in the prior"
-    rand = random_array(where, values[0], reason, hint)
+    rand = random_array(where, values[0], "it sums the entries of a parameter", _CENTERED)
     gone = set(equation.params["axes"])
     factors = [f for d in gone for f in rand.axes[d]]
     channels = [f for f in factors if f.kind == "c"]
