@@ -166,7 +166,9 @@ def check_output(f: Function, params: PyTree, x: PyTree, name: str) -> None:
     hint = f"return f(params, x)[None] of a single output, or pass {name}[None] if it is one example"
     require(out.shape[:1] == (count,), "f", f"{out.shape} for {count} examples", "have a batch axis first", hint)
     floating = jnp.issubdtype(out.dtype, jnp.floating)
-    require(floating, "f", out.dtype.name, "be differentiable in params", "return floating-point outputs")
+    parts = "return jnp.stack([y.real, y.imag], -1) of complex outputs y"
+    hint = parts if jnp.issubdtype(out.dtype, jnp.complexfloating) else "return floating-point outputs"
+    require(floating, "f", out.dtype.name, "have floating-point outputs", hint)
     require(out.size > 0, "f", f"shape {out.shape}", "return at least one number an example", "select an output")
 
 

@@ -215,7 +215,7 @@ def test_bad_input_is_refused(unchecked):
     dense = lambda w, x: x @ w  # noqa: E731
     cases = [
         ("have a batch axis first", lambda w, x: (x @ w).sum(), w, {}),
-        ("differentiable in params", lambda w, x: (x @ w > 0).astype(jnp.int32), w, {}),
+        ("floating-point outputs", lambda w, x: (x @ w > 0).astype(jnp.int32), w, {}),
         ("params must be a floating-point array", dense, jnp.ones((3, 2), jnp.int32), {}),
         ("lie within the 4 by 4 examples", dense, w, {"block": 5}),
         ("lie within", dense, w, {"block": (2, 0)}),
