@@ -37,7 +37,7 @@ def gradient_signal(
         x, y: n ≥ 2 examples.
 
     Returns:
-        `GradientSignal`; the noise scale is infinite where the mean gradient is 0.
+        `GradientSignal`; the noise scale is infinite where the mean gradient is 0, and NaN where all gradients are.
 
     Raises:
         ValueError: fewer than two examples, another number of labels, or a loss that is not one number.

@@ -34,8 +34,8 @@ def layer_margins(net: Chain, x: Float[Array, "n ..."], y: Int[Array, " n"]) -> 
         net: A_1, …, A_L. x: n inputs. y: labels.
 
     Returns:
-        `LayerMargins`, L layers; a distance is infinite where the outputs do not depend on the layer at all. At a
-        kink the derivative of the ReLU is 0.
+        `LayerMargins`, L layers; a distance is infinite where the outputs do not depend on the layer at all, and 0
+        where both outputs are equal. At a kink the derivative of the ReLU is 0.
 
     Raises:
         ValueError: what `margins` and `forward` raise.
@@ -66,6 +66,7 @@ def _layer_margins(layers: Chain, x: Array, y: Array) -> LayerMargins:
         slope = jnp.matmul(slope, layer.astype(slope.dtype), precision="highest")
         slopes.append(norm(slope[:, :-1], axis=1))
         slope = slope if z is None else jnp.where(z > 0, slope, jnp.zeros_like(slope))
-    distances = margins(before[-1], y)[None, :] / jnp.stack(slopes[::-1])
+    margin, steep = margins(before[-1], y)[None, :], jnp.stack(slopes[::-1])
+    distances = margin / jnp.where((margin == 0) & (steep == 0), jnp.ones_like(steep), steep)
     spreads = [norm(h - h.mean(axis=0, keepdims=True)) / len(h) ** 0.5 for h in hidden]
     return LayerMargins(distances, jnp.stack(spreads))

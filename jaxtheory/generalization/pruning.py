@@ -113,7 +113,8 @@ def spectral_pruning(
 
         ‖f − f♯‖_n ≤ e_L,   e_1 = 0,   e_{l+1} = ℓ_l + ‖(A_{l+1} B_l)_J'‖_σ e_l  (without the constant unit),
 
-    and f♯ is one of the networks of its widths, chosen among Π_l m_l vectors of widths, so that with probability 1 − δ
+    up to rounding, and f♯ is one of the networks of its widths, chosen among Π_l m_l vectors of widths, so that with
+    probability 1 − δ
 
         error ≤ error on the sample + √(8 (ln Π(2n) + Σ_l ln m_l + ln(4/δ))/n),   Π the growth function.
 

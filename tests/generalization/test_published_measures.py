@@ -39,6 +39,14 @@ def test_margins_of_layers_are_first_order_distances(float64):
         hidden = np.maximum(hidden @ w + b, 0)
 
 
+def test_equal_outputs_are_at_distance_0_and_others_of_a_dead_layer_at_infinity():
+    x, y = jnp.asarray([[1.0, 0.5], [-1.0, 2.0]]), jnp.array([0, 1])
+    ties = gen.chain([(jnp.ones((2, 3)), None), (jnp.zeros((3, 2)), None)])
+    assert (gen.layer_margins(ties, x, y).distances == 0).all()
+    dead = gen.chain([(jnp.zeros((2, 3)), None), (jnp.ones((3, 2)), jnp.array([1.0, 0.0]))])
+    assert gen.layer_margins(dead, x, y).distances[0].tolist() == [np.inf, -np.inf]
+
+
 def test_normalized_margins_do_not_depend_on_the_scale_of_a_layer(float64):
     """The first layer times 8, the second divided by 8: a ReLU network computes the same."""
     (first, bias), *rest = WEIGHTS
