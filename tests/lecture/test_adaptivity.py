@@ -8,12 +8,13 @@ import pytest
 import xarray as xr
 
 from jaxtheory.lecture import judge, run
-from jaxtheory.lecture.adaptivity import TOPIC, Config, half_planes, loops, manifolds, rate_table
+from jaxtheory.lecture.adaptivity import TOPIC, Config, compositions, half_planes, loops, manifolds, rate_table
 from jaxtheory.lecture.adaptivity.exponents import exponents, minus, named_apart
 from jaxtheory.results import Status
 
 TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256,
-        "manifold_samples": (32, 64, 128), "manifold_functions": 20}  # fmt: skip
+        "manifold_samples": (32, 64, 128), "manifold_functions": 20,
+        "composite_samples": (256, 512), "composite_functions": 3}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def outcome(tmp_path_factory):
 @pytest.mark.slow
 def test_every_claim_is_measured_and_bayes_bounds_hold_at_any_size(outcome):
     verdicts = {verdict.claim.name: verdict for verdict in outcome.verdicts}
-    assert len(verdicts) == 23
+    assert len(verdicts) == 26
     assert all(np.isfinite(verdict.measured) for verdict in verdicts.values())
     assert verdicts["field_bound"].measured > 0
     assert verdicts["loop_bound"].measured > 0
@@ -129,6 +130,35 @@ def test_the_dimension_of_the_manifold_decides_and_another_one_fails():
         assert f"manifold_{name}" in {verdict.claim.name for verdict in judge(claims, wrong) if not verdict.holds}
 
 
+def test_composed_splines_are_found_from_values_alone():
+    """A hierarchy of the class, from wrong inner functions: nothing is left of it at other points."""
+    rng = np.random.default_rng(0)
+    x, z = rng.uniform(size=(2, 2000, 4))
+    truth = 0.5 * rng.normal(size=(4, 5))
+    edges = np.linspace(-2.5, 2.5, 20)
+
+    def values(at):
+        grid = np.arange(6) / 5
+        sums = sum(np.interp(at[:, i], grid, np.append(row, row[0])) for i, row in enumerate(truth))
+        return np.interp(sums, edges, compositions.outer(edges))
+
+    start = truth + 0.05 * rng.normal(size=truth.shape)
+    before, after = (compositions.fitted(x[:count], values(x[:count]), start, z) for count in (0, 2000))
+    assert np.mean((before - values(z)) ** 2) > 1e-3
+    assert np.mean((after - values(z)) ** 2) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_hierarchy_has_the_exponent_of_its_parts_and_sums_fail():
+    """Two seeds hold; the exponent of four variables without structure fails, and a sum in the hierarchy's place."""
+    claims = compositions.predict(Config()).claims
+    for seed in (1, 2):
+        found = compositions.measure(Config(seed=seed))
+        assert all(verdict.holds for verdict in judge(claims, found))
+    wrong = found.assign(composite=-1 / 3, composite_sum=-found.composite_sum)
+    assert not any(verdict.holds for verdict in judge(claims, wrong))
+
+
 def test_an_exponent_and_its_error_are_those_of_repetitions():
     """The spread of the slope over independent sets of functions, against its standard error."""
     rng, sizes = np.random.default_rng(0), np.array([1.0, 2.0, 4.0])
@@ -145,4 +175,5 @@ def test_an_exponent_and_its_error_are_those_of_repetitions():
 def test_published_sizes_are_those_of_the_paper_preset():
     paper = Config.of("paper")
     assert (paper.manifold_samples[-1], paper.manifold_functions) == (16_384, 400)
+    assert (paper.composite_samples[-1], paper.composite_functions) == (32_768, 40)
     assert (paper.samples[-1], paper.functions, paper.steps, paper.grid) == (8192, 64, 20_000, 65_536)

@@ -35,6 +35,10 @@ class Config(BaseConfig):
     """on each torus, and in the cube"""
     manifold_functions: int = 100
     """random functions on them"""
+    composite_samples: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    """of the hierarchy of functions"""
+    composite_functions: int = 32
+    """random hierarchies"""
 
     @classmethod
     def of(cls, preset: str) -> "Config":
@@ -42,4 +46,5 @@ class Config(BaseConfig):
         more: dict[str, Any] = {"samples": (128, 256, 512, 1024, 2048, 4096, 8192), "functions": 64, "steps": 20_000}
         more |= {"width": 64, "octaves": tuple(range(8, 21)), "grid": 65_536, "replicates": 400, "noises": 4000}
         more |= {"manifold_samples": tuple(2**k for k in range(8, 15)), "manifold_functions": 400}
+        more |= {"composite_samples": tuple(2**k for k in range(10, 16)), "composite_functions": 40}
         return replace(cls(), preset="paper", **more) if preset == "paper" else cls()

@@ -15,11 +15,12 @@ from jaxtheory.lecture.adaptivity.config import Config
 from jaxtheory.lecture.adaptivity.exponents import exponents, named, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
 from jaxtheory.lecture.study import Study
-from jaxtheory.smoothness.classes import Anisotropic, Composite, Isotropic, rates
+from jaxtheory.smoothness.classes import Anisotropic, Composite, Isotropic, Variable, rates
 
 _SIZES = 2.0 ** np.arange(14, 41, 2)
 _FINE = 4  # blocks an octave of the smallest kept weight
 _BLOCKS = 40 * _FINE
+_LEVELS = 40
 
 
 class Row(NamedTuple):
@@ -30,6 +31,8 @@ class Row(NamedTuple):
     smoothness: tuple[float, ...]
     rival: Isotropic
     additive: bool = False
+    varying: float = 0.0
+    """s(x) = s + varying · (2x − 1)², on a line"""
 
 
 _ROWS = {
@@ -40,11 +43,19 @@ _ROWS = {
     "seven": Row("$(2, 12, ..., 12)$, $d = 7$", Anisotropic((2.0, *(12.0,) * 6)), (2.0, *(12.0,) * 6),
                  Isotropic(2.0, dim=7)),
     "sum": Row("sum of 5, $s = 1$", Composite((1.0, 1e6), (1, 5)), (1.0,) * 5, Isotropic(1.0, dim=5), True),
+    "varying": Row("$s(x) = 1 + 2(2x - 1)^2$", Variable(1.0), (1.0,), Isotropic(5 / 3), varying=2.0),
 }  # fmt: skip
 
 
 def _blocks(row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes and energies: frequencies k by max_i k_i^{s_i}, cut where this crosses 2^{b/4}; r^{−2} lies at r and on."""
+    """Sizes and energies: frequencies k by max_i k_i^{s_i}, cut where this crosses 2^{b/4}; r^{−2} lies at r and on.
+
+    Where s varies, whole levels of coefficients of the size 2^{−j(s(x) + 1/2)} at the place x.
+    """
+    if row.varying:
+        j, x = np.arange(_LEVELS), (np.arange(1000) + 0.5) / 1000
+        smoothness = row.smoothness[0] + row.varying * (2 * x - 1) ** 2
+        return 2.0**j, (4.0 ** (-j[:, None] * smoothness[None, :])).mean(axis=1)
     radius = 2.0 ** (np.arange(_BLOCKS) / _FINE)
     sides = [np.floor(radius ** (1 / s) * (1 + 1e-12)) for s in row.smoothness]
     sizes = np.diff(sum(sides) if row.additive else np.prod(sides, axis=0), prepend=0.0)
@@ -76,7 +87,7 @@ def predict(config: Config) -> Claims:
             f"rate_{name}", f"rates: exponent of a projection that the data choose, {row.label.replace('$', '')}",
             rate.source, -rate.exponent, "theory: the best projection at these n, and choosing it; 4.5 standard errors",
             tolerance=_remainder(row, rate.exponent), standard_errors=SIGNIFICANT, rival=-rates(row.rival).exponent,
-            rival_law=f"isotropic in dimension {row.rival.dim}",
+            rival_law="the mean smoothness" if row.varying else f"isotropic in dimension {row.rival.dim}",
         ))  # fmt: skip
     return Claims(tuple(found), {f"rate_law_{name}": _oracle(row)[0].tolist() for name, row in _ROWS.items()})
 
