@@ -4,8 +4,8 @@
   B-splines), `sparse_grid` (and `boundary_grid`, for functions that are not 0 on the boundary, `adaptive_grid`, which
   finds the variables that matter, and `sparse_network`, their ReLU networks), `hyperbolic_cross`, `mixed` (tensor
   wavelets up to dimension 10)
-- classes: `besov` (norms, points of the ball), `anisotropic` (norms), `spaces` (Sobolev, Hölder, BV by their own
-  norms), `signals`, `jumps` (and Gaussian functions of the same covariance)
+- classes: `besov` (norms, points of the ball), `anisotropic` (norms, sums of splines), `spaces` (Sobolev, Hölder, BV by
+  their own norms), `signals`, `jumps` (and Gaussian functions of the same covariance)
 - rates: `classes` (of each class, for linear estimators and networks)
 - what reaches them: `approximation` (linear, n-term, splines), `estimation` (thresholds, oracles, minimax risks),
   `thresholds` (that read the data)

@@ -1,18 +1,31 @@
-r"""Anisotropic Besov spaces: a smoothness s_i along each axis, by moduli of smoothness along the axes.
+r"""Anisotropic Besov spaces: a smoothness s_i along each axis, by moduli of smoothness and by tensor B-splines.
 
-What decides the rates is s̃ = (Σ_i 1/s_i)^{−1} (`classes.Anisotropic`): many rough axes cost, smooth ones are free.
+What decides the rates is s̃ = (Σ_i 1/s_i)^{−1} (`classes.Anisotropic`): many rough axes cost, smooth ones are free. At
+step j axis i is resolved to 2^{−⌊j min s/s_i⌋}, so that all axes err alike, with about 2^{j min s/s̃} splines.
 """
 
 import math
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import boundary, require
-from jaxtheory.smoothness.besov import check_exponents, level_weights, lp_norm
+from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.smoothness.besov import Kind, block_norms, check_exponents, level_weights, lp_norm, unit_blocks
+from jaxtheory.smoothness.bspline import cardinal
+
+_TERMS = 2**24  # at most
+
+
+class Terms(NamedTuple):
+    """Σ_t c_t Π_i N_m(2^{l_ti} x_i − k_ti), step by step; `bspline.relu_sum(*terms, m, accuracy)` is its network."""
+
+    weights: Float[Array, " terms"]
+    scales: Float[Array, "terms d"]
+    shifts: Float[Array, "terms d"]
 
 
 @boundary(static=("p", "q"))
@@ -79,3 +92,126 @@ def _moduli(lines: Array, order: int, p: float, periodic: bool) -> Array:
 
 def _mean(size: int, p: float) -> float:
     return 1.0 if math.isinf(p) else size ** (-1 / p)
+
+
+@boundary(static=("levels",))
+def level_vectors(s: tuple[float, ...], levels: int) -> np.ndarray:
+    r"""The levels ⌊j min s/s_i⌋ of the axes at the steps j = 0 … levels − 1: sets of an anisotropic full grid.
+
+    Args:
+        s: s_i > 0, one an axis. levels: ≥ 1.
+
+    Returns:
+        [levels, d], integers.
+
+    Raises:
+        ValueError: s or levels out of range. Source: Suzuki and Nitanda (2021), section 3.
+
+    >>> level_vectors((1.0, 2.0), 4).tolist()
+    [[0, 0], [1, 0], [2, 1], [3, 1]]
+    """
+    positive = len(s) >= 1 and all(bool(0 < each < math.inf) for each in s)
+    require(positive, "s", s, "be > 0 and finite", "e.g. s=(1.0, 2.0)")
+    require(levels >= 1, "levels", levels, "be >= 1", "take at least one step")
+    steps = np.arange(levels)[:, None] * (min(s) / np.array(s, float))[None, :]
+    return np.floor(steps + 1e-9).astype(int)
+
+
+def _blocks(s: tuple[float, ...], p: float, levels: int, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, numbers of splines and log2 of the weight of each step."""
+    check_exponents(p, p)
+    require(order >= 1, "order", order, "be >= 1", "use 3 for cubic splines")
+    vectors = level_vectors(s, levels)
+    counts = np.prod(2.0**vectors + order, axis=1)
+    fits = bool(counts.sum() <= _TERMS)
+    require(fits, "levels", levels, f"leave at most {_TERMS} terms, not {counts.sum():.0f}", "take fewer steps")
+    return vectors, counts.astype(int), np.arange(levels) * min(s) - vectors.sum(axis=1) / p
+
+
+@boundary(static=("p", "q", "levels", "order"))
+def norm(
+    weights: Float[Array, " terms"], s: tuple[float, ...], p: float, q: float, *, levels: int, order: int = 3
+) -> Float[Array, ""]:
+    r"""The norm of the weights of `sample`'s splines, (Σ_j [2^{j min s − |l(j)|_1/p} ‖c_j‖_p]^q)^{1/q}.
+
+    Args:
+        weights: c, the Π_i (2^{l_i} + m) splines of each step after another. s, p, q, levels, order: as in `sample`.
+
+    Raises:
+        ValueError: exponents out of range or traced, another number of weights. Cost: one pass.
+
+    Source: Suzuki and Nitanda (2021), section 3 (its equivalence with the norm by moduli for s_i < m).
+
+    >>> float(norm(jnp.ones(4), (1.0,), math.inf, math.inf, levels=1))
+    1.0
+    """
+    check_exponents(p, q)
+    _, counts, exponents = _blocks(s, p, levels, order)
+    total = int(counts.sum())
+    require(len(weights) == total, "weights", len(weights), f"number {total}", "take those of `sample`")
+    sizes = jnp.asarray(level_weights(exponents, min(s), weights.dtype), weights.dtype)
+    return lp_norm(block_norms(weights, counts, p) * sizes, q)
+
+
+@boundary(static=("p", "q", "levels", "order"))
+def sample(
+    key: Key[Array, ""], s: tuple[float, ...], p: float, q: float, levels: int, kind: Kind = "spike+dense",
+    *, order: int = 3, dtype: Any = jnp.float32,
+) -> Terms:  # fmt: skip
+    """A random sum of tensor B-splines whose `norm` is 1: each step as a level of `besov.sample`, all of one norm.
+
+    Args:
+        key, p, q, kind: as in `besov.sample`. s: s_i > 0, one an axis, below `order` for functions of that smoothness.
+        levels: steps, ≥ 1. order: m ≥ 1 of the splines. dtype: of the terms.
+
+    Returns:
+        `Terms` on [0, 1]^d, for `evaluate`.
+
+    Raises:
+        ValueError: exponents, levels, order or kind out of range, more than 2^24 terms. Cost: one draw a term.
+
+    Source: Suzuki and Nitanda (2021), section 3.
+
+    >>> terms = sample(jax.random.key(0), (1.0, 2.0), 1.0, 1.0, 3)
+    >>> terms.scales.shape, f"{norm(terms.weights, (1.0, 2.0), 1.0, 1.0, levels=3):.4f}"
+    ((71, 2), '1.0000')
+    """
+    check_exponents(p, q)
+    vectors, counts, exponents = _blocks(s, p, levels, order)
+    weights = unit_blocks(key, counts, p, kind, dtype, exponents + np.log2(levels) / q)
+    axes = [[np.arange(-order, 2**level) for level in vector] for vector in vectors.tolist()]
+    shifts = [np.stack([part.ravel() for part in np.meshgrid(*each, indexing="ij")], axis=1) for each in axes]
+    scales = np.repeat(2.0**vectors, counts, axis=0)
+    return Terms(weights, jnp.asarray(scales, dtype), jnp.asarray(np.concatenate(shifts), dtype))
+
+
+@boundary(static=("order",))
+def evaluate(terms: Terms, x: Float[Array, "n d"], *, order: int = 3) -> Float[Array, " n"]:
+    """The sum of tensor B-splines at n points.
+
+    Args:
+        terms: from `sample`, or any others. x: points. order: m ≥ 1.
+
+    Raises:
+        ValueError: points of another dimension, order < 1. Cost: terms · n · d m², memory n, in reverse mode too.
+
+    >>> one = Terms(jnp.ones(1), jnp.array([[2.0, 1.0]]), jnp.zeros((1, 2)))
+    >>> evaluate(one, jnp.array([[0.5, 1.0], [0.25, 1.0]]), order=1).tolist()
+    [1.0, 0.5]
+    """
+    require(order >= 1, "order", order, "be >= 1", "use 3 for cubic splines")
+    parts = Terms(*(jnp.asarray(quantity("terms", part), x.dtype) for part in terms))
+    fits = parts.scales.shape == parts.shifts.shape == (len(parts.weights), x.shape[1])
+    wish = f"have scales and shifts of shape {(len(parts.weights), x.shape[1])}"
+    require(fits, "terms", (parts.scales.shape, parts.shifts.shape), wish, "pass points as rows")
+    return _evaluate(parts, x, order)
+
+
+@partial(jax.jit, static_argnames="order")
+def _evaluate(terms: Terms, x: Array, order: int) -> Array:
+    @jax.checkpoint
+    def add(total: Array, term: Terms) -> tuple[Array, None]:
+        values = cardinal(term.scales[None, :] * x - term.shifts[None, :], order)
+        return total + term.weights * values, None
+
+    return jax.lax.scan(add, jnp.zeros_like(x[:, 0]), terms)[0]

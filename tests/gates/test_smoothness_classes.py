@@ -177,6 +177,29 @@ ADAPTIVE = [
 ]
 NORMS = [
     Entry(
+        "smoothness.anisotropic.norm",
+        lambda weights: anisotropic.norm(weights, (0.5, 1.0), 2.0, 2.0, levels=1, order=2),
+        {"weights": quantity([1.0, -0.5, 0.25, 2.0, 0.5, -1.0, 1.5, 0.75, -0.25])},
+        scale={"weights": {"": 1}},
+        derivatives=(Derivative(("weights",)),),
+    ),
+    Entry(
+        "smoothness.anisotropic.sample",
+        lambda key: anisotropic.sample(key, (1.0, 2.0), 1.0, 1.0, 2, order=1).weights,
+        {"key": key()},
+    ),
+    Entry(
+        "smoothness.anisotropic.evaluate",
+        lambda terms, x: anisotropic.evaluate(
+            anisotropic.Terms(terms, jnp.asarray([[1.0, 2.0], [2.0, 1.0]]), jnp.zeros((2, 2))), x
+        ),
+        {"terms": quantity([1.0, -0.5]), "x": points([[0.3, 0.6], [0.1, 0.9], [1.5, 0.2]])},
+        at_infinity={"x": "splines are 0 far away"},
+        scale={"terms": {"": 1}},
+        derivatives=(Derivative(("terms", "x")),),
+        skip={"axes": "the splines are of the plane"},
+    ),
+    Entry(
         "smoothness.anisotropic.modulus_norm",
         lambda x: anisotropic.modulus_norm(x, (0.5, 1.5), 2.0, 2.0),
         {"x": quantity(RNG.normal(size=(4, 8)))},

@@ -6,6 +6,7 @@ from gates.gates import Gates
 from gates.harness import Entry, quantity, static, tree
 
 from jaxtheory.smoothness import (
+    anisotropic,
     approximation,
     besov,
     bspline,
@@ -45,6 +46,13 @@ def sparse_sum(surpluses):
 
 
 ENTRIES = [
+    Entry(
+        "smoothness.anisotropic.level_vectors",
+        anisotropic.level_vectors,
+        {"s": static((1.0, 2.0)), "levels": static(3)},
+        {"s": ((), (1.0, 0.0), (float("nan"),)), "levels": (0,)},
+        skip=HOST,
+    ),
     Entry(
         "smoothness.sparse_network.count",
         sparse_network.count,

@@ -2,11 +2,13 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import BSpline
 
-from jaxtheory.smoothness import besov
+from jaxtheory.smoothness import anisotropic, besov, bspline
 from jaxtheory.smoothness.anisotropic import modulus_norm
 
 
@@ -56,6 +58,52 @@ def test_on_a_line_and_for_functions_of_one_variable_it_is_the_norm_on_the_line(
     np.testing.assert_allclose(modulus_norm(plane, (3.5, 0.7), 1.5, 2.0), line, rtol=1e-5)
 
 
+def test_axes_are_resolved_alike():
+    """2^{−l_i s_i} is within a factor 2^{s_i} of 2^{−j min s}, and there are about 2^{j min s/s̃} cells."""
+    s = (0.7, 1.0, 3.5)
+    vectors = anisotropic.level_vectors(s, 30)
+    exact = np.arange(30)[:, None] * 0.7 / np.array(s)[None, :]
+    assert (vectors <= exact + 1e-9).all()
+    assert (vectors > exact - 1).all()
+    assert np.abs(vectors.sum(axis=1) - np.arange(30) * 0.7 * sum(1 / each for each in s)).max() < 3
+
+
+@pytest.mark.parametrize("kind", ["spike+dense", "weak-lp", "gaussian"])
+def test_samples_lie_on_the_sphere_and_are_their_splines(kind, float64):
+    """The norm by hand, and values by SciPy's B-splines; the network is within its accuracy."""
+    s, p, q, levels = (1.0, 2.5), 1.5, 3.0, 4
+    terms = anisotropic.sample(jax.random.key(1), s, p, q, levels, kind, order=2, dtype=jnp.float64)
+    vectors = [(0, 0), (1, 0), (2, 0), (3, 1)]
+    counts = np.cumsum([(2**a + 2) * (2**b + 2) for a, b in vectors])
+    blocks = np.split(np.abs(terms.weights), counts[:-1])
+    parts = [2.0 ** (j - (a + b) / p) * (c**p).sum() ** (1 / p) for j, ((a, b), c) in
+             enumerate(zip(vectors, blocks, strict=True))]  # fmt: skip
+    np.testing.assert_allclose((np.array(parts) ** q).sum() ** (1 / q), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(anisotropic.norm(terms.weights, s, p, q, levels=4, order=2), 1.0, rtol=1e-12)
+    x = np.random.default_rng(0).uniform(size=(20, 2))
+    one = BSpline.basis_element(np.arange(4.0), extrapolate=False)
+    local = np.asarray(terms.scales)[None] * x[:, None, :] - np.asarray(terms.shifts)[None]
+    expected = np.nan_to_num(one(local)).prod(axis=2) @ np.asarray(terms.weights)
+    np.testing.assert_allclose(anisotropic.evaluate(terms, jnp.asarray(x), order=2), expected, atol=1e-12)
+    few = anisotropic.Terms(*(part[:40] for part in terms))
+    net = bspline.evaluate_sum(bspline.relu_sum(*few, 2, 1e-4), jnp.asarray(x))
+    error = np.abs(net - anisotropic.evaluate(few, jnp.asarray(x), order=2)).max()
+    assert error <= 1e-4 * np.abs(few.weights).sum()
+
+
+def test_sums_of_splines_are_smooth_along_their_own_axes():
+    """Both norms stay together from 4 to 6 steps; with the axes exchanged, the norm by moduli doubles in each."""
+    grid = np.stack(np.meshgrid(np.arange(64) / 64, np.arange(32) / 32, indexing="ij"), axis=-1).reshape(-1, 2)
+    found = []
+    for levels in (4, 6):
+        terms = anisotropic.sample(jax.random.key(3), (1.0, 2.0), 1.0, math.inf, levels)
+        values = anisotropic.evaluate(terms, jnp.asarray(grid, jnp.float32)).reshape(64, 32)
+        found.append([float(modulus_norm(values, s, 1.0, math.inf)) for s in ((1.0, 2.0), (2.0, 1.0))])
+    (own, other), (last, exchanged) = found
+    assert 0.5 < last / own < 2
+    assert exchanged / other > 3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -64,6 +112,15 @@ def test_on_a_line_and_for_functions_of_one_variable_it_is_the_norm_on_the_line(
         (lambda: modulus_norm(jnp.ones((4, 6)), (0.5, 0.5), 2.0, 2.0), "x must have a power"),
         (lambda: modulus_norm(jnp.ones((4, 2)), (0.5, 1.5), 2.0, 2.0), "x must have more"),
         (lambda: modulus_norm(jnp.ones((4, 4)), (0.5, 0.5), 0.0, 2.0), "p must lie"),
+        (lambda: anisotropic.level_vectors((1.0, -1.0), 2), "s must be > 0"),
+        (lambda: anisotropic.level_vectors((1.0,), 0), "levels must be >= 1"),
+        (lambda: anisotropic.sample(jax.random.key(0), (1.0,), 1.0, 1.0, 40), "levels must leave"),
+        (lambda: anisotropic.sample(jax.random.key(0), (1.0,), 1.0, 1.0, 2, order=0), "order must be"),
+        (lambda: anisotropic.norm(jnp.ones(3), (1.0,), 1.0, 1.0, levels=1), "weights must number"),
+        (
+            lambda: anisotropic.evaluate(anisotropic.Terms(jnp.ones(1), *[jnp.ones((1, 1))] * 2), jnp.ones((1, 2))),
+            "terms",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message, unchecked):
