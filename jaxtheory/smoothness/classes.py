@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from jaxtheory.checks import boundary, require
+import numpy as np
+
+from jaxtheory.checks import boundary, known, require
 
 Estimator = Literal["deep", "linear"]
 
@@ -114,12 +116,36 @@ def rates(function_class: Any, estimator: Estimator = "deep") -> Rate:
     True
     """
     kinds = ", ".join(kind.__name__ for kind in _RULES)
-    known = type(function_class) in _RULES
-    require(known, "function_class", repr(function_class), f"be one of {kinds}", "e.g. classes.Isotropic(1.0)")
+    listed = type(function_class) in _RULES
+    require(listed, "function_class", repr(function_class), f"be one of {kinds}", "e.g. classes.Isotropic(1.0)")
     sparse = isinstance(function_class, _SPARSE) or estimator == "deep"
     wish = f"be 'deep' for {type(function_class).__name__}, whose linear rate is not given"
     require(sparse, "estimator", repr(estimator), wish, "use estimator='deep'")
-    return _RULES[type(function_class)](function_class, estimator)
+    return _RULES[type(function_class)](_known(function_class), estimator)
+
+
+def _known(given: Any) -> Any:
+    """The same class with Python numbers, and tuples of them."""
+    several = _SEVERAL.get(type(given), ())
+    for name, value in zip(given._fields, given, strict=True):
+        require(known(value), name, value, "be known, not traced", "call it outside jit")
+        listed = isinstance(value, list | tuple) or np.ndim(value) == 1
+        wish, hint = (
+            ("be one number for each part", "e.g. (1.0, 2.0)") if name in several else ("be a number", "e.g. 1")
+        )
+        require(listed == (name in several), name, repr(value), wish, hint)
+        numbers = tuple(_number(name, one) for one in (value if listed else [value]))
+        given = given._replace(**{name: numbers if listed else numbers[0]})
+    return given
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        number = None
+    require(number is not None, name, repr(value), "be a number", "e.g. 1.0")
+    return math.nan
 
 
 def _besov(s: float, p: float, estimator: Estimator, per: float) -> float:
@@ -194,10 +220,17 @@ def _positive(name: str, value: float, hint: str, infinite: bool = False) -> Non
     require(right, name, value, "lie in (0, inf]" if infinite else "be positive and finite", hint)
 
 
-def _dimension(dim: int, least: int) -> None:
-    require(dim >= least and dim == int(dim), "dim", dim, f"be an integer >= {least}", "name the number of variables")
+def _dimension(dim: float, least: int) -> None:
+    require(
+        least <= dim < math.inf and dim % 1 == 0,
+        "dim",
+        dim,
+        f"be an integer >= {least}",
+        "name the number of variables",
+    )
 
 
+_SEVERAL: dict[type, tuple[str, ...]] = {Anisotropic: ("s",), Composite: ("smoothness", "variables")}
 _RULES: dict[type, Callable[[Any, Estimator], Rate]] = {
     Isotropic: _isotropic,
     Mixed: _mixed,

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_classes_agree_where_they_meet():
     assert rates(Mixed(1.5, 1.0, 2.0, dim=1), "linear")[:2] == rates(Isotropic(1.5, 1.0), "linear")[:2]
 
 
+def test_numbers_of_every_kind_give_python_numbers_and_traced_ones_are_named():
+    for s in (1, np.float32(1.0), jnp.float32(1.0), np.array(1.0)):
+        assert isinstance(rates(Isotropic(s)).exponent, float)
+        assert rates(Isotropic(s)) == rates(Isotropic(1.0))
+    for both in ([1.0, 2.0], np.array([1.0, 2.0]), (jnp.float32(1.0), 2)):
+        assert rates(Anisotropic(both)) == rates(Anisotropic((1.0, 2.0)))
+    with pytest.raises(ValueError, match="s must be known"):
+        jax.jit(lambda s: rates(Isotropic(s)).exponent)(1.0)
+
+
 def test_compositions_and_boundaries_by_hand():
     """β* of each map by the product over later maps; the slower of piece and boundary."""
     assert rates(Composite((2.0, 0.5), (4, 1))).exponent == 2 * 1.0 / (2 * 1.0 + 4)
@@ -90,6 +101,13 @@ def test_compositions_and_boundaries_by_hand():
         (Manifold(1.0, 1.0), "linear", "estimator must be 'deep'"),
         (Isotropic(1.0), "best", "estimator must be"),
         (1.0, "deep", "function_class must be"),
+        (Isotropic("a"), "deep", "s must be a number"),
+        (Isotropic((1.0, 2.0)), "deep", "s must be a number"),
+        (Isotropic(1.0, dim=math.inf), "deep", "dim must be an integer"),
+        (Manifold(None, 1.0), "deep", "smoothness must be a number"),
+        (Anisotropic(1.0), "deep", "s must be one number for each"),
+        (Anisotropic((1.0, "a")), "deep", "s must be a number"),
+        (Composite(1.0, 1), "deep", "smoothness must be one number for each"),
     ],
 )
 def test_bad_classes_are_named(given, estimator, message, unchecked):
