@@ -44,9 +44,10 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """Of a computation: precision, tangents or not, scale of activations, Monte Carlo; whether examples share masks.
+    """How a kernel is computed: precision, whether with its tangent, the scale of activations, Monte Carlo.
 
-    Then whether kernels hold equal positions only, and which of the arrays that the network returns they are of.
+    `shared_draws`: examples share the masks that the program draws. `equal`: kernels hold equal positions only.
+    `output`: the place of the kernel's array among those that the network returns.
     """
 
     dtype: np.dtype
@@ -94,7 +95,7 @@ class Compiled(NamedTuple):
 
 
 def outside(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """In a thread of its own, where nobody traces, so that constants of the program are computed now."""
+    """Call a function in another thread, outside of all traces, so that constants of the program are computed now."""
     x64 = jnp.result_type(float) == jnp.float64
 
     def call() -> T:
@@ -106,7 +107,7 @@ def outside(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
 
 
 def compile_plans(closed: Program, decision: Decision, given: inputs.Spec, settings: Settings) -> Compiled:
-    """Loops as loops, or, where that does not do, turn by turn."""
+    """The plans of both kernels, with loops kept as loops or, where these have no limit, written out turn by turn."""
     if decision.rolled:
         context = _context(decision, settings, True)
         try:
@@ -170,7 +171,7 @@ def _deviation(answers: Answers, node: Node) -> float | Array:
 
 
 class _Inputs(NamedTuple):
-    """What is given from outside: the arrays of an example, leaf by leaf, and the key of draws."""
+    """The quantities that a schedule is given: the arrays of an example, leaf by leaf, and the key of draws."""
 
     examples: list[Deterministic]
     key: Deterministic
@@ -181,7 +182,7 @@ class _Inputs(NamedTuple):
 
 
 class _KernelPlan(NamedTuple):
-    """What is computed for one entry, from what: inputs and the key of draws."""
+    """The schedule of one entry of a kernel: its request, the inputs that are given, and the nodes on the way."""
 
     root: Item
     inputs: _Inputs

@@ -18,6 +18,7 @@ from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import Graph
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.expressions import as_function
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Node
 from jaxtheory.infinite.graph.views import Parts
 from jaxtheory.infinite.graph.windows import Window
@@ -186,7 +187,7 @@ def _fan_in_axis(use: n.LinearLayer, shapes: Shapes) -> set[tuple[int, int]]:
 
     A convolution of each channel by itself has none: its last axis has size one.
     """
-    if any(isinstance(role, Window) for role in use.roles):
+    if only(Window, use.roles):
         return _axes(use.key.leaf, shapes, use.key.rest[-1])
     rest = [parts for parts in use.key.rest if any(stride for _, stride in parts)]
     return _axes(use.key.leaf, shapes, min(rest, key=lambda parts: min(s for _, s in parts if s))) if rest else set()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.arrays import with_rank
 from jaxtheory.infinite.graph.deterministic import ONE
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, DeterministicVector, Node
 from jaxtheory.infinite.graph.samplers import RULES, Arrays, Ingredients, Sampler
 
@@ -33,7 +34,7 @@ def vectors(node: Node) -> list[DeterministicVector]:
         if here.number not in found:
             found[here.number] = here
             stack += here.parts
-    return [x for x in found.values() if isinstance(x, DeterministicVector)]
+    return only(DeterministicVector, found.values())
 
 
 def linear(node: Node, ingredients: Ingredients) -> Linear | None:

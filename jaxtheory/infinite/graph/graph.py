@@ -7,6 +7,7 @@ import numpy as np
 from jaxtheory.infinite.graph.bits import Draw
 from jaxtheory.infinite.graph.deterministic import ONE, product
 from jaxtheory.infinite.graph.expressions import ADD, IDENTITY, MULTIPLY, Expression, apply, compose, constant, fold
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import (
     AxisMap,
     Concatenate,
@@ -263,7 +264,7 @@ Build = Callable[[list[Expression]], Expression]
 
 def function(where: Site, arguments: Sequence[Node | Expression], build: Build) -> Node | None:
     """build(expressions of the arguments) as a function of one Gaussian node, or None where there is no such node."""
-    nodes = [a for a in arguments if isinstance(a, Node)]
+    nodes = only(Node, arguments)
     found = _common([forms(node) for node in nodes])
     if not found:
         return None

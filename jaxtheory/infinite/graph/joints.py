@@ -16,6 +16,7 @@ from jaxtheory.infinite.graph.expressions import (
     substitute,
 )
 from jaxtheory.infinite.graph.graph import Build, Graph, has_known_numbers, joint_index, leaves_of, times_number
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import JointFunction, Node
 from jaxtheory.programs.sites import Site
 
@@ -29,7 +30,7 @@ def joint(graph: Graph, where: Site, arguments: Sequence[Node | Expression], bui
     expressions = [e for e in found if e is not None]
     if len(expressions) < len(found) or not _independent(graph, list(roots.values())):
         return None
-    nodes = [a for a in arguments if isinstance(a, Node)]
+    nodes = only(Node, arguments)
     expression, named = build(expressions), tuple(roots.items())
     index = joint_index(nodes)
     return JointFunction(where, index, leaves_of(nodes), False, False, expression=expression, roots=named)

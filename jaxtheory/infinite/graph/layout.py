@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import graph, views
 from jaxtheory.infinite.graph.deterministic import ONE, groups, size
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape
 from jaxtheory.infinite.graph.views import Leaf, Parts
 
@@ -102,7 +103,7 @@ Value = Deterministic | Param | ChannelArray | Blocks
 
 def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
     """The layout of an elementwise operation's result."""
-    rands = [v for v in values if isinstance(v, ChannelArray)]
+    rands = only(ChannelArray, values)
     rank = max((len(r.node.index) for r in rands), default=0)
     axes = [_common_factors(where, [r.axes[a] for r in rands], shape[a]) for a in range(len(shape))]
     channels = rands[0].channels if rands else ()
@@ -155,7 +156,7 @@ def real_parts(parts: Parts) -> bool:
 
 
 def _channel_axis(where: Site, values: Sequence[Value], shape: Shape) -> int:
-    params = [v for v in values if isinstance(v, Param)]
+    params = only(Param, values)
     candidates = [a for a in range(len(shape)) if any(real_parts(p.axes[a]) for p in params)]
     if not candidates:
         refuse(where, "a scalar parameter has no average over channels", "give it variance 0 and weight 0 in the prior")

@@ -21,6 +21,7 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.infinite.graph import Arrays, Ingredients, Sampler, sampler
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.arrays import Entry
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import HeadNumbers, HeadValues, Node
 from jaxtheory.infinite.graph.views import Moment
 from jaxtheory.infinite.schedule.computation import Computation, Given, plan_of, quantity
@@ -121,7 +122,7 @@ def _parameters(c: Computation, law: Law, key: PRNGKeyArray) -> list[_Draws]:
         each = zip(law.roots, jax.random.split(key, len(law.roots)), moments, strict=True)
         return {x.number: jnp.sqrt(c.number(moment)) * _standard(c, x, own) for x, own, moment in each}
 
-    roots = [x for x in law.roots if isinstance(x, n.Random)]
+    roots = only(n.Random, law.roots)
     one, two = jax.random.split(key)
     tangent = of(two, [x.weight for x in roots]) if c.tangent else None
     return [_Draws(of(one, [x.variance for x in roots]), tangent)]

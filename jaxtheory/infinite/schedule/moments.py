@@ -16,6 +16,7 @@ from jaxtheory.infinite.graph import RolledLoop, joints
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.arrays import ZERO, Average, Entry, Mask, as_left, as_right, left, product, right, total
 from jaxtheory.infinite.graph.expressions import IDENTITY, Expression, as_function
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, HeadNumbers, HeadValues, Made, Mean, Node, Pair, Scores
 from jaxtheory.infinite.schedule import coordinates, fields, heads, scores
 from jaxtheory.infinite.schedule.atoms import ATOMS
@@ -144,7 +145,7 @@ def _pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
             return linear(c, a, b, Where(sides, mask, True))
         if isinstance(b, kind):
             return linear(c, b, a, Where(sides, mask, False))
-    if nonlinear and any(isinstance(x, n.Product) for x in nonlinear):
+    if only(n.Product, nonlinear):
         return _products(c, a, b, sides, mask)
     if isinstance(a, n.Field) or isinstance(b, n.Field):
         return fields.pair(c, a, b, sides, mask)

@@ -2,18 +2,19 @@
 
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import ChannelArray, Cut, Factors, Graph, Value
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.trace.movement import slice_axes
 from jaxtheory.infinite.trace.stacking import side_by_side
 
 
 def aligned(graph: Graph, where: Site, values: list[Value]) -> list[Value]:
     """Operands of which some have an axis of channels where others have places times channels: all have the latter."""
-    rands = [v for v in values if isinstance(v, ChannelArray)]
+    rands = only(ChannelArray, values)
     for axis in range(len(rands[0].shape) if rands else 0):
         divided = next((r.axes[axis] for r in rands if _is_divided(r.axes[axis])), None)
         if divided is not None:
             values = [_divided(graph, where, v, axis, divided) for v in values]
-            rands = [v for v in values if isinstance(v, ChannelArray)]
+            rands = only(ChannelArray, values)
     return values
 
 
@@ -32,7 +33,7 @@ def _divided(graph: Graph, where: Site, value: Value, axis: int, like: Factors) 
     for k in range(place.size):
         cut = Cut(k * channels.size, channels.size, 1) if outer else Cut(k, channels.size, place.size)
         parts.append(slice_axes(graph, where, value, [*whole[:axis], cut, *whole[axis + 1 :]]))
-    rands = [part for part in parts if isinstance(part, ChannelArray)]
+    rands = only(ChannelArray, parts)
     array, factor = side_by_side(graph, where, rands)
     if factor.place != place.place:
         refuse(

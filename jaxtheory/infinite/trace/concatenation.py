@@ -21,6 +21,7 @@ from jaxtheory.infinite.graph import (
     concatenation,
     flatten_axis,
 )
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Node, Sum
 from jaxtheory.infinite.trace.blocks import blocks
 from jaxtheory.infinite.trace.movement import slice_axes
@@ -33,10 +34,10 @@ from jaxtheory.programs.calls import Equation
 def _concatenate(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     axis = equation.params["dimension"]
     values = [flatten_axis(where, v, axis) if isinstance(v, ChannelArray) else v for v in values if v.shape[axis]]
-    rands = [v for v in values if isinstance(v, ChannelArray)]
+    rands = only(ChannelArray, values)
     if len(values) == 1:
         return values
-    params = [v for v in values if isinstance(v, Param)]
+    params = only(Param, values)
     if len(params) == len(values):
         return [blocks(where, params, axis)]
     if not rands:
@@ -77,7 +78,7 @@ def _runs(graph: Graph, where: Site, values: Sequence[Value], axis: int) -> Chan
 
     All are cut into runs of one length, the greatest that divides them. None for what is no such run.
     """
-    rands = [v for v in values if isinstance(v, ChannelArray) and len(v.pieces) == 1]
+    rands = [v for v in only(ChannelArray, values) if len(v.pieces) == 1]
     lengths = [f.size for r in rands for f in r.axes[axis] if f.kind == "c"]
     if len(rands) < len(values) or len(lengths) < len(rands):
         return None
@@ -103,7 +104,7 @@ def _cut_runs(graph: Graph, where: Site, rand: ChannelArray, axis: int, length: 
         return None
     starts = range(0, factors[0].size, length)
     parts = [slice_axes(graph, where, rand, [*whole[:axis], Cut(s, length, 1), *whole[axis + 1 :]]) for s in starts]
-    array, factor = side_by_side(graph, where, [part for part in parts if isinstance(part, ChannelArray)])
+    array, factor = side_by_side(graph, where, only(ChannelArray, parts))
     return array._replace(axes=_replaced(array.axes, axis, (factor, *array.axes[axis])))
 
 

@@ -33,6 +33,7 @@ from jaxtheory.infinite.graph import (
 from jaxtheory.infinite.graph import nodes as n
 from jaxtheory.infinite.graph.bits import Source
 from jaxtheory.infinite.graph.expressions import Expression, apply, constant, operation_of
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape, Term
 from jaxtheory.infinite.graph.views import Parts
 from jaxtheory.infinite.trace import masks
@@ -52,7 +53,7 @@ def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Valu
     if name in _SAME and (name != "convert_element_type" or _real_to_real(equation)):
         return values[:1]
     sources = [v.source if isinstance(v, Deterministic) and v.random else None for v in values]
-    if any(sources) and not any(isinstance(v, ChannelArray) for v in values):
+    if any(sources) and not only(ChannelArray, values):
         refuse(where, "it draws with a key numbers for parameters", "draw them for activations, as dropout does")
     rescaled = _scale_parameter(name, values, out.shape)
     if rescaled is not None:
@@ -104,13 +105,13 @@ def _segments(values: list[Value], layout: Layout) -> list[Segment]:
 
 def _scale_parameter(name: str, values: list[Value], shape: Shape) -> Value | None:
     """A parameter times something deterministic stays a parameter."""
-    params = [v for v in values if isinstance(v, Param)]
+    params = only(Param, values)
     others = [v for v in values if not isinstance(v, Param)]
     if len(params) != 1 or not all(isinstance(v, Deterministic) for v in others) or name not in ("mul", "div", "neg"):
         return None
     if name == "div" and not isinstance(values[0], Param):
         return None
-    factor = known(np.float32(-1.0)) if name == "neg" else next(v for v in others if isinstance(v, Deterministic))
+    factor = known(np.float32(-1.0)) if name == "neg" else only(Deterministic, others)[0]
     factor = inverse(factor) if name == "div" else factor
     param = params[0]
     axes = (
@@ -148,7 +149,7 @@ def combine(graph: Graph, where: Site, equation: Equation, operands: list[Operan
     name = equation.primitive.name
     index = _index(operands, layout.rank)
     operands = [_without_chance(x) for x in operands]
-    numbers = tuple(x for x in operands if isinstance(x, Deterministic))
+    numbers = tuple(only(Deterministic, operands))
     if len(numbers) == len(operands):
         made = derive(numbers, index, ones(index), lambda v: bind_broadcast(equation, v))
         return combination(where, index, [], [made])
@@ -201,7 +202,7 @@ def _multiply(graph: Graph, where: Site, operands: list[Operand]) -> Node:
     a, b = operands if isinstance(operands[0], Node) else operands[::-1]
     assert isinstance(a, Node)
     if isinstance(b, Node):
-        return graph.multiply(where, *(x for x in operands if isinstance(x, Node)))
+        return graph.multiply(where, *only(Node, operands))
     index = tuple(max(n, m) for n, m in zip(a.index, b.shape, strict=True))
     return scale(where, b, a, index)
 
@@ -257,7 +258,7 @@ def _function(graph: Graph, where: Site, equation: Equation, operands: list[Oper
 
 def _field(graph: Graph, where: Site, equation: Equation, operands: list[Operand]) -> Node | None:
     """The function of nodes and known numbers, position by position, where it is drawn."""
-    nodes = tuple(x for x in operands if isinstance(x, Node))
+    nodes = tuple(only(Node, operands))
     if any(isinstance(x, Deterministic) and x.value is None for x in operands):
         return None
 

@@ -29,6 +29,7 @@ from jaxtheory.infinite.graph import (
     derive,
     known,
 )
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, ExpandDims, LoopCarry
 from jaxtheory.infinite.trace.movement import slice_axes
 from jaxtheory.infinite.trace.operands import place_value
@@ -98,10 +99,10 @@ def _turn(graph: Graph, where: Site, value: Value, turn: int) -> Value:
 
 
 def _stack(where: Site, column: list[Value]) -> Value:
-    dets = [v for v in column if isinstance(v, Deterministic)]
+    dets = only(Deterministic, column)
     if len(dets) == len(column):
         return _stack_deterministic(tuple(dets))
-    arrays = [v for v in column if isinstance(v, ChannelArray)]
+    arrays = only(ChannelArray, column)
     alike = len(arrays) == len(column) and all(len(a.pieces) == 1 and a.axes == arrays[0].axes for a in arrays)
     if not alike or arrays[0].node.index:
         refuse(
@@ -174,7 +175,7 @@ def _carry(loop: RolledLoop, like: ChannelArray, leaves: int, centered: bool, ga
 
 
 def _agree(graph: Graph, loop: RolledLoop, inside: Value, out: Value, start: Value) -> Value:
-    """What stands for a value in the body where the body's output is of its kind; something wider else."""
+    """The stand-in of a carried value: as it is where the body's output is of its kind, a wider one elsewhere."""
     if isinstance(inside, Deterministic) and isinstance(out, Deterministic):
         flags = tuple(a and b for a, b in zip(inside.uniform, out.uniform, strict=True))
         return inside if flags == inside.uniform else Deterministic(inside.shape, flags)

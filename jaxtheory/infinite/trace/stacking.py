@@ -19,6 +19,7 @@ from jaxtheory.infinite.graph import (
     split,
     spread,
 )
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import (
     COUNTER,
     Deterministic,
@@ -35,7 +36,7 @@ from jaxtheory.programs.calls import Equation
 def stack(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value] | Rewriting:
     """Arrays along a new axis of the program."""
     axis = equation.params["axis"]
-    rands = [v for v in values if isinstance(v, ChannelArray)]
+    rands = only(ChannelArray, values)
     if len(rands) == len(values) and _are_alike(rands):
         array, factor = side_by_side(graph, where, rands)
         return [array._replace(axes=(*array.axes[:axis], (factor,), *array.axes[axis:]))]

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
 from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Param, Value, derive, known, unknown, views
+from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
 from jaxtheory.infinite.trace.blocks import by_blocks
@@ -105,7 +106,7 @@ class Context:
             return [known(np.zeros(v.aval.shape, v.aval.dtype)) for v in equation.outvars]
         if any(isinstance(v, Deterministic) and (v.noise or any(v.copies)) for v in values):
             values = [_as_numbers(v) for v in values]
-        dets = [v for v in values if isinstance(v, Deterministic)]
+        dets = only(Deterministic, values)
         if len(dets) == len(values):
             if name in _BENDING:
                 where = self._site(equation)
@@ -164,8 +165,8 @@ class Context:
 
     def _require_no_draw(self, equation: Equation, values: list[Value]) -> None:
         """Raise where a random value meets numbers that the program draws, as a dropout mask."""
-        name, drawn = equation.primitive.name, [v for v in values if isinstance(v, Deterministic) and v.random]
-        met = any(isinstance(v, ChannelArray) for v in values) or name in ELEMENTWISE or not self.graph.shared_draws
+        name, drawn = equation.primitive.name, [v for v in only(Deterministic, values) if v.random]
+        met = bool(only(ChannelArray, values)) or name in ELEMENTWISE or not self.graph.shared_draws
         if met and drawn and not (name in ELEMENTWISE and all(v.source for v in drawn)):
             reason = (
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
@@ -187,7 +188,7 @@ class Context:
         env: dict[Atom, Value] = dict(zip(body.invars, rewriting.inputs, strict=True))
         for equation in body.eqns:
             values = [known(np.asarray(v.val)) if isinstance(v, Literal) else env[v] for v in equation.invars]
-            dets = [v for v in values if isinstance(v, Deterministic)]
+            dets = only(Deterministic, values)
             if len(dets) == len(values):
                 outs: list[Value] = [*arithmetic.apply(equation, dets)]
             else:
@@ -231,7 +232,7 @@ _RULES: dict[str, Rule] = {
 
 def _rule_of(name: str, values: list[Value]) -> Rule | None:
     """The rule of a primitive; operations on concatenated parameters go block by block."""
-    return by_blocks if any(isinstance(v, Blocks) for v in values) else _RULES.get(name)
+    return by_blocks if only(Blocks, values) else _RULES.get(name)
 
 
 def _as_numbers(value: Value) -> Value:
