@@ -20,7 +20,7 @@ BIAS = -1
 
 
 class Run(NamedTuple):
-    """What the values of a jaxpr come to: its outputs, the scales of those that are views, and what taps kept."""
+    """The result of a run: outputs, the scales of those that are views, and what taps kept."""
 
     outputs: list[Any]
     scales: Scales
@@ -82,28 +82,29 @@ def run(plan: Plan, inputs: list[Any], scales: Scales, probes: Probes) -> Run:
                 kept.update(acts)
                 factor.update(zip(equation.outvars, out_scales, strict=True))
             case Tap(path, operand) if path in probes.uses:
-                value = _evaluated(equation, values)[0]
-                pair = _tapped(probes.uses[path], values, scale_of(equation.invars[operand]), probes.zeros[path])
-                kept[path], outs = pair[0], [tap(value, pair[1])]
+                value = _evaluate(equation, values)[0]
+                scale, zero = scale_of(equation.invars[operand]), probes.zeros[path]
+                kept[path], probe = _operand_and_probe(probes.uses[path], values, scale, zero)
+                outs = [tap(value, probe)]
             case Scale(operand, other, op):
-                outs = _evaluated(equation, values)
+                outs = _evaluate(equation, values)
                 number = None if other is None else read(other)
-                factor[equation.outvars[0]] = _rescaled(scale_of(equation.invars[operand]), number, op, outs[0])
+                factor[equation.outvars[0]] = _rescale(scale_of(equation.invars[operand]), number, op, outs[0])
             case Bias(path, operand) if path in probes.uses:
-                outs, scale = _evaluated(equation, values), scale_of(equation.invars[operand])
+                outs, scale = _evaluate(equation, values), scale_of(equation.invars[operand])
                 if scale is not None:
                     kept[(*path, BIAS)] = scale.astype(outs[0].dtype)
             case _:
-                outs = _evaluated(equation, values)
+                outs = _evaluate(equation, values)
         env.update(zip(equation.outvars, outs, strict=True))
     return Run([read(v) for v in plan.jaxpr.outvars], [scale_of(v) for v in plan.jaxpr.outvars], kept)
 
 
-def _evaluated(equation: Equation, values: list[Any]) -> list[Any]:
+def _evaluate(equation: Equation, values: list[Any]) -> list[Any]:
     return convolve(equation, values) if equation.primitive.name == "conv_general_dilated" else bind(equation, values)
 
 
-def _tapped(use: Use, values: list[Any], scale: Array | None, probe: Array) -> tuple[Array, Array]:
+def _operand_and_probe(use: Use, values: list[Any], scale: Array | None, probe: Array) -> tuple[Array, Array]:
     """The other operand and the probe, one of them times the view's scalar factor."""
     other = values[1 - use.operand]
     if scale is None:
@@ -113,7 +114,7 @@ def _tapped(use: Use, values: list[Any], scale: Array | None, probe: Array) -> t
     return other * scale.astype(other.dtype), probe
 
 
-def _rescaled(scale: Array | None, other: Any, op: str, out: Array) -> Array | None:
+def _rescale(scale: Array | None, other: Any, op: str, out: Array) -> Array | None:
     if op in ("mul", "div"):
         number = jnp.asarray(other, out.dtype).reshape(())
         number = number if op == "mul" else 1 / number

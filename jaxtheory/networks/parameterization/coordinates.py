@@ -245,14 +245,14 @@ def _run(
         elif equation.primitive.name == "scan":
             outs, alternatives = _scan(equation, now, then, here, reading, found)
         else:
-            outs, alternatives = _evaluated(equation, now, then, here, reading, found)
+            outs, alternatives = _evaluate(equation, now, then, here, reading, found)
         known |= dict(zip(equation.outvars, outs, strict=True))
         moved |= {v: a for v, a in zip(equation.outvars, alternatives, strict=True) if a is not None}
     outs = [atom.val if isinstance(atom, Literal) else known[atom] for atom in body.outvars]
     return outs, [None if isinstance(atom, Literal) else moved.get(atom) for atom in body.outvars]
 
 
-def _evaluated(
+def _evaluate(
     equation: Equation, now: Values, then: Moved, here: Path, reading: Reading, found: Found
 ) -> tuple[Values, Moved]:
     outs = bind(equation, now)

@@ -1,4 +1,4 @@
-"""What is known of one array of a program that runs on a small batch: whose numbers it holds, and the same for all?
+"""Records of the arrays of a program on a small batch: which example each entry depends on, and by which function.
 
 Two things are recorded for every entry: its owner, the one example that it depends on, and a token, equal for entries
 that are the same function of their own example. An axis whose entries all share one record has extent one in it.

@@ -71,7 +71,7 @@ def elementwise(equation: Equation, facts: list[Fact]) -> list[Fact]:
     name, shape = equation.primitive.name, shape_of(equation.outvars[0])
     # numbers of rank 0, and axes of extent 1, may stand beside whole arrays
     found = join(name, [spread(fact, shape, range(len(shape) - len(fact.shape), len(shape))) for fact in facts])
-    known = _evaluated(equation, facts)
+    known = _evaluate(equation, facts)
     if known is not None:
         computed = numbers(np.ma.MaskedArray(np.broadcast_to(known.data, shape), np.broadcast_to(known.mask, shape)))
         # what is partly known keeps the tokens of what is not
@@ -81,7 +81,7 @@ def elementwise(equation: Equation, facts: list[Fact]) -> list[Fact]:
     ]
 
 
-def _evaluated(equation: Equation, facts: list[Fact]) -> np.ma.MaskedArray | None:
+def _evaluate(equation: Equation, facts: list[Fact]) -> np.ma.MaskedArray | None:
     name = equation.primitive.name
     known = [fact.known for fact in facts if fact.known is not None]
     if len(known) < len(facts) or max(values.size for values in known) > LARGEST:
