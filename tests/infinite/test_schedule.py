@@ -1,7 +1,13 @@
 """Schedules: every request is computed once, on all places that are asked for, and after those that it needs."""
 
+from functools import partial
+
 import jax
 import numpy as np
+import pytest
+from infinite.zoo import NHWC
+from jax import lax
+from tolerances import assert_close
 
 from jaxtheory import infinite
 from jaxtheory.infinite import prior
@@ -33,6 +39,26 @@ def test_an_activation_and_a_later_sum_of_its_argument_are_added(float64):
     nngp = 2 * kappa1 + 2 * q
     np.testing.assert_allclose(found.nngp, nngp, rtol=1e-7)  # arccos near 1 loses half of the digits
     np.testing.assert_allclose(found.ntk, nngp + kappa1 + (2 + 2 * kappa0) * q, rtol=1e-7)
+
+
+@pytest.mark.slow
+def test_an_activation_used_before_and_after_is_the_activation_computed_twice(float64):
+    """With positions: the variance of a pixel and the covariance of two pixels of the later node are one request."""
+
+    def convolve(kernel, h):
+        return lax.conv_general_dilated(h, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
+
+    def f(again, p, x):
+        h = convolve(p["a"], x)
+        r = jax.nn.relu(h)
+        return ((jax.nn.relu(h) if again else r) + (h + convolve(p["b"], r))).mean((1, 2)) @ p["o"]
+
+    shapes = {"a": STRUCT((3, 3, 2, 32), float), "b": STRUCT((3, 3, 32, 32), float), "o": STRUCT((32, 1), float)}
+    x = jax.random.normal(jax.random.key(0), (2, 3, 3, 2))
+    limits = [infinite.limit(partial(f, a), shapes, x, prior=prior.ntk(1.2), check_width=False) for a in (False, True)]
+    once, twice = (limit.both(x) for limit in limits)
+    assert_close(once.nngp, twice.nngp)
+    assert_close(once.ntk, twice.ntk)
 
 
 def test_what_is_asked_for_on_more_places_later_is_planned_again():
