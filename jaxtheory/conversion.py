@@ -139,7 +139,7 @@ class _Kind(NamedTuple):
     scalar: bool  # Python floats pass as they are
     integer: _Axes | None
     whole: bool  # Python integers pass
-    key: bool
+    key: _Axes | None
     options: tuple[object, ...]
     others: tuple[type, ...]
     function: bool
@@ -151,7 +151,7 @@ class _Kind(NamedTuple):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
         members = _members(parameter.annotation)
-        kind = cls(None, False, None, False, False, (), (), False, parameter.default is None)
+        kind = cls(None, False, None, False, None, (), (), False, parameter.default is None)
         for member in members:
             extended = kind._add(member)
             if extended is None:
@@ -174,7 +174,7 @@ class _Kind(NamedTuple):
         names = _array_dtypes(member)
         if names is not None:
             if names == {"prng_key"}:
-                return self._replace(key=True)
+                return self._replace(key=_Axes.of(member))
             if all("float" in name for name in names):
                 return self._replace(real=_Axes.of(member))
             if all(name.startswith(("int", "uint")) for name in names):
@@ -196,8 +196,8 @@ class _Kind(NamedTuple):
             return value
         if self.function and callable(value):
             return value
-        if self.key and _is_key(value):
-            return value
+        if self.key is not None and _is_key(value):
+            return _keys(name, value, self.key)
         if self.whole and _is_integer_scalar(value):
             return value if isinstance(value, jax.core.Tracer) else int(np.asarray(value))
         if self.integer is not None and _is_integer(value):
@@ -211,13 +211,13 @@ class _Kind(NamedTuple):
         wanted = [" or ".join(map(repr, self.options))] if self.options else []
         wanted += [f"a {kind.__name__}" for kind in self.others]
         wanted += ["a function"] if self.function else []
-        wanted += ["a random key"] if self.key else []
+        wanted += ["a random key"] if self.key is not None else []
         wanted += ["an integer"] if self.whole else []
         wanted += [_described("integers", self.integer)] if self.integer is not None else []
         return " or ".join(wanted)
 
     def _action(self) -> str:
-        if self.key:
+        if self.key is not None:
             return "pass jax.random.key(0), or a key split from it"
         if self.whole or self.integer is not None:
             return "round or convert it by astype(int)"
@@ -290,6 +290,15 @@ def _is_key(value: object) -> bool:
     if not isinstance(value, jax.Array):
         return False
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or (value.dtype == jnp.uint32 and value.ndim >= 1)
+
+
+def _keys(name: str, value: Any, axes: _Axes) -> Any:
+    """One key, or as many axes of keys as stated; a raw key is a row of integers."""
+    shape = value.shape if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value.shape[:-1]
+    if not axes.least <= len(shape) <= axes.most:
+        wanted = "one random key" if axes.most == 0 else f"random keys {axes.text}"
+        raise ValueError(f"{name} must be {wanted}, got keys of shape {shape}; pass one, or map over them by jax.vmap.")
+    return value
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

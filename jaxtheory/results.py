@@ -210,6 +210,7 @@ def standard_error(samples: Float[Array, "..."], axis: int = 0) -> Float[Array, 
     >>> f"{standard_error(jnp.array([1.0, 2.0, 3.0])):.4f}"
     '0.5774'
     """
+    require(samples.ndim >= 1, "samples", samples, "have an axis of samples", "stack them")
     count = samples.shape[axis]
     require(count >= 2, "samples", count, "hold at least two values along axis", "measure with more seeds")
     unit = power_of_two(samples)
@@ -242,6 +243,9 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
     >>> f"{law.slope:.3f} {jnp.exp(law.intercept):.3f}"
     '2.000 3.000'
     """
+    for name, other in (("y", y), ("error", error)):
+        shape = x.shape if other is None else other.shape
+        require(shape == x.shape, name, shape, f"have the shape of x, {x.shape}", "pass one for each x")
     least = 3 if error is None else 2
     require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
     differ = jnp.max(x) > jnp.min(x)

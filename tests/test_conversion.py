@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from jaxtheory.checks import boundary
 
@@ -23,3 +23,19 @@ def test_numbers_beside_float64_of_numpy_take_the_enabled_precision(x):
             found = added(x, np.full(2, 0.5))
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, expected)
+
+
+def test_one_key_is_one_key():
+    """A batch of keys where one is needed failed inside a random function; jax.vmap over keys is as before."""
+
+    @boundary
+    def draw(key: Key[Array, ""]) -> Float[Array, ""]:
+        return jax.random.normal(key)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    for several in (keys, jax.random.key_data(keys)):
+        with pytest.raises(ValueError, match=r"key must be one random key, got keys of shape \(3,\); pass one, or map"):
+            draw(several)
+    single = [draw(key) for key in keys]
+    np.testing.assert_array_equal(jax.vmap(draw)(keys), single)
+    np.testing.assert_array_equal(jax.vmap(draw)(jax.random.key_data(keys)), single)

@@ -38,6 +38,13 @@ def test_slope_refuses_what_has_no_logarithm():
         results.fit_slope(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0]))
 
 
+def test_shapes_that_do_not_fit_are_refused_by_name(unchecked):
+    with pytest.raises(ValueError, match=r"y must have the shape of x, \(3,\), got y=\(2,\)"):
+        results.fit_slope(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="samples must have an axis of samples"):
+        results.standard_error(jnp.float32(1.0))
+
+
 def test_standard_error_is_scipys(dtype):
     samples = jax.random.normal(jax.random.key(0), (7, 3), dtype)
     assert_close(results.standard_error(samples), scipy.stats.sem(np.asarray(samples)))

@@ -153,10 +153,11 @@ def deep_linear(weights: Sequence[Float[Array, "_ _"]], target: Float[Array, "d_
     1.0
     """
     layers = [jnp.asarray(quantity("weights", weight), target.dtype) for weight in weights]
-    require(len(layers) >= 1, "weights", "no layer", "hold a matrix", "pass [W_1, ..., W_N]")
+    matrices = len(layers) >= 1 and all(weight.ndim == 2 for weight in layers)
+    require(matrices, "weights", [w.shape for w in layers], "hold a matrix a layer", "pass [W_1, ..., W_N]")
     product = layers[0]
     for i, weight in enumerate(layers[1:], 1):
-        fits = weight.ndim == 2 and weight.shape[1] == product.shape[0]
+        fits = weight.shape[1] == product.shape[0]
         require(
             fits, "weights", weight.shape, f"take the outputs of layer {i}, {product.shape}", "pass W_l [d_out, d_in]"
         )
