@@ -134,7 +134,12 @@ def multilayer(
         return output_scale * h
 
     draws = Draws(shapes, biased and bool(bias_start), jnp.dtype(dtype))
-    return Multilayer(lambda key: start(draws(key)), apply, power(-exponents.c), mask, draws, start)
+
+    @boundary
+    def init(key: Key[Array, ""]) -> PyTree:
+        return start(draws(key))
+
+    return Multilayer(init, apply, power(-exponents.c), mask, draws, start)
 
 
 def _started(

@@ -5,6 +5,7 @@ the caller's; a run that is cut in two and continued is the whole run.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -83,6 +84,8 @@ def train(
     (['1.5000', '2.2500', '2.6250'], 3, 0)
     """
     batches = _batches(steps, record_every, batches)
+    _require_arguments(loss, 1 + (key is not None) + (batches is not None))
+    require(bool(jax.tree.leaves(params)), "params", params, "hold at least one number", "pass what net.init returns")
     params = jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params)
     check_optimizer(optimizer)
     _require_like("mask", mask, params, "params", "map over params")
@@ -169,6 +172,19 @@ def _batches(steps: int, every: int, batches: PyTree) -> PyTree:
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
     require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")
     return batches
+
+
+def _require_arguments(loss: Callable[..., object], count: int) -> None:
+    """The loss takes the parameters, and a key and a batch where they are given."""
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):
+        return  # a function that does not say
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        wish = f"take {count} argument{'s' * (count > 1)}, params, then key and batch if given"
+        require(False, "loss", f"a function of {signature}", wish, "bind the data, e.g. lambda p: loss(p, x, y)")
 
 
 def check_optimizer(optimizer: object) -> None:

@@ -123,6 +123,15 @@ def test_points_of_another_dimension_are_named(unchecked, key):
         net.apply(net.init(key), jnp.ones((2, 4)))
 
 
+def test_seeds_and_several_keys_are_refused_by_name(unchecked, key):
+    net = networks.multilayer(5, 8, 1)
+    with pytest.raises(ValueError, match=r"key must be a random key, got key=0; pass jax.random.key\(0\)"):
+        net.init(0)
+    with pytest.raises(ValueError, match=r"key must be one random key, got keys of shape \(3,\)"):
+        net.init(jax.random.split(key, 3))
+    assert jax.vmap(net.init)(jax.random.split(key, 3))[0].weight.shape == (3, 5, 8)
+
+
 def test_one_point_and_numbers_on_a_line_are_points(unchecked, key):
     net, line = networks.multilayer(5, 8, 2, bias_variance=0.1), networks.multilayer(1, 8, 2, bias_variance=0.1)
     params, x = net.init(key), jnp.arange(5.0)

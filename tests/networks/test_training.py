@@ -211,6 +211,11 @@ def test_minibatches_are_distinct_and_uniform():
         ({"loss": lambda x: x}, r"loss must return a single real number, got loss=float32\[3\]"),
         ({"loss": lambda x: (x.sum(), x)}, "loss must return a single real number, got loss=tuple"),
         ({"loss": 3.0}, "loss must be a function"),
+        (
+            {"loss": lambda p, x, y: p.sum()},
+            r"loss must take 1 argument, params.* got loss=a function of \(p, x, y\); bind",
+        ),
+        ({"params": None}, "params must hold at least one number"),
         ({"steps": 2.5}, "steps must be an integer"),
         ({"key": 0}, "key must be a random key, got key=0"),
         ({"params": {"a": "text"}}, "params must be numbers"),
