@@ -238,7 +238,8 @@ def _require_equal(
     point = ", ".join(f"{axis}={frame.axes[axis][at[dim]]}" for axis, dim in frame.along.items())
     known = sources[int(origin[local])].store.place
     wish = f"agree with {known} at {point}, where {name} differs"
-    require(False, "stores", str(source.store.place), wish, "delete the wrong one, or merge without it")
+    hint = 'delete the wrong one, or merge without it; what failed is tried again by run(..., retry="failed")'
+    require(False, "stores", str(source.store.place), wish, hint)
 
 
 @contextlib.contextmanager
