@@ -54,13 +54,15 @@ def steady_curvature(
     moved = moved.astype(flat.dtype)
     size = norm(moved)
     direction = over(moved, size)
-    value = lambda t: jnp.asarray(loss(unravel(flat + t * direction)))  # noqa: E731
+
+    def value(t: Array) -> Array:
+        return jnp.asarray(loss(unravel(flat + t * direction)))
+
     origin = jnp.zeros((), flat.dtype)
     shape = jax.eval_shape(value, origin).shape
     require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")
-    for _ in range(4):
-        value = _slope(value)
-    found = 2 * (1 + b) / eta - size**2 * value(origin) / 6
+    fourth = _slope(_slope(_slope(_slope(value))))(origin)
+    found = 2 * (1 + b) / eta - size**2 * fourth / 6
     return jnp.where(jnp.isfinite(flat).all(), found, jnp.nan)  # a derivative may be the same at every center
 
 
