@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from conftest import relaxed_promotion
 
+from jaxtheory.networks import train
 from jaxtheory.optimization import edge_of_stability as edge
 from jaxtheory.optimization.central import _complement
 from jaxtheory.results import Status
@@ -190,3 +193,54 @@ def test_descent_at_the_edge_follows_the_flow_in_loss_sharpness_and_variance(flo
     np.testing.assert_allclose(seen, predicted, rtol=0.02)
     assert seen[0] > 3 * flow.loss[begin : begin + last].mean()  # what the flow alone has
     np.testing.assert_allclose(sharp.mean(), 2 / eta, rtol=0.005)
+
+
+@pytest.mark.slow
+def test_sharpness_observes_the_training_loop_and_any_run_of_optax(float64):
+    """λ_max of the dense Hessian at recorded steps, in the one training loop and in a scan over optax's updates."""
+    optimizer = optax.adam(0.02)
+    loss = lambda w: jnp.sum(jnp.sin(jnp.asarray(MIX[:4, :4]) @ w)) + jnp.sum(w**4)  # noqa: E731
+    start, key = jnp.array([0.5, -0.3, 0.2, 0.8]), jax.random.key(0)
+    observe = lambda w: (edge.sharpness(loss, w, key).value, w)  # noqa: E731
+
+    def step(state, _):
+        w, memory = state
+        move, memory = optimizer.update(jax.grad(loss)(w), memory, w)
+        return (optax.apply_updates(w, move), memory), observe(optax.apply_updates(w, move))
+
+    with relaxed_promotion():  # of optax
+        scanned = jax.jit(lambda w: jax.lax.scan(step, (w, optimizer.init(w)), None, length=6)[1])(start)
+        loop = train(loss, start, optimizer=optimizer, steps=6, record=observe, record_every=2).records
+    for values, places in (scanned, loop):
+        dense = np.linalg.eigvalsh(np.asarray(jax.vmap(jax.hessian(loss))(places)))[:, -1]
+        np.testing.assert_allclose(values, dense, rtol=1e-9)
+    np.testing.assert_allclose(loop[0], scanned[0][1::2], rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu], ids=["tanh", "relu"])
+def test_a_wide_network_is_thrown_as_the_linear_one(activation, float64):
+    """Below 2/λ the loss only falls and λ stays; between 2/λ and 4/λ it first rises, and λ ends below 2/η."""
+    width, draws = 2000, np.random.default_rng(5)
+    x, y = jnp.asarray(draws.normal(size=(3, 2))), jnp.asarray(draws.normal(size=3))
+    start = jnp.asarray(draws.normal(size=(width, 2))), jnp.asarray(draws.normal(size=width))
+    predict = lambda p: activation(x @ p[0].T) @ p[1] / width**0.5  # noqa: E731
+    loss = lambda p: jnp.mean((predict(p) - y) ** 2) / 2  # noqa: E731
+
+    def curvature(p):
+        slopes = jnp.concatenate([leaf.reshape(3, -1) for leaf in jax.jacrev(predict)(p)], axis=1)
+        return jnp.linalg.eigvalsh(slopes @ slopes.T / 3)[-1]
+
+    @jax.jit
+    def run(eta):
+        step = lambda p, _: (jax.tree.map(lambda a, b: a - eta * b, p, jax.grad(loss)(p)), loss(p))  # noqa: E731
+        end, losses = jax.lax.scan(step, start, None, length=400)
+        return losses, curvature(end)
+
+    first = curvature(start)
+    (slow, kept), (fast, fallen) = run(1.5 / first), run(3 / first)
+    assert (jnp.diff(slow) <= 1e-16 * slow[0]).all()
+    np.testing.assert_allclose(kept, first, rtol=0.05)
+    assert fast.max() > 10 * fast[0]
+    assert fast[-1] < 0.1 * fast[0]
+    assert fallen < 2 / 3 * first

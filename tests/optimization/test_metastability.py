@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 
@@ -58,6 +59,25 @@ def backward(eps, n=161, m=121):
     inside = np.flatnonzero(np.repeat(x < 0.9, m))
     u = scipy.sparse.linalg.spsolve(generator[inside][:, inside].tocsc(), -np.ones(len(inside)))
     return u[np.searchsorted(inside, index[np.argmin(abs(x + 1)), m // 2])]
+
+
+def coupled(x):
+    """Three dimensions, every pair of them coupled."""
+    bent = (x[1] - 0.4 * x[0]) ** 2 + (x[2] + 0.2 * x[0] * x[1]) ** 2
+    return (x[0] ** 2 - 1) ** 2 + bent + 0.15 * x[1] * x[2]
+
+
+def test_three_coupled_dimensions_are_their_eigenvalues(float64):
+    """2π/|λ_−| √(|det ∇²V(saddle)|/det ∇²V(minimum)) e^{barrier/ε}, by numpy at points that scipy finds."""
+    slope, bend = jax.jit(jax.grad(coupled)), jax.jit(jax.hessian(coupled))
+    places = [scipy.optimize.root(slope, guess, tol=1e-13).x for guess in ([-1.0, -0.4, 0.0], [0.0, 0.0, 0.0])]
+    wells, passes = (np.linalg.eigvalsh(bend(place)) for place in places)
+    barrier, eps = coupled(places[1]) - coupled(places[0]), 0.1
+    prefactor = 2 * np.pi / abs(passes[0]) * np.sqrt(abs(passes.prod()) / wells.prod())
+    found = eyring_kramers(coupled, *map(jnp.asarray, places), temperature=eps)
+    np.testing.assert_allclose(found.prefactor, prefactor, rtol=1e-10)
+    np.testing.assert_allclose(found.log_time, np.log(prefactor) + barrier / eps, rtol=1e-10)
+    assert found.status == Status.OK
 
 
 def test_two_dimensions_are_the_backward_equation(float64):
