@@ -220,7 +220,7 @@ ENTRIES = [
             "y_weights": quantity(WEIGHTS[::-1]),
             "epsilon": number(1.0),
             "penalty": number(0.7),
-            "tolerance": number(1e-4),
+            "tolerance": number(1e-3),  # its residual is one that float32 sees
         },
         invalid={"penalty": (0.0, -1.0), "x_weights": (NEGATIVE,)},
         shift={("x", "y"): ("cost",)},
