@@ -6,19 +6,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 WASTE = 0.3
-"""Padded work may exceed the work of the true widths by less than this fraction."""
+"""A step of all networks may take longer than with the best groups by less than this fraction."""
 
 
-def buckets(widths: Sequence[int], cost: Callable[[int], float] = float) -> list[tuple[int, ...]]:
-    r"""The fewest groups of neighbouring widths, each padded to its largest, that waste less than 30%.
+def buckets(widths: Sequence[int], cost: Callable[[int], float] = float, program: float = 0.0) -> list[tuple[int, ...]]:
+    r"""The fewest groups of neighbouring widths, each padded to its largest, whose steps take less than 30% too long.
 
-    Of all partitions into k groups the one with the least Σ |group| · cost(largest) is found by dynamic programming,
-    and the smallest k is taken for which that is below 1.3 Σ cost(width). Widths in a ratio below 1.3 would do at a
-    cost linear in width, so k ≤ ⌈log_1.3(max/min)⌉ + 1; at a steeper cost k stops there, with the least waste it has.
+    A step of k groups costs Σ |group| · cost(largest) + k · program. Of all partitions into k groups the one of least
+    cost is found by dynamic programming, and the smallest k is taken for which it is below 1.3 times the least of all
+    k; without `program` that is Σ cost(width), so that padding wastes less than 30%. Widths in a ratio below 1.3 would
+    do at a cost linear in width, so k ≤ ⌈log_1.3(max/min)⌉ + 1; at a steeper cost k stops there, with the least waste
+    it has.
 
     Args:
         widths: ≥ 1; repeated ones count once.
-        cost: of training one network of a width, in any unit, increasing.
+        cost: of one step of one network of a width, in any unit, increasing.
+        program: of one step of a compiled program beside its networks, in the same unit: of its calls and small arrays.
 
     Returns:
         The groups, each sorted, in increasing order.
@@ -27,16 +30,19 @@ def buckets(widths: Sequence[int], cost: Callable[[int], float] = float) -> list
 
     >>> buckets([1, 2, 100, 110, 120])
     [(1, 2), (100, 110, 120)]
+    >>> buckets([1, 2, 100, 110, 120], program=1000.0)
+    [(1, 2, 100, 110, 120)]
     """
     ordered = sorted(set(widths))
     costs = np.array([cost(width) for width in ordered], float)
     most = math.ceil(math.log(ordered[-1] / ordered[0]) / math.log(1 + WASTE)) + 1
     # least[j]: the least cost of the first j widths in k groups; cuts[k][j]: where the last group begins
     least, cuts = np.r_[0.0, np.full(len(ordered), np.inf)], []
-    for _ in range(min(most, len(ordered))):
+    enough = (1 + WASTE) * _least_cost(costs, program)
+    for count in range(1, min(most, len(ordered)) + 1):
         least, begin = _one_more(least, costs)
         cuts.append(begin)
-        if least[-1] < (1 + WASTE) * costs.sum():
+        if least[-1] + count * program < enough:
             break
     groups, end = [], len(ordered)
     for begin in reversed(cuts):
@@ -52,6 +58,14 @@ def waste(groups: Sequence[Sequence[int]], cost: Callable[[int], float] = float)
     '0.093'
     """
     return sum(len(group) * cost(max(group)) for group in groups) / sum(cost(w) for g in groups for w in g) - 1
+
+
+def _least_cost(costs: np.ndarray, program: float) -> float:
+    """Of any number of groups."""
+    least = np.zeros(len(costs) + 1)
+    for end in range(1, len(costs) + 1):
+        least[end] = (least[:end] + (end - np.arange(end)) * costs[end - 1]).min() + program
+    return float(least[-1])
 
 
 def _one_more(least: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

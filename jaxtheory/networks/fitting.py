@@ -58,10 +58,9 @@ class Recipe(NamedTuple):
 
 
 class Models(NamedTuple):
-    """Networks of one program, on a leading axis: true width, minibatches' key, and place of the seed in the draws."""
+    """Networks of one program, on a leading axis: true width, and place of the seed in draws, labels and keys."""
 
     width: Int[Array, " models"]
-    batches: Key[Array, " models"]
     seed: Int[Array, " models"]
 
 
@@ -204,16 +203,22 @@ def train_models(
     mesh: Mesh,
     data: Task,
     labels: Int[Array, "seeds n"] | None,
+    batches: Key[Array, " seeds"],
     models: Models,
     memory: Memory,
 ) -> Training:
-    """Each network to its next record, each device its share of them; `memory` is donated to the result."""
+    """Each network to its next record, each device its share of them; `memory` is donated to the result.
 
-    def one(data: Task, labels: Array | None, models: Models, memory: Memory) -> Training:
+    Losses, records and statuses have a second axis of length 1, along which records are joined.
+    """
+
+    def one(data: Task, labels: Array | None, batches: Array, models: Models, memory: Memory) -> Training:
         noisy = data if labels is None else data._replace(y=labels[models.seed])
-        return fit(build(models.width), recipe, noisy, models.batches, memory)
+        run = fit(build(models.width), recipe, noisy, batches[models.seed], memory)
+        return run._replace(status=run.status[None])
 
-    return _shared(mesh, jax.vmap(one, in_axes=(None, None, 0, 0)), "wwss")(data, labels, models, memory)
+    every = jax.vmap(one, in_axes=(None, None, None, 0, 0))
+    return _shared(mesh, every, "wwwss")(data, labels, batches, models, memory)
 
 
 def _shared(mesh: Mesh, function: Callable[..., T], arguments: str) -> Callable[..., T]:
@@ -235,10 +240,15 @@ def fit(network: Multilayer, recipe: Recipe, data: Task, batches: Key[Array, ""]
         x, y = (data.x, targets) if rows is None else (data.x[rows], targets[rows])
         return pointwise(network.apply(params, x), y).mean()
 
+    everywhere, n = jnp.concatenate([targets, tests]), len(targets)
+
     def record(params: PyTree) -> Curves:
-        ours, theirs = network.apply(params, data.x), network.apply(params, data.x_test)
-        measured = (pointwise(ours, targets), errors(ours, targets), pointwise(theirs, tests), errors(theirs, tests))
-        return Curves(*(values.mean(dtype=data.x.dtype) for values in measured))
+        # both sets in one array: fewer kernels to compile
+        outputs = jnp.concatenate([network.apply(params, data.x), network.apply(params, data.x_test)])
+        wrong = errors(outputs, everywhere).astype(data.x.dtype)
+        both = jnp.stack([pointwise(outputs, everywhere), wrong])
+        (loss_now, error_now), (loss_then, error_then) = both[:, :n].mean(axis=1), both[:, n:].mean(axis=1)
+        return Curves(loss_now, error_now, loss_then, error_then)
 
     params, state = memory
     return train(

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled
@@ -86,10 +85,10 @@ def setting(recipe: Recipe, data: Task, draw: Draw, seeds: list[int], mesh: Mesh
     """The draws of every seed, made once, for the widest network, on all devices."""
     noisy = data.noise > 0
     labels = data.y if noisy else None
-    noise = jnp.asarray(data.noise, data.x.dtype)
+    noise = np.asarray(data.noise, data.x.dtype)
     draws, labels, batches = seed_draws(draw, np.array(seeds, np.int32), labels, noise, recipe.outputs)
     data = data._replace(noise=0.0)  # is in the labels: programs do not depend on it
-    data, labels, draws = jax.device_put((data, labels, draws), NamedSharding(mesh, PartitionSpec()))
+    data, labels, draws, batches = jax.device_put((data, labels, draws, batches), NamedSharding(mesh, PartitionSpec()))
     return Setting(recipe, data, labels, draws, batches, len(seeds), mesh)
 
 
@@ -153,7 +152,7 @@ def _job(place: int, group: tuple[int, ...], build: Build, shared: Setting) -> J
     order = np.arange(count - count % -shared.mesh.size) % count
     widths, seeds = np.repeat(np.array(group, np.int32), shared.seeds), np.tile(np.arange(shared.seeds), len(group))
     seeds = seeds[order].astype(np.int32)
-    models = jax.device_put((widths[order], shared.batches[seeds], seeds), _split(shared.mesh))
+    models = jax.device_put((widths[order], seeds), _split(shared.mesh))
     return Job(build, f"bucket-{place}", count, Models(*models), order)
 
 
@@ -167,8 +166,13 @@ def _compile(pool: ThreadPoolExecutor, job: Job, shared: Setting) -> Future[tupl
     split = _split(shared.mesh)
     memory = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), shapes)
     begin = begin_models.lower(job.build, shared.recipe, shared.mesh, job.models, shared.draws)
-    train = train_models.lower(job.build, shared.recipe, shared.mesh, shared.data, shared.labels, job.models, memory)
+    train = train_models.lower(*_arguments(job, shared), memory)
     return pool.submit(lambda: (begin.compile(), train.compile()))
+
+
+def _arguments(job: Job, shared: Setting) -> tuple[Build, Recipe, Mesh, Task, Array | None, Array, Models]:
+    """Of the training program, all but the memory."""
+    return job.build, shared.recipe, shared.mesh, shared.data, shared.labels, shared.batches, job.models
 
 
 def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> Launched:
@@ -180,9 +184,9 @@ def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Check
     done = sum(losses.shape[1] for losses, _, _ in earlier)
     coming: list[Records] = []
     for _ in range(shared.recipe.steps // shared.recipe.record_every - done):
-        run = train_models(job.build, shared.recipe, shared.mesh, shared.data, shared.labels, job.models, memory)
+        run = train_models(*_arguments(job, shared), memory)
         memory = (run.params, run.state)
-        coming.append((run.losses, run.records, run.status[:, None]))
+        coming.append((run.losses, run.records, run.status))
         jax.tree.map(lambda leaf: leaf.copy_to_host_async(), coming[-1])
         if checkpoint is not None and checkpoint.due():
             checkpoint.save((jax.device_get(memory), _joined(earlier, coming)), job.name)

@@ -4,6 +4,7 @@ Widths are padded to a few sizes and masked, so that one compiled program trains
 the devices; a padded network is its unpadded twin, to round-off. Flax modules go the same way, one program a width.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from jaxtheory.checks import boundary, nonnegative, quantity, require
 from jaxtheory.networks import abc as families
 from jaxtheory.networks.buckets import buckets, waste
 from jaxtheory.networks.fitting import Build, Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
-from jaxtheory.networks.multilayer import Activation, Draw, Multilayer, Width, multilayer
+from jaxtheory.networks.multilayer import Activation, Draw, Draws, JointDraws, Multilayer, Width, multilayer
 from jaxtheory.networks.runs import Bucket, Builds, require_state, run_buckets, setting
 from jaxtheory.networks.training import Training, check_optimizer
 from jaxtheory.sweeps.blocks import points_mesh
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import xarray
 
 Parameterization = Literal["standard", "ntk", "mup"]
+
+# What a step of a program costs beside its networks, in rows times parameters that take as long on a CPU.
+_PROGRAM = 2e6
 
 
 class WidthTraining(NamedTuple):
@@ -66,10 +70,10 @@ class Architecture(NamedTuple):
 
     @property
     def draws(self) -> Draw:
-        """Standard Gaussians that start this network and all narrower ones."""
-        draw = self(self.padded).draws
-        assert draw is not None
-        return draw
+        """Standard Gaussians that start this network and all narrower ones; biases start at zero."""
+        sizes = (self.inputs, *[self.padded] * self.depth, self.outputs)
+        joint, apart = JointDraws(sizes, self.dtype), Draws(sizes, False, self.dtype)
+        return joint if joint.size <= 2 * sum(a * b for a, b in itertools.pairwise(sizes)) else apart
 
 
 @boundary
@@ -132,7 +136,8 @@ def train_widths(
             one, the state of other widths, and whatever else does not fit, by name.
 
     Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations of the training program, up to four at a time and while
-    earlier buckets train, under 30% of work on padding (`buckets`; the attribute `waste` of the dataset says how much).
+    earlier buckets train; the fewest whose step takes under 30% longer than with any other buckets (`buckets`; the
+    attribute `waste` of the dataset says how much of it is padding, little for large networks and seeds).
     Memory of a bucket, over all devices: networks times parameters times (2 + what the optimizer keeps, 2 for Adam) for
     the state, which is held once, and networks times about 4 depth (n + m) width numbers of activations; and the draws
     of the widest network, once for each seed. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
@@ -158,7 +163,8 @@ def train_widths(
     def parameters(width: int) -> int:
         return (x.shape[1] + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
-    builds = {group: build(group[-1]) for group in buckets(sizes, parameters)}
+    rows = len(numbers) * (batch_size or len(x))
+    builds = {group: build(group[-1]) for group in buckets(sizes, lambda width: rows * parameters(width), _PROGRAM)}
     draw = build(max(sizes)).draws
     return _sweep(builds, draw, recipe, data, numbers, parameters, state=state, mesh=mesh, checkpoint=checkpoint)
 
@@ -275,7 +281,7 @@ def _dataset(
     records = jax.tree.map(
         lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *(run.records for run in runs)
     )
-    last = int(runs[0].state.step[0])
+    last = int(np.asarray(runs[0].state.step)[0])  # on the host, which compiles nothing
     count = recipe.steps // recipe.record_every
     return xarray.Dataset(
         {name: (("width", "seed", "step"), curve.reshape(*shape, count)) for name, curve in records._asdict().items()}

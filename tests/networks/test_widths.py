@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from functools import partial
 
 import jax
@@ -15,10 +16,17 @@ from conftest import relaxed_promotion
 from jaxtheory import data, networks, sweeps
 from jaxtheory.networks import runs
 from jaxtheory.networks.buckets import WASTE, buckets, waste
+from jaxtheory.networks.multilayer import Draws, JointDraws
 from jaxtheory.results import Status
 
 WIDTHS = [7, 8]
 ADAMW = optax.adamw(optax.cosine_decay_schedule(0.01, 60), weight_decay=0.02)
+
+
+@pytest.fixture(autouse=True)
+def several_buckets(monkeypatch):
+    """Padding alone decides of the buckets: networks as small as these would share one."""
+    monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], "_PROGRAM", 0.0)
 
 
 def points(dtype=jnp.float32, n=30, d=4, classes=3):
@@ -138,6 +146,51 @@ def test_buckets_are_few_and_waste_little(depth):
         else:
             assert depth > 1
             assert waste(groups, cost) == pytest.approx(min(allowed.values()))
+
+
+def test_buckets_where_a_program_costs_something():
+    """Fewest groups whose steps take less than 30% longer than those of the best of all 64 partitions."""
+    rng, sizes = np.random.default_rng(0), set()
+    for _ in range(40):
+        widths = sorted(rng.choice(np.arange(1, 60), 7, replace=False).tolist())
+        program = float(rng.choice([1.0, 30.0, 400.0]))
+        totals = {}
+        for cuts in itertools.chain.from_iterable(itertools.combinations(range(1, 7), k) for k in range(7)):
+            groups = [widths[a:b] for a, b in itertools.pairwise((0, *cuts, 7))]
+            total = sum(len(group) * group[-1] + program for group in groups)
+            totals[len(groups)] = min(totals.get(len(groups), math.inf), total)
+        groups = buckets(widths, program=program)
+        assert len(groups) == min(k for k, total in totals.items() if total < (1 + WASTE) * min(totals.values()))
+        assert sum(len(group) * group[-1] + program for group in groups) == totals[len(groups)]
+        sizes.add(len(groups))
+    assert sizes >= {1, 2, 3}
+
+
+def test_small_networks_share_a_program(monkeypatch):
+    """As many rows and parameters as a call of one more program costs separate them: seeds count among the rows."""
+    monkeypatch.undo()
+    x, y, x_test, y_test = points(n=2000)
+    train = partial(networks.train_widths, widths=[1, 50], optimizer=optax.sgd(0.01), steps=1)
+    assert set(train(x, y, x_test, y_test, seeds=1).dataset.padded.values) == {50}
+    assert set(train(x, y, x_test, y_test, seeds=60).dataset.padded.values) == {1, 50}
+
+
+def test_draws_of_all_layers_at_once_are_those_of_each():
+    """Bit for bit, whichever layer is the widest."""
+    for sizes in ((5, 70, 70, 3), (90, 4, 6), (2, 3, 40)):
+        key = jax.random.key(3)
+        for one, other in zip(Draws(sizes, False, jnp.float32)(key), JointDraws(sizes, jnp.float32)(key), strict=True):
+            np.testing.assert_array_equal(one.weight, other.weight)
+            assert one.bias is other.bias is None
+
+
+@pytest.mark.parametrize(("inputs", "depth", "drawn"), [(64, 1, JointDraws), (4000, 1, JointDraws), (4000, 5, Draws)])
+def test_draws_are_at_most_twice_the_weights(inputs, depth, drawn):
+    """One loop over layers where that bound holds, else each layer in its shape."""
+    network = sys.modules["jaxtheory.networks.widths"].Architecture(
+        inputs, 10, 60, depth, jnp.tanh, networks.standard(depth + 1), 1.0, jnp.float32
+    )
+    assert type(network.draws) is drawn
 
 
 @pytest.mark.slow
