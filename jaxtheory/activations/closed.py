@@ -175,7 +175,11 @@ def _gaussian_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tu
     (a,), (b,) = one, two
     if min(a, b) > 0:
         return 1 / raised_separation(2 * a * q11, 2 * math.sqrt(a * b) * q12, 2 * b * q22)
-    return 1 / jnp.sqrt((1 + 2 * a * q11) * (1 + 2 * b * q22) - 4 * a * b * q12**2)
+    # one grows: E is infinite unless both eigenvalues of 1 + 2 C diag(a, b) are positive
+    p11, p22 = 2 * a * q11, 2 * b * q22
+    det = (1 + p11) * (1 + p22) - 4 * a * b * q12**2
+    finite = ((det > 0) & (2 + p11 + p22 > 0)) | jnp.isnan(det)
+    return jnp.where(finite, 1 / jnp.sqrt(jnp.where(finite, det, jnp.ones_like(det))), jnp.inf)
 
 
 def _wick(coefficients: tuple[float, ...], q: Number) -> list[Number]:
