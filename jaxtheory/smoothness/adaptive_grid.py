@@ -174,6 +174,45 @@ def interpolate(
     return _result(grid, tolerance)
 
 
+@boundary(static=("levels",))
+def interpolate_on(
+    f: Callable[[Array], Array], levels: Int[Any, "blocks d"], *, dtype: Any = jnp.float32
+) -> AdaptiveInterpolant:
+    r"""The interpolant of f on a given admissible set, such as `anisotropic.hyperbolic_set`.
+
+    Args:
+        f: [N, d] points → [N] values. levels: distinct vectors of entries 0 … 20, with each all smaller ones.
+        dtype: as in `interpolate`.
+
+    Returns:
+        `AdaptiveInterpolant`, for `evaluate`; its error is the sum of max |s| over the vectors that lack a finer
+        neighbour, and its status NOT_FINITE where f is not finite at a point.
+
+    Raises:
+        ValueError: a set that is empty or not admissible, values that are not one a point.
+
+    Cost: as `interpolate`, one call of f for each |l|_1. Source: Gerstner and Griebel (2003), section 2.
+
+    >>> g = interpolate_on(lambda x: x[:, 0] * x[:, 1], [(0, 0), (1, 0), (0, 1), (1, 1)])
+    >>> len(g.surpluses), f"{evaluate(g, jnp.array([[0.3, 0.5]]))[0]:.3f}"
+    (9, '0.150')
+    """
+    vectors = [tuple(int(j) for j in level) for level in np.asarray(levels)]
+    held = set(vectors)
+    require(len(held) == len(vectors) > 0, "levels", len(vectors), "be distinct vectors", "pass each once")
+    dim = len(vectors[0])
+    below = {_moved(v, axis, -1) for v in held for axis in range(dim) if v[axis]}
+    whole = below <= held and all(0 <= j <= _FINEST for v in held for j in v)
+    hint = "pass e.g. anisotropic.hyperbolic_set(s, 4.0)"
+    require(whole, "levels", f"{len(held)} vectors", f"hold all smaller ones, entries 0..{_FINEST}", hint)
+    grid = _Grid(f, dim, dtype)
+    for total in range(max(map(sum, held)) + 1):
+        grid.add(sorted(v for v in held if sum(v) == total))
+    finer = {v: {_moved(v, axis, 1) for axis in range(dim)} for v in held}
+    grid.active = {v: largest for v, largest in grid.active.items() if not finer[v] <= held}
+    return _result(grid, math.inf)
+
+
 def _count(level: tuple[int, ...]) -> int:
     return 2 ** int(_bits(np.array(level)).sum())
 

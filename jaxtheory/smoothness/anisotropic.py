@@ -117,6 +117,41 @@ def level_vectors(s: tuple[float, ...], levels: int) -> np.ndarray:
     return np.floor(steps + 1e-9).astype(int)
 
 
+def hyperbolic_set(s: tuple[float, ...], budget: float) -> np.ndarray:
+    r"""The anisotropic hyperbolic set {j ∈ N_0^d : Σ_i s_i j_i ≤ n}, of a dominating mixed smoothness s.
+
+    Blocks of 2^{|j|_1} terms have N ≍ 2^{n/min s} n^{m−1} of them, m the number of axes that are as rough as the
+    roughest, and errors Σ_{j outside} 2^{−⟨s, j⟩} ≍ 2^{−n} n^{m−1}: the exponent −min s of N does not depend on d, and
+    there are no logarithms if one axis alone is the roughest.
+
+    Args:
+        s: s_i > 0, one an axis. budget: n ≥ 0.
+
+    Returns:
+        [blocks, d], integers in the order of Σ_i s_i j_i, for `adaptive_grid.interpolate_on`.
+
+    Raises:
+        ValueError: s or n out of range, or more than 10^6 blocks. Cost: one pass over the axes.
+
+    Source: Dung, Temlyakov, Ullrich (2018), section 10.1 (anisotropic hyperbolic crosses).
+
+    >>> hyperbolic_set((1.0, 2.0), 3.0).tolist()
+    [[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [3, 0]]
+    """
+    positive = len(s) >= 1 and all(bool(0 < each < math.inf) for each in s)
+    require(positive, "s", s, "be > 0 and finite", "e.g. s=(1.0, 2.0)")
+    require(bool(0 <= budget < math.inf), "budget", budget, "be >= 0 and finite", "e.g. budget=4.0")
+    found, slack = np.zeros((1, 0), int), budget * (1 + 1e-12)
+    for axis, each in enumerate(s):
+        left = slack - found @ np.array(s[:axis], float)
+        counts = np.floor(left / each).astype(int) + 1
+        most = 10**6
+        require(bool(counts.sum() <= most), "budget", budget, f"leave at most {most} blocks", "pass a smaller one")
+        steps = np.concatenate([np.arange(count) for count in counts])
+        found = np.concatenate([np.repeat(found, counts, axis=0), steps[:, None]], axis=1)
+    return found[np.argsort(found @ np.array(s, float), kind="stable")]
+
+
 def _blocks(s: tuple[float, ...], p: float, levels: int, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Levels, numbers of splines and log2 of the weight of each step."""
     check_exponents(p, p)

@@ -158,6 +158,13 @@ ADAPTIVE = [
         skip={"precision": "float32 is the default dtype", "jit": "the grid grows on the host"},
     ),
     Entry(
+        "smoothness.adaptive_grid.interpolate_on",
+        lambda levels: adaptive_grid.interpolate_on(lambda x: 1 + x[:, 0] ** 2, levels),
+        {"levels": static(((0, 0), (1, 0), (2, 0)))},
+        {"levels": ((), ((1, 0),), ((0, 0), (0, 0)), ((0, 0), (-1, 0)))},
+        skip={"precision": "float32 is the default dtype", "jit": "the grid is made on the host"},
+    ),
+    Entry(
         "smoothness.adaptive_grid.points",
         lambda levels: adaptive_grid.points(ADAPTED._replace(levels=levels)),
         {"levels": static(ADAPTED.levels)},

@@ -54,6 +54,13 @@ ENTRIES = [
         skip=HOST,
     ),
     Entry(
+        "smoothness.anisotropic.hyperbolic_set",
+        anisotropic.hyperbolic_set,
+        {"s": static((1.0, 2.0)), "budget": static(3.0)},
+        {"s": ((), (1.0, 0.0), (float("nan"),)), "budget": (-1.0, float("nan"), float("inf"), 1e8)},
+        skip=HOST,
+    ),
+    Entry(
         "smoothness.sparse_network.count",
         sparse_network.count,
         {"level": static(3), "dim": static(2), "accuracy": static(0.1)},

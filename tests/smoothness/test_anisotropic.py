@@ -1,5 +1,6 @@
 """The anisotropic norm against the norm on a line, a loop in NumPy, and functions of one variable."""
 
+import itertools
 import math
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from jaxtheory.smoothness import anisotropic, besov, bspline
+from jaxtheory.smoothness import adaptive_grid, anisotropic, besov, bspline
 from jaxtheory.smoothness.anisotropic import modulus_norm
 
 
@@ -66,6 +67,68 @@ def test_axes_are_resolved_alike():
     assert (vectors <= exact + 1e-9).all()
     assert (vectors > exact - 1).all()
     assert np.abs(vectors.sum(axis=1) - np.arange(30) * 0.7 * sum(1 / each for each in s)).max() < 3
+
+
+@pytest.mark.parametrize(("s", "budget"), [((1.0,), 3.5), ((0.7, 1.0, 3.5), 4.2), ((1.0, 1.0), 0.0), ((0.1, 0.3), 1.2)])
+def test_the_hyperbolic_set_holds_all_vectors_within_the_budget(s, budget):
+    """All of a box by enumeration; sums that are the budget but for rounding are within it."""
+    box = itertools.product(*(range(int(budget / each) + 2) for each in s))
+    within = {j for j in box if sum(a * b for a, b in zip(s, j, strict=True)) <= budget + 1e-9}
+    found = [tuple(row) for row in anisotropic.hyperbolic_set(s, budget).tolist()]
+    assert set(found) == within
+    assert len(found) == len(within)
+    sizes = np.array(found) @ np.array(s)
+    assert (np.diff(sizes) >= -1e-12).all()
+
+
+def hats(level, x):
+    """The sum of all functions of a level on a line."""
+    if level == 0:
+        return np.ones_like(x)
+    return np.abs(2 * x - 1) if level == 1 else 1 - np.abs(2 * (2.0 ** (level - 1) * x % 1) - 1)
+
+
+def test_interpolation_on_hyperbolic_sets_leaves_the_blocks_outside(float64):
+    """Products of Takagi functions Σ_l 2^(−s_i l) hats_l: the interpolant is the sum of the blocks within the set."""
+    s, budget, finest = (0.5, 1.5, 2.0), 3.0, 9
+
+    def f(x):
+        lines = [sum(2.0 ** (-each * j) * hats(j, x[:, i]) for j in range(finest)) for i, each in enumerate(s)]
+        return jnp.asarray(np.prod(lines, axis=0))
+
+    levels = anisotropic.hyperbolic_set(s, budget)
+    grid = adaptive_grid.interpolate_on(lambda x: f(np.asarray(x)), levels, dtype=jnp.float64)
+    assert int(grid.status) == 0
+    x = np.random.default_rng(0).random((40, 3))
+    blocks = [
+        np.prod([2.0 ** (-s[i] * j) * hats(j, x[:, i]) for i, j in enumerate(row)], axis=0) for row in levels.tolist()
+    ]
+    np.testing.assert_allclose(adaptive_grid.evaluate(grid, jnp.asarray(x)), sum(blocks), rtol=1e-12)
+    box = itertools.product(range(finest), repeat=3)
+    tail = sum(2.0 ** -np.dot(s, j) for j in box) - (2.0 ** -(levels @ np.array(s))).sum()
+    assert np.abs(adaptive_grid.evaluate(grid, jnp.asarray(x)) - f(x)).max() <= tail
+
+
+@pytest.mark.parametrize(
+    ("s", "ties"), [((0.5,), 1), ((0.5, 1.5, 2.0), 1), ((0.5, 0.8, 0.8, 1.1), 1), ((0.5, 0.5, 2.0), 2)]
+)
+def test_the_exponent_of_hyperbolic_sets_is_that_of_the_roughest_axis(s, ties):
+    """N ∝ 2^(n/min s) n^(m−1) terms leave blocks of size 2^(−n) n^(m−1): local exponents tend to these for every d.
+
+    What is left falls at least as 1/(n + c), so that it shrinks by more than .7 from n = 8 to n = 32.
+    """
+    whole = math.prod(1 / (1 - 2.0**-each) for each in s)
+
+    def exponents(first):
+        terms, left = [], []
+        for budget in (first, first + 2):
+            levels = anisotropic.hyperbolic_set(s, budget)
+            terms.append((2.0 ** levels.sum(axis=1)).sum() / budget ** (ties - 1))
+            left.append((whole - math.fsum(2.0 ** -(levels @ np.array(s)))) / budget ** (ties - 1))
+        return np.log2([terms[1] / terms[0], left[1] / left[0]]) / 2
+
+    early, late = (np.abs(exponents(first) - [1 / min(s), -1]) for first in (8.0, 32.0))
+    assert (late < 0.7 * early + 1e-5).all(), (early, late)
 
 
 @pytest.mark.parametrize("kind", ["spike+dense", "weak-lp", "gaussian"])
