@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtheory.lecture import double_descent_networks as networks
 from jaxtheory.lecture import generalization, judge, mixed_smoothness
 from jaxtheory.lecture.claims import estimated
+from jaxtheory.lecture.generalization import digits
 from jaxtheory.lecture.mean_field import matchings
 from jaxtheory.meanfield import wasserstein
 from jaxtheory.results import fit_slope
@@ -40,14 +41,14 @@ def test_noise_alone_shows_no_effect_at_the_places_that_other_seeds_choose():
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_equal_lengths_give_the_mean_of_chi(count):
     """K = I/n: E√(χ²_n/n) = √(2/n) Γ((n+1)/2)/Γ(n/2); the fourth moments of signs change it by 1/4n at most."""
-    mean, _, remainder = generalization._gaussian_signs(jnp.eye(count))
+    mean, _, remainder = digits._gaussian_signs(jnp.eye(count))
     assert mean == pytest.approx(math.sqrt(2 / count) * math.gamma((count + 1) / 2) / math.gamma(count / 2), rel=1e-7)
     assert remainder == pytest.approx(1 / (4 * count))
 
 
 def test_a_test_set_bound_without_its_term_for_chance_fails():
     """Half of the errors observed on a few images lie below the true one."""
-    claim = generalization.predict(generalization.Config()).claims[0]
+    claim = generalization.TOPIC.predict(generalization.Config()).claims[0]
     for share, holds in ((0.99, True), (0.5, False), (0.75, False)):
         error = math.sqrt(share * (1 - share) / 144)
         data = xr.Dataset(estimated("held_out", share, error, 144))

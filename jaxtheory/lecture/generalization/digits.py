@@ -1,13 +1,7 @@
-"""Generalization: every bound with its constants against the gap it bounds, and which measures order networks rightly.
-
-Networks are trained on the digits over width, depth, batch size and label noise up to random labels; each measure is
-ranked against the true gap along one knob at a time, with intervals over seeds.
-"""
+"""Networks on digits: bounds against the gaps that they bound, and which measures order networks rightly."""
 
 import itertools
-from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,13 +11,11 @@ import optax
 import xarray as xr
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
-from jaxtheory.lecture.study import BaseConfig
-from jaxtheory.lecture.topic import Topic
+from jaxtheory.lecture.study import Study
 from jaxtheory.networks import minibatch, train
 
 _AXES = ("width", "depth", "batch", "noise")
@@ -37,42 +29,7 @@ _SIGNS = 4096  # of the Rademacher complexity
 _HELD_OUT = 100  # images on which a network's error is observed and bounded
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
-    """The grid of networks and the data."""
-
-    out: Path = field(default=Path("runs/generalization"), compare=False)
-    """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
-    x64: bool = False
-    """compute in float64"""
-    samples: int = 300
-    """training digits, of 1,797"""
-    widths: tuple[int, ...] = (16, 64)
-    """of the hidden layers"""
-    depths: tuple[int, ...] = (1, 2)
-    """hidden layers"""
-    batches: tuple[int, ...] = (32, 300)
-    """batch sizes"""
-    noises: tuple[float, ...] = (0.0, 0.3, 0.9)
-    """share of labels replaced by another class; 0.9 makes them random"""
-    seeds: int = 6
-    """of labels, initialization and batches, at least two"""
-    steps: int = 800
-    """of Adam"""
-
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {
-            "samples": 1000,
-            "widths": (16, 64, 256, 1024),
-            "depths": (1, 2, 4),
-            "batches": (32, 128, 1000),
-        }
-        return replace(cls(), preset="paper", seeds=10, steps=5000, **more) if preset == "paper" else cls()
-
-
-def predict(config: Config) -> Claims:
+def predict(config: Any) -> Claims:
     """A bound that is not vacuous holds as often as it says; the others are vacuous; random labels cost more."""
     above: dict[str, Any] = {
         "standard_errors": -SIGNIFICANT,
@@ -116,12 +73,12 @@ def _gaussian_signs(x: Array) -> tuple[float, str, float]:
     return mean, basis, float((lengths**4).sum() / (lengths**2).sum() ** 2 / 4)
 
 
-def _digits(config: Config) -> data.Split:
+def _digits(config: Any) -> data.Split:
     dtype = "float64" if config.x64 else "float32"
     return data.digits(train=config.samples, key=jax.random.key(config.seed), dtype=dtype)
 
 
-def measure(config: Config) -> xr.Dataset:
+def measure(config: Any) -> xr.Dataset:
     """Train the grid of networks, and hold every measure and bound against the true generalization gap."""
     digits = _digits(config)
     axes = {"width": config.widths, "depth": config.depths, "noise": config.noises, "seed": range(config.seeds)}
@@ -142,7 +99,7 @@ def _words(names: tuple[str, ...]) -> np.ndarray:
 
 def _networks(
     width: int, depth: int, noise: Array, seed: Array, key: PRNGKeyArray, *,
-    config: Config, digits: data.Split, gram: Array,
+    config: Any, digits: data.Split, gram: Array,
 ) -> dict[str, Any]:  # fmt: skip
     """One network for each batch size, trained; errors, bare measures and bounds. Labels are the seed's at any size."""
     flips, test_flips, init, batches, draws = jax.random.split(key, 5)
@@ -251,16 +208,7 @@ def _claims(networks: xr.Dataset) -> dict[str, float]:
     }
 
 
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Bounds against true errors, granulated rank correlations, and what random labels cost."""
-    figure, (scatter, ranks, labels) = figures.canvas(columns=3, panel=(6.0, 4.8))
-    _draw_bounds(scatter, dataset)
-    _draw_ranks(ranks, dataset)
-    _draw_labels(labels, dataset)
-    return figure
-
-
-def _draw_bounds(ax: Axes, dataset: xr.Dataset) -> None:
+def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """A point for each kind of network: means over seeds of the gap and of the bound's logarithm."""
     law = np.linspace(1e-2, 1, 100)
     figures.theory_line(ax, law, law, color="#222222", label="bound = gap")
@@ -278,7 +226,8 @@ def _draw_bounds(ax: Axes, dataset: xr.Dataset) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10)
 
 
-def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
+def draw_ranks(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Granulated rank correlations of every measure with the gap."""
     order = np.argsort(dataset.psi.values)
     psi, low, high = (dataset[name].values[order] for name in ("psi", "psi_low", "psi_high"))
     places = np.arange(len(order))
@@ -288,7 +237,7 @@ def _draw_ranks(ax: Axes, dataset: xr.Dataset) -> None:
     ax.set_yticks(places, [_NAMES[i] for i in order], fontsize=10)
 
 
-def _draw_labels(ax: Axes, dataset: xr.Dataset) -> None:
+def draw_labels(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Both complexities rise with the share of labels replaced."""
     labels = {"NTK labels": "NTK label complexity", "spectral": "spectral complexity / margin"}
     for (name, label), color, marker in zip(labels.items(), figures.PALETTE, "os", strict=False):
@@ -303,4 +252,4 @@ def _draw_labels(ax: Axes, dataset: xr.Dataset) -> None:
     ax.legend(loc="lower right")
 
 
-TOPIC = Topic("generalization", Config, predict, measure, draw)
+STUDY = Study("digits", predict, measure, draw)
