@@ -1,8 +1,8 @@
 """Generalization: every bound with its constants against the gap it bounds, and which measures order networks rightly.
 
 Networks are trained on the digits over width, depth, batch size and label noise up to random labels; each measure is
-ranked against the true gap along one knob at a time, with intervals over seeds. Least squares over a kernel ball shows the
-fast rate of a local complexity.
+ranked against the true gap along one knob at a time, with intervals over seeds. Least squares over a kernel ball
+shows the fast rate of a local complexity.
 """
 
 from dataclasses import dataclass, field, replace
