@@ -94,6 +94,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     error = error / np.sqrt(dataset.sizes["local_draw"])
     figures.points(ax, n, mean, error, color=figures.PALETTE[1], label="least squares over the ball")
     figures.label_axes(ax, "samples $n$", "excess risk", "fast rates", xscale="log", yscale="log")
+    ax.legend(loc="upper right")
 
 
 STUDY = Study("local", predict, measure, draw)
