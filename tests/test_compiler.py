@@ -37,6 +37,7 @@ def test_sums_are_right_after_the_import(monkeypatch):
 
 
 @pytest.mark.parametrize("before", ["jax.devices()", "jnp.ones(3)"])
+@pytest.mark.first_case
 def test_a_late_import_warns_where_sums_are_wrong(monkeypatch, before):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     (total, _), said = run(before)

@@ -123,6 +123,7 @@ def test_any_shape_ends_where_it_should(float64, samples, limit):
 
 @pytest.mark.parametrize("kind", ["columns", "rows", "both", "pixels"])
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.first_case
 def test_where_the_rank_is_deficient_the_answer_is_that_of_the_pseudo_inverse(float64, kind, ridge):
     """Every width says OK: repeated and dependent columns, repeated rows, pixels that few points have."""
     problem = degenerate(kind)
@@ -211,6 +212,7 @@ def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
 
 
 @pytest.mark.parametrize(("power", "ridge"), [(-83, 0.0), (-70, 0.0), (83, 0.0), (-50, 0.1), (60, 0.1)])
+@pytest.mark.first_case
 def test_units_of_the_features_are_free(power, ridge):
     """Features and tests times 2^k, a ridge times 4^k: coefficients over 2^k, and the same errors, to the bit."""
     features, targets, tests, test_targets = draw(dtype=np.float32)

@@ -18,6 +18,7 @@ def few_numbers():
     yield rng.choice([1, -1], (24, 400))
 
 
+@pytest.mark.slow
 def test_the_bound_on_the_rank_counts_different_rows_and_columns():
     """Against np.unique."""
     for x in few_numbers():

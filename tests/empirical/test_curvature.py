@@ -165,6 +165,7 @@ def test_vectors_of_another_shape_are_named(drawn):
         empirical.ggn_operator(net, params, x, jnp.ones(6))
 
 
+@pytest.mark.slow
 def test_weighted_kernel_has_derivatives(float64):
     """Of a softmax, whose Hessians always have the eigenvalue 0: against central differences, error step^2."""
     x, labels, v = jnp.asarray([[1.0, 0.5], [-0.5, 2.0]]), jnp.array([0, 2]), jnp.asarray([[1.0, 0, -2], [0.5, 1, 3]])

@@ -181,6 +181,7 @@ def biased(p, x):
     return jnp.einsum("bthd,hdc->btc", mixed, p["w"])[:, -1]
 
 
+@pytest.mark.slow
 def test_parameters_of_scores_that_all_heads_share_are_constants_or_named():
     """With variance 0 they are their means; else the message names the parameter and the prior that helps."""
     given = structs(

@@ -57,6 +57,7 @@ def test_curve_is_the_mean_of_simulated_regressions(n, ridge, noise, float64, ke
         assert abs(sample.mean() - predicted) < 4 * standard_error(sample) + predicted / n + 1e-20
 
 
+@pytest.mark.slow
 def test_truncated_tail_acts_as_a_ridge(float64):
     """Modes far below κ, replaced by their trace: equal to the whole spectrum up to λ_tail/κ."""
     whole = curve([20.0], 0.01, 0.1)

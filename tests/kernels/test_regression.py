@@ -108,6 +108,7 @@ def test_low_rank_inverse_is_the_inverse(float64, key):
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1.0])
+@pytest.mark.first_case
 def test_centres_solve_the_normal_equations(ridge, problem):
     x, y = problem
     model = kernels.fit(kernels.gaussian(2.0), x, y, ridge, centres=x[:30], tolerance=1e-9, block=50)

@@ -169,6 +169,7 @@ def test_the_wider_program_says_how_scores_of_a_module_fall(scale, told):
     assert roles["cell/cell/dense_i/kernel/value"] == "input"
 
 
+@pytest.mark.slow
 def test_maximal_update_from_an_nnx_constructor_trains():
     found = widen(partial(Net, 8, width=16), X)
     mu = parameterization.maximal_update(found.apply, found.params, found.wider_params, X)

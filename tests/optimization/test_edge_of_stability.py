@@ -75,6 +75,7 @@ def polynomial(w):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
+@pytest.mark.first_case
 def test_curvature_of_a_steady_oscillation_to_next_order(beta, float64):
     """Cycles that descent settles at: what is left beyond the next order falls as the fourth power of their size."""
     gaps, sizes = [], []
