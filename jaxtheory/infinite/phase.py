@@ -387,8 +387,7 @@ def _is_one(chi: Array) -> Array:
 
 def _is_lost(slope: Array) -> Array:
     """Whether a few roundings of q, over the slope of the equation in q, exceed ten √eps of q."""
-    eps = float(jnp.finfo(slope.dtype).eps)
-    return jnp.abs(slope) < 0.8 * eps**0.5
+    return jnp.abs(slope) < 0.8 * float(jnp.finfo(slope.dtype).eps) ** 0.5
 
 
 def _depth(slope: Float[Array, ""]) -> Float[Array, ""]:

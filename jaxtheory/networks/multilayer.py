@@ -134,12 +134,17 @@ def multilayer(
         return output_scale * h
 
     draws = Draws(shapes, biased and bool(bias_start), jnp.dtype(dtype))
+    return Multilayer(_initializer(draws, start), apply, power(-exponents.c), mask, draws, start)
+
+
+def _initializer(draws: Draw, start: Callable[[PyTree], PyTree]) -> Callable[[Key[Array, ""]], PyTree]:
+    """Parameters from a key, which is checked."""
 
     @boundary
     def init(key: Key[Array, ""]) -> PyTree:
         return start(draws(key))
 
-    return Multilayer(init, apply, power(-exponents.c), mask, draws, start)
+    return init
 
 
 def _started(

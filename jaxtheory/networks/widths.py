@@ -165,8 +165,17 @@ def train_widths(
 
     rows = len(numbers) * (batch_size or len(x))
     builds = {group: build(group[-1]) for group in buckets(sizes, lambda width: rows * parameters(width), _PROGRAM)}
-    draw = build(max(sizes)).draws
-    return _sweep(builds, draw, recipe, data, numbers, parameters, state=state, mesh=mesh, checkpoint=checkpoint)
+    return _sweep(
+        builds,
+        build(max(sizes)).draws,
+        recipe,
+        data,
+        numbers,
+        parameters,
+        state=state,
+        mesh=mesh,
+        checkpoint=checkpoint,
+    )
 
 
 @boundary

@@ -197,14 +197,17 @@ def interpolate_on(
     >>> len(g.surpluses), f"{evaluate(g, jnp.array([[0.3, 0.5]]))[0]:.3f}"
     (9, '0.150')
     """
-    vectors = [tuple(int(j) for j in level) for level in np.asarray(levels)]
+    rows = np.asarray(levels)
+    whole = rows.ndim == 2 and rows.dtype.kind in "iu"
+    require(whole, "levels", f"{rows.dtype.name}{rows.shape}", "be integers [blocks, d]", "pass one vector a row")
+    vectors = [tuple(level) for level in rows.tolist()]
     held = set(vectors)
     require(len(held) == len(vectors) > 0, "levels", len(vectors), "be distinct vectors", "pass each once")
     dim = len(vectors[0])
     below = {_moved(v, axis, -1) for v in held for axis in range(dim) if v[axis]}
-    whole = below <= held and all(0 <= j <= _FINEST for v in held for j in v)
+    admissible = below <= held and all(0 <= j <= _FINEST for v in held for j in v)
     hint = "pass e.g. anisotropic.hyperbolic_set(s, 4.0)"
-    require(whole, "levels", f"{len(held)} vectors", f"hold all smaller ones, entries 0..{_FINEST}", hint)
+    require(admissible, "levels", f"{len(held)} vectors", f"hold all smaller ones, entries 0..{_FINEST}", hint)
     grid = _Grid(f, dim, dtype)
     for total in range(max(map(sum, held)) + 1):
         grid.add(sorted(v for v in held if sum(v) == total))

@@ -18,6 +18,7 @@ from jaxtheory.smoothness.besov import Kind, block_norms, check_exponents, level
 from jaxtheory.smoothness.bspline import cardinal
 
 _TERMS = 2**24  # at most
+_BLOCKS = 10**6  # at most
 
 
 class Terms(NamedTuple):
@@ -94,6 +95,11 @@ def _mean(size: int, p: float) -> float:
     return 1.0 if math.isinf(p) else size ** (-1 / p)
 
 
+def _require_smoothness(s: tuple[float, ...]) -> None:
+    positive = len(s) >= 1 and all(bool(0 < each < math.inf) for each in s)
+    require(positive, "s", s, "be > 0 and finite", "e.g. s=(1.0, 2.0)")
+
+
 @boundary(static=("levels",))
 def level_vectors(s: tuple[float, ...], levels: int) -> np.ndarray:
     r"""The levels ⌊j min s/s_i⌋ of the axes at the steps j = 0 … levels − 1: sets of an anisotropic full grid.
@@ -110,13 +116,13 @@ def level_vectors(s: tuple[float, ...], levels: int) -> np.ndarray:
     >>> level_vectors((1.0, 2.0), 4).tolist()
     [[0, 0], [1, 0], [2, 1], [3, 1]]
     """
-    positive = len(s) >= 1 and all(bool(0 < each < math.inf) for each in s)
-    require(positive, "s", s, "be > 0 and finite", "e.g. s=(1.0, 2.0)")
+    _require_smoothness(s)
     require(levels >= 1, "levels", levels, "be >= 1", "take at least one step")
     steps = np.arange(levels)[:, None] * (min(s) / np.array(s, float))[None, :]
     return np.floor(steps + 1e-9).astype(int)
 
 
+@boundary(static=("budget",))
 def hyperbolic_set(s: tuple[float, ...], budget: float) -> np.ndarray:
     r"""The anisotropic hyperbolic set {j ∈ N_0^d : Σ_i s_i j_i ≤ n}, of a dominating mixed smoothness s.
 
@@ -138,15 +144,15 @@ def hyperbolic_set(s: tuple[float, ...], budget: float) -> np.ndarray:
     >>> hyperbolic_set((1.0, 2.0), 3.0).tolist()
     [[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [3, 0]]
     """
-    positive = len(s) >= 1 and all(bool(0 < each < math.inf) for each in s)
-    require(positive, "s", s, "be > 0 and finite", "e.g. s=(1.0, 2.0)")
+    _require_smoothness(s)
     require(bool(0 <= budget < math.inf), "budget", budget, "be >= 0 and finite", "e.g. budget=4.0")
     found, slack = np.zeros((1, 0), int), budget * (1 + 1e-12)
     for axis, each in enumerate(s):
         left = slack - found @ np.array(s[:axis], float)
         counts = np.floor(left / each).astype(int) + 1
-        most = 10**6
-        require(bool(counts.sum() <= most), "budget", budget, f"leave at most {most} blocks", "pass a smaller one")
+        require(
+            bool(counts.sum() <= _BLOCKS), "budget", budget, f"leave at most {_BLOCKS} blocks", "pass a smaller one"
+        )
         steps = np.concatenate([np.arange(count) for count in counts])
         found = np.concatenate([np.repeat(found, counts, axis=0), steps[:, None]], axis=1)
     return found[np.argsort(found @ np.array(s, float), kind="stable")]

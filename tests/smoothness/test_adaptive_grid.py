@@ -119,3 +119,10 @@ def test_a_budget_that_ends_first_and_values_that_are_not_finite_are_told():
 def test_errors_name_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("levels", [[[0.0, 0.0], [0.5, 0.0]], [0, 1], [[0, 0], [1, 1]], [[0, 0], [0, 0]], [[0], [21]]])
+def test_sets_that_are_not_admissible_are_refused(levels):
+    """Numbers that are not whole, one vector without its row, vectors that lack smaller ones or stand twice."""
+    with pytest.raises(ValueError, match="levels must"):
+        adaptive_grid.interpolate_on(lambda x: x[:, 0], levels)
