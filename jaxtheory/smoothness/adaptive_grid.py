@@ -197,10 +197,7 @@ def interpolate_on(
     >>> len(g.surpluses), f"{evaluate(g, jnp.array([[0.3, 0.5]]))[0]:.3f}"
     (9, '0.150')
     """
-    rows = np.asarray(levels)
-    whole = rows.ndim == 2 and rows.dtype.kind in "iu"
-    require(whole, "levels", f"{rows.dtype.name}{rows.shape}", "be integers [blocks, d]", "pass one vector a row")
-    vectors = [tuple(level) for level in rows.tolist()]
+    vectors = [tuple(level) for level in np.asarray(levels).tolist()]
     held = set(vectors)
     require(len(held) == len(vectors) > 0, "levels", len(vectors), "be distinct vectors", "pass each once")
     dim = len(vectors[0])

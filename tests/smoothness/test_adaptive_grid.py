@@ -121,8 +121,8 @@ def test_errors_name_the_argument(call, message):
         call()
 
 
-@pytest.mark.parametrize("levels", [[[0.0, 0.0], [0.5, 0.0]], [0, 1], [[0, 0], [1, 1]], [[0, 0], [0, 0]], [[0], [21]]])
+@pytest.mark.parametrize("levels", [[[0.0, 0.0], [0.5, 0.0]], [0, 2], [[0, 0], [1, 1]], [[0, 0], [0, 0]], [[0], [21]]])
 def test_sets_that_are_not_admissible_are_refused(levels):
-    """Numbers that are not whole, one vector without its row, vectors that lack smaller ones or stand twice."""
+    """Numbers that are not whole, levels that lack smaller ones, stand twice or are too fine."""
     with pytest.raises(ValueError, match="levels must"):
         adaptive_grid.interpolate_on(lambda x: x[:, 0], levels)
