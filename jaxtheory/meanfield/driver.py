@@ -43,7 +43,7 @@ class Simulation(NamedTuple):
     diverged_at: Int[Array, ""]
 
 
-@boundary(static=("steps", "record_every"))
+@boundary(static=("steps", "record_every", "donate"))
 def simulate(
     flow: Flow,
     particles: Cloud | PyTree | None = None,
@@ -57,6 +57,7 @@ def simulate(
     reverse: bool = False,
     mesh: Mesh | None = None,
     state: State | None = None,
+    donate: bool = False,
 ) -> Simulation:
     r"""Run a flow for `steps` steps; step k draws from fold_in(key, k) alone.
 
@@ -77,6 +78,8 @@ def simulate(
             not depend on it.
         state: a `Simulation.state` to continue, in place of particles, key and mesh: the same numbers, bit for bit, as
             if the earlier run had gone on.
+        donate: give up the memory of `state` to the run, which then holds one state less. Its arrays are deleted, all
+            but the key and the number of steps; those of `particles` may be.
 
     Returns:
         `Simulation`; records have a leading axis of steps/record_every.
@@ -103,6 +106,7 @@ def simulate(
     require(every >= 1 and steps % every == 0, "steps", steps, f"be a multiple of record_every={every}", "round it")
     given = "both" if particles is not None and state is not None else "neither"
     one = (particles is None) != (state is None)
+    require(not (donate and reverse), "donate", donate, "be left out with reverse=True", "derivatives need the start")
     require(
         one, "state", given, "be given without particles, or not at all", "pass particles to start, state to resume"
     )
@@ -114,6 +118,9 @@ def simulate(
     look = observe_state if observe is None else _OfCloud(observe)
     if reverse:
         return _run_with_reverse(flow, look, stop, steps // every, every, state)
+    if donate:
+        given_up = (state.cloud, state.memory, state.broken)
+        return _run_in_place(flow, look, stop, steps // every, given_up, (state.key, state.step), jnp.int32(every))
     return _run(flow, look, stop, steps // every, state, jnp.int32(every))
 
 
@@ -140,6 +147,21 @@ def _run(flow: Flow, observe: Any, stop: Any, records: int, state: State, every:
         return jax.lax.fori_loop(jnp.int32(0), count, lambda _, s: _step(flow, s), state)
 
     return _recorded(stretch, observe, stop, state, partial(jax.lax.scan, length=records))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+def _run_in_place(
+    flow: Flow,
+    observe: Any,
+    stop: Any,
+    records: int,
+    given_up: tuple[Any, Any, Any],
+    kept: tuple[Any, Any],
+    every: Array,
+) -> Simulation:
+    """As `_run`; the caller's key is not its own to give up."""
+    cloud, memory, broken = given_up
+    return _run(flow, observe, stop, records, State(cloud, memory, *kept, broken), every)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

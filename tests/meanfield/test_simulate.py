@@ -7,6 +7,7 @@ import pytest
 from collectives import collectives
 
 from jaxtheory import kernels, meanfield
+from jaxtheory.meanfield.driver import _run_in_place
 from jaxtheory.results import Status
 
 SAMPLES = 20
@@ -86,6 +87,21 @@ def test_a_continued_run_is_the_run_to_the_last_bit(functional, particles, key):
         assert bool((one == other).all())
     assert jnp.concatenate([first.recorded_at, second.recorded_at]).tolist() == [10, 20, 40, 60]
     np.testing.assert_array_equal(second.records, whole.records[jnp.array([3, 5])])
+
+
+@pytest.mark.smoke
+def test_a_donated_state_is_written_over(functional, particles, key):
+    """The same numbers; the arrays given up are gone, the key is not, and the program holds one state less."""
+    flow = flows(functional)["kinetic"]
+    kept = meanfield.simulate(flow, particles, steps=3, key=key, donate=True).state
+    whole = meanfield.simulate(flow, state=kept, steps=7).state
+    given_up = (kept.cloud, kept.memory, kept.broken)
+    program = _run_in_place.lower(flow, None, None, 1, given_up, (kept.key, kept.step), jnp.int32(7)).compile()
+    assert program.memory_analysis().alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(given_up))
+    again = meanfield.simulate(flow, state=kept, steps=7, donate=True).state
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, again))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given_up))
+    assert not kept.key.is_deleted()
 
 
 def test_a_trajectory_is_recorded_where_asked(key):
