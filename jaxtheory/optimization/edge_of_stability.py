@@ -18,17 +18,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import boundary, constrain, positive, quantity, require
-from jaxtheory.optimization.central import CentralFlow, central_flow
+from jaxtheory.optimization.central import AdaptiveFlow, CentralFlow, central_flow, rmsprop_flow
 from jaxtheory.optimization.oscillations import steady_curvature
 from jaxtheory.results import Status, finite_status, status_where
 from jaxtheory.spectra import top_eigenpairs
 
 __all__ = [
+    "AdaptiveFlow",
     "Catapult",
     "CentralFlow",
     "Sharpness",
     "catapult",
     "central_flow",
+    "rmsprop_flow",
     "sharpness",
     "stability_threshold",
     "steady_curvature",

@@ -240,6 +240,29 @@ ENTRIES = [
         slow=True,
     ),
     Entry(
+        "optimization.edge_of_stability.rmsprop_flow",
+        lambda **given: edge_of_stability.rmsprop_flow(
+            lambda w: w[1] * w[0] ** 2 / 2 - 0.5 * w[1] + 0.25 * w[0] * w[1], steps=4, **given
+        ),
+        {
+            "params": tree([0.125, 1.0]),
+            "step_size": number(1.0),
+            "decay": number(0.75),
+            "eps": number(0.25),
+            "second_moment": tree([1.0, 2.0]),
+        },
+        invalid={
+            "step_size": (0.0, -1.0, 5.0),
+            "decay": (0.25, 1.0),
+            "eps": (-1.0,),
+            "second_moment": (np.float32([-1.0, 1.0]),),
+        },
+        integer_values={"eps": 1},
+        condition=1000,
+        skip={"kinds": "no integer lies in [1/2, 1)"},
+        slow=True,
+    ),
+    Entry(
         "optimization.edge_of_stability.steady_curvature",
         lambda center, offset, **given: edge_of_stability.steady_curvature(quartic, center, offset, **given),
         {

@@ -162,26 +162,122 @@ def test_flow_of_solvable_losses(float64):
     np.testing.assert_allclose(np.linalg.eigvalsh(found.covariance[-1]), [0.6, 0.8], rtol=1e-6)
     np.testing.assert_allclose(found.mean_loss[-1] - found.loss[-1], 2 * b.sum() / eta, rtol=1e-6)
     np.testing.assert_allclose(found.squared_gradient[-1], b @ b + 8 * b.sum() / eta**2, rtol=1e-6)
+    # both are at the edge, where eigenvectors turn freely: Σ is in those of the Hessian at w
+    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: leaf[-1], found.params))
+    vectors = np.linalg.eigh(jax.hessian(lambda p: loss(unravel(p)))(flat))[1][:, ::-1][:, :2]
+    expected = np.zeros((4, 4))
+    expected[0, 0], expected[1, 1] = 2 * b
+    np.testing.assert_allclose(vectors @ found.covariance[-1] @ vectors.T, expected, atol=1e-6)
     blunt = edge.central_flow(loss, start, step_size=5.0, steps=2)
     assert blunt.status == Status.INVALID_INPUT
 
 
-@pytest.mark.slow
-def test_descent_at_the_edge_follows_the_flow_in_loss_sharpness_and_variance(float64):
-    """A tanh network on twenty points: averages of descent from w + σu are those of the flow."""
+def network():
+    """The loss of a tanh network on twenty points, of a vector, and a start."""
     draws = np.random.default_rng(3)
     x = jnp.asarray(draws.normal(size=(20, 3)))
     y = jnp.asarray(np.sin(2 * np.asarray(x[:, 0])) + np.asarray(x[:, 1] * x[:, 2]) / 2)
     shapes = {"w": (6, 3), "b": (6,), "a": (6,)}
     start = {name: jnp.asarray(draws.normal(size=shape)) * 0.7 for name, shape in shapes.items()}
-    loss = lambda p: jnp.mean((jnp.tanh(x @ p["w"].T + p["b"][None]) @ p["a"] - y) ** 2) / 2  # noqa: E731
-    eta, steps, begin, last = 0.6, 1500, 1200, 300
-    flow = jax.jit(lambda p: edge.central_flow(loss, p, step_size=eta, steps=steps))(start)
+    flat, unravel = jax.flatten_util.ravel_pytree(start)
+
+    def loss(w):
+        p = unravel(w)
+        return jnp.mean((jnp.tanh(x @ p["w"].T + p["b"][None]) @ p["a"] - y) ** 2) / 2
+
+    return loss, flat
+
+
+def rmsprop(loss, eta, decay, start, second_moment, steps, eps=0.0):
+    """Parameters, ν, losses and gradients before each step of RMSProp, written out."""
+
+    def step(state, _):
+        w, squares = state
+        value, slope = jax.value_and_grad(loss)(w)
+        new = decay * squares + (1 - decay) * slope**2
+        return (w - eta * slope / jnp.sqrt(new + eps), new), (w, squares, value, slope)
+
+    return map(np.asarray, jax.jit(lambda s: jax.lax.scan(step, s, None, length=steps)[1])((start, second_moment)))
+
+
+@pytest.mark.slow
+def test_rmsprop_flow_of_quadratics(float64):
+    """√ν falls to ηh/2 and Σ = η²/4 in every direction: the cycle of ±η/2 that RMSProp itself is at."""
+    eta, decay, h = 0.1, 0.98, jnp.array([1.0, 3.0])
+    loss = lambda w: jnp.sum(h * w**2) / 2  # noqa: E731
+    begin, steps = jnp.array([1.0, 2.0]), 400
+    flow = edge.rmsprop_flow(
+        loss, jnp.zeros(2), step_size=eta, steps=steps, decay=decay, eps=0.0, second_moment=begin, directions=2
+    )
+    falling = np.exp(-(1 - decay) / decay * np.arange(steps + 1))[:, None] * np.asarray(begin)
+    assert flow.status == Status.OK
+    # explicit Euler of four substeps: its relative error is rate² · time · dt / 2
+    np.testing.assert_allclose(
+        flow.second_moment,
+        np.maximum(falling, np.asarray(eta * h / 2) ** 2),
+        rtol=((1 - decay) / decay) ** 2 * steps / 8,
+    )
+    np.testing.assert_allclose(np.linalg.eigvalsh(flow.covariance[-1]), np.asarray(h) * eta**3 / 8, rtol=1e-6)
+    _, squares, losses, slopes = rmsprop(loss, eta, decay, jnp.full(2, eta / 2), flow.second_moment[-1], 50)
+    np.testing.assert_allclose(squares[-1], flow.second_moment[-1], rtol=1e-3)
+    np.testing.assert_allclose(losses.mean(), flow.mean_loss[-1], rtol=1e-3)
+    np.testing.assert_allclose((slopes**2).sum(1).mean(), flow.squared_gradient[-1], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_rmsprop_flow_where_the_oscillation_cancels_the_gradient(float64):
+    """L = yx²/2 − by with Σ near 5b/4: ν of y follows (b − Σ/2)² and not b², and y grows by η a step, not η/3."""
+    eta, decay, b, steps = 0.01, 0.99, 2e-5, 600
+    loss = lambda w: w[1] * w[0] ** 2 / 2 - b * w[1]  # noqa: E731
+    start, begin = jnp.array([0.0, 100.0]), jnp.array([(50 * eta) ** 2, (b - eta**2 / 8) ** 2])
+    flow = edge.rmsprop_flow(loss, start, step_size=eta, steps=steps, decay=decay, eps=0.0, second_moment=begin)
+    assert flow.status == Status.OK
+    spread = flow.covariance[:, 0, 0] / jnp.sqrt(flow.second_moment[:, 0])
+    path, squares, _, _ = rmsprop(loss, eta, decay, start.at[0].set(eta / 2), begin, steps + 1)
+    # first order of 1 − β
+    np.testing.assert_allclose(path[-1, 1] - 100, flow.params[-1, 1] - 100, rtol=1 - decay)
+    np.testing.assert_allclose(path[-1, 1] - 100, eta * steps, rtol=1 - decay)
+    np.testing.assert_allclose(squares[-1], flow.second_moment[-1], rtol=1 - decay)
+    np.testing.assert_allclose((path[-20:, 0] ** 2).mean(), spread[-1], rtol=1 - decay)
+
+
+@pytest.mark.slow
+def test_rmsprop_at_the_edge_follows_its_flow(float64):
+    """A tanh network: averages of loss and squared gradient from w + σu, beside what the flow alone has."""
+    flat, start = network()
+    eta, decay, steps, begin, last = 0.02, 0.99, 1300, 1000, 300
+    squares = jnp.full(start.size, 0.05)
+    follow = lambda w: edge.rmsprop_flow(  # noqa: E731
+        flat, w, step_size=eta, steps=steps, decay=decay, second_moment=squares, directions=2
+    )
+    flow = jax.jit(follow)(start)
     assert flow.status == Status.OK
     np.testing.assert_allclose(flow.sharpness[begin:, 0], 2 / eta, rtol=1e-4)
-    ws = np.asarray(jax.vmap(lambda p: jax.flatten_util.ravel_pytree(p)[0])(flow.params))
-    unravel = jax.flatten_util.ravel_pytree(start)[1]
-    flat = lambda w: loss(unravel(w))  # noqa: E731
+    w, squares = flow.params[begin], flow.second_moment[begin]
+    half = (squares + 1e-8) ** -0.25
+    vectors = np.linalg.eigh(half[:, None] * jax.jit(jax.hessian(flat))(w) * half[None])[1][:, ::-1][:, :2]
+    values, turned = np.linalg.eigh(flow.covariance[begin])
+    offset = half * (vectors @ turned[:, -1]) * values[-1] ** 0.5
+    _, _, losses, slopes = rmsprop(flat, eta, decay, w + offset, squares, last, eps=1e-8)
+    window = slice(begin, begin + last)
+    for seen, predicted in ((losses, flow.mean_loss), ((slopes**2).sum(1), flow.squared_gradient)):
+        level = float(predicted[window].mean())
+        missed = (seen - predicted[window]).reshape(-1, 20).mean(1)
+        # first order of 1 − β, and what averages over blocks of 20 steps leave of the oscillation
+        assert abs(missed.mean()) < 2 * (1 - decay) * level + 4.5 * missed.std(ddof=1) / len(missed) ** 0.5
+        assert missed.std(ddof=1) / len(missed) ** 0.5 < 0.1 * level
+    assert losses.mean() > 3 * flow.loss[window].mean()
+
+
+@pytest.mark.slow
+def test_descent_at_the_edge_follows_the_flow_in_loss_sharpness_and_variance(float64):
+    """A tanh network on twenty points: averages of descent from w + σu are those of the flow."""
+    flat, start = network()
+    eta, steps, begin, last = 0.6, 1500, 1200, 300
+    flow = jax.jit(lambda p: edge.central_flow(flat, p, step_size=eta, steps=steps))(start)
+    assert flow.status == Status.OK
+    np.testing.assert_allclose(flow.sharpness[begin:, 0], 2 / eta, rtol=1e-4)
+    ws = np.asarray(flow.params)
     step = lambda w, _: (w - eta * jax.grad(flat)(w), (w, flat(w), jnp.sum(jax.grad(flat)(w) ** 2)))  # noqa: E731
     variance = flow.covariance[begin, 0, 0]
     u = np.linalg.eigh(jax.jit(jax.hessian(flat))(ws[begin]))[1][:, -1]
