@@ -1,6 +1,8 @@
 """The package before any of its rooms: what importing it costs, shows and knows."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,3 +75,30 @@ def test_rooms_are_attributes():
     assert {"kernels", "sweeps", "double_descent", "__version__"} <= set(dir(jaxtheory))
     with pytest.raises(AttributeError, match=r"no attribute 'kernel'; its rooms are .*kernels"):
         _ = jaxtheory.kernel
+
+
+def _rooms_imported(path):
+    """Modules and folders of the package that a file names in its imports, those inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "jaxtheory":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxtheory."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("jaxtheory."))
+
+
+def test_modules_import_from_layers_above_in_the_table_of_the_architecture():
+    """Every module has a place in the table, and the one import beside it is the one that the table names."""
+    lines = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+    rows = [re.findall(r"`(\w+)`", line.split("|")[2]) for line in lines if re.match(r"\| \d[a-c]? \|", line)]
+    layer = {name: i for i, row in enumerate(rows) for name in row}
+    found = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in ROOT.rglob("*.py")}
+    assert found - {"__init__"} == set(layer)
+    assert len(layer) == sum(map(len, rows))
+    beside = set()
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        others = set(_rooms_imported(path)) & set(layer) - {room}
+        beside |= {(room, other) for other in others if room in layer and layer[other] >= layer[room]}
+    assert beside == {("smoothness", "expressivity")}
