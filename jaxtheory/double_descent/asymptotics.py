@@ -183,20 +183,25 @@ def mei_montanari(
     hint = "use isotropic for linear features"
     require(curved, "activation", activation, "have a nonlinear part, E σ² > (E σ)² + (E Gσ)²", hint)
     zeta2, ridge = moments.linear**2 / moments.nonlinear, 1 / moments.nonlinear
-    return _mei_montanari(*_common(*sizes, *powers, zeta2, ridge))
+    return _mei_montanari(_Features(*_common(*sizes, *powers, zeta2, ridge)))
+
+
+class _Features(NamedTuple):
+    """Arguments of `mei_montanari`, ζ² and 1/μ*² of the activation, of one shape."""
+
+    psi1: Float[Array, "*s"]
+    psi2: Float[Array, "*s"]
+    lam: Float[Array, "*s"]
+    signal: Float[Array, "*s"]
+    noise: Float[Array, "*s"]
+    nonlinear: Float[Array, "*s"]
+    zeta2: Float[Array, "*s"]
+    scale: Float[Array, "*s"]
 
 
 @jax.jit
-def _mei_montanari(
-    psi1: Float[Array, "*s"],
-    psi2: Float[Array, "*s"],
-    lam: Float[Array, "*s"],
-    signal: Float[Array, "*s"],
-    noise: Float[Array, "*s"],
-    nonlinear: Float[Array, "*s"],
-    zeta2: Float[Array, "*s"],
-    scale: Float[Array, "*s"],
-) -> Asymptotics:
+def _mei_montanari(given: _Features) -> Asymptotics:
+    psi1, psi2, lam, signal, noise, nonlinear, zeta2, scale = given
     valid = (psi1 > 0) & (psi2 > 0) & (lam >= 0) & (signal >= 0) & (noise >= 0) & (nonlinear >= 0)
     valid = valid & jnp.isfinite(jnp.minimum(psi1, psi2))
     psi1 = jnp.where(valid, psi1, jnp.nan)

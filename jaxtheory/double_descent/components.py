@@ -83,7 +83,8 @@ def variance_components(
     >>> [f"{part:.4f}" for part in (parts.data, parts.features, parts.data_features, parts.data_features_noise)]
     ['0.0132', '0.0368', '0.0535', '0.1386']
     """
-    return _variance_components(*_arguments(eigs, beta, n, width, lam, noise, tail))
+    eigs, beta, numbers, _ = _arguments(eigs, beta, n=n, width=width, lam=lam, noise=noise, tail=tail)
+    return _variance_components(eigs, beta, numbers)
 
 
 @boundary
@@ -135,23 +136,34 @@ def ensemble_risk(
         constrain(name, v, lambda c: c >= 1, "be >= 1", hint) for name, v in (("members", members), ("bags", bags))
     ]
     overlap = within("overlap", overlap, 0.0, 1.0, "pass the shared part of two training sets, e.g. n/N")
-    eigs, beta, *numbers = _arguments(eigs, beta, n, width, lam, noise, tail, *counts, overlap)
-    return _ensemble_risk(eigs, beta, *numbers)
+    eigs, beta, numbers, ensemble = _arguments(
+        eigs, beta, *counts, overlap, n=n, width=width, lam=lam, noise=noise, tail=tail
+    )
+    return _ensemble_risk(eigs, beta, numbers, *ensemble)
+
+
+class _Numbers(NamedTuple):
+    """Arguments of `variance_components` beside the spectrum, of one shape."""
+
+    n: Array
+    width: Array
+    lam: Array
+    noise: Array
+    tail: Array
 
 
 def _arguments(
-    eigs: Array, beta: Array, n: Number, width: Number, lam: Number, noise: Number, tail: Number, *others: Number
-) -> list[Array]:
+    eigs: Array, beta: Array, *others: Number, n: Number, width: Number, lam: Number, noise: Number, tail: Number
+) -> tuple[Array, Array, _Numbers, list[Array]]:
     eigs, beta = spectrum(eigs, beta)
     n = positive("n", n, "count the samples, and take the limit in width only")
     width = constrain("width", width, lambda v: v > 0, "be > 0", "count the features, or pass infinity for the kernel")
-    return [eigs, beta, *common(eigs, n, width, *powers(lam=lam, noise=noise, tail=tail), *others)]
+    numbers = common(eigs, n, width, *powers(lam=lam, noise=noise, tail=tail), *others)
+    return eigs, beta, _Numbers(*numbers[:5]), numbers[5:]
 
 
 @jax.jit
-def _variance_components(
-    eigs: Array, beta: Array, n: Array, width: Array, lam: Array, noise: Array, tail: Array
-) -> Components:
+def _variance_components(eigs: Array, beta: Array, numbers: _Numbers) -> Components:
     power = eigs * beta**2
 
     def one(n: Array, width: Array, lam: Array, noise: Array, tail: Array) -> Components:
@@ -170,27 +182,17 @@ def _variance_components(
         )
         return judged(parts, _is_valid(eigs, beta, n, width, lam, noise, tail=tail), at.status)
 
-    return jnp.vectorize(one)(n, width, lam, noise, tail)
+    return jnp.vectorize(one)(*numbers)
 
 
 @jax.jit
 def _ensemble_risk(
-    eigs: Array,
-    beta: Array,
-    n: Array,
-    width: Array,
-    lam: Array,
-    noise: Array,
-    tail: Array,
-    members: Array,
-    bags: Array,
-    overlap: Array,
+    eigs: Array, beta: Array, numbers: _Numbers, members: Array, bags: Array, overlap: Array
 ) -> Ensemble:
     power = eigs * beta**2
 
-    def one(
-        n: Array, width: Array, lam: Array, noise: Array, tail: Array, members: Array, bags: Array, overlap: Array
-    ) -> Ensemble:
+    def one(members: Array, bags: Array, overlap: Array, *numbers: Array) -> Ensemble:
+        n, width, lam, noise, tail = numbers
         at = balance(eigs, n, width, n * lam, tail)
         bias, features = _missed(at, power)
         learned = jnp.sum(at.learned**2)
@@ -211,7 +213,7 @@ def _ensemble_risk(
         valid = valid & (members >= 1) & (bags >= 1) & (overlap >= 0) & (overlap <= 1)
         return judged(Ensemble(excess, jnp.int32(at.status)), valid, at.status)
 
-    return jnp.vectorize(one)(n, width, lam, noise, tail, members, bags, overlap)
+    return jnp.vectorize(one)(members, bags, overlap, *numbers)
 
 
 def _missed(at: Balance, power: Array) -> tuple[Array, Array]:

@@ -73,12 +73,12 @@ def covariance_logistic(
     signal = nonnegative("signal", signal, "pass the strength of the teacher, 0.0 for random labels")
     power = jnp.sum(eigs / power_of_two(eigs) * beta**2)
     constrain("beta", power, lambda v: v > 0, "have Σ λ β² > 0", "pass a teacher within the data")
-    return _covariance_logistic(eigs, beta, *common(eigs, n, ridge, signal), loss, link)
+    return _covariance_logistic(eigs, beta, *common(eigs, n, ridge, signal), loss=loss, link=link)
 
 
 @jax.jit(static_argnames=("loss", "link"))
 def _covariance_logistic(
-    eigs: Array, beta: Array, n: Array, ridge: Array, signal: Array, loss: Loss, link: Link
+    eigs: Array, beta: Array, n: Array, ridge: Array, signal: Array, *, loss: Loss, link: Link
 ) -> Classifier:
     power = eigs / power_of_two(eigs) * beta**2
     power = power / jnp.sum(power)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxtheory.checks import boundary, constrain, nonnegative, require
 from jaxtheory.guarded import power_of_two
-from jaxtheory.kernels.matrix_functions import evolve
+from jaxtheory.kernels.matrix_functions import Action, evolve
 from jaxtheory.results import Status
 
 
@@ -71,7 +71,7 @@ def _linear_flow(features: Array, targets: Array, times: Array) -> Array:
         gram, start, back = x.T @ x / samples, x.T @ outputs / samples, jnp.eye(width, dtype=x.dtype)
     else:
         gram, start, back = x @ x.T / samples, outputs / samples, x.T
-    path, status = evolve(_growth, _moved, gram, start, back, times, (unit,), None)
+    path, status = evolve(_growth, _moved, Action(gram, start, back), times, (unit,), None)
     usable = (status == Status.OK) | (status == Status.ILL_CONDITIONED)  # directions at rounding level are left out
     path = jnp.where(usable, path, jnp.nan)
     return path.reshape(len(times), width, *targets.shape[1:])

@@ -95,12 +95,12 @@ def sphere_risk(
     numbers = common(eigs, n, width, *powers(ridge=ridge, noise=noise))
     trace = jnp.asarray(positive("trace", trace, "pass κ(1)"), dtype)
     rest = jnp.asarray(nonnegative("unlearnable", unlearnable, "use 0.0 for none"), dtype)
-    return _sphere_risk(eigs, counts, power, trace, rest, *numbers)
+    return _sphere_risk(eigs, counts, power, *numbers[:2], trace=trace, beyond=rest, ridge=numbers[2], noise=numbers[3])
 
 
 @jax.jit
 def _sphere_risk(
-    eigs: Array, counts: Array, power: Array, trace: Array, beyond: Array, n: Array, width: Array, ridge: Array,
+    eigs: Array, counts: Array, power: Array, n: Array, width: Array, *, trace: Array, beyond: Array, ridge: Array,
     noise: Array,
 ) -> SphereRisk:  # fmt: skip
     held = jnp.sum(counts * eigs)

@@ -243,11 +243,11 @@ def sample_network(
     key: Key[Array, ""],
     spectrum: Float[Array, " k"],
     pairs: Grid,
+    *,
     neurons: int,
     x: Float[Array, "n d"],
     values: Float[Array, " n"],
     constant: Number,
-    *,
     activation: Activation,
 ) -> Sampled:
     r"""N neurons drawn from |T| da db, with Monte Carlo outer weights and with the best ones.
@@ -268,7 +268,8 @@ def sample_network(
 
     >>> pairs, x = grid(10.0, 5.0), jnp.linspace(-2, 2, 200)[:, None]
     >>> f, spectrum = jnp.exp(-(x[:, 0] ** 2) / 2), gaussian_transform(pairs.a, pairs.b, derivative=4)
-    >>> net = sample_network(jax.random.key(0), spectrum, pairs, 100, x, f, -2.0, activation="relu")
+    >>> options = {"neurons": 100, "constant": -2.0, "activation": "relu"}
+    >>> net = sample_network(jax.random.key(0), spectrum, pairs, x=x, values=f, **options)
     >>> bool(jnp.abs(evaluate(net, x, activation="relu") - f).max() < 0.02)
     True
     """

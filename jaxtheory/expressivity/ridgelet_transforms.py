@@ -134,11 +134,11 @@ def transform_slices(
     values: Float[Array, " n"],
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
+    *,
     directions: Float[Array, "u d"],
     scales: Float[Array, " r"],
     offsets: Float[Array, " o"],
     frequencies: Float[Array, " q"],
-    *,
     derivative: int,
 ) -> Float[Array, "u r o"]:
     r"""R f(r u, b) by the Fourier slice theorem: one Fourier slice (a Radon projection) serves every r and b.
@@ -159,8 +159,8 @@ def transform_slices(
 
     >>> x = jnp.linspace(-8, 8, 400)[:, None]
     >>> f, one = jnp.exp(-(x[:, 0] ** 2) / 2), jnp.ones(1)
-    >>> k = jnp.linspace(0, 8, 200)
-    >>> slices = transform_slices(f, x, jnp.full(400, 16 / 399), one[:, None], one, one, k, derivative=4)
+    >>> polar = {"directions": one[:, None], "scales": one, "offsets": one, "frequencies": jnp.linspace(0, 8, 200)}
+    >>> slices = transform_slices(f, x, jnp.full(400, 16 / 399), **polar, derivative=4)
     >>> bool(jnp.allclose(slices.ravel(), gaussian_transform(one[:, None], one, derivative=4), atol=1e-5))
     True
     """

@@ -76,7 +76,7 @@ def adversary(
     # relative errors do not depend on units, but Adam's steps do
     (units, scale) = (guarded.power_of_two(part) for part in fitted)
     scaled = [(x / units, y / scale) for x, y in (fitted, judged)]
-    return _compete(jax.random.split(key, starts), *scaled, neurons, steps, activation, sizes)
+    return _compete(jax.random.split(key, starts), *scaled, sizes, neurons=neurons, steps=steps, activation=activation)
 
 
 def _pair(name: str, data: Any) -> tuple[Array, Array]:
@@ -97,7 +97,7 @@ def _pair(name: str, data: Any) -> tuple[Array, Array]:
 
 @partial(jax.jit, static_argnames=("neurons", "steps", "activation"))
 def _compete(
-    keys: Any, train: Any, fresh: Any, neurons: int, steps: int, activation: Any, sizes: Any
+    keys: Any, train: Any, fresh: Any, sizes: Any, *, neurons: int, steps: int, activation: Any
 ) -> TwoLayers:  # fmt: skip
     (x, y), (x_fresh, y_fresh) = train, fresh
     optimizer = optax.adam(optax.cosine_decay_schedule(sizes[0], steps))

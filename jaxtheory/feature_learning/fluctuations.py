@@ -89,7 +89,7 @@ def fluctuations(
     require(width >= 1, "width", width, "be >= 1", "count the neurons of a layer")
     require(networks >= 2, "networks", networks, "be >= 2 for a variance", "use networks=256")
     setup = arrange(given, depth, "independent", width, 0)
-    return run(setup, given, key, None, networks, mesh, _variances)
+    return run(setup, given, jax.random.split(key, networks), groups=networks, mesh=mesh, summary=_variances)
 
 
 def _variances(setup: Setup, given: Problem, course: Course) -> Fluctuations:

@@ -86,7 +86,8 @@ def linear(
     )  # fmt: skip
     setup = arrange(given, depth, "axes", 0, 0)
     axes = 2 * setup.rows + setup.outputs + len(x) * (1 + setup.outputs)
-    return run(setup._replace(samples=axes), given, jax.random.key(0), None, 1, None, _exact)
+    begin = jax.random.split(jax.random.key(0), 1)
+    return run(setup._replace(samples=axes), given, begin, groups=1, mesh=None, summary=_exact)
 
 
 def _exact(setup: Setup, given: Problem, course: Course) -> LinearSolution:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxtheory.losses import Loss
 from jaxtheory.results import Status, finite_status, status_where
 
 AXIS = "groups"
+Summary = TypeVar("Summary")
 
 
 class Course(NamedTuple):
@@ -106,7 +107,8 @@ def solve(
     setup = arrange(given, depth, "matched", samples // groups, fields, done)
     least = 4 * groups * (setup.rows + len(x) if depth > 1 else len(x))
     require(samples >= least, "samples", samples, f"be at least {least} here", "draw more, or train fewer steps")
-    return run(setup, given, key, None if state is None else state.groups, groups, mesh, summarized)
+    begin = state.groups if state is not None else jax.random.split(jnp.asarray(key), groups)
+    return run(setup, given, begin, groups=groups, mesh=mesh, summary=summarized)
 
 
 def arrange(given: Problem, depth: int, law: Law, samples: int, fields: int, done: int = 0) -> Setup:
@@ -119,26 +121,28 @@ def arrange(given: Problem, depth: int, law: Law, samples: int, fields: int, don
 def run(
     setup: Setup,
     given: Problem,
-    key: Any,
-    state: Group | None,
+    begin: Key[Array, " groups"] | Group,
+    *,
     groups: int,
     mesh: Mesh | None,
-    summary: Callable[[Setup, Problem, Course], Any],
-) -> Any:
+    summary: Callable[[Setup, Problem, Course], Summary],
+) -> Summary:
     """All groups, one after the other on each device, and what `summary` makes of them."""
     line = None if mesh is None else placement.line(mesh, AXIS)
     if line is not None:
         divides = groups % line.size == 0
         require(divides, "groups", groups, f"be a multiple of {line.size} devices", "pass groups=... to match")
-    begin = jax.random.split(key, groups) if state is None else state
-    return _run(setup, given.plan, line, summary, given.data, jnp.int32(given.plan.every), begin)
+    return _run(setup, given.plan, line, summary, given.data, begin, every=jnp.int32(given.plan.every))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(setup: Setup, plan: Plan, mesh: Mesh | None, summary: Any, data: Data, every: Array, begin: Any) -> Any:
+def _run(
+    setup: Setup, plan: Plan, mesh: Mesh | None, summary: Callable[[Setup, Problem, Course], Summary], data: Data,
+    begin: Key[Array, " groups"] | Group, *, every: Array,
+) -> Summary:  # fmt: skip
     records = plan.steps // plan.every
 
-    def all_groups(data: Data, every: Array, begin: Any) -> Course:
+    def all_groups(data: Data, every: Array, begin: Key[Array, " groups"] | Group) -> Course:
         points, test, test_rest = points_in_basis(data.x, data.test)
         task = Task(points, data.y, test, test_rest, data.richness, data.step_size, data.momentum)
         return lax.map(lambda one: _group(setup, records, task, data.batches, every, one), begin)
@@ -150,7 +154,9 @@ def _run(setup: Setup, plan: Plan, mesh: Mesh | None, summary: Any, data: Data, 
     return summary(setup, Problem(data, plan), course(data, every, begin))
 
 
-def _group(setup: Setup, records: int, task: Task, batches: Array | None, every: Array, begin: Any) -> Course:
+def _group(
+    setup: Setup, records: int, task: Task, batches: Array | None, every: Array, begin: Key[Array, ""] | Group
+) -> Course:
     """One group from its key, or from its state."""
     group = begin if isinstance(begin, Group) else start(setup, task, begin)
     group = group._replace(matrices=tuple(grown(matrix, setup.rows) for matrix in group.matrices))

@@ -72,5 +72,5 @@ def learned_prior(
     prior = learn(x[:first], labels[:first])
     start = prior if params is None else params
     return gaussian_posterior(
-        loss, wrong, start, prior, x[first:], labels[first:], key, delta=delta, steps=steps, rate=rate, draws=draws
+        loss, wrong, start, prior, x[first:], labels[first:], key=key, delta=delta, steps=steps, rate=rate, draws=draws
     )

@@ -225,7 +225,7 @@ def _draws(
     }
     if center is None:
         return values
-    fit = gaussian_posterior(_surrogate, _errors, net, center, x, y, keys[2], delta=delta)
+    fit = gaussian_posterior(_surrogate, _errors, net, center, x, y, key=keys[2], delta=delta)
     return values | {"PAC-Bayes-kl": (fit.divergence, fit.bound)}
 
 

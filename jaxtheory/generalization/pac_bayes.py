@@ -139,8 +139,8 @@ def gaussian_posterior(
     prior: PyTree,
     x: Float[Array, "n ..."],
     y: Array,
-    key: Key[Array, ""],
     *,
+    key: Key[Array, ""],
     delta: float = 0.05,
     steps: int = 500,
     rate: float = 1e-2,
@@ -177,7 +177,8 @@ def gaussian_posterior(
     >>> x = jnp.linspace(-1.0, 1.0, 400)[:, None]
     >>> loss = lambda w, x, y: jnp.logaddexp(0.0, -y * (x @ w)).mean() / jnp.log(2.0)
     >>> wrong = lambda w, x, y: (y * (x @ w) <= 0).astype(x.dtype).mean()
-    >>> found = gaussian_posterior(loss, wrong, jnp.array([4.0]), jnp.zeros(1), x, jnp.sign(x[:, 0]), jax.random.key(0))
+    >>> start, prior, key = jnp.array([4.0]), jnp.zeros(1), jax.random.key(0)
+    >>> found = gaussian_posterior(loss, wrong, start, prior, x, jnp.sign(x[:, 0]), key=key)
     >>> bool(found.bound < 0.3)
     True
     """

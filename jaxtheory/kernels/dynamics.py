@@ -20,7 +20,7 @@ from jaxtheory.kernels import solutions
 from jaxtheory.kernels.functions import widest
 from jaxtheory.kernels.layouts import coupled
 from jaxtheory.kernels.loss_dynamics import descend, flow
-from jaxtheory.kernels.matrix_functions import Solution, covariance, evolve
+from jaxtheory.kernels.matrix_functions import Action, Solution, covariance, evolve
 from jaxtheory.kernels.problems import asymmetric
 from jaxtheory.kernels.solutions import exponential
 from jaxtheory.kernels.trajectories import Setup, TrainingState, Trajectory, as_times, setup
@@ -105,7 +105,8 @@ def gradient_flow(
     require(max_steps >= 1, "max_steps", max_steps, "be at least 1", "use 20000")
     tolerance = jnp.asarray(positive("tolerance", tolerance, "use 1e-5"), dtype)
     if each is not losses.squared:
-        return flow(each, given, rate, friction, as_times(times, dtype, ascending=True), tolerance, max_steps)
+        at = as_times(times, dtype, ascending=True)
+        return flow(each, given, rate, friction, at, tolerance=tolerance, max_steps=max_steps)
     at = as_times(times, dtype)
     if friction is None:
         return _closed(_FLOW, given._replace(velocity=None), at, (rate,))
@@ -231,7 +232,8 @@ def ensemble_flow(
     dtype = widest(*(each.dtype for each in (given.y, *nngp)))
     rate = jnp.asarray(positive("learning_rate", learning_rate, "pass the rate of the flow, e.g. 1.0"), dtype)
     blocks = (given.ntk, ntk_test, *nngp, given.columns(given.y))
-    mean, spread, status = _ensemble(*(each.astype(dtype) for each in blocks), rate, as_times(times, dtype))
+    cast = tuple(each.astype(dtype) for each in blocks)
+    mean, spread, status = _ensemble(cast[:2], cast[2:], rate, as_times(times, dtype))
     return Ensemble(mean.reshape(mean.shape[0], *given.test_shape), spread, status)
 
 
@@ -255,11 +257,11 @@ _DESCENT = _Solutions(solutions.powers, solutions.powers_response, solutions.pow
 def _closed(modes: _Solutions, given: Setup, times: Array, rates: tuple[Array, ...]) -> Trajectory:
     """The squared loss by the eigenpairs of Θ."""
     ntk, cross, start = given.ntk, given.cross, given.columns(given.start - given.y)
-    (left, gained), status = evolve(modes.position, _both, ntk, start, cross, times, rates, None)
+    (left, gained), status = evolve(modes.position, _both, Action(ntk, start, cross), times, rates, None)
     moved = None if gained is None else -gained
     velocity = None if given.velocity is None else given.columns(given.velocity)
     if velocity is not None and modes.response is not None:
-        (shift, test_shift), response = evolve(modes.response, _both, ntk, velocity, cross, times, rates, None)
+        (shift, test_shift), response = evolve(modes.response, _both, Action(ntk, velocity, cross), times, rates, None)
         left, moved = left + shift, None if moved is None else moved + test_shift
         status = jnp.where(status == Status.OK, response, status)
     train = given.y[None] + left.reshape(times.shape[0], *given.y.shape)
@@ -267,9 +269,9 @@ def _closed(modes: _Solutions, given: Setup, times: Array, rates: tuple[Array, .
     test = test if given.test_start is None or test is None else given.test_start[None] + test
     final = None
     if modes.speed is not None and modes.fading is not None:
-        final = evolve(modes.speed, _both, ntk, start, None, times[-1:], rates, None)[0][0]
+        final = evolve(modes.speed, _both, Action(ntk, start, None), times[-1:], rates, None)[0][0]
         if velocity is not None:
-            final = final + evolve(modes.fading, _both, ntk, velocity, None, times[-1:], rates, None)[0][0]
+            final = final + evolve(modes.fading, _both, Action(ntk, velocity, None), times[-1:], rates, None)[0][0]
         final = final.reshape(given.y.shape)
     state = TrainingState(train[-1], None if test is None else test[-1], final)
     return Trajectory(train, test, finite_status((train, test, final), status), state)
@@ -281,10 +283,12 @@ def _both(left: Array, gained: Array | None, extras: None) -> tuple[Array, Array
 
 @jax.jit
 def _ensemble(
-    ntk: Array, cross: Array, nngp: Array, nngp_cross: Array, nngp_test: Array, y: Array, rate: Array, times: Array
+    tangent: tuple[Array, Array], extras: tuple[Array, Array, Array, Array], rate: Array, times: Array
 ) -> tuple[Array, Array, Array]:
-    identity, extras = jnp.eye(ntk.shape[0], dtype=ntk.dtype), (nngp, nngp_cross, nngp_test, y)
-    (mean, spread), status = evolve(exponential, _moments, ntk, identity, cross, times, (rate,), extras)
+    """From Θ and its rows at the test points; K, its rows and block there, and y."""
+    (ntk, cross), (nngp, _, nngp_test, _) = tangent, extras
+    action = Action(ntk, jnp.eye(ntk.shape[0], dtype=ntk.dtype), cross)
+    (mean, spread), status = evolve(exponential, _moments, action, times, (rate,), extras)
     rough = asymmetric(nngp, nngp.T) | asymmetric(nngp_test, nngp_test.T)
     status = jnp.where((status == Status.OK) & rough, jnp.int32(Status.INVALID_INPUT), status)
     return mean, spread, finite_status((mean, spread), status)

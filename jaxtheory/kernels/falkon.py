@@ -127,7 +127,7 @@ def falkon(
 
     solve = partial(_conjugate, plain, max_iterations, m * float(jnp.finfo(y.dtype).eps))
     gamma, found = solution_of(apply, basis.whiten(products.back(weights * y)), partial(solve, tolerance))
-    check = partial(_checked, fixed, basis, partial(solve, 0.1), *still((y, weights, least)))
+    check = partial(_checked, fixed, basis, partial(solve, 0.1), still(_Rows(y, weights, least)))
     change, seen = still(_refined(check, still(gamma), 2 * tolerance))
     status = jnp.where(found.indefinite, jnp.int32(Status.INVALID_INPUT), pairs.status)
     singular = found.singular | (found.converged.all() & seen.correction.converged.all())
@@ -179,11 +179,19 @@ def _refined(check: Callable[[Array], Any], gamma: Array, enough: Any) -> tuple[
     return change + seen.correction.solution, seen
 
 
+class _Rows(NamedTuple):
+    """Targets and weights of the points, and the least ridge."""
+
+    y: Array
+    weights: Array
+    ridge: Array
+
+
 def _checked(
-    products: _Products, basis: _Basis, solve: Callable[[Array], Iterates], y: Array, weights: Array, ridge: Array,
-    gamma: Array,
-) -> _Checked:  # fmt: skip
+    products: _Products, basis: _Basis, solve: Callable[[Array], Iterates], rows: _Rows, gamma: Array
+) -> _Checked:
     """γ judged by y − f, in one pass over the kernel for f and for the directions that were left out."""
+    y, weights, ridge = rows
     values = products.there(jnp.concatenate([basis.colour(gamma), basis.outside], axis=1))
     left, outside = y - values[:, : y.shape[1]], values[:, y.shape[1] :]
     missing = basis.whiten(products.back(weights * left)) - ridge * basis.inverse * gamma

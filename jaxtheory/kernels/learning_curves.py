@@ -88,7 +88,8 @@ def learning_curve(
     counts = nonnegative("multiplicity", counts, "count the modes of each eigenvalue")
     given = {"ridge": ridge, "noise": noise, "tail": tail, "unlearnable": unlearnable}
     numbers = [jnp.asarray(nonnegative(name, value, "use 0.0 for none"), dtype) for name, value in given.items()]
-    return _curve(*(array.astype(dtype) for array in (as_spectrum(eigs), coefficients, counts)), sizes, *numbers)
+    arrays = (array.astype(dtype) for array in (as_spectrum(eigs), coefficients, counts))
+    return _curve(*arrays, sizes, _Levels(*numbers))
 
 
 @boundary
@@ -238,10 +239,19 @@ def _share(part: Array, other: Array) -> Array:
     return over(part, part + other)
 
 
+class _Levels(NamedTuple):
+    """Ridge, variance of the noise, trace of the modes left out, and the target's power in them."""
+
+    ridge: Array
+    noise: Array
+    tail: Array
+    rest: Array
+
+
 @jax.jit
-def _curve(
-    eigs: Array, coefficients: Array, counts: Array, n: Array, ridge: Array, noise: Array, tail: Array, rest: Array
-) -> LearningCurve:
+def _curve(eigs: Array, coefficients: Array, counts: Array, n: Array, levels: _Levels) -> LearningCurve:
+    ridge, noise, tail, rest = levels
+
     def at(n: Array) -> LearningCurve:
         found = _regularization(eigs, counts, n, ridge + tail)
         share = _share(eigs, found.kappa)

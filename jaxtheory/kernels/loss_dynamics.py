@@ -27,6 +27,7 @@ def flow(
     rate: Float[Array, ""],
     friction: Float[Array, ""] | None,
     times: Float[Array, " t"],
+    *,
     tolerance: Float[Array, ""],
     max_steps: int,
 ) -> Trajectory:
@@ -35,7 +36,8 @@ def flow(
     >>> from jaxtheory.kernels.trajectories import setup
     >>> one = jnp.ones(())
     >>> given = setup(jnp.eye(1), jnp.ones(1), None, None, None)
-    >>> f"{flow(losses.squared, given, one, None, jnp.ones(1), 1e-5 * one, 1000).train[0, 0]:.4f}"
+    >>> run = flow(losses.squared, given, one, None, jnp.ones(1), tolerance=1e-5 * one, max_steps=1000)
+    >>> f"{run.train[0, 0]:.4f}"
     '0.6321'
     """
     # an error of a moves the outputs by Θ times as much: a is measured in units of 1/Θ

@@ -62,13 +62,19 @@ def covariance(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     return even - jnp.diag(below)
 
 
+class Action(NamedTuple):
+    """Θ, what a function of it acts on, and C, which maps the result to other points, or None."""
+
+    gram: Float[Array, "n n"]
+    start: Float[Array, "n o"]
+    cross: Float[Array, "m n"] | None
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def evolve(
     solution: Solution,
     finish: Callable[..., Any],
-    gram: Float[Array, "n n"],
-    start: Float[Array, "n o"],
-    cross: Float[Array, "m n"] | None,
+    action: Action,
     times: Array,
     rates: tuple[Array, ...],
     extras: Any,
@@ -86,16 +92,18 @@ def evolve(
 
     Args:
         solution, finish: static functions.
-        gram: Θ. start: what it acts on. cross: C, or None, for which finish gets None.
+        action: Θ, what it acts on, and C; finish gets None in the place of C g(Θ) start where C is None.
         times, rates, extras: passed on; times may be integers.
 
     Cost: one eigendecomposition and 2 n (n + m) o a time; a derivative 4 n³ and 4 n² o a time.
     Source: Higham (2008), Functions of Matrices, theorem 3.11.
 
     >>> halve = lambda value, kept, time: (0 * value + 0.5, 0 * value)
-    >>> evolve(halve, lambda left, gain, extras: left, jnp.eye(1), jnp.ones((1, 1)), None, jnp.ones(1), (), None)[0]
+    >>> action = Action(jnp.eye(1), jnp.ones((1, 1)), None)
+    >>> evolve(halve, lambda left, gain, extras: left, action, jnp.ones(1), (), None)[0]
     Array([[[0.5]]], dtype=float32)
     """
+    gram, start, cross = action
     pairs = eigenpairs(gram)
     projected = dot(pairs.vectors.T, start)
     lifted = None if cross is None else dot(cross, pairs.vectors)
@@ -113,8 +121,8 @@ def evolve(
 
 @evolve.defjvp
 def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, tangents: Any) -> Any:
-    gram, start, cross, times, rates, extras = primals
-    dgram, dstart, dcross, dtimes, drates, dextras = tangents
+    (gram, start, cross), times, rates, extras = primals
+    (dgram, dstart, dcross), dtimes, drates, dextras = tangents
     pairs = eigenpairs(gram)
     q, values, kept = pairs.vectors, pairs.values, pairs.kept
     rotated = dot(dot(q.T, (dgram + dgram.T) / 2), q)
@@ -122,7 +130,7 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
     lifted = None if cross is None else dot(cross, q)
     close = _coincide(values, kept)
 
-    def action(f: Array, df: Array, slope: Array) -> tuple[Array, Array]:
+    def acted(f: Array, df: Array, slope: Array) -> tuple[Array, Array]:
         """f(Θ) start and its derivative, in the basis Q."""
         turned = dot(_divided(f, slope, values, close) * rotated, projected)
         return f[:, None] * projected, f[:, None] * dprojected + df[:, None] * projected + turned
@@ -131,7 +139,7 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
         found, dfound = jax.jvp(lambda t, r: solution(values, kept, t, *r), (time, rates), (dtime, drates))
         slopes = _with_slopes(solution, pairs, time, rates)[1]
         decided = _decided(pairs, found, slopes, projected, lifted, jnp.isinf(time))
-        (left, dleft), (gain, dgain) = (action(*each) for each in zip(found, dfound, slopes, strict=True))
+        (left, dleft), (gain, dgain) = (acted(*each) for each in zip(found, dfound, slopes, strict=True))
         moved = dmoved = None
         if cross is not None:
             moved = dot(cross, dot(q, gain))

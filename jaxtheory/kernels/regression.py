@@ -123,12 +123,13 @@ def fit(
     problem = (wrapped, x, columns, ridge)
     if centres is not None:
         centres = _as_centres(wrapped, centres, x, y.dtype, mesh)
-        model = _on_centres(*problem, centres, limit, max_iterations, block, mesh)
+        options = {"max_iterations": max_iterations, "block": block, "mesh": mesh}
+        model = _on_centres(*problem, centres, limit, **options)
     elif solver == "cholesky":
         model = _exact(*problem, limit)
     else:
         settings = _Settings(solver, preconditioner, rank, max_iterations, block)
-        model = _iterative(*problem, key, limit, settings, mesh)
+        model = _iterative(*problem, key, limit, settings=settings, mesh=mesh)
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
 
 
@@ -234,7 +235,7 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
 
 @partial(jax.jit, static_argnames=("settings", "mesh"))
 def _iterative(
-    kernel: Any, x: Array, y: Array, ridge: Array, key: Array, limit: Any, settings: _Settings, mesh: Mesh | None
+    kernel: Any, x: Array, y: Array, ridge: Array, key: Array, limit: Any, *, settings: _Settings, mesh: Mesh | None
 ) -> KernelRegressor:
     units, unit, scaled, fixed, points = _in_units(kernel, x, y, ridge)
     right, shift, block = y / units, ridge / unit, settings.block
@@ -268,6 +269,7 @@ def _on_centres(
     ridge: Array,
     centres: Array,
     limit: Any,
+    *,
     max_iterations: int,
     block: int,
     mesh: Mesh | None,

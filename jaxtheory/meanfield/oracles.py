@@ -149,7 +149,7 @@ def gibbs_fixed_point(
     shape = jax.eval_shape(unit, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), theta).shape
     require(shape == (), "unit", shape, "give one number", "sum or pick one of its outputs")
     confinement, heat, limit = (jnp.asarray(value, x.dtype) for value in (confinement, heat, limit))
-    return _gibbs(unit, loss, x, y, confinement, heat, axes, limit)
+    return _gibbs(unit, loss, x, y, axes, ridge=confinement, temperature=heat, limit=limit)
 
 
 def _axes(grid: Any, dtype: Any) -> tuple[Array, ...]:
@@ -164,7 +164,7 @@ def _axes(grid: Any, dtype: Any) -> tuple[Array, ...]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gibbs(
-    unit: Unit, loss: str | Loss, x: Array, y: Array, ridge: Array, temperature: Array, axes: tuple[Array, ...],
+    unit: Unit, loss: str | Loss, x: Array, y: Array, axes: tuple[Array, ...], *, ridge: Array, temperature: Array,
     limit: Array,
 ) -> Gibbs:  # fmt: skip
     nodes = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))

@@ -196,29 +196,29 @@ def first_memory(network: Multilayer, recipe: Recipe, draws: PyTree) -> Memory:
     return params, begin(optimizer_of(network, recipe), params)
 
 
+class Draws(NamedTuple):
+    """What all networks are trained on: the task, noisy labels of each seed or None, keys of their minibatches."""
+
+    data: Task
+    labels: Int[Array, "seeds n"] | None
+    batches: Key[Array, " seeds"]
+
+
 @partial(jax.jit, static_argnames=("build", "recipe", "mesh"), donate_argnames=("memory",))
-def train_models(
-    build: Build,
-    recipe: Recipe,
-    mesh: Mesh,
-    data: Task,
-    labels: Int[Array, "seeds n"] | None,
-    batches: Key[Array, " seeds"],
-    models: Models,
-    memory: Memory,
-) -> Training:
+def train_models(build: Build, recipe: Recipe, mesh: Mesh, drawn: Draws, models: Models, memory: Memory) -> Training:
     """Each network to its next record, each device its share of them; `memory` is donated to the result.
 
     Losses, records and statuses have a second axis of length 1, along which records are joined.
     """
 
-    def one(data: Task, labels: Array | None, batches: Array, models: Models, memory: Memory) -> Training:
+    def one(drawn: Draws, models: Models, memory: Memory) -> Training:
+        data, labels, batches = drawn
         noisy = data if labels is None else data._replace(y=labels[models.seed])
         run = fit(build(models.width), recipe, noisy, batches[models.seed], memory)
         return run._replace(status=run.status[None])
 
-    every = jax.vmap(one, in_axes=(None, None, None, 0, 0))
-    return _shared(mesh, every, "wwwss")(data, labels, batches, models, memory)
+    every = jax.vmap(one, in_axes=(None, 0, 0))
+    return _shared(mesh, every, "wss")(drawn, models, memory)
 
 
 def _shared(mesh: Mesh, function: Callable[..., T], arguments: str) -> Callable[..., T]:

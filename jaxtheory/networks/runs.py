@@ -21,6 +21,7 @@ from jaxtheory.conversion import Numbers
 from jaxtheory.networks.fitting import (
     Build,
     Curves,
+    Draws,
     Memory,
     Models,
     Recipe,
@@ -170,9 +171,10 @@ def _compile(pool: ThreadPoolExecutor, job: Job, shared: Setting) -> Future[tupl
     return pool.submit(lambda: (begin.compile(), train.compile()))
 
 
-def _arguments(job: Job, shared: Setting) -> tuple[Build, Recipe, Mesh, Task, Array | None, Array, Models]:
+def _arguments(job: Job, shared: Setting) -> tuple[Build, Recipe, Mesh, Draws, Models]:
     """Of the training program, all but the memory."""
-    return job.build, shared.recipe, shared.mesh, shared.data, shared.labels, shared.batches, job.models
+    drawn = Draws(shared.data, shared.labels, shared.batches)
+    return job.build, shared.recipe, shared.mesh, drawn, job.models
 
 
 def _launched(job: Job, shared: Setting, start: Memory | None, checkpoint: Checkpoint | None) -> Launched:

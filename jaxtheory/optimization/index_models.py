@@ -5,6 +5,7 @@ starts at m ~ d^{−1/2}, and the first Hermite coefficient of σ that is not ze
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -217,11 +218,13 @@ def escape_samples(
     wish = "lie in (0, 1]"
     goal = constrain("target", target, lambda v: (v > 0) & (v <= 1), wish, "pass e.g. target=0.5")
     numbers = (jnp.asarray(value, float) for value in (eta, m, goal, dim - 2))
-    return _escape(key, *numbers, resolve(link), max_steps)
+    return _escape(key, *numbers, link=resolve(link), max_steps=max_steps)
 
 
 @partial(jax.jit, static_argnames=("link", "max_steps"))
-def _escape(key: Array, eta: Array, start: Array, target: Array, rest: Array, link: Any, max_steps: int) -> Escape:
+def _escape(
+    key: Array, eta: Array, start: Array, target: Array, rest: Array, *, link: Callable[[Array], Array], max_steps: int
+) -> Escape:
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         m, count = state
         plane, across = jax.random.split(jax.random.fold_in(key, count))

@@ -163,26 +163,27 @@ def label_noise_sgd(
     require(every >= 1 and steps >= 0 and steps % every == 0, "steps", steps, f"be a multiple of {every}", "round it")
     eta = jnp.asarray(positive("step_size", step_size, "pass e.g. 0.1"), start.dtype)
     spread = jnp.sqrt(jnp.asarray(nonnegative("noise_variance", noise_variance, "pass a variance"), start.dtype))
-    params = _run(
-        model, batch_size, steps // every, key, start, x, y.astype(start.dtype), eta, spread, jnp.int32(every)
-    )
+    data = _Noisy(x, y.astype(start.dtype), spread)
+    params = _run(model, batch_size, steps // every, key, start, data, eta=eta, every=jnp.int32(every))
     recorded_at = every * jnp.arange(1, steps // every + 1, dtype=jnp.int32)
     return LabelNoise(params, recorded_at, finite_status((params, eta, spread)))
 
 
+class _Noisy(NamedTuple):
+    """Points, labels, and the standard deviation of the noise on labels."""
+
+    x: Array
+    y: Array
+    spread: Array
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
-    model: Callable[[Array, Array], Array],
-    batch: int,
-    records: int,
-    key: Array,
-    start: Array,
-    x: Array,
-    y: Array,
-    eta: Array,
-    spread: Array,
-    every: Array,
-) -> Array:
+    model: Callable[[Array, Array], Array], batch: int, records: int, key: Array, start: Array, data: _Noisy,
+    *, eta: Array, every: Array,
+) -> Array:  # fmt: skip
+    x, y, spread = data
+
     def step(k: Array, params: Array) -> Array:
         choosing, flipping = jax.random.split(jax.random.fold_in(key, k))
         rows = jax.random.randint(choosing, (batch,), 0, len(y), jnp.int32)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxtheory import guarded
 from jaxtheory.checks import boundary, constrain, holds, nonnegative, positive, quantity, require
@@ -215,7 +215,9 @@ def _deep_linear_spectrum(sigma: Array, kept: Array, depth: int) -> Array:
     a = jnp.where(kept, jnp.where(kept, sigma, jnp.ones_like(sigma)) ** (1 / depth), jnp.zeros_like(sigma))
     first, second = np.triu_indices(len(sigma), 1)
     own = jax.vmap(partial(_own, depth))(a, sigma, kept)
-    pairs = jax.vmap(partial(_pair, depth))(*(part[i] for part in (a, sigma, kept) for i in (first, second)))
+    modes = _Mode(a, sigma, kept)
+    one, other = (jax.tree.map(lambda part: part[i], modes) for i in (first, second))  # noqa: B023
+    pairs = jax.vmap(partial(_pair, depth))(one, other)
     spectrum = jnp.sort(jnp.concatenate([own.ravel(), pairs.ravel()]))
     return jnp.where(valid, spectrum, jnp.full_like(spectrum, jnp.nan))
 
@@ -232,10 +234,17 @@ def _own(depth: int, a: Array, sigma: Array, kept: Array) -> Array:
     return jnp.concatenate([two, jnp.zeros(depth - 2, a.dtype)])
 
 
-def _pair(
-    depth: int, a_i: Array, a_k: Array, sigma_i: Array, sigma_k: Array, kept_i: Array, kept_k: Array
-) -> Array:  # fmt: skip
+class _Mode(NamedTuple):
+    """a = σ^(1/N) or 0, the singular value σ, and whether it is kept."""
+
+    a: Array
+    sigma: Array
+    kept: Array
+
+
+def _pair(depth: int, one: _Mode, other: _Mode) -> Array:
     """The 2N eigenvalues that the entries (i, k) and (k, i) of all layers share."""
+    (a_i, sigma_i, kept_i), (a_k, sigma_k, kept_k) = one, other
     chain, shallow = _chain(depth, a_i, a_k), float(depth == 2)
     # one that is kept, if any, first
     a, sigma = jnp.where(kept_i, a_i, a_k), jnp.where(kept_i, sigma_k, sigma_i)
@@ -353,13 +362,15 @@ def global_success(
     eta = positive("step_size", step_size, "pass a small step, e.g. 0.01")
     room = positive("tolerance", tolerance, "leave room for round-off")
     lowest = constrain("minimum", minimum, lambda v: abs(v) < np.inf, "be finite", "pass min f")
-    return _global_success(loss, init, key, starts, jnp.asarray(eta), steps, jnp.asarray(lowest + room))
+    numbers = jnp.asarray(eta), jnp.asarray(lowest + room)
+    return _global_success(loss, init, key, *numbers, starts=starts, steps=steps)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3, 5))
+@partial(jax.jit, static_argnums=(0, 1), static_argnames=("starts", "steps"))
 def _global_success(
-    loss: Callable, init: Callable, key: Array, starts: int, step_size: Array, steps: int, level: Array
-) -> Success:
+    loss: Callable[[PyTree], Array], init: Callable[[Array], PyTree], key: Array, step_size: Array, level: Array,
+    *, starts: int, steps: int,
+) -> Success:  # fmt: skip
     def final(key: Array) -> tuple[Array, Array]:
         run = train(loss, init(key), optimizer=optax.sgd(step_size), steps=steps, record_every=steps)
         return loss(run.params), run.status

@@ -220,7 +220,7 @@ def multi_index_flow(
     given = (("coefficients", coefficients), ("student", student))
     c, b = (constrain(n, v, finite, "be finite", "pass Hermite coefficients") for n, v in given)
     numbers = (jnp.asarray(value, dtype) for value in (c, b, m, at, allowed))
-    return _multi_index_flow(*numbers, tuple(map(tuple, terms.tolist())), max_steps)
+    return _multi_index_flow(*numbers, terms=tuple(map(tuple, terms.tolist())), max_steps=max_steps)
 
 
 @partial(jax.jit, static_argnames=("terms", "max_steps"))
@@ -230,6 +230,7 @@ def _multi_index_flow(
     start: Array,
     times: Array,
     tolerance: Array,
+    *,
     terms: tuple[tuple[int, ...], ...],
     max_steps: int,
 ) -> OverlapVectors:

@@ -134,7 +134,7 @@ def online_sgd(
         "compute all three from vectors, J @ J.T / d, J @ B.T / d, B @ B.T / d",
     )
     numbers = (jnp.asarray(value, dtype) for value in (eta, variance, at, allowed))
-    return _online(c, *numbers, k, activation, max_steps)
+    return _online(c, *numbers, students=k, activation=activation, max_steps=max_steps)
 
 
 @partial(jax.jit, static_argnames="activation")
@@ -152,8 +152,9 @@ def _admissible(c: Array, activation: str) -> Any:
 
 @partial(jax.jit, static_argnames=("students", "activation", "max_steps"))
 def _online(
-    c: Array, eta: Array, noise: Array, times: Array, tolerance: Array, students: int, activation: str, max_steps: int
-) -> Overlaps:
+    c: Array, eta: Array, noise: Array, times: Array, tolerance: Array,
+    *, students: int, activation: str, max_steps: int,
+) -> Overlaps:  # fmt: skip
     ok = _admissible(c, activation) & jnp.isfinite(jnp.stack([eta, noise, tolerance, *times])).all()
     # relu is homogeneous: in units of the covariance nothing depends on its scale
     unit = power_of_two(c) if activation == "relu" else jnp.ones_like(eta)

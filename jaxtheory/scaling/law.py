@@ -104,12 +104,12 @@ def fit_scaling_law(
     runs = [positive(name, values, "drop the other runs").astype(dtype) for name, values in given.items()]
     huber = constrain("huber", huber, lambda h: h > 0, "be > 0", "e.g. huber=1e-3, or infinity for least squares")
     level = constrain("level", level, lambda q: (q > 0) & (q < 1), "lie in (0, 1)", "e.g. level=0.95")
-    return _fit(*runs, key, jnp.asarray(huber, dtype), jnp.asarray(level, dtype), resamples)
+    return _fit(*runs, key, jnp.asarray(huber, dtype), jnp.asarray(level, dtype), resamples=resamples)
 
 
 @jax.jit(static_argnames="resamples")
 def _fit(
-    params: Array, tokens: Array, loss: Array, key: Array, huber: Array, level: Array, resamples: int
+    params: Array, tokens: Array, loss: Array, key: Array, huber: Array, level: Array, *, resamples: int
 ) -> ScalingLaw:
     n = len(loss)
     unit = power_of_two(loss)

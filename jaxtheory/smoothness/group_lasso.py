@@ -100,9 +100,9 @@ def _group_lasso(design: Array, y: Array, labels: Array, penalty: Array, steps: 
         level,
         lambda target, level: _accelerated(fixed._replace(y=target, level=level * weights), steps),
         lambda b: _gap(fixed, b),
-        steps,
-        enough / 2,
-        Norm(weights, partial(_norms, fixed), partial(_on_groups, fixed, weights)),
+        rounds=steps,
+        enough=enough / 2,
+        norm=Norm(weights, partial(_norms, fixed), partial(_on_groups, fixed, weights)),
     )
     found = _newton(problem, _newton(problem, start.b))
     after = _gap(fixed, jax.lax.stop_gradient(found))

@@ -98,8 +98,8 @@ def _solution(unit: Array, y: Array, penalty: Array, steps: int) -> tuple[Array,
         penalty,
         lambda target, level: _proximal_points(matrix, target, level, steps),
         lambda b: _gap(unit, y, penalty, b),
-        steps,
-        float(jnp.finfo(y.dtype).eps) ** 0.5,
+        rounds=steps,
+        enough=float(jnp.finfo(y.dtype).eps) ** 0.5,
     )
     return found.b, found.gap
 

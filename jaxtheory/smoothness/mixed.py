@@ -70,8 +70,8 @@ def sample(
     q: float,
     levels: int,
     dim: int,
-    kind: Kind = "gaussian",
     *,
+    kind: Kind = "gaussian",
     dtype: Any = jnp.float32,
 ) -> Float[Array, " terms"]:
     """A random point of the unit sphere of MB^s_{p,q}: each block as a level of `besov.sample`, all of one norm.

@@ -55,7 +55,7 @@ class _Projected(NamedTuple):
 
 def solve_certified(
     unit: Float[Array, "n atoms"], y: Float[Array, " n"], penalty: Float[Array, ""],
-    solve: Solve, gap: Callable[[Array], Array], rounds: int, enough: float, norm: Norm | None = None,
+    solve: Solve, gap: Callable[[Array], Array], *, rounds: int, enough: float, norm: Norm | None = None,
 ) -> Certified:  # fmt: skip
     r"""Minimize ½‖y − A b‖² + λ Σ|b_i|: by `solve`, and for λ far below Λ = 0.001 max |Aᵀy| from lassos at Λ.
 
@@ -69,7 +69,8 @@ def solve_certified(
     Source: Yin, Osher, Goldfarb, Darbon (2008), sections 3 and 5, for λ = 0; Rockafellar (1976) for proximal steps.
 
     >>> soft = lambda z, penalty: jnp.maximum(z - penalty, 0)
-    >>> found = solve_certified(jnp.eye(1), jnp.ones(1), jnp.float32(1e-9), soft, lambda b: jnp.float32(1.0), 9, 1e-4)
+    >>> given = jnp.eye(1), jnp.ones(1), jnp.float32(1e-9)
+    >>> found = solve_certified(*given, soft, lambda b: jnp.float32(1.0), rounds=9, enough=1e-4)
     >>> bool(found.gap < 1e-4), float(found.b[0])
     (True, 1.0)
     """
@@ -89,7 +90,8 @@ def solve_certified(
         inside = _reached(unit, y)
         beyond, best = _square(y - inside, y), state.best
         for answer in ((first, inside - dot(unit, first)), norm.on_support(inside, penalty, first)):
-            best = _better(Certified(*answer, certified_gap(unit, inside, penalty, *answer, beyond, norm)), best)
+            bound = certified_gap(unit, inside, penalty, *answer, beyond=beyond, norm=norm)
+            best = _better(Certified(*answer, bound), best)
         return _Projected(jnp.ones_like(state.done), inside, beyond, best)
 
     def round_(state: _Round) -> _Round:
@@ -97,7 +99,7 @@ def solve_certified(
         b = solve(z, largest)
         omega = z - dot(unit, b)
         for answer in (((1 + share) * b, share * omega), norm.on_support(within.inside, penalty, b)):
-            bound = certified_gap(unit, within.inside, penalty, *answer, within.beyond, norm)
+            bound = certified_gap(unit, within.inside, penalty, *answer, beyond=within.beyond, norm=norm)
             best = _better(Certified(*answer, bound), best)
         return _Round(state.rounds + 1, omega, best)
 
@@ -109,7 +111,7 @@ def solve_certified(
     return jax.lax.while_loop(more, round_, begin).best
 
 
-def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, beyond: Array, norm: Norm) -> Array:
+def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, *, beyond: Array, norm: Norm) -> Array:
     r"""The duality gap ½‖y − A b − sν‖² + Σ_i (λ|b_i| − s b_i ⟨a_i, ν⟩), s ν in the dual ball, over the objective.
 
     No term is negative, so none cancels at a small λ. y counts as met where it is to rounding, and `beyond` is the part

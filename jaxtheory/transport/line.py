@@ -128,11 +128,13 @@ def sliced(
     """
     require(projections >= 2, "projections", projections, "be >= 2 for a standard error", "use 128")
     x, y, a, b = together(x, y, x_weights, y_weights)
-    return _sliced(x, y, key, jnp.asarray(sorting_order(p), x.dtype), a, b, projections)
+    return _sliced(x, y, key, jnp.asarray(sorting_order(p), x.dtype), a, b, projections=projections)
 
 
-@partial(jax.jit, static_argnums=6)
-def _sliced(x: Array, y: Array, key: Array, p: Array, a: Any, b: Any, projections: int) -> Estimate:
+@partial(jax.jit, static_argnames="projections")
+def _sliced(
+    x: Array, y: Array, key: Array, p: Array, a: Array | None, b: Array | None, *, projections: int
+) -> Estimate:
     unit = power_of_two(jnp.concatenate([x, y]))
     center = jax.lax.stop_gradient(
         (x / unit).mean(0, keepdims=True)

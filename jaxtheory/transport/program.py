@@ -5,7 +5,7 @@ and costs, with coefficients −1, 0 and 1, so that the answer is differentiable
 tolerances.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,27 @@ from jaxtheory.results import Status, status_where
 from jaxtheory.transport.costs import Transport, distance_power, power, squared_distances, vanished, weighted_sum
 
 
+class _Tree(NamedTuple):
+    """Rows and columns of the n + m − 1 pairs of a spanning tree, and the potentials' coefficients in their costs."""
+
+    rows: Int[Array, " t"]
+    columns: Int[Array, " t"]
+    inverse: Float[Array, "k t"]
+
+
 @jax.jit
 def weighted_cost(x: Array, y: Array, p: Array, a: Array, b: Array) -> Transport:
     """The transport between normalized masses by the optimal tree, with the gap to a feasible dual."""
     unit = power_of_two(jnp.concatenate([x, y]))
     held = jax.lax.stop_gradient((x / unit, y / unit, p, a, b))
     costs = power(squared_distances(*held[:2]), held[2] / 2)
-    rows, columns, inverse = _tree(costs, *held[3:])
+    tree = _tree(costs, *held[3:])
+    rows, columns, inverse = tree
     pairs = distance_power(x[rows] - y[columns], p)
     # M c are potentials tight on the tree; Mᵀ (a, b) are the masses that its pairs carry
     plan = jnp.matmul(jnp.concatenate([a, b]), inverse, precision="highest")
     cost = weighted_sum(plan, pairs)
-    residual = jax.lax.stop_gradient(_gap(costs, rows, columns, inverse, *held[3:], plan))
+    residual = jax.lax.stop_gradient(_gap(costs, tree, *held[3:], plan))
     limit = 100 * len(pairs) ** 0.5 * float(jnp.finfo(cost.dtype).eps)
     lost = ~(jnp.isfinite(cost) & jnp.isfinite(residual))
     small = vanished(cost, jnp.any((x[rows] != y[columns]) & (plan > limit)[:, None]))
@@ -36,10 +45,9 @@ def weighted_cost(x: Array, y: Array, p: Array, a: Array, b: Array) -> Transport
     return Transport(cost, residual, status_where(*faults))
 
 
-def _gap(
-    costs: Array, rows: Array, columns: Array, inverse: Array, a: Array, b: Array, plan: Array
-) -> Float[Array, ""]:
+def _gap(costs: Array, tree: _Tree, a: Array, b: Array, plan: Array) -> Float[Array, ""]:
     """The duality gap over the cost, and the mass below 0 of the plan, at potentials made feasible."""
+    rows, columns, inverse = tree
     tight = costs[rows, columns]
     potentials = jnp.matmul(inverse, tight, precision="highest")
     u, v = potentials[: len(a)], potentials[len(a) :]
@@ -49,15 +57,15 @@ def _gap(
     return jnp.where(gap > 0, gap / jnp.where(cost > 0, cost, jnp.ones_like(cost)), gap) + below
 
 
-def _tree(costs: Array, a: Array, b: Array) -> tuple[Int[Array, " t"], Int[Array, " t"], Float[Array, "k t"]]:
-    """Rows and columns of the n + m − 1 pairs of an optimal tree, and the potentials' coefficients in their costs."""
+def _tree(costs: Array, a: Array, b: Array) -> _Tree:
+    """An optimal one."""
     n, m = costs.shape
     pairs = jax.ShapeDtypeStruct((n + m - 1,), jnp.int32)
     inverse = jax.ShapeDtypeStruct((n + m, n + m - 1), costs.dtype)
-    return jax.pure_callback(_solved, (pairs, pairs, inverse), costs, a, b, vmap_method="sequential")
+    return _Tree(*jax.pure_callback(_solved, (pairs, pairs, inverse), costs, a, b, vmap_method="sequential"))
 
 
-def _solved(*arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _solved(*arguments: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     costs, a, b = (np.asarray(argument, np.float64) for argument in arguments)
     n, m = costs.shape
     usable = all(np.isfinite(values).all() for values in (costs, a, b))

@@ -141,7 +141,8 @@ def test_slices_are_the_direct_transform(derivative, float64):
     angle = jnp.array([0.0, 0.7, 2.0])
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1)
     scales, offsets, k = jnp.array([1.0, 4.0]), jnp.linspace(-6, 6, 9), jnp.linspace(0, 45, 900)
-    slices = ridgelet.transform_slices(values, x, weights, directions, scales, offsets, k, derivative=derivative)
+    polar = {"directions": directions, "scales": scales, "offsets": offsets, "frequencies": k}
+    slices = ridgelet.transform_slices(values, x, weights, **polar, derivative=derivative)
     a = (directions[:, None] * scales[None, :, None]).reshape(-1, 2)
     pairs = jnp.repeat(a, 9, axis=0), jnp.tile(offsets, 6)
     direct = ridgelet.transform(values, x, weights, *pairs, derivative=derivative)
@@ -150,14 +151,17 @@ def test_slices_are_the_direct_transform(derivative, float64):
 
 def test_polar_nodes_are_those_of_slices_and_fill_the_disk(float64):
     """In the order of the raveled slices, with Σ weights = π A² times the length of the offsets."""
-    *polar, nodes = ridgelet.polar_grid(3.0, 1.0, radii=4, angles=5, offset_step=0.5, shift=0.25)
+    polar = ridgelet.polar_grid(3.0, 1.0, radii=4, angles=5, offset_step=0.5, shift=0.25)
+    nodes, slopes = polar.nodes, {"directions": polar.directions, "scales": polar.scales, "offsets": polar.offsets}
     rng = np.random.default_rng(0)
     x, values = rng.uniform(-0.7, 0.7, (6, 2)), rng.standard_normal(6)
-    slices = ridgelet.transform_slices(values, x, np.ones(6), *polar, np.linspace(0, 25, 400), derivative=4)
+    slices = ridgelet.transform_slices(
+        values, x, np.ones(6), **slopes, frequencies=np.linspace(0, 25, 400), derivative=4
+    )
     direct = ridgelet.transform(values, x, np.ones(6), nodes.a, nodes.b, derivative=4)
     np.testing.assert_allclose(slices.ravel(), direct, atol=1e-8 * float(jnp.abs(direct).max()))
-    assert float(nodes.weights.sum()) == pytest.approx(np.pi * 3.0**2 * 0.5 * len(polar[2]), rel=1e-12)
-    assert polar[2].min() < -3 < 3 < polar[2].max()
+    assert float(nodes.weights.sum()) == pytest.approx(np.pi * 3.0**2 * 0.5 * len(polar.offsets), rel=1e-12)
+    assert polar.offsets.min() < -3 < 3 < polar.offsets.max()
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +241,9 @@ def test_sampled_neurons_with_solved_weights_beat_monte_carlo(reconstructed, key
     """Least squares over the same neurons: N^(−2) of piecewise linear functions against N^(−1/2), at N = 100."""
     points, spectrum, pairs, _ = reconstructed
     truth = wave(points[:, 0])
-    net = ridgelet.sample_network(key, spectrum, pairs, 100, points, truth, -2.0, activation="relu")
+    net = ridgelet.sample_network(
+        key, spectrum, pairs, neurons=100, x=points, values=truth, constant=-2.0, activation="relu"
+    )
     solved = jnp.abs(ridgelet.evaluate(net, points, activation="relu") - truth).max()
     plain = jnp.abs(ridgelet.evaluate(net._replace(outer=net.monte_carlo), points, activation="relu") - truth).max()
     assert solved < 0.1 * plain  # the rates' ratio is 1e-3, their constants' is not known
@@ -250,7 +256,9 @@ def test_monte_carlo_weights_are_unbiased(reconstructed, key):
     some, truth = points[::20], wave(points[::20, 0])
 
     def draw(key):
-        net = ridgelet.sample_network(key, spectrum, pairs, 10, some, truth, -2.0, activation="relu")
+        net = ridgelet.sample_network(
+            key, spectrum, pairs, neurons=10, x=some, values=truth, constant=-2.0, activation="relu"
+        )
         return ridgelet.evaluate(net._replace(outer=net.monte_carlo), some, activation="relu")
 
     draws = np.asarray(jax.lax.map(draw, jax.random.split(key, 2000)))

@@ -161,6 +161,6 @@ def test_the_gaussian_posterior_is_told_from_an_error_that_is_no_rate():
     x = jnp.linspace(-1.0, 1.0, 20)[:, None]
     loss = lambda w, x, y: jnp.logaddexp(0.0, -y * (x @ w)).mean()  # noqa: E731
     count = lambda w, x, y: (y * (x @ w) <= 0).astype(x.dtype).sum() + 2  # noqa: E731
-    start = (jnp.ones(1), jnp.zeros(1), x, jnp.sign(x[:, 0]), jax.random.key(0))
-    found = gen.gaussian_posterior(loss, count, *start, steps=2, draws=2)
+    start = (jnp.ones(1), jnp.zeros(1), x, jnp.sign(x[:, 0]))
+    found = gen.gaussian_posterior(loss, count, *start, key=jax.random.key(0), steps=2, draws=2)
     assert int(found.status) != 0

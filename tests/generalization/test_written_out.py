@@ -126,7 +126,7 @@ def test_pac_bayes(network):
     key, n, draws, delta = jax.random.key(7), len(x), 20, 0.1
     wrong = lambda w, x, y: (gen.margins(gen.forward(w, x), y) <= 0).astype(x.dtype).mean()  # noqa: E731
     fit = gen.gaussian_posterior(
-        cross_entropy, wrong, net, prior, jnp.asarray(x), jnp.asarray(y), key, delta=delta, steps=300, draws=draws
+        cross_entropy, wrong, net, prior, jnp.asarray(x), jnp.asarray(y), key=key, delta=delta, steps=300, draws=draws
     )
     w, s, center = (np.concatenate([np.ravel(m) for m in tree]) for tree in (fit.mean, fit.variance, start))
     lam = float(fit.prior_variance)
@@ -207,7 +207,7 @@ def test_the_table_holds_what_the_functions_give(network):
     for name, value in expected.items():
         assert float(found[name].measure) == pytest.approx(float(value), rel=1e-8), name
     assert float(found["compression"].bound) == float(gen.compressed(net, x, y, keys[0]).bound)
-    fit = gen.gaussian_posterior(surrogate, share, net, prior, x, y, keys[2])
+    fit = gen.gaussian_posterior(surrogate, share, net, prior, x, y, key=keys[2])
     assert float(found["PAC-Bayes-kl"].measure) == pytest.approx(float(fit.divergence), rel=1e-6)
     assert float(found["PAC-Bayes-kl"].bound) == pytest.approx(float(fit.bound), rel=1e-6)
     assert list(found) == [name for name in gen.SOURCES if name != "NTK labels"]

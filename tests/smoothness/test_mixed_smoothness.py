@@ -117,7 +117,7 @@ def test_error_against_effective_terms_has_exponent_s(dim):
 @pytest.mark.parametrize("kind", ["gaussian", "spike+dense"])
 def test_norms_and_samples_of_the_mixed_ball(kind, key, float64):
     s, p, q, levels, dim = 1.0, 1.0, 2.0, 3, 10
-    values = mixed.sample(key, s, p, q, levels, dim, kind, dtype=jnp.float64)
+    values = mixed.sample(key, s, p, q, levels, dim, kind=kind, dtype=jnp.float64)
     assert len(values) == sparse_grid.size(levels, dim)
     table, offsets = sparse_grid.blocks(levels, dim)
     sums = [np.abs(values[a:b]).sum() for a, b in itertools.pairwise(offsets)]

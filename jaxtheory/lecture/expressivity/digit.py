@@ -69,8 +69,10 @@ def _digit_sum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = jnp.asarray(np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2))
     polar = ridgelet.polar_grid(_IMAGE_SCALE, 1.42, radii=45, angles=_ANGLES, offset_step=_OFFSET, shift=0.2113)
     values, cell = jnp.asarray(smooth.ravel(), x.dtype), jnp.full(len(x), step**2, x.dtype)
-    product = polar.directions, polar.scales, polar.offsets, jnp.linspace(0, 44, 800)
-    spectrum = ridgelet.transform_slices(values, x, cell, *product, derivative=_IMAGE)
+    spectrum = ridgelet.transform_slices(
+        values, x, cell, directions=polar.directions, scales=polar.scales, offsets=polar.offsets,
+        frequencies=jnp.linspace(0, 44, 800), derivative=_IMAGE,
+    )  # fmt: skip
     constant = ridgelet.admissibility("relu", _IMAGE, 2)
     got = ridgelet.reconstruct(spectrum.reshape(-1), polar.nodes, x, constant, activation="relu")
     return smooth, np.abs(np.asarray(spectrum[:, 22])), np.asarray(got).reshape(28, 28)

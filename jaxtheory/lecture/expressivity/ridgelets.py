@@ -91,8 +91,9 @@ def _sampled(config: Any) -> float:
     spectrum = ridgelet.transform(_wave(x), x[:, None], weights, pairs.a, pairs.b, derivative=4)
     truth, constant = _wave(points[:, 0]), ridgelet.admissibility("relu", 4, 1)
     net = ridgelet.sample_network(
-        jax.random.key(config.seed), spectrum, pairs, config.neurons, points, truth, constant, activation="relu"
-    )
+        jax.random.key(config.seed), spectrum, pairs, neurons=config.neurons, x=points, values=truth, constant=constant,
+        activation="relu",
+    )  # fmt: skip
     nets = (net, net._replace(outer=net.monte_carlo))
     solved, plain = (jnp.abs(ridgelet.evaluate(n, points, activation="relu") - truth).max() for n in nets)
     return float(solved / plain)

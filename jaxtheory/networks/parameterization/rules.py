@@ -205,7 +205,7 @@ def maximal_update(
     >>> mu.learning_rates, mu.standard_deviations["out"]
     ({'hidden': 0.25, 'in': 1.0, 'out': 0.25}, 0.0625)
     """
-    return _parameterize("maximal update", f, params, wider_params, x, optimizer, depth, roles)
+    return _parameterize("maximal update", f, params, wider_params, x, optimizer=optimizer, depth=depth, roles=roles)
 
 
 @boundary
@@ -227,7 +227,7 @@ def standard(
     >>> standard(f, base, wide, jnp.ones((2, 4))).standard_deviations
     {'in': 0.5, 'out': 0.125}
     """
-    return _parameterize("standard", f, params, wider_params, x, optimizer, None, roles)
+    return _parameterize("standard", f, params, wider_params, x, optimizer=optimizer, roles=roles)
 
 
 @boundary
@@ -252,12 +252,13 @@ def ntk(
     >>> ntk(f, base, wide, jnp.ones((2, 4))).learning_rates
     {'in': 1.0, 'out': 0.125}
     """
-    return _parameterize("ntk", f, params, wider_params, x, optimizer, None, roles)
+    return _parameterize("ntk", f, params, wider_params, x, optimizer=optimizer, roles=roles)
 
 
 def _parameterize(
-    rule: Rule, f: Any, params: PyTree, wider: PyTree, x: PyTree, optimizer: Optimizer, depth: int | None, roles: Any
-) -> Parameterization:
+    rule: Rule, f: Any, params: PyTree, wider: PyTree, x: PyTree, *,
+    optimizer: Optimizer, roles: Mapping[str, tuple[int, ...]] | None, depth: int | None = None,
+) -> Parameterization:  # fmt: skip
     apply = f.apply if hasattr(f, "apply") and hasattr(f, "init") else f
     require(callable(apply), "f", repr(f)[:60], "be a function f(params, x)", "pass model.apply")
     require(depth is None or depth >= 1, "depth", depth, "be >= 1", "count the residual branches")
@@ -279,7 +280,7 @@ def _parameterize(
     named = _flat(wider)[1].unflatten([_role(weight, shape) for weight, shape in zip(weights, wide, strict=True)])
     how = Parameterization(named, None, None, (), weights, rule, optimizer, depth).at(wider)
     if rule == "maximal update":
-        how = how._replace(advice=_advice(how, apply, params, wider, x, reading, moving))
+        how = how._replace(advice=_advice(how, apply, params, wider, x, reading=reading, moving=moving))
     for line in how.advice:
         warnings.warn(line, UserWarning, stacklevel=4)
     return how
@@ -291,6 +292,7 @@ def _advice(
     params: PyTree,
     wider: PyTree,
     x: PyTree,
+    *,
     reading: Reading,
     moving: list[Weight],
 ) -> tuple[str, ...]:
