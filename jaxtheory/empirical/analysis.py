@@ -179,6 +179,12 @@ class _Scope(NamedTuple):
         found = [view for view in map(self.view, atoms) if view is not None]
         self.context.events.extend(Event(view.leaf, name, name in _ELEMENTWISE) for view in found)
 
+    def lose(self, equation: Equation, found: Iterable[View | None]) -> None:
+        """Note the parameters that a nested jaxpr returns as they are, where something reads them afterwards."""
+        read = [view for var, view in zip(equation.outvars, found, strict=True) if self.consumers.get(var)]
+        name = equation.primitive.name
+        self.context.events.extend(Event(view.leaf, name, False) for view in read if view is not None)
+
     def give(self, equation: Equation, found: list[View | None], moves: list[bool]) -> None:
         """Note what a nested jaxpr returns."""
         for var, view, moved in zip(equation.outvars, found, moves, strict=True):
@@ -361,8 +367,8 @@ def _cond(equation: Equation, scope: _Scope, path: Path) -> Branches:
         _walk(branch, inputs, moving, scope.place._replace(path=(*path, i)), scope.context)
         for i, branch in enumerate(equation.params["branches"])
     ]
-    returned = [view for _, outs, _ in walked for view in outs if view is not None]
-    scope.context.events.extend(Event(view.leaf, "cond", False) for view in returned)
+    for _, outs, _ in walked:
+        scope.lose(equation, outs)
     moves = [any(each) for each in zip(*(m for _, _, m in walked), strict=True)]
     scope.give(equation, [None] * len(moves), moves)
     return Branches(path, tuple(plan for plan, _, _ in walked))
@@ -378,7 +384,7 @@ def _scan(equation: Equation, scope: _Scope, path: Path) -> Turns:
     moves_in = [*moving[:consts], *[True] * carry, *moving[consts + carry :]]
     place = _Place((*loops, equation.params["length"]), path)
     plan, outs, _ = _walk(equation.params["jaxpr"], inner, moves_in, place, scope.context)
-    scope.context.events.extend(Event(view.leaf, "scan", False) for view in outs if view is not None)
+    scope.lose(equation, outs)
     scope.give(equation, [None] * len(outs), [True] * len(outs))
     return Turns(path, plan)
 
