@@ -8,13 +8,13 @@ from jaxtyping import PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical import cost
+from jaxtheory.empirical import cost, parts
 from jaxtheory.empirical.factored import Group, Tied, parts_of
-from jaxtheory.empirical.kernel import Block, pick, plan
+from jaxtheory.empirical.kernel import Block, pick, plan, real_parts
 from jaxtheory.empirical.outputs import Output, directions, read_output
 from jaxtheory.empirical.strategies import GroupCost, Problem, choose
 from jaxtheory.empirical.structured import Leaf
-from jaxtheory.empirical.validation import Batch, Function, check_options, prepared
+from jaxtheory.empirical.validation import Batch, Function, check_block, check_options, prepared
 
 
 class Row(NamedTuple):
@@ -110,7 +110,10 @@ def explain(
         return traced[0]
     require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has one method, 'products'")
     block, output = check_options(method, batch, block, memory, None), read_output(output)
-    f, params, x1, x2 = prepared(f, params, x1, x2, batch)
+    f, params, x1, x2 = prepared(f, params, x1, x2, batch, real=False)
+    check_block(block, x1, x2)
+    if parts.is_complex(jax.eval_shape(f, params, x1)):
+        f, block, x1, x2 = real_parts(f, block, x1, x2, batch)
     found, problem, forward = plan(f, params, x1, x2, output, "auto")
     limit = cost.working_bound(found, problem, memory)
     methods = {m: cost.method_cost(found, forward, problem, m, limit)[0] for m in cost.METHODS}

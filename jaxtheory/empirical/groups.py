@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
@@ -29,7 +29,7 @@ def ntk_by_group(
     groups: Groups = "layer",
     output: Output = "full",
     **options: Any,
-) -> dict[str, Float[Array, "n1 n2 *outputs"]]:
+) -> dict[str, Inexact[Array, "n1 n2 *outputs"]]:
     r"""The kernel of each group of parameters: Θ = Σ_g Θ_g with Θ_g the sum over the parameters of g alone.
 
     Args:

@@ -7,15 +7,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
-from jaxtheory.empirical import blocks, cost, jacobian, products, strategies, structured
+from jaxtheory.empirical import blocks, cost, jacobian, parts, products, strategies, structured
 from jaxtheory.empirical.blocks import Pair, Prepare, Tiles
 from jaxtheory.empirical.directions import over_parts
 from jaxtheory.empirical.outputs import Numbers, Output, directions, finish, output_spec, read_output
-from jaxtheory.empirical.validation import Batch, Function, check_options, parameters, prepared, require_function
+from jaxtheory.empirical.validation import (
+    Batch,
+    Function,
+    check_block,
+    check_options,
+    parameters,
+    prepared,
+    require_function,
+)
 from jaxtheory.programs.flops import forward_flops
 
 Block = int | tuple[int, int] | None
@@ -37,14 +45,14 @@ def ntk(
     block: Block = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
-) -> Float[Array, "n1 n2 *outputs"]:
+) -> Inexact[Array, "n1 n2 *outputs"]:
     r"""The empirical neural tangent kernel of f at params.
 
         Θ(x, x')_kl = Σ_p ∂f_k(x)/∂θ_p ∂f_l(x')/∂θ_p
 
     Args:
         f: `f(params, x) -> outputs`, outputs of any shape with the examples first.
-        params: any pytree of floating-point arrays.
+        params: any pytree of floating-point or complex arrays.
         x1, x2: n1 and n2 examples, arrays or pytrees of arrays with examples first; x2=None means x1, at half the work
             and symmetric to the bit.
         output: "full" keeps both outputs, [n1, n2, *out, *out]; "trace" is the mean of Θ_kk over outputs, [n1, n2];
@@ -71,6 +79,10 @@ def ntk(
     converted to float32; integers stay integers, as f may read them as tokens. Arrays on a mesh with Explicit axes are
     computed with Auto axes on the same devices, outside jit; an f that names shardings itself is refused.
 
+    Complex outputs have the Hermitian kernel Θ(x, x')_kl = Σ_p ∂f_k(x)/∂θ_p · conj ∂f_l(x')/∂θ_p, at about four times
+    the cost. A complex parameter counts as two real ones, its real and its imaginary part: where f is holomorphic in
+    it, that is twice the sum with its complex derivatives.
+
     Raises:
         ValueError: f has no batch axis, mixes the examples of a batch (with the operation and its line), or is not
             differentiable in params; params that are not floating-point; a block or a memory that does not fit.
@@ -92,19 +104,25 @@ def ntk(
      [-2.  2.]]
     """
     block, output = check_options(method, batch, block, memory, mesh), read_output(output)
-    f, params, x1, x2 = prepared(f, params, x1, x2, batch)
+    f, params, x1, x2 = prepared(f, params, x1, x2, batch, real=False)
+    check_block(block, x1, x2)
+    outputs = jax.eval_shape(f, params, x1)
+    if parts.is_complex(outputs):
+        f, block, x1, x2 = real_parts(f, block, x1, x2, batch)
     if mesh is not None:
         mesh = placement.line(mesh, "rows")
         params, x1, x2 = placement.whole((params, x1, x2), mesh)
     if batch == "whole":
-        return _whole(f, params, x1, x2, output, memory=memory, mesh=mesh)
-    return _ntk(f, params, x1, x2, output, method=method, block=block, memory=memory, mesh=mesh)
+        found = _whole(f, params, x1, x2, output, memory=memory, mesh=mesh)
+    else:
+        found = _ntk(f, params, x1, x2, output, method=method, block=block, memory=memory, mesh=mesh)
+    return parts.hermitian(found) if parts.is_complex(outputs) else found
 
 
 @boundary
 def kernel_fn(
     f: Function, params: PyTree, output: Output = "trace", **options: Any
-) -> Callable[..., Float[Array, "n1 n2 *outputs"]]:
+) -> Callable[..., Inexact[Array, "n1 n2 *outputs"]]:
     """The kernel function `kernel(x1, x2=None)` of f at params; `output` and `options` as in `ntk`.
 
     >>> kernel = kernel_fn(lambda w, x: x @ w, jnp.ones((2, 1)))
@@ -112,12 +130,20 @@ def kernel_fn(
     [[11.]]
     """
     require_function(f)
-    params = parameters(params)
+    params = parameters(params, real=False)
 
     def kernel(x1: PyTree, x2: PyTree | None = None) -> Array:
         return ntk(f, params, x1, x2, output=output, **options)
 
     return kernel
+
+
+def real_parts(
+    f: Function, block: Block, x1: PyTree, x2: PyTree | None, batch: Batch
+) -> tuple[Function, Block, PyTree, PyTree | None]:
+    """A complex f as a real function on twice the examples, and blocks of as many."""
+    block = (2 * block[0], 2 * block[1]) if isinstance(block, tuple) else block
+    return parts.EachPart(f, batch == "whole"), block, parts.doubled(x1), None if x2 is None else parts.doubled(x2)
 
 
 def plan(
@@ -145,8 +171,6 @@ def pick(
     limit, given = cost.working_bound(found, problem, memory), None
     if block is not None:
         rows, columns = (block, block) if isinstance(block, int) else block
-        fits = 1 <= rows <= problem.n1 and 1 <= columns <= problem.n2
-        require(fits, "block", block, f"lie within the {problem.n1} by {problem.n2} examples", "pass a smaller block")
         given = Tiles(rows, columns, False)
     names = cost.METHODS if method == "auto" else (method,)
     costs = {m: cost.method_cost(found, forward, problem, m, limit, given) for m in names}

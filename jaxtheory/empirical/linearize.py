@@ -46,8 +46,8 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
     """The Taylor polynomial of f in its parameters around `params`: Σ_{k≤degree} ∂ᵏf(θ₀)[θ − θ₀, …] / k!.
 
     Args:
-        f: f(params, x), any differentiable function; outputs may be a pytree.
-        params: θ₀, a pytree of floating-point arrays.
+        f: f(params, x), any differentiable function; outputs may be a pytree, and complex.
+        params: θ₀, a pytree of floating-point or complex arrays; a complex one counts as two real ones.
         degree: ≥ 0.
 
     Returns:
@@ -65,7 +65,7 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
     """
     require_function(f)
     require(degree >= 0, "degree", degree, "be >= 0", "use 1 for the linearization")
-    center = parameters(params)
+    center = parameters(params, real=False)
 
     @jax.default_matmul_precision("highest")
     def polynomial(moved: PyTree, x: PyTree) -> Array:
@@ -83,7 +83,7 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
 
 def _step(center: PyTree, moved: PyTree) -> tuple[PyTree, PyTree]:
     """θ₀ and θ − θ₀ in one type."""
-    moved = parameters(moved)
+    moved = parameters(moved, real=False)
     told, wanted = (str(jax.tree.map(jnp.shape, tree)) for tree in (moved, center))
     same = str(jax.tree.structure(moved)) == str(jax.tree.structure(center)) and told == wanted
     require(same, "params", told, f"have the shapes of the expansion's, {wanted}", "pass a tree like that one")

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Inexact, Key, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output, widened
+from jaxtheory.empirical.parts import is_complex
 from jaxtheory.empirical.validation import Batch, Function, check_output, examples, require_function
 from jaxtheory.results import standard_error
 
@@ -18,7 +19,7 @@ from jaxtheory.results import standard_error
 class Average(NamedTuple):
     """A kernel averaged over initializations; both fields [n1, n2] (or what `output` gives)."""
 
-    kernel: Float[Array, "n1 n2 *outputs"]
+    kernel: Inexact[Array, "n1 n2 *outputs"]
     standard_error: Float[Array, "n1 n2 *outputs"]
 
 
@@ -33,6 +34,8 @@ def nngp(
     samples: int,
 ) -> Average:
     """Covariance of the outputs over initializations, E[f_k(x) f_k(x')], averaged over the outputs k.
+
+    Of complex outputs E[f_k(x) conj f_k(x')].
 
     Args:
         init: key -> params, outputs of mean zero.
@@ -55,7 +58,7 @@ def nngp(
     params = _drawn(init, f, key)
     for name, x in (("x1", x1), ("x2", x2)):
         if x is not None:
-            check_output(f, params, x, name)
+            check_output(f, params, x, name, real=False)
 
     @jax.default_matmul_precision("highest")
     def one(key: Array) -> Array:
@@ -63,7 +66,7 @@ def nngp(
         first = widened(f(params, x1))
         second = first if x2 is None else widened(f(params, x2))
         flat1, flat2 = (y.reshape(len(y), -1) for y in (first, second))
-        return jnp.einsum("io,jo->ij", flat1, flat2, precision="highest") / flat1.shape[1]
+        return jnp.einsum("io,jo->ij", flat1, flat2.conj(), precision="highest") / flat1.shape[1]
 
     return _average(one, key, samples)
 
@@ -116,4 +119,7 @@ def _drawn(init: Callable[[Array], PyTree], f: Function, key: Array) -> PyTree:
 def _average(one: Callable[[Array], Array], key: Array, samples: int) -> Average:
     require(samples >= 2, "samples", samples, "be >= 2 for a standard error", "draw more initializations")
     draws = jax.vmap(one)(jax.random.split(key, samples))
-    return Average(draws.mean(0), standard_error(draws))
+    error = standard_error(draws.real)
+    if is_complex(draws):
+        error = jnp.hypot(error, standard_error(draws.imag))
+    return Average(draws.mean(0), error)

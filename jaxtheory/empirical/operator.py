@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.empirical import parts
 from jaxtheory.empirical.validation import Batch, Function, prepared
 from jaxtheory.programs.forward import pushforward
 
@@ -26,6 +27,8 @@ def ntk_operator(
     f: Function, params: PyTree, x: PyTree, *, batch: Batch = "each", mesh: Mesh | None = None
 ) -> Operator:
     """v ↦ Θ(x, x) v = J Jᵀ v, v of the shape of f's outputs; linear, symmetric, positive semidefinite, differentiable.
+
+    Complex outputs have Θ v = J Jᴴ v, Hermitian and linear over complex v, by two such products.
 
     Args:
         f, params, x, batch: as in `ntk`, whose kernel this is the product with.
@@ -41,17 +44,23 @@ def ntk_operator(
     >>> print(theta(jnp.array([[1.0], [0.0]])).ravel())
     [ 5. 11.]
     """
-    f, params, x, _ = prepared(f, params, x, None, batch, name="x")
+    f, params, x, _ = prepared(f, params, x, None, batch, name="x", real=False)
     if mesh is not None:
         mesh = placement.line(mesh, "rows")
         placement.require_rows(len(jax.tree.leaves(x)[0]), "x", mesh)
         params, x = placement.whole(params, mesh), placement.split(x, mesh)
     out, push = pushforward(lambda p: f(p, x), params)
     pull = jax.linear_transpose(push, params)
+    complexes = parts.is_complex(out)
 
     def product(v: Array) -> Array:
-        v = jnp.asarray(quantity("v", v, out.dtype)).astype(out.dtype)
+        v = v if complexes and jnp.iscomplexobj(v) else quantity("v", v, out.real.dtype)  # type: ignore[assignment]
+        v = jnp.asarray(v).astype(out.dtype)
         require(v.shape == out.shape, "v", v.shape, f"have the shape of the outputs, {out.shape}", "reshape it")
-        return push(pull(v if mesh is None else placement.split(v, mesh))[0])
+        v = v if mesh is None else placement.split(v, mesh)
+        if not complexes:
+            return push(pull(v)[0])
+        # pull(conj v) is the real part of Jᴴ v, and pull(conj(−i v)) the imaginary one
+        return push(pull(v.conj())[0]) + 1j * push(pull((-1j * v).conj())[0])
 
     return placement.automatic(product)

@@ -5,10 +5,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Inexact, Key, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, require
+from jaxtheory.empirical import parts
 from jaxtheory.empirical.validation import Batch, Function, prepared
 
 _DRAWN = 2**22  # signs that are drawn at once
@@ -26,7 +27,7 @@ def projected_gradients(
     key: Key[Array, ""],
     batch: Batch = "each",
     memory: float = 2.0**28,
-) -> Float[Array, "n *outputs size"]:
+) -> Inexact[Array, "n *outputs size"]:
     r"""φ_k(x) = size^(−1/2) S ∂f_k(x)/∂θ with S [size, P] of random signs, for every example and output.
 
     Inner products of features are the tangent kernel in the mean over S:
@@ -35,7 +36,7 @@ def projected_gradients(
 
     so one pass over a data set leaves rows of `size` numbers instead of P, from which kernels, nearest neighbours and
     attributions are products of matrices. Features from the same key, size and shapes of params belong together,
-    whatever the examples and the memory.
+    whatever the examples and the memory. Complex outputs have complex features: E φ_k(x)·conj φ_l(x') = Θ(x, x')_kl.
 
     Args:
         f, params, batch: as in `ntk`; for attributions f is the loss or the margin of an example. "whole" has no
@@ -61,11 +62,16 @@ def projected_gradients(
     require(size >= 1, "size", size, "be >= 1", "keep at least one feature")
     require(isinstance(memory, (int, float)) and memory > 0, "memory", memory, "be positive", "pass bytes, e.g. 2**28")
     require(batch != "whole", "batch", batch, "be 'each' or 'unchecked'", "the whole batch has no gradient an example")
-    f, params, x, _ = prepared(f, params, x, None, batch, name="x")
+    f, params, x, _ = prepared(f, params, x, None, batch, name="x", real=False)
     out = jax.eval_shape(f, params, x)
+    complexes = parts.is_complex(out)
+    if complexes:
+        f = parts.Stacked(f)
+        out = jax.eval_shape(f, params, x)
     gradient = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     rows = int(min(max(memory / (gradient * math.prod(out.shape[1:])), 1), out.shape[0]))
-    return _projected(f, params, x, key, size, rows)
+    features = _projected(f, params, x, key, size, rows)
+    return jax.lax.complex(features[..., 0, :], features[..., 1, :]) if complexes else features
 
 
 @partial(jax.jit, static_argnames=("f", "size", "rows"))

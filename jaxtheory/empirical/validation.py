@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from jaxtheory.checks import require
+from jaxtheory.empirical import parts
 from jaxtheory.programs import mixing
 from jaxtheory.programs.loops import while_loops
 from jaxtheory.programs.models import is_module
@@ -44,6 +45,14 @@ def check_options(method: str, batch: str, block: Any, memory: Any, mesh: Mesh |
     whole = len(pair) == 2 and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair)
     require(whole, "block", block, "be an integer or two", "pass examples a block, for example 64")
     return tuple(int(n) for n in pair)
+
+
+def check_block(block: Any, x1: PyTree, x2: PyTree | None) -> None:
+    """A block is no larger than the examples."""
+    if block is not None:
+        n1, n2 = (len(jax.tree.leaves(x)[0]) for x in (x1, x1 if x2 is None else x2))
+        fits = 1 <= block[0] <= n1 and 1 <= block[1] <= n2
+        require(fits, "block", block, f"lie within the {n1} by {n2} examples", "pass a smaller block")
 
 
 def check_batch(batch: str) -> None:
@@ -77,8 +86,8 @@ def _require_two(f: Callable[..., object]) -> None:
         require(False, "f", f"a function of {signature}", "be a function f(params, x)", hint)
 
 
-def parameters(params: PyTree) -> PyTree:
-    """The parameters as arrays, those of half precision in float32.
+def parameters(params: PyTree, real: bool = True) -> PyTree:
+    """The parameters as arrays, those of half precision in float32; complex ones unless `real`.
 
     Raises:
         ValueError: no leaves, or a leaf that is not floating-point, with its path.
@@ -89,7 +98,9 @@ def parameters(params: PyTree) -> PyTree:
         kind = _dtype(leaf)
         told = type(leaf).__name__ if kind is None else kind.name
         hint = "keep other leaves out by empirical.filter_params, or by eqx.partition(model, eqx.is_inexact_array)"
-        floating = kind is not None and jnp.issubdtype(kind, jnp.floating)
+        pair = kind is not None and jnp.issubdtype(kind, jnp.complexfloating)
+        hint = "pass real and imaginary parts, and use lax.complex(real, imag) in f" if pair else hint
+        floating = kind is not None and jnp.issubdtype(kind, jnp.floating if real else jnp.inexact)
         require(floating, "params" + jax.tree_util.keystr(path), told, "be a floating-point array", hint)
         return _single(leaf)
 
@@ -125,21 +136,23 @@ class Alone:
 
 
 def prepared(
-    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1"
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1", real: bool = True
 ) -> tuple[Function, PyTree, PyTree, PyTree | None]:
-    """f, parameters and examples as they are computed with.
+    """f, parameters and examples as they are computed with: all parameters real, and the outputs too if `real`.
 
     Raises:
         ValueError: f is no function of parameters and a batch, mixes the examples of a batch (with `batch` "each"), or
-            is not differentiable in reverse mode; and as `parameters` and `examples`.
+            is not differentiable in reverse mode; complex numbers if `real`; and as `parameters` and `examples`.
     """
     require_function(f)
     check_batch(batch)
-    params, x1 = parameters(params), examples(name, x1)
+    params, x1 = parameters(params, real), examples(name, x1)
     x2 = None if x2 is None else examples("x2", x2)
-    check_output(f, params, x1, name)
+    if any(map(parts.is_complex, jax.tree.leaves(params))):
+        f, params = parts.OfParts(f), parts.split(params)
+    check_output(f, params, x1, name, real)
     if x2 is not None:
-        check_output(f, params, x2, "x2")
+        check_output(f, params, x2, "x2", real)
     if batch == "whole":
         _check_loops(jax.make_jaxpr(f)(params, x1), params)
         return f, params, x1, x2
@@ -152,8 +165,8 @@ def prepared(
     return f, params, x1, x2
 
 
-def check_output(f: Function, params: PyTree, x: PyTree, name: str) -> None:
-    """f(params, x) is one array of floats with the examples first."""
+def check_output(f: Function, params: PyTree, x: PyTree, name: str, real: bool = True) -> None:
+    """f(params, x) is one array of floats, or of complex numbers unless `real`, with the examples first."""
     count, shapes = len(jax.tree.leaves(x)[0]), [leaf.shape for leaf in jax.tree.leaves(x)]
     try:
         out = jax.eval_shape(f, params, x)
@@ -165,9 +178,9 @@ def check_output(f: Function, params: PyTree, x: PyTree, name: str) -> None:
     require(isinstance(out, jax.ShapeDtypeStruct), "f", jax.tree.structure(out), "return one array", "select an output")
     hint = f"return f(params, x)[None] of a single output, or pass {name}[None] if it is one example"
     require(out.shape[:1] == (count,), "f", f"{out.shape} for {count} examples", "have a batch axis first", hint)
-    floating = jnp.issubdtype(out.dtype, jnp.floating)
-    parts = "return jnp.stack([y.real, y.imag], -1) of complex outputs y"
-    hint = parts if jnp.issubdtype(out.dtype, jnp.complexfloating) else "return floating-point outputs"
+    floating = jnp.issubdtype(out.dtype, jnp.floating if real else jnp.inexact)
+    stacked = "return jnp.stack([y.real, y.imag], -1) of complex outputs y"
+    hint = stacked if jnp.issubdtype(out.dtype, jnp.complexfloating) else "return floating-point outputs"
     require(floating, "f", out.dtype.name, "have floating-point outputs", hint)
     require(out.size > 0, "f", f"shape {out.shape}", "return at least one number an example", "select an output")
 
@@ -208,7 +221,7 @@ def _check_loops(program: ClosedJaxpr, params: PyTree) -> None:
 
 def _dtype(leaf: object) -> np.dtype | None:
     """The dtype of an array or a number; None for anything else."""
-    if isinstance(leaf, (bool, int, float)):
+    if isinstance(leaf, (bool, int, float, complex)):
         return jnp.result_type(leaf)
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "OSUMm"):
