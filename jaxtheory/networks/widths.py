@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from jaxtheory import activations
 from jaxtheory.checks import boundary, nonnegative, quantity, require
 from jaxtheory.networks import abc as families
-from jaxtheory.networks.buckets import buckets, waste
+from jaxtheory.networks.buckets import buckets, ending, waste
 from jaxtheory.networks.fitting import Build, Loss, Recipe, Task, known_number, seed_list, task, whole_numbers
 from jaxtheory.networks.multilayer import Activation, Draw, Draws, JointDraws, Multilayer, Width, multilayer
 from jaxtheory.networks.runs import Bucket, Builds, require_state, run_buckets, setting
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 Parameterization = Literal["standard", "ntk", "mup"]
 
-# What a step of a program costs beside its networks, in rows times parameters that take as long on a CPU.
-_PROGRAM = 2e6
+# What a program costs beside its networks, in rows times parameters that take as long on a CPU: each step, its
+# compilation (2 s).
+_CALL, _COMPILATION = 2e6, 2e10
+_EXCESS = 0.1  # of the least cost, which is known no better
 
 
 class WidthTraining(NamedTuple):
@@ -95,6 +97,7 @@ def train_widths(
     parameterization: Parameterization | families.ABC = "standard",
     weight_variance: float = 1.0,
     record_every: int | None = None,
+    padded: Sequence[int] | None = None,
     mesh: Mesh | None = None,
     state: tuple[Bucket, ...] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -123,8 +126,12 @@ def train_widths(
             SGD), or any `ABC`, as `mup_adam(depth + 1)`; updates are multiplied by its width^(−c).
         weight_variance: σ_w².
         record_every: steps between records, a divisor of `steps`; None for the end alone.
+        padded: sizes: widths up to the first share a program, then those up to the second, and so on. None for the
+            buckets of `state`, or those that cost least for this number of `steps`; networks agree to round-off
+            whatever the buckets, and bit for bit in the same ones.
         mesh: whose devices to use; None for all of this process.
-        state: of an earlier call with the same arguments but `steps`: training goes on, bit for bit.
+        state: of an earlier call with the same arguments but `steps`: training goes on in its buckets, bit for bit as
+            in one call with the `padded` of its dataset.
         checkpoint: where progress is kept between records, so that the same call, made again after it was killed, goes
             on from there; that of a point of a sweep, `sweeps.run(point, ..., vmap=False)`.
 
@@ -136,8 +143,9 @@ def train_widths(
             one, the state of other widths, and whatever else does not fit, by name.
 
     Cost: at most ⌈log_1.3(max/min width)⌉ + 1 compilations of the training program, up to four at a time and while
-    earlier buckets train; the fewest whose step takes under 30% longer than with any other buckets (`buckets`; the
-    attribute `waste` of the dataset says how much of it is padding, little for large networks and seeds).
+    earlier buckets train; the fewest for which compilation and `steps` together take at most 10% longer than for any
+    other buckets, by a model of a CPU. One for short runs of small networks; the attribute `waste` of the dataset says
+    how much of each step is padding, little for large networks and many steps.
     Memory of a bucket, over all devices: networks times parameters times (2 + what the optimizer keeps, 2 for Adam) for
     the state, which is held once, and networks times about 4 depth (n + m) width numbers of activations; and the draws
     of the widest network, once for each seed. Source: Belkin, Hsu, Ma, Mandal (2019); Nakkiran et al. (2020).
@@ -164,9 +172,12 @@ def train_widths(
         return (x.shape[1] + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
     rows = len(numbers) * (batch_size or len(x))
-    builds = {group: build(group[-1]) for group in buckets(sizes, lambda width: rows * parameters(width), _PROGRAM)}
+    given = _ends(padded, sizes, state)
+    groups = ending(sizes, given) if given else buckets(
+        sizes, lambda width: rows * parameters(width), _CALL + _COMPILATION / steps, _EXCESS
+    )  # fmt: skip
     return _sweep(
-        builds,
+        {group: build(group[-1]) for group in groups},
         build(max(sizes)).draws,
         recipe,
         data,
@@ -304,6 +315,19 @@ def _dataset(
         },
         attrs={"loss": recipe.loss, "outputs": recipe.outputs, "waste": waste(groups, parameters)},
     )
+
+
+def _ends(padded: Sequence[int] | None, widths: list[int], state: object) -> list[int]:
+    """The largest width of each bucket, where they are given or those of a state; none otherwise."""
+    if padded is not None:
+        given = np.unique(padded) if hasattr(padded, "dtype") else padded  # as of a dataset, once for each width
+        sizes = whole_numbers("padded", given, 1, "list sizes, as [16, 64]")
+        wide = f"reach the largest width, {max(widths)}"
+        require(max(sizes) >= max(widths), "padded", sizes, wide, "add a size, or leave it out")
+        return sizes
+    buckets = state if isinstance(state, tuple) else ()
+    ends = [max(bucket.widths) for bucket in buckets if isinstance(bucket, Bucket)]
+    return ends if ends and max(ends) >= max(widths) else []
 
 
 def _exponents(parameterization: str | families.ABC, layers: int) -> families.ABC:

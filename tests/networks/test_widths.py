@@ -26,7 +26,8 @@ ADAMW = optax.adamw(optax.cosine_decay_schedule(0.01, 60), weight_decay=0.02)
 @pytest.fixture(autouse=True)
 def several_buckets(monkeypatch):
     """Padding alone decides of the buckets: networks as small as these would share one."""
-    monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], "_PROGRAM", 0.0)
+    for name in ("_CALL", "_COMPILATION"):
+        monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], name, 0.0)
 
 
 def points(dtype=jnp.float32, n=30, d=4, classes=3):
@@ -166,13 +167,33 @@ def test_buckets_where_a_program_costs_something():
     assert sizes >= {1, 2, 3}
 
 
-def test_small_networks_share_a_program(monkeypatch):
-    """As many rows and parameters as a call of one more program costs separate them: seeds count among the rows."""
-    monkeypatch.undo()
-    x, y, x_test, y_test = points(n=2000)
-    train = partial(networks.train_widths, widths=[1, 50], optimizer=optax.sgd(0.01), steps=1)
-    assert set(train(x, y, x_test, y_test, seeds=1).dataset.padded.values) == {50}
-    assert set(train(x, y, x_test, y_test, seeds=60).dataset.padded.values) == {1, 50}
+@pytest.fixture
+def groups(monkeypatch, unchecked):
+    """The buckets that a call would train."""
+    monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], "_sweep", lambda builds, *a, **k: [*builds])
+    return partial(networks.train_widths, widths=[1, 50], optimizer=ADAMW)
+
+
+def test_small_networks_and_short_runs_share_a_program(groups, monkeypatch):
+    """As many rows, parameters and steps as one more program costs separate them: seeds count among the rows."""
+    monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], "_CALL", 2e6)
+    monkeypatch.setattr(sys.modules["jaxtheory.networks.widths"], "_COMPILATION", 2e10)
+    small, large = points(), points(n=2000)
+    assert groups(*small, seeds=1, steps=10**6) == [(1, 50)]
+    assert groups(*large, seeds=1, steps=10**6) == [(1, 50)]
+    assert groups(*large, seeds=60, steps=100) == [(1, 50)]
+    assert groups(*large, seeds=60, steps=10**4) == [(1,), (50,)]
+
+
+def test_buckets_are_those_given_or_of_the_state(groups):
+    """Whatever the number of steps would choose, so that a continued run has the bits of a whole."""
+    data_, two = points(), [(1, 50, 60), (70,)]
+    trained = {"seeds": 1, "steps": 4, "widths": [1, 50, 60, 70]}
+    state = tuple(networks.Bucket(group, None, None) for group in two)
+    assert groups(*data_, **trained, state=state) == two
+    assert groups(*data_, **trained, padded=[65, 80]) == two
+    assert groups(*data_, **trained, padded=np.array([60, 60, 60, 70])) == two
+    assert groups(*data_, **trained, padded=[70], state=state) == [(1, 50, 60, 70)]
 
 
 def test_draws_of_all_layers_at_once_are_those_of_each():
@@ -396,6 +417,9 @@ BAD = {
     r"widths must be a sequence of integers, got widths=5; list the widths": {"widths": 5},
     r"widths must be a sequence": {"widths": []},
     r"widths must be whole numbers, got widths=\['a'\]": {"widths": ["a"]},
+    r"padded must reach the largest width, 8, got padded=\[7\]; add a size": {"padded": [7]},
+    r"padded must be whole numbers, got padded=\[8.5\]": {"padded": [8.5]},
+    r"padded must be a sequence of integers, got padded=8": {"padded": 8},
     r"seeds must be whole numbers, got seeds=\[0.5\]": {"seeds": [0.5]},
     r"seeds must be whole numbers, got seeds=\[2147483648\]": {"seeds": [2**31]},
     r"seeds must be distinct and >= 0, got seeds=\[-1\]": {"seeds": [-1]},
