@@ -9,6 +9,7 @@ import xarray as xr
 
 from jaxtheory.lecture import double_descent_networks as topic
 from jaxtheory.lecture import run
+from jaxtheory.lecture.double_descent_networks import descents
 from jaxtheory.lecture.study import kept
 
 TINY = tiny_topics.TINY["double-descent-networks"].config
@@ -47,8 +48,8 @@ def test_curves_and_continuation(outcome):
 
 def test_the_law_has_two_descents():
     """Falls, rises by more than a tenth, and ends lower than it was at its first minimum."""
-    curve = np.array(topic.predict(TINY).curves["flow"])
-    first, bump = topic._first_minimum(curve), topic._bump(curve)
+    curve = np.array(topic.TOPIC.predict(TINY).curves["flow"])
+    first, bump = descents._first_minimum(curve), descents._bump(curve)
     assert 0 < first < bump < len(curve) - 1
     assert curve[0] > 1.1 * curve[first]
     assert curve[bump] > 1.1 * curve[first]
@@ -56,7 +57,7 @@ def test_the_law_has_two_descents():
     assert (np.diff(curve[: first + 1]) < 0).all()
     assert (np.diff(curve[first : bump + 1]) > 0).all()
     # at the very end the slow group fits its own noise, of power slow · σ²/n
-    assert curve[-1] - curve[bump:].min() < topic._FLOW.slow * topic._FLOW.noise / topic._FLOW.samples
+    assert curve[-1] - curve[bump:].min() < descents._FLOW.slow * descents._FLOW.noise / descents._FLOW.samples
 
 
 def test_published_sizes_are_those_of_the_paper_preset():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import double_descent_networks as networks
 from jaxtheory.lecture import generalization, judge, mixed_smoothness
 from jaxtheory.lecture.claims import estimated
+from jaxtheory.lecture.double_descent_networks import digits as networks
 from jaxtheory.lecture.generalization import digits
 from jaxtheory.lecture.mean_field import matchings
 from jaxtheory.meanfield import wasserstein
