@@ -17,9 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxtheory.conversion import boundary, quantity
+from jaxtheory.conversion import boundary, host_numbers, labels_or_targets, quantity, require_arrays
 
-__all__ = ["boundary", "constrain", "holds", "known", "nonnegative", "positive", "quantity", "require", "within"]
+__all__ = [
+    "boundary", "constrain", "holds", "host_numbers", "known", "labels_or_targets",
+    "nonnegative", "positive", "quantity", "require", "require_arrays", "within",
+]  # fmt: skip
 
 T = TypeVar("T")
 Predicate = Callable[[Any], ArrayLike]  # elementwise, of a NumPy or JAX array

@@ -5,20 +5,34 @@ are integers: `Int[Array, ...]` or `int`. The annotation decides, once, for call
 integers.
 """
 
+import enum
 import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from jaxtheory._host import (
+    Entries,
+    Numbers,
+    as_array,
+    floating_dtype,
+    host_numbers,
+    labels_or_targets,
+    require_arrays,
+    short,
+)
+
+__all__ = ["Numbers", "boundary", "host_numbers", "labels_or_targets", "quantity", "require_arrays"]
+
 F = TypeVar("F", bound=Callable[..., object])
-Numbers = jax.Array | np.ndarray
 _COMPUTED = (jnp.dtype("float32"), jnp.dtype("float64"))
 
 
@@ -40,7 +54,9 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
     | `float` (also with `Float[Array, ""]`) | any real number | `float`, or a 0-d floating array |
     | `Int[Array, "n"]`, `int` | integers; not booleans for `int` | an integer array, `int` |
     | `Key[Array, ""]` | keys of `jax.random.key` | the key |
-    | `bool`, `str`, `Literal`, `Callable`, a result type | one of those | the same |
+    | `tuple[float, ...]`, `Sequence[int]`, `tuple[int, int]`, … | tuples, lists, arrays of known numbers | a tuple |
+    | an argument named `dtype` | a floating type, or None for the default float | the type |
+    | `bool`, `str`, `Literal`, `Callable`, `Mapping`, a class of this package or of optax | one of those | the same |
     | anything else | everything | the same |
 
     Integers take the dtype of the floating arrays beside them, or the default float. float16 and bfloat16 are computed
@@ -83,7 +99,13 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
         for name in static:
             if name in bound.arguments:
                 bound.arguments[name] = _known_number(name, bound.arguments[name])
-        return function(*bound.args, **bound.kwargs)
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except jax.errors.JAXTypeError:  # a traced number where a Python number shapes the program
+            for name, value in given.items():
+                if kinds[name].whole or kinds[name].scalar:
+                    _refuse_traced(name, value)
+            raise
 
     return call
 
@@ -144,6 +166,9 @@ class _Kind(NamedTuple):
     others: tuple[type, ...]
     function: bool
     none: bool
+    entries: Entries | None = None
+    array: bool = False  # a NumPy array of them stays one
+    dtype: bool = False
 
     @classmethod
     def of(cls, parameter: inspect.Parameter) -> "_Kind | None":
@@ -152,6 +177,8 @@ class _Kind(NamedTuple):
             return None
         members = _members(parameter.annotation)
         kind = cls(None, False, None, False, None, (), (), False, parameter.default is None)
+        if parameter.name == "dtype":
+            return kind._replace(dtype=True)
         for member in members:
             extended = kind._add(member)
             if extended is None:
@@ -171,6 +198,11 @@ class _Kind(NamedTuple):
             return self._replace(options=self.options + typing.get_args(member))
         if (origin is not None and issubclass(origin, Callable)) or member is Callable:  # type: ignore[arg-type]
             return self._replace(function=True)
+        entries = Entries.of(member)
+        if entries is not None:
+            return self._replace(entries=entries)
+        if member is np.ndarray and self.entries is not None:
+            return self._replace(array=True)
         names = _array_dtypes(member)
         if names is not None:
             if names == {"prng_key"}:
@@ -180,11 +212,15 @@ class _Kind(NamedTuple):
             if all(name.startswith(("int", "uint")) for name in names):
                 return self._replace(integer=_Axes.of(member))
             return None
-        if (isinstance(member, type) and member in (bool, str)) or _is_result(member):
+        if (isinstance(member, type) and member in (bool, str)) or _is_class(member):
             return self._replace(others=(*self.others, member))
+        if origin is Mapping:
+            return self._replace(others=(*self.others, Mapping))
         return None
 
     def convert(self, name: str, value: object, dtype: np.dtype | None) -> object:
+        if self.dtype:
+            return value if value is None and self.none else floating_dtype(name, value)
         if value is None and self.none:
             return None
         if self.options and isinstance(value, type(self.options[0])):
@@ -192,8 +228,11 @@ class _Kind(NamedTuple):
                 listed = ", ".join(map(repr, self.options))
                 raise ValueError(f"{name} must be one of {listed}, got {name}={value!r}; choose one of these.")
             return value
-        if self.others and isinstance(value, self.others):
+        if any(isinstance(value, other) or _has_fields(value, other) for other in self.others):
             return value
+        entries = None if self.entries is None else self.entries.convert(value)
+        if entries is not None:
+            return value if isinstance(value, np.ndarray) and self.array else entries
         if self.function and callable(value):
             return value
         if self.key is not None and _is_key(value):
@@ -201,17 +240,21 @@ class _Kind(NamedTuple):
         if self.whole and _is_integer_scalar(value):
             return value if isinstance(value, jax.core.Tracer) else int(np.asarray(value))
         if self.integer is not None and _is_integer(value):
-            return self.integer.fit(name, jnp.asarray(value))
+            return self.integer.fit(name, _integers(name, value))
         if self.real is not None:
             value = _real(name, value, dtype, _described("numbers", self.real))
             return value if isinstance(value, float) and self.scalar else self.real.fit(name, jnp.asarray(value))
-        raise ValueError(f"{name} must be {self._wanted()}, got {name}={_short(value)}; {self._action()}.")
+        if self.entries is not None:
+            for leaf in jax.tree.leaves(value):
+                _refuse_traced(name, leaf)
+        raise ValueError(f"{name} must be {self._wanted()}, got {name}={short(value)}; {self._action()}.")
 
     def _wanted(self) -> str:
         wanted = [" or ".join(map(repr, self.options))] if self.options else []
         wanted += [f"a {kind.__name__}" for kind in self.others]
         wanted += ["a function"] if self.function else []
         wanted += ["a random key"] if self.key is not None else []
+        wanted += [self.entries.wanted] if self.entries is not None else []
         wanted += ["an integer"] if self.whole else []
         wanted += [_described("integers", self.integer)] if self.integer is not None else []
         return " or ".join(wanted)
@@ -219,6 +262,8 @@ class _Kind(NamedTuple):
     def _action(self) -> str:
         if self.key is not None:
             return "pass jax.random.key(0), or a key split from it"
+        if self.entries is not None:
+            return f"pass e.g. {self.entries.example}"
         if self.whole or self.integer is not None:
             return "round or convert it by astype(int)"
         if self.function:
@@ -232,10 +277,10 @@ def _real(name: str, value: object, dtype: DTypeLike | None, wanted: str) -> flo
         return float(value)
     if isinstance(value, jax.Array) and value.dtype in _COMPUTED:
         return value
-    array = _as_array(value)
+    array = as_array(value)
     if array is None or not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         action = "pass an array or a list of real numbers"
-        raise ValueError(f"{name} must be {wanted}, got {name}={_short(value)}; {action}.")
+        raise ValueError(f"{name} must be {wanted}, got {name}={short(value)}; {action}.")
     if isinstance(value, np.generic):
         return float(value)
     if not hasattr(value, "dtype") or not jnp.issubdtype(array.dtype, jnp.floating):
@@ -246,22 +291,14 @@ def _real(name: str, value: object, dtype: DTypeLike | None, wanted: str) -> flo
 
 def _known_number(name: str, value: object) -> object:
     """A number as a Python number; anything else as it is."""
-    if isinstance(value, jax.core.Tracer):
-        action = "pass a Python number, or name it in static_argnames of jax.jit"
-        raise ValueError(f"{name} must be known when the program is compiled, got {name}={value}; {action}.")
+    _refuse_traced(name, value)
     return value.item() if isinstance(value, (jax.Array, np.ndarray)) and value.ndim == 0 else value
 
 
-def _as_array(value: object) -> Numbers | None:
-    """Any array, or a list that may hold tracers, as a NumPy or JAX array; None for what is no array of numbers."""
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-        array = jnp.asarray(value) if traced else np.asarray(value)
-    except (TypeError, ValueError):
-        return None
-    return None if array.dtype.kind in "OSUMm" else array
+def _refuse_traced(name: str, value: object) -> None:
+    if isinstance(value, jax.core.Tracer):
+        action = "pass a Python number, or name it in static_argnames of jax.jit"
+        raise ValueError(f"{name} must be known when the program is compiled, got {name}={value}; {action}.")
 
 
 def _common_dtype(values: Iterable[object]) -> np.dtype | None:
@@ -275,14 +312,29 @@ def _common_dtype(values: Iterable[object]) -> np.dtype | None:
 
 
 def _is_integer(value: object) -> bool:
-    array = _as_array(value)
+    array = as_array(value)
     return array is not None and (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_)
+
+
+def _integers(name: str, value: Any) -> jax.Array:
+    """Integers as an array, refused where the type that JAX gives them cannot hold them."""
+    if isinstance(value, jax.Array):
+        return value
+    given = np.asarray(value) if not isinstance(value, int) else np.asarray(value, object)
+    wanted = jax.dtypes.canonicalize_dtype(given.dtype if given.dtype.kind in "iu" else int)
+    if given.dtype.kind in "iuO" and given.size:
+        low, high = int(given.min()), int(given.max())
+        limits = np.iinfo(wanted)
+        if low < limits.min or high > limits.max:
+            action = 'call jax.config.update("jax_enable_x64", True), or pass smaller ones'
+            raise ValueError(f"{name} must be integers within {wanted.name}, got {low} to {high}; {action}.")
+    return jnp.asarray(value)
 
 
 def _is_integer_scalar(value: object) -> bool:
     if isinstance(value, int):  # of any size: counts of neurons exceed 64 bits
         return not isinstance(value, bool)
-    array = None if isinstance(value, np.bool_) else _as_array(value)
+    array = None if isinstance(value, np.bool_) else as_array(value)
     return array is not None and array.ndim == 0 and _is_integer(value)
 
 
@@ -314,14 +366,18 @@ def _array_dtypes(member: Any) -> set[str] | None:
     return set(names)
 
 
-def _is_result(member: Any) -> bool:
-    return isinstance(member, type) and hasattr(member, "_fields") and member.__module__.startswith("jaxtheory")
+def _is_class(member: Any) -> bool:
+    """Whether an annotation is a class whose instances alone make sense: of this package, or of what it works with."""
+    if not isinstance(member, type) or issubclass(member, enum.Enum) or getattr(member, "_is_protocol", False):
+        return False
+    return member is Mesh or member.__module__.partition(".")[0] in ("jaxtheory", "matplotlib", "optax", "xarray")
+
+
+def _has_fields(value: object, other: type) -> bool:
+    """Whether another library's value has the fields of an optimizer."""
+    foreign = not other.__module__.startswith("jaxtheory")
+    return foreign and hasattr(other, "_fields") and all(hasattr(value, field) for field in other._fields)
 
 
 def _described(noun: str, axes: _Axes) -> str:
     return axes.text if axes.text.startswith("a ") else f"{noun} {axes.text}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{type(value).__name__}"

@@ -106,7 +106,8 @@ def norm(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Fl
 def power_of_two(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Float[Array, "..."]:
     """The power of two 2^e with 2^e ≤ max |x| < 2^(e+1) over `axis`; 1 where the maximum is 0, infinite or NaN.
 
-    Dividing by it is exact. It carries no derivative: what is divided and multiplied by it again does not depend on it.
+    Dividing by it is exact, also where a compiler multiplies by its inverse, which is a normal number: in float32 it is
+    2^126 at most. It carries no derivative: what is divided and multiplied by it again does not depend on it.
 
     >>> power_of_two(jnp.array([-5.0, 0.1]))
     Array(4., dtype=float32)
@@ -114,5 +115,6 @@ def power_of_two(x: Float[Array, "..."], axis: Any = None, keepdims: bool = Fals
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=keepdims, initial=0)
     usual = (largest > 0) & jnp.isfinite(largest)
     exponent = jnp.frexp(jnp.where(usual, largest, jnp.ones_like(largest)))[1]
-    unit = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+    limits = jnp.finfo(largest.dtype)
+    unit = jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent - 1, limits.minexp, limits.maxexp - 2))
     return jnp.where(usual, unit, jnp.ones_like(unit))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, constrain, holds, known, require
+from jaxtheory.checks import boundary, constrain, holds, known, quantity, require
 from jaxtheory.guarded import norm, power_of_two
 
 
@@ -136,16 +136,28 @@ def status_where(*conditions: tuple[Array | bool, Status]) -> Int[Array, "..."]:
     Returns:
         int32 array of the common shape. Cost: one `select` a condition.
 
+    Raises:
+        ValueError: no condition, or one that is no pair of a truth value and a status.
+
     >>> status_where((jnp.array([True, False]), Status.NOT_FINITE))
     Array([1, 0], dtype=int32)
     """
-    wheres = jnp.broadcast_arrays(*(jnp.asarray(where) for where, _ in conditions))
+    pairs = all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Status) for pair in conditions)
+    wish, hint = "be pairs (where, status), at least one", "e.g. (jnp.isnan(x), Status.NOT_FINITE)"
+    require(pairs and len(conditions) > 0, "conditions", conditions, wish, hint)
+    wheres = jnp.broadcast_arrays(*(_truth(where) for where, _ in conditions))
     codes = [jnp.int32(status) for _, status in conditions]
     found = wheres[-1].astype(jnp.int32) * codes[-1]
     # not jnp.select, which fails under vmap over a mesh of explicit axes
     for where, code in zip(wheres[-2::-1], codes[-2::-1], strict=True):
         found = jnp.where(where, code, found)
     return found
+
+
+def _truth(where: Array | bool) -> Array:
+    """A condition as booleans; numbers other than 0 are true."""
+    array = where if isinstance(where, jax.Array) else jnp.asarray(quantity("where", where))
+    return array if array.dtype == jnp.bool_ else array != 0
 
 
 def finite_status(values: PyTree[Array], status: Int[Array, ""] | None = None) -> Int[Array, ""]:
@@ -158,9 +170,15 @@ def finite_status(values: PyTree[Array], status: Int[Array, ""] | None = None) -
     Returns:
         A scalar int32. Cost: one pass over `values`.
 
+    Raises:
+        ValueError: a leaf that is neither an array nor a number.
+
     >>> int(finite_status({"risk": jnp.array([1.0, jnp.nan])}))
     1
     """
+    for leaf in jax.tree.leaves(values):
+        number = isinstance(leaf, (bool, int, float, complex, np.generic, np.ndarray, jax.Array))
+        require(number, "values", type(leaf).__name__, "hold arrays or numbers", "leave out what is none")
     inexact = [leaf for leaf in jax.tree.leaves(values) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     finite = jnp.array([jnp.isfinite(leaf).all() for leaf in inexact]).all() if inexact else jnp.array(True)
     said = jnp.int32(Status.OK) if status is None else jnp.asarray(status, jnp.int32)
@@ -213,9 +231,11 @@ def standard_error(samples: Float[Array, "..."], axis: int = 0) -> Float[Array, 
     require(samples.ndim >= 1, "samples", samples, "have an axis of samples", "stack them")
     count = samples.shape[axis]
     require(count >= 2, "samples", count, "hold at least two values along axis", "measure with more seeds")
-    unit = power_of_two(samples)
-    spread = norm((samples - jnp.mean(samples / unit, axis=axis, keepdims=True) * unit) / unit, axis=axis)
-    return spread * unit / (count * (count - 1)) ** 0.5
+    unit = power_of_two(samples, axis=axis, keepdims=True)
+    scaled = samples / unit
+    apart = scaled - jax.lax.stop_gradient(jax.lax.slice_in_dim(scaled, 0, 1, axis=axis))  # a mean is rounded
+    spread = norm(apart - jnp.mean(apart, axis=axis, keepdims=True), axis=axis)
+    return spread * jnp.squeeze(unit, axis) / (count * (count - 1)) ** 0.5
 
 
 @boundary
@@ -250,15 +270,26 @@ def fit_slope(x: Float[Array, " n"], y: Float[Array, " n"], error: Float[Array, 
     require(len(x) >= least, "x", len(x), f"hold at least {least} points", "measure at more sizes")
     differ = jnp.max(x) > jnp.min(x)
     require(holds(lambda found: found, differ | jnp.isnan(x).any()), "x", x, "hold two sizes", "measure at more sizes")
-    u, v = jnp.log(_positive("x", x)), jnp.log(_positive("y", y))
-    weight = jnp.ones_like(v) if error is None else (y / _positive("error", error)) ** 2
+    (u, u_first), (v, v_first) = _logarithms(_positive("x", x)), _logarithms(_positive("y", y))
+    ratio = jnp.ones_like(v) if error is None else y / _positive("error", error)
+    unit = power_of_two(ratio)
+    weight = (ratio / unit) ** 2
     u_mean, v_mean = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()
     spread = (weight * (u - u_mean) ** 2).sum()
     spread = jnp.where(differ, spread, jnp.nan)  # rounding of the mean is no spread
     slope = (weight * (u - u_mean) * (v - v_mean)).sum() / spread
     residual = v - v_mean - slope * (u - u_mean)
     variance = (residual**2).sum() / (len(x) - 2) if error is None else jnp.ones_like(spread)
-    return Slope(slope, v_mean - slope * u_mean, jnp.sqrt(variance / spread))
+    return Slope(slope, v_first + v_mean - slope * (u_first + u_mean), jnp.sqrt(variance / spread) / unit)
+
+
+def _logarithms(values: Array) -> tuple[Array, Array]:
+    """Logarithms of the ratios to the first value, exact where these are close to 1, and the logarithm of the first."""
+    first = values[0]
+    near = jnp.abs(values - first) <= first / 2  # where the difference is exact
+    share = jnp.where(near, values - first, jnp.zeros_like(values)) / first
+    start = jnp.log(first)
+    return jnp.where(near, jnp.log1p(share), jnp.log(values) - start), start
 
 
 def _positive(name: str, values: Array) -> Array:

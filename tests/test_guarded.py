@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtheory.guarded import divided, orthogonal, over, polynomial, root
+from jaxtheory.guarded import divided, norm, orthogonal, over, polynomial, power_of_two, root
 
 
 def test_values_and_derivatives_at_zero(dtype):
@@ -55,3 +55,12 @@ def test_horners_rule_is_the_polynomial_of_numpy(dtype):
     given = [jnp.asarray(c, dtype) if np.ndim(c) else c for c in coefficients]
     np.testing.assert_allclose(polynomial(given, jnp.asarray(x, dtype)), expected, rtol=1e-6)
     np.testing.assert_array_equal(polynomial([], jnp.asarray(x, dtype)), np.zeros(3))
+
+
+def test_units_of_the_largest_numbers_have_inverses():
+    """A compiler multiplies by the inverse of what it divides a whole array by: that of 2^127 is 0 in float32."""
+    x = jnp.array([[-3e38, 1.0], [3e38, 2.0]])
+    unit = power_of_two(x, axis=0, keepdims=True)
+    np.testing.assert_array_equal(unit, [[2.0**126, 2.0]])
+    np.testing.assert_array_equal(x / unit * unit, x)
+    np.testing.assert_allclose(norm(x / 4, axis=0), [3e38 / 8**0.5, 5**0.5 / 4], rtol=1e-6)

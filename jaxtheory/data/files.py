@@ -14,9 +14,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
+from jaxtheory._host import floating_dtype
 from jaxtheory.checks import require
 from jaxtheory.data.members import Member, idx_members, npz_members
-from jaxtheory.data.splits import Split, floating
+from jaxtheory.data.splits import Split
 
 
 def load_arrays(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Split:
@@ -53,7 +54,7 @@ def load_arrays(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -
     """
     given = isinstance(path, (str, os.PathLike))
     require(given, "path", repr(path), "be a path", "pass an npz file or a folder of IDX files")
-    source, wanted = Path(path), floating(dtype)
+    source, wanted = Path(path), floating_dtype("dtype", dtype)
     if not source.exists():
         raise FileNotFoundError(f"no data found; tried {source.absolute()}; pass an npz file or a folder of IDX files.")
     with contextlib.ExitStack() as opened:

@@ -12,8 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from jaxtheory.checks import boundary, known, require, within
-from jaxtheory.data.splits import floating
-from jaxtheory.guarded import root
+from jaxtheory.guarded import power_of_two, root
 
 
 @boundary
@@ -82,7 +81,7 @@ def one_hot(y: Int[Array, "*shape"], classes: int, dtype: DTypeLike = "float32")
     """
     require(classes >= 1, "classes", classes, "be >= 1", "count the classes of y")
     y = _labels(y, classes)
-    target = jax.nn.one_hot(y, classes, dtype=floating(dtype))
+    target = jax.nn.one_hot(y, classes, dtype=dtype)
     return jnp.where(((y >= 0) & (y < classes))[..., None], target, jnp.full_like(target, jnp.nan))
 
 
@@ -119,11 +118,12 @@ def _standardize(x: Float[Array, "n d"], base: Float[Array, "m d"]) -> Float[Arr
     # The result does not depend on origin and unit, so that neither carries a derivative.
     low, high = (jax.lax.stop_gradient(end(base, 0, keepdims=True)) for end in (jnp.min, jnp.max))
     constant = low == high
-    unit = jnp.where(constant, jnp.ones_like(low), high / 2 - low / 2)  # halves, for the range may overflow
-    scaled = base / unit - low / unit
+    power = power_of_two(jnp.maximum(jnp.abs(low), jnp.abs(high)), axis=())  # the range may overflow
+    unit = jnp.where(constant, jnp.ones_like(low), high / power - low / power)
+    scaled = (base / power - low / power) / unit
     mean = scaled.mean(0, keepdims=True)
     spread = root(((scaled - mean) ** 2).mean(0, keepdims=True))
-    standard = (x / unit - low / unit - mean) / jnp.where(constant, jnp.ones_like(spread), spread)
+    standard = ((x / power - low / power) / unit - mean) / jnp.where(constant, jnp.ones_like(spread), spread)
     return jnp.where(constant, jnp.zeros_like(x), standard)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Key
 
+from jaxtheory._host import floating_dtype
 from jaxtheory.checks import boundary
-from jaxtheory.data.splits import Split, cut, floating
+from jaxtheory.data.splits import Split, cut
 
 
 @boundary
@@ -67,7 +68,7 @@ def _split_images(
     pixels: np.ndarray, labels: np.ndarray, white: int, train: int, key: Key[Array, ""] | None, dtype: DTypeLike
 ) -> Split:
     """Pixels in 0..white as images in [0, 1], split."""
-    wanted = floating(dtype)
+    wanted = floating_dtype("dtype", dtype)
     images = pixels.astype(wanted) / wanted.type(white)
     return cut(images, labels, train, jax.random.key(0) if key is None else key)
 

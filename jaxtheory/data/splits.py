@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
 from jaxtheory.checks import boundary, require
@@ -18,27 +17,6 @@ class Split(NamedTuple):
     y: Shaped[Array, "train ..."]
     x_test: Float[Array, "test features"]
     y_test: Shaped[Array, "test ..."]
-
-
-def floating(dtype: DTypeLike) -> np.dtype:
-    """`dtype`, refused where it is no floating type, or one that JAX would silently narrow.
-
-    Raises:
-        ValueError: an integer type, or float64 while 64-bit types are off.
-
-    >>> str(floating("float32"))
-    'float32'
-    """
-    wanted = jnp.dtype(dtype)
-    require(jnp.issubdtype(wanted, jnp.floating), "dtype", wanted.name, "be a floating type", "use dtype='float32'")
-    require(
-        wanted.name != "float64" or bool(jax.config.read("jax_enable_x64")),
-        "dtype",
-        wanted.name,
-        "be at most 32 bits wide while 64-bit types are off",
-        'call jax.config.update("jax_enable_x64", True) first',
-    )
-    return wanted
 
 
 @boundary

@@ -11,7 +11,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from jaxtheory.checks import boundary, nonnegative, positive, require
-from jaxtheory.data.splits import floating
 
 
 class Inputs(NamedTuple):
@@ -114,7 +113,7 @@ def sphere(
     require(samples >= 1, "samples", samples, "be >= 1", "draw at least one point")
     require(features >= 1, "features", features, "be >= 1", "a sphere needs a dimension")
     length = math.sqrt(features) if radius is None else positive("radius", radius, "leave it out for √d")
-    return _sphere(samples, features, key, jnp.asarray(length, floating(dtype)))
+    return _sphere(samples, features, key, jnp.asarray(length, dtype))
 
 
 @partial(jax.jit, static_argnames=("samples", "features"))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.checks import boundary, host_numbers, quantity, require
 
 
 class Layer(NamedTuple):
@@ -60,10 +60,9 @@ def network(layers: Sequence[tuple[Any, Any]]) -> Network:
     >>> audit(network([(np.ones((2, 3)), np.zeros(3)), (np.ones((3, 1)), np.zeros(1))])).depth
     2
     """
-    require(len(layers) >= 1, "layers", 0, "hold at least one affine map", "pass [(W, b), ...]")
     net = [
         Layer(host_numbers(f"layer {i}", weight), host_numbers(f"layer {i}", bias))
-        for i, (weight, bias) in enumerate(layers)
+        for i, (weight, bias) in enumerate(_pairs("layers", layers))
     ]
     for i, (weight, bias) in enumerate(net):
         fits = weight.ndim == 2 and bias.shape == weight.shape[1:]
@@ -74,15 +73,21 @@ def network(layers: Sequence[tuple[Any, Any]]) -> Network:
     return net
 
 
-def host_numbers(name: str, numbers: Any) -> np.ndarray:
-    """Numbers in float64 on the host; what is no array of them, or traced, is refused by name."""
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(numbers))
-    require(not traced, name, "traced numbers", "be known outside jit", "build the network first, then trace evaluate")
-    try:
-        return np.asarray(numbers, float)
-    except (TypeError, ValueError) as error:
-        action = "pass an array or a list of real numbers"
-        raise ValueError(f"{name} must be numbers, got {type(numbers).__name__}; {action}.") from error
+def _pairs(name: str, layers: Any) -> Sequence[tuple[Any, Any]]:
+    """The layers, known to be pairs, at least one."""
+    rows = isinstance(layers, (list, tuple))
+    pairs = rows and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in layers)
+    require(pairs, name, type(layers).__name__, "be a sequence of pairs (W, b)", "pass [(W, b), ...]")
+    require(len(layers) >= 1, name, 0, "hold at least one affine map", "pass [(W, b), ...]")
+    return layers
+
+
+def _sequence(nets: Any) -> list[Network]:
+    """The networks of a sequence, each checked."""
+    several = isinstance(nets, (list, tuple)) and len(nets) >= 1
+    found = len(nets) if isinstance(nets, (list, tuple)) else type(nets).__name__
+    require(several, "nets", found, "hold at least one network", "pass a sequence of networks")
+    return [network(net) for net in nets]
 
 
 @boundary
@@ -100,8 +105,10 @@ def evaluate(net: Network, x: Float[Array, "n d"]) -> Float[Array, "n d_out"]:
     >>> evaluate(tent(), [[0.25], [0.5], [2.0]]).ravel().tolist()
     [0.5, 1.0, 0.0]
     """
-    layers = [Layer(_array(weight), _array(bias)) for weight, bias in net]
-    require(len(layers) >= 1, "net", 0, "hold a layer", "pass [(W, b), ...]")
+    layers = [Layer(_array(weight), _array(bias)) for weight, bias in _pairs("net", net)]
+    for i, (weight, bias) in enumerate(layers):
+        fits = weight.ndim == 2 and bias.shape == weight.shape[1:]
+        require(fits, f"layer {i}", (weight.shape, bias.shape), "be W [d_in, d_out], b [d_out]", "transpose W")
     _require_chain(layers)
     inputs = layers[0].weight.shape[0]
     require(x.shape[1] == inputs, "x", x.shape, f"have {inputs} columns, one an input", "pass points as rows")
@@ -187,7 +194,7 @@ def compose(*nets: Network) -> Network:
     3
     """
     require(len(nets) >= 1, "nets", 0, "hold at least one network", "pass them one after another")
-    return reduce(_compose, nets)
+    return reduce(_compose, [network(net) for net in nets])
 
 
 def _compose(first: Network, second: Network) -> Network:
@@ -214,7 +221,8 @@ def concatenate(*nets: Network) -> Network:
     4
     """
     require(len(nets) >= 1, "nets", 0, "hold at least one network", "pass them one after another")
-    return reduce(lambda first, second: compose(first, identity(first[-1].weight.shape[1], 1), second), nets)
+    whole = [network(net) for net in nets]
+    return reduce(lambda first, second: compose(first, identity(first[-1].weight.shape[1], 1), second), whole)
 
 
 @boundary(static=("dim", "hidden"))
@@ -250,6 +258,7 @@ def deepen(net: Network, depth: int) -> Network:
     >>> audit(deepen(tent(), 5)).depth
     5
     """
+    net = network(net)
     require(depth >= len(net), "depth", depth, f"be >= {len(net)}, the network's own", "layers cannot be removed")
     return compose(net, identity(net[-1].weight.shape[1], depth - len(net)))
 
@@ -264,7 +273,7 @@ def side_by_side(nets: Sequence[Network]) -> Network:
     >>> evaluate(side_by_side([tent(), clip(0.0, 1.0)]), [[0.5, 3.0]]).tolist()
     [[1.0, 1.0]]
     """
-    require(len(nets) >= 1, "nets", 0, "hold at least one network", "pass a sequence of networks")
+    nets = _sequence(nets)
     depth = max(map(len, nets))
     layers = zip(*(deepen(net, depth) for net in nets), strict=True)
     return [Layer(_block_diagonal([w for w, _ in row]), np.concatenate([b for _, b in row])) for row in layers]
@@ -290,6 +299,7 @@ def parallel(nets: Sequence[Network]) -> Network:
     >>> evaluate(parallel([tent(), identity(1)]), [[0.25]]).tolist()
     [[0.5, 0.25]]
     """
+    nets = _sequence(nets)
     together = side_by_side(nets)
     dim = nets[0][0].weight.shape[0]
     same = all(net[0].weight.shape[0] == dim for net in nets)
@@ -307,7 +317,7 @@ def skip(net: Network) -> Network:
     >>> evaluate(skip(tent()), [[0.25]]).tolist()
     [[0.25, 0.5]]
     """
-    require(len(net) >= 1, "net", 0, "hold a layer", "pass a network")
+    net = network(net)
     return parallel([identity(net[0].weight.shape[0], len(net) - 1), net])
 
 
@@ -323,6 +333,7 @@ def entrywise(net: Network, count: int) -> Network:
     [[0.5, 1.0]]
     """
     require(count >= 1, "count", count, "be >= 1", "name the number of copies")
+    net = network(net)
     inputs = net[0].weight.shape[0]
     require(inputs == 1, "net", f"{inputs} inputs", "have one input", "use side_by_side for networks of more")
     return [Layer(np.kron(weight, np.eye(count)), np.kron(bias, np.ones(count))) for weight, bias in net]
@@ -341,4 +352,5 @@ def restrict(net: Network, origin: Any, directions: Any) -> Network:
     >>> evaluate(restrict(product(2), [0.5, 0.0], [[0.0, 1.0]]), [[0.5]]).item()
     0.25
     """
-    return compose(affine(directions, origin), net)
+    start = host_numbers("origin", origin, axes=1)
+    return compose(affine(directions, start), net)

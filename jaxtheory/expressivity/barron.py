@@ -64,17 +64,23 @@ def gaussian_constant(dim: int, width: Number = 1.0) -> Number:
     return math.sqrt(2) * gamma_ratio(dim / 2) / spread
 
 
+@boundary(static=("a",))
 def gamma_ratio(a: float) -> float:
     """Γ(a + 1/2)/Γ(a): for large a by its expansion in 1/a, of which log Γ would leave no digits.
+
+    Raises:
+        ValueError: a that is not > 0 and finite, or traced.
 
     Source: Abramowitz and Stegun (1964), 6.1.47.
 
     >>> f"{gamma_ratio(1.0):.6f} {gamma_ratio(1e14):.6e}"
     '0.886227 1.000000e+07'
     """
+    require(0 < a < math.inf, "a", a, "be > 0 and finite", "pass half a dimension, e.g. a=1.5")
     if a < 500:
         return math.exp(math.lgamma(a + 0.5) - math.lgamma(a))
-    return math.sqrt(a) * (1 - 1 / (8 * a) + 1 / (128 * a**2) + 5 / (1024 * a**3) - 21 / (32768 * a**4))
+    b = 1 / a
+    return math.sqrt(a) * (1 - b / 8 + b**2 / 128 + 5 * b**3 / 1024 - 21 * b**4 / 32768)
 
 
 @boundary(static=("neurons",))
@@ -96,7 +102,8 @@ def bound(constant: Number, radius: Number, neurons: int) -> Number:
     size = nonnegative("constant", constant, "pass C, an integral of |ω||f̂|")
     wish, hint = "be > 0 and finite", "pass the radius of the ball"
     reach = constrain("radius", radius, lambda r: (r > 0) & (r < math.inf), wish, hint)
-    return (2 * reach * size) ** 2 / neurons
+    length = 2 * reach * size
+    return length * length / neurons  # a power of a Python float would raise where it overflows
 
 
 @boundary(static=("neurons",))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
+from jaxtheory.checks import boundary, constrain, host_numbers, nonnegative, quantity, require
 from jaxtheory.guarded import root
 
 _DEGREES = 160  # radial Hermite degrees 0, 2, …, 318; what lies beyond counts as approximated, so the bound stays valid
@@ -139,7 +139,7 @@ def _radial_parts(profile: Callable[[Any], Any], dim: int, panels: int = _PANELS
     half = np.diff(edges)[:, None] / 2
     r = (edges[:-1, None] + half * (node + 1)).ravel()
     measure = (half * weight).ravel() * np.exp(_log_chi(r, dim))
-    values = np.asarray(profile(r), float)
+    values = host_numbers("profile", profile(r))
     require(values.shape == r.shape, "profile", values.shape, f"return shape {r.shape}", "make it elementwise")
     energy = float(measure @ values**2)
     require(0 < energy < math.inf, "profile", energy, "have a finite norm above 0", "pass g(r), elementwise")
@@ -266,7 +266,7 @@ def neurons_needed(certificate: Callable[[int], float], error: float) -> int:
     require(0 < error < 1, "error", error, "lie in (0, 1)", "pass a relative squared error")
 
     def above(neurons: int) -> bool:
-        bound = float(certificate(neurons))
+        bound = float(host_numbers("certificate", certificate(neurons), axes=0))
         require(bound == bound, "certificate", bound, "be a number", "pass a lower bound on the error")
         return bound > error
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import boundary, holds, nonnegative, require
+from jaxtheory.checks import boundary, holds, host_numbers, nonnegative, require
 from jaxtheory.expressivity.kolmogorov_inner import Table, beta, inner, inner_table, require_grid
 from jaxtheory.expressivity.limbs import BITS, carried, last_at_most, to_limbs
 
@@ -99,7 +99,7 @@ def superpose(
     ramp = _ramp(sorted_sums, sums)
     knots = carried(sorted_sums - to_limbs(np.array([ramp], object), sums.limbs))
     corners = np.stack(np.meshgrid(*[np.arange(base**digits) / base**digits] * dim, indexing="ij"), -1).reshape(-1, dim)
-    values = np.asarray(f(corners), float)
+    values = host_numbers("f", f(corners))
     require(values.shape == (len(corners),), "f", values.shape, f"return shape ({len(corners)},)", "vectorize it")
     require(bool(np.isfinite(values).all()), "f", "NaN or infinity", "be finite on [0, 1]^dim", "remove its poles")
     dtype = jnp.zeros(0).dtype

@@ -128,7 +128,12 @@ def inner(
     [0.508, 0.5770004]
     """
     require(not isinstance(x, jax.core.Tracer), "x", x, "be known, not traced", "call it outside jit")
-    numbers = np.asarray(x)
+    try:
+        numbers = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(
+            f"x must be numbers, got a {type(x).__name__} of rows that differ; pass equal rows."
+        ) from error
     floats = numbers.dtype.kind in "fiub"
     exact = [] if floats else [_fraction(v) for v in np.asarray(x, object).ravel()]
     require(not floats or digits is not None, "digits", digits, "be given for floats", "use strings or Fractions")

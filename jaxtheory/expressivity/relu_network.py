@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.expressivity.algebra import (
     Audit,
     Layer,
@@ -23,7 +23,6 @@ from jaxtheory.expressivity.algebra import (
     deepen,
     entrywise,
     evaluate,
-    host_numbers,
     identity,
     network,
     parallel,

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxtheory import guarded
 from jaxtheory.activations import resolve
-from jaxtheory.checks import boundary, constrain, require
+from jaxtheory.checks import boundary, constrain, host_numbers, require
 from jaxtheory.expressivity.ridgelet_grids import Grid, PolarGrid, grid, polar_grid
 from jaxtheory.expressivity.ridgelet_transforms import (
     blocks_of,
@@ -139,7 +139,7 @@ def retained(activation: Activation, derivative: int, dim: int, ratio: Any) -> n
     """
     spectrum = _admissible(activation, derivative, dim)
     power = derivative - dim - spectrum.pole
-    ratios = np.asarray(ratio, float)
+    ratios = host_numbers("ratio", ratio)
     valid = bool(((ratios >= 0) & (ratios < np.inf)).all())
     require(valid, "ratio", ratio, "be >= 0 and finite", "pass |ξ|/A")
     kept = [_moment(spectrum, power, low) for low in ratios.ravel()]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.expressivity.depth import harmonics, legendre
 from jaxtheory.expressivity.relu_network import Network, affine, compose, entrywise, spline
 
@@ -84,7 +84,7 @@ def _radial(profile: Function, dim: int) -> _Target:
         return np.exp(logarithm)
 
     def function(u: np.ndarray) -> np.ndarray:
-        values = np.asarray(profile(np.sqrt(u)), float)
+        values = host_numbers("profile", profile(np.sqrt(u)))
         require(values.shape == u.shape, "profile", values.shape, f"return shape {u.shape}", "make it elementwise")
         require(bool(np.isfinite(values).all()), "profile", "NaN or infinity", "be finite", "pass g(r) for r >= 0")
         return values

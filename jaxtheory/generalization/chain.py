@@ -81,6 +81,7 @@ def forward(net: Chain, x: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
 
 def preactivations(net: Chain, x: Float[Array, "n ..."]) -> list[Float[Array, "n d"]]:
     """What each layer computes before its ReLU, the constant unit included."""
+    require(len(x) >= 1, "x", x.shape, "hold an example", "pass inputs as rows")
     net, flat = matrices("net", net), x.reshape(len(x), -1)
     wish = f"have {net[0].shape[1] - 1} numbers an example, as the first layer takes"
     require(flat.shape[1] == net[0].shape[1] - 1, "x", x.shape, wish, "pass inputs of this network")

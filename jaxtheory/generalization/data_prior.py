@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, labels_or_targets, require
 from jaxtheory.generalization.pac_bayes import Certificate, gaussian_posterior
 
 
@@ -63,7 +62,7 @@ def learned_prior(
     >>> bool(found.bound < 0.25)
     True
     """
-    labels = jnp.asarray(y)
+    labels = labels_or_targets("y", y)
     require(labels.shape[:1] == x.shape[:1], "y", labels.shape, f"pair with {len(x)} examples", "pass (x, y)")
     require(0 < share < 1, "share", share, "lie within (0, 1)", "use 0.5")
     first = int(share * len(x))

@@ -10,7 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import boundary, quantity, require
+from jaxtheory.checks import boundary, labels_or_targets, quantity, require
 from jaxtheory.guarded import norm
 
 
@@ -50,7 +50,7 @@ def gradient_signal(
     >>> [f"{value:.3f}" for value in found]
     ['2.000', '2.000', '0.500']
     """
-    labels = jnp.asarray(y)
+    labels = labels_or_targets("y", y)
     require(len(x) >= 2, "x", x.shape, "hold at least two examples", "pass the sample")
     require(labels.shape[:1] == x.shape[:1], "y", labels.shape, f"pair with {len(x)} examples", "pass (x, y)")
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params))

@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import boundary, constrain, quantity, require, within
+from jaxtheory.checks import boundary, constrain, labels_or_targets, quantity, require, within
 from jaxtheory.networks import train
 from jaxtheory.results import Status, finite_status
 
@@ -191,8 +191,10 @@ def gaussian_posterior(
     )
     told, wanted = (str(jax.tree.map(jnp.shape, tree)) for tree in (prior, params))
     require(told == wanted, "prior", told, f"have the shapes of params, {wanted}", "pass the initialization")
+    targets = labels_or_targets("y", y)
+    require(targets.shape[:1] == x.shape[:1], "y", targets.shape, f"pair with {len(x)} examples", "pass (x, y)")
     return _gaussian_posterior(
-        loss, wrong, params, prior, x, jnp.asarray(y), key=key, delta=delta, steps=steps, rate=rate, draws=draws
+        loss, wrong, params, prior, x, targets, key=key, delta=delta, steps=steps, rate=rate, draws=draws
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxtheory.checks import boundary, known, require
+from jaxtheory.checks import boundary, host_numbers, require
 
 
 class Ranking(NamedTuple):
@@ -39,7 +39,7 @@ def kendall(measure: ArrayLike, gap: ArrayLike) -> float:
     >>> kendall([1, 2, 3], [10, 30, 20])
     0.333...
     """
-    measure, gap = _numbers("measure", measure), _numbers("gap", gap)
+    measure, gap = host_numbers("measure", measure), host_numbers("gap", gap)
     paired = measure.ndim == 1 and measure.shape == gap.shape
     require(paired, "gap", gap.shape, f"have the shape [n] of measure, {measure.shape}", "pair them")
     kept = np.isfinite(measure) & np.isfinite(gap)
@@ -71,7 +71,7 @@ def rank(measure: ArrayLike, gap: ArrayLike, axes: tuple[str, ...], *, draws: in
     >>> rank(np.array([[1.0, 2.0, 3.0]]), np.array([[0.1, 0.3, 0.2]]), ("width",)).along
     {'width': 0.333...}
     """
-    measure, gap, axes = _numbers("measure", measure), _numbers("gap", gap), tuple(axes)
+    measure, gap, axes = host_numbers("measure", measure), host_numbers("gap", gap), tuple(axes)
     require(measure.size > 0, "measure", measure.shape, "hold at least one network", "pass [seeds, axes...]")
     require(draws >= 1, "draws", draws, "be >= 1", "use 500")
     require(measure.shape == gap.shape, "gap", gap.shape, f"have the shape of measure, {measure.shape}", "pair them")
@@ -86,15 +86,6 @@ def rank(measure: ArrayLike, gap: ArrayLike, axes: tuple[str, ...], *, draws: in
     means = {name: _finite_mean(values) for name, values in zip(axes, along, strict=True)}
     tau = _finite_mean([kendall(m.ravel(), g.ravel()) for m, g in zip(measure, gap, strict=True)])
     return Ranking(tau, _finite_mean(list(means.values())), means, (low, high))
-
-
-def _numbers(name: str, values: ArrayLike) -> np.ndarray:
-    """Numbers in NumPy, in double precision."""
-    require(known(values), name, "traced values", "be known", "call it outside jit")
-    array = np.asarray(values)
-    real = array.dtype.kind in "biuf" or "float" in array.dtype.name
-    require(real, name, array.dtype, "be real numbers", "pass an array or a list of numbers")
-    return array.astype(np.float64)
 
 
 def _along(measure: np.ndarray, gap: np.ndarray, axis: int) -> np.ndarray:

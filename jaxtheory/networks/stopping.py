@@ -35,6 +35,7 @@ def stopped_early(dataset: "xarray.Dataset", patience: int, by: str = "test_loss
     """
     import xarray  # here, so that networks can be imported without it
 
+    require(isinstance(dataset, xarray.Dataset), "dataset", type(dataset), "be an xarray.Dataset", "pass that of run")
     require(patience >= 1, "patience", patience, "be >= 1", "wait for at least one record")
     watched = by in dataset and "step" in dataset[by].dims
     require(watched, "by", by, "be a variable with the dimension step", f"choose among {sorted(map(str, dataset))}")

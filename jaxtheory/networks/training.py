@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import boundary, known, quantity, require
+from jaxtheory.checks import boundary, known, quantity, require, require_arrays
 from jaxtheory.results import finite_status
 
 
@@ -168,6 +168,8 @@ def _batches(steps: int, every: int, batches: PyTree) -> PyTree:
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
     divides = every >= 1 and steps % every == 0
     require(divides, "record_every", every, f"divide steps, {steps}", "choose a divisor, or round steps up")
+    if jax.tree.leaves(batches):
+        require_arrays("batches", batches)
     batches = jax.tree.map(jnp.asarray, batches)
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(batches)}
     require(lengths <= {(steps,)}, "batches", lengths, f"have a leading axis of {steps} steps", "stack one a step")

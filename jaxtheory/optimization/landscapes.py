@@ -152,6 +152,8 @@ def deep_linear(weights: Sequence[Float[Array, "_ _"]], target: Float[Array, "d_
     >>> float(deep_linear([jnp.eye(2), jnp.eye(2)], 2 * jnp.eye(2)))
     1.0
     """
+    several = isinstance(weights, (list, tuple)) or getattr(weights, "ndim", 0) == 3
+    require(several, "weights", type(weights).__name__, "hold a matrix a layer", "pass [W_1, ..., W_N]")
     layers = [jnp.asarray(quantity("weights", weight), target.dtype) for weight in weights]
     matrices = len(layers) >= 1 and all(weight.ndim == 2 for weight in layers)
     require(matrices, "weights", [w.shape for w in layers], "hold a matrix a layer", "pass [W_1, ..., W_N]")
@@ -201,7 +203,7 @@ def deep_linear_spectrum(
     ['-1', '0', '0', '0', '1', '1', '3', '4']
     """
     require(depth >= 2, "depth", depth, "be >= 2", "one layer is least squares")
-    chosen = jnp.asarray(kept, bool)
+    chosen = jnp.asarray(quantity("kept", kept)) != 0
     require(chosen.shape == singular_values.shape, "kept", chosen.shape, "be one flag a singular value", "pair them")
     sigma = nonnegative("singular_values", singular_values, "pass singular values, e.g. of jnp.linalg.svd")
     learned = holds(lambda s, k: (s > 0) | ~k, sigma, chosen)

@@ -130,7 +130,7 @@ def limit_across(fit: Separator, x: Float[Array, "n d"], y: Float[Array, " n"]) 
     >>> [f"{value:.4f}" for value in limit_across(max_margin(x, y), x, y)]
     ['0.0000', '0.5776']
     """
-    same = fit.weights.shape == y.shape == x.shape[:1]
+    same = fit.weights.shape == y.shape == x.shape[:1] and fit.direction.shape == x.shape[1:]
     require(same, "x", x.shape, f"be the data of fit, with {fit.weights.shape[0]} points", "pass those of max_margin")
     unit = guarded.power_of_two(x)
     weights, direction = fit.weights.astype(x.dtype), fit.direction.astype(x.dtype)

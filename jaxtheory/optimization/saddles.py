@@ -79,11 +79,16 @@ def theory_constants(
                         ("dim", dim), ("failure", failure), ("c", c)):  # fmt: skip
         require(0 < value < np.inf, name, value, "be > 0 and finite", "see its meaning above")
     require(failure < 1, "failure", failure, "be < 1, a probability", "pass e.g. failure=0.1")
-    require(accuracy <= smoothness**2 / hessian, "accuracy", accuracy, "be <= smoothness²/hessian", "ask for less")
+    require(
+        accuracy <= smoothness * smoothness / hessian, "accuracy", accuracy, "be <= smoothness²/hessian", "ask for less"
+    )
     factors = ((dim, 1), (smoothness, 1), (gap, 1), (c, -1), (accuracy, -2), (failure, -1))
     chi = 3 * max(sum(power * float(np.log(value)) for value, power in factors), 4.0)
     threshold = c**0.5 * accuracy / chi**2
-    interval, decrease = chi * smoothness / (c**2 * (hessian * accuracy) ** 0.5), c * (accuracy**3 / hessian) ** 0.5
+    interval, decrease = (
+        chi * smoothness / (c * c * (hessian * accuracy) ** 0.5),
+        c * accuracy * (accuracy / hessian) ** 0.5,
+    )
     return Perturbation(c / smoothness, threshold / smoothness, threshold, interval, decrease / chi**3)
 
 

@@ -115,6 +115,7 @@ def sign_descent(x: Float[Array, "n d"], y: Float[Array, " n"], *, step_size: Nu
 
 def _signed(x: Array, y: Array) -> Array:
     require(len(x) == len(y) >= 1, "y", y.shape, f"have one label for each of {len(x)} points", "pair them")
+    require(x.shape[1] >= 1, "x", x.shape, "have a coordinate", "pass points as rows")
     wish, hint = "hold labels +1 and -1", "map the classes to signs"
     labels = constrain("y", y, lambda v: abs(v) == 1, wish, hint).astype(x.dtype)
     require(holds(np.isfinite, x), "x", x, "be finite", "drop those points")

@@ -149,7 +149,7 @@ def hyperbolic_set(s: tuple[float, ...], budget: float) -> np.ndarray:
     found, slack = np.zeros((1, 0), int), budget * (1 + 1e-12)
     for axis, each in enumerate(s):
         left = slack - found @ np.array(s[:axis], float)
-        counts = np.floor(left / each).astype(int) + 1
+        counts = np.floor(np.minimum(left / each, _BLOCKS)).astype(int) + 1
         require(
             bool(counts.sum() <= _BLOCKS), "budget", budget, f"leave at most {_BLOCKS} blocks", "pass a smaller one"
         )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.smoothness.dyadic_cells import require_dim
 from jaxtheory.smoothness.wavelets import Coefficients, floating, level, smoothness
 
@@ -88,20 +88,25 @@ def _rate(s: float, p: float, dim: int) -> float:
     return s + dim / 2 - dim / p
 
 
-def level_weights(exponents: Sequence[float] | np.ndarray, s: float, dtype: Any) -> np.ndarray:
+@boundary(static=("s",))
+def level_weights(exponents: Any, s: float, dtype: Any) -> np.ndarray:
     """2^e for each exponent, where the dtype holds it and its inverse.
 
+    Args:
+        exponents: e, any shape, known. s: the smoothness that an error names. dtype: of the weights in use.
+
     Raises:
-        ValueError: an exponent too large for the dtype.
+        ValueError: an exponent too large for the dtype, or traced ones.
 
     >>> level_weights([0.0, 1.5], 1.0, jnp.float32).round(3).tolist()
     [1.0, 2.828]
     """
-    largest = float(np.abs(np.asarray(exponents, float)).max(initial=0.0))
+    powers = host_numbers("exponents", exponents)
+    largest = float(np.abs(powers).max(initial=0.0))
     limit = jnp.finfo(dtype).maxexp - 2
     wish = f"keep the weights 2^(j(s + d/2 − d/p)) within 2^±{limit}"
     require(largest <= limit, "s", s, wish, "use fewer levels, a larger p, a smaller |s|, or float64")
-    return 2.0 ** np.asarray(exponents, float)
+    return 2.0**powers
 
 
 @boundary(static=("p",))
@@ -305,6 +310,10 @@ def unit_blocks(
     """
     check_exponents(p, p)
     _check_kind(kind, p)
+    some = len(counts) >= 1 and bool(min(counts) >= 1)
+    require(some, "counts", counts, "be >= 1, one a block at least", "leave out blocks without entries")
+    fits = weights is None or len(weights) == len(counts)
+    require(fits, "weights", weights, f"be one for each of {len(counts)} blocks", "pass as many as counts")
     ids, start = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts[:-1]])
     order = np.arange(len(ids)) - start[ids]
     first, others = _log_sizes(np.asarray(counts, float), order + 1.0, ids, p, kind)
@@ -373,7 +382,7 @@ def block_norms(
     [5.0, 2.0]
     """
     check_exponents(p, p)
-    fits = int(np.sum(counts)) == len(values)
+    fits = int(np.sum(counts)) == len(values) and bool(min(counts, default=0) >= 0)
     require(fits, "counts", np.sum(counts), f"sum to the {len(values)} values", "give the size of each block")
     ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)
     largest = jnp.maximum(jax.ops.segment_max(_size(values), ids, blocks), 0)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtheory.checks import boundary, constrain, quantity, require
+from jaxtheory.guarded import power_of_two
 from jaxtheory.smoothness.bspline_networks import (
     SplineSum,
     as_network,
@@ -117,7 +118,8 @@ def basis(
 def _splines(x: Array, t: Array, degree: int, derivative: int) -> Array:
     """0 outside the knots, however far, and NaN where x or the knots are."""
     inside = (x >= t[0]) & (x <= t[-1])
-    values = _basis(jnp.where(inside, x, t[0]), t, degree, derivative)
+    unit = power_of_two(t[-1] - t[0])  # quotients by spans leave the range of the dtype otherwise
+    values = _basis(jnp.where(inside, x, t[0]) / unit, t / unit, degree, derivative) / unit**derivative
     known = jnp.where(inside[:, None], values, jnp.zeros_like(values))
     return jnp.where((jnp.isnan(x) | jnp.isnan(t).any())[:, None], jnp.full_like(known, jnp.nan), known)
 
@@ -152,6 +154,7 @@ def cardinal(x: Float[Array, "n d"], order: int, *, derivative: Sequence[int] | 
     '0.1111'
     """
     orders = (0,) * x.shape[1] if derivative is None else tuple(derivative)
+    require(x.shape[1] >= 1, "x", x.shape, "have a coordinate", "pass points as rows")
     fits = len(orders) == x.shape[1]
     require(fits, "derivative", orders, f"name one order for each of {x.shape[1]} axes", "use 0 for no derivative")
     require(order >= 0, "order", order, "be >= 0", "use 0 for indicators")
@@ -182,6 +185,8 @@ def evaluate_tensor(
     >>> evaluate_tensor(jnp.array([[0.5, 1.0]]), knots, jnp.ones((1, 1)), 1).tolist()
     [0.5]
     """
+    given = isinstance(knots, (list, tuple, np.ndarray, jax.Array)) and np.ndim(knots[0] if len(knots) else 0.0) == 1
+    require(given, "knots", knots, "be a sequence of knots for each axis", "pass a tuple of arrays")
     dim, sequences = x.shape[1], [jnp.asarray(quantity("knots", t), x.dtype) for t in knots]
     fits = len(sequences) == coefficients.ndim == dim
     require(fits, "knots", len(sequences), f"be one sequence for each of {dim} axes, as coefficients", "pass a tuple")

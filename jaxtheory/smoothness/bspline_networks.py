@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.expressivity import relu_network as rn
-from jaxtheory.expressivity.algebra import host_numbers
 
 
 class SplineSum(NamedTuple):

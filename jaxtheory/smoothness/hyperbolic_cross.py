@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxtheory import guarded
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.smoothness.dyadic_cells import require_dim
 
 
@@ -63,8 +63,8 @@ def dirichlet_power(values: Any, dim: int) -> np.ndarray:
     [1.0, 2.0, 2.0, 3.0, 2.0, 4.0]
     """
     require_dim(dim)
-    array = np.asarray(values)
-    first = array if array.dtype == object else np.asarray(values, float)
+    exact = isinstance(values, np.ndarray) and values.dtype == object and all(isinstance(a, int) for a in values.flat)
+    first = values if exact else host_numbers("values", values, axes=1)
     power = first.copy()
     for _ in range(dim - 1):
         following = np.zeros_like(power)
@@ -114,8 +114,8 @@ def product_error(energies: Any, budget: int, dim: int) -> float:
     0.75
     """
     _require_cross(budget, dim)
-    require(len(energies) >= budget, "energies", len(energies), f"number >= {budget}", "list the frequencies up to N")
-    e = np.asarray(energies, float)
+    e = host_numbers("energies", energies, axes=1)
+    require(len(e) >= budget, "energies", len(e), f"number >= {budget}", "list the frequencies up to N")
     valid = bool(((e >= 0) & (e < np.inf)).all())
     require(valid, "energies", energies, "be >= 0 and finite", "pass squares of coefficients")
     unit = e.max() if e.max() > 0 else 1.0

@@ -106,13 +106,14 @@ def jump_loop(key: Key[Array, ""], t: Float[Array, " n"], heights: Float[Array, 
         key, t: points of the circle, read modulo 1. heights: h ≥ 0.
 
     Raises:
-        ValueError: heights < 0 (outside jit; NaN inside). Cost: O((n + m) log m).
+        ValueError: no heights, or heights < 0 (outside jit; NaN inside). Cost: O((n + m) log m).
 
     Source: DeVore (1998), on approximation with free knots.
 
     >>> jump_loop(jax.random.key(0), jnp.arange(4) / 4, jnp.array([2.0, 1.0])).shape
     (4,)
     """
+    require(len(heights) >= 1, "heights", heights.shape, "hold a jump", "pass at least one height")
     place_key, sign_key = jax.random.split(key)
     sizes = nonnegative("heights", heights, "pass sizes; signs are drawn").astype(t.dtype)
     place = jax.random.uniform(place_key, sizes.shape, t.dtype)

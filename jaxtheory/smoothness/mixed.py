@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.smoothness import sparse_grid
 from jaxtheory.smoothness.besov import Kind, block_norms, check_exponents, level_weights, lp_norm, unit_blocks
 from jaxtheory.smoothness.dyadic_cells import require_dim
@@ -139,7 +139,7 @@ def isotropic_errors(energies: Any, levels: int, dim: int) -> Errors:
 def _energies(energies: Any, levels: int, dim: int) -> tuple[np.ndarray, float]:
     """Energies over the largest, and that one."""
     require_dim(dim)
-    e = np.asarray(energies, float)
+    e = host_numbers("energies", energies, axes=1)
     enough = 1 <= levels < len(e)
     require(enough, "levels", levels, f"lie in 1..{len(e) - 1}", "give the energies of finer levels too")
     valid = bool(((e >= 0) & (e < np.inf)).all())
@@ -166,7 +166,7 @@ def effective_terms(terms: Any, dim: int, *, s: float = 1.0, u: float = 0.0) -> 
     >>> effective_terms(np.array([np.e**2]), 2).round(4).tolist()
     [3.6945]
     """
-    sizes = np.asarray(terms, float)
+    sizes = host_numbers("terms", terms)
     require(bool((sizes > 1).all()), "terms", terms, "be > 1", "drop the first sizes")
     for name, value, least, strict in (("dim", dim, 1, False), ("s", s, 0, True), ("u", u, 0, False)):
         fits = value > least if strict else value >= least

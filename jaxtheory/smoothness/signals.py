@@ -175,7 +175,8 @@ def disc(
         require(0 < value < np.inf, name, value, "be > 0 and finite", "pass a larger number")
     require(bool(np.isfinite(center).all()), "center", center, "be finite", "use the default (0.5, 0.5)")
     x = (np.arange(size * oversample) + 0.5) / (size * oversample) - center[0]
-    half = np.sqrt(np.maximum(radius**2 - x**2, 0.0))
+    with np.errstate(over="ignore"):
+        half = np.sqrt(np.maximum((radius - x) * (radius + x), 0.0))
     edges = np.arange(size + 1) / size - center[1]
     length = np.minimum(edges[None, 1:], half[:, None]) - np.maximum(edges[None, :-1], -half[:, None])
     return np.maximum(length, 0.0).reshape(size, oversample, size).mean(axis=1) * size

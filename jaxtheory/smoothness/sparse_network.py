@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, host_numbers, require
 from jaxtheory.expressivity import relu_network as rn
-from jaxtheory.expressivity.algebra import host_numbers
 from jaxtheory.smoothness import bspline_networks, sparse_grid
 from jaxtheory.smoothness.bspline_networks import SplineSum
 from jaxtheory.smoothness.dyadic_cells import locate, numbers

@@ -50,7 +50,7 @@ def variance_components(
     >>> variance_components(sums, ("data", "features")).x.round(3).values.tolist()  # mean², and variances 5/3, 4, 0
     [10.5, 1.667, 4.0, 0.0]
     """
-    dims, average = ((given,) if isinstance(given, str) else tuple(given) for given in (dims, average))
+    dims, average = _names("dims", dims), _names("average", average)
     _require_levels(dataset, dims, average)
     subsets = [set(s) for size in range(len(dims) + 1) for s in itertools.combinations(dims, size)]
     labels = [":".join(dim for dim in dims if dim in subset) or "mean" for subset in subsets]
@@ -70,6 +70,13 @@ def variance_components(
         found[f"{name}_standard_error"] = xarray.DataArray(error, coords, ("component", *rest))
     require(bool(found), "dataset", list(dataset.data_vars), f"have a numeric variable along {dims}", "name its axes")
     return xarray.Dataset(found)
+
+
+def _names(argument: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, (tuple, list)) else ()
+    usual = isinstance(given, (str, tuple, list)) and all(isinstance(name, str) for name in names)
+    require(usual, argument, repr(given), "be names of dimensions", f'write {argument}=("data", "features")')
+    return names
 
 
 def _require_levels(dataset: xarray.Dataset, dims: tuple[str, ...], average: tuple[str, ...]) -> None:

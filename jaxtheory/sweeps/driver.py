@@ -109,7 +109,13 @@ def run(
     (('x', 'seed'), [1.0, 9.0])
     """
     words, devices = _key_words(key), blocks.points_mesh(mesh)
-    require(retry in (None, "failed"), "retry", repr(retry), "be 'failed' or None", "write retry='failed'")
+    require(
+        retry is None or (isinstance(retry, str) and retry == "failed"),
+        "retry",
+        repr(retry),
+        "be 'failed' or None",
+        "write retry='failed'",
+    )
     usual = callback is None or callable(callback)
     require(usual, "callback", callback, "be a function of a Progress", "write callback=print")
     with jax.set_mesh(devices):  # a mesh of the caller's in context would contradict it
@@ -127,7 +133,13 @@ def run(
 
 
 def _names(argument: str, names: Any) -> tuple[str, ...]:
-    listed = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else (names,)
+    listed = (
+        (names,)
+        if isinstance(names, str)
+        else tuple(names)
+        if isinstance(names, (tuple, list, set, frozenset, dict))
+        else (names,)
+    )
     usual = all(isinstance(name, str) for name in listed)
     require(usual, argument, repr(names), "be names of axes", f'write {argument}=("width",), or leave it out')
     return listed

@@ -98,7 +98,11 @@ def named(array: Any, *dims: str, **coordinates: Any) -> Named:
     >>> risk.dims, [label.name for label in risk.labels]
     (('width', 'class'), ['parameters', 'width'])
     """
-    shape = jnp.shape(array)
+    try:
+        shape = jnp.shape(array)
+    except (TypeError, ValueError) as error:
+        found = type(array).__name__
+        raise ValueError(f"array must be an array of numbers, got {found}; pass rows of equal lengths.") from error
     one_each = len(dims) == len(shape) and len(set(dims)) == len(dims) and all(isinstance(dim, str) for dim in dims)
     require(one_each, "dims", dims, f"be one distinct name for each dimension of shape {shape}", "name them all")
     _require_unmasked("array", array)

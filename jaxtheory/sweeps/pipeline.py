@@ -161,7 +161,7 @@ def within(limit: float | None, call: Callable[[], Any]) -> Any:
             found.set_exception(error)
 
     threading.Thread(target=wait, daemon=True).start()
-    return found.result(limit)
+    return found.result(min(limit, threading.TIMEOUT_MAX))
 
 
 class Writer:

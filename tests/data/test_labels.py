@@ -119,6 +119,15 @@ def test_one_hot_is_a_row_of_the_identity(dtype):
     np.testing.assert_array_equal(hot, np.eye(3)[np.asarray(y)])
 
 
+def test_columns_far_from_0_and_columns_of_the_whole_range_are_standardized():
+    """A division before the difference rounded 1e6 + i/16 to half a standard deviation."""
+    x = np.float32(1e6 + np.arange(8) / 16)
+    exact = (x.astype(float) - x.mean(dtype=float)) / x.astype(float).std()
+    np.testing.assert_allclose(data.standardize(x)[:, 0], exact, rtol=1e-6)
+    ends = jnp.array([[-3e38], [3e38]])
+    np.testing.assert_allclose(data.standardize(ends)[:, 0], [-1, 1], rtol=1e-6)
+
+
 def test_standardized_columns_are_those_of_numpy(dtype, key):
     x, reference = (3 + 5 * jax.random.normal(k, (30, 4), dtype) for k in jax.random.split(key))
     reference_np = np.asarray(reference)

@@ -75,3 +75,28 @@ def test_widths_that_are_none_are_refused_by_name(widths):
     for count in (regions.montufar_lower, regions.serra_upper):
         with pytest.raises(ValueError, match="widths must be >= 1 and whole"):
             inspect.unwrap(count)(2, widths)  # without the check of annotations that the tests add
+
+
+@pytest.mark.parametrize("net", [None, "ab", [], [None], [1.0], {"a": 1}, [("a", "b")]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net: relu_network.evaluate(net, [[1.0]]),
+        relu_network.audit,
+        relu_network.skip,
+        lambda net: relu_network.deepen(net, 3),
+        lambda net: relu_network.entrywise(net, 2),
+        lambda net: relu_network.compose(net),
+        lambda net: relu_network.concatenate(net, net),
+        lambda net: relu_network.side_by_side([net]),
+        lambda net: relu_network.restrict(net, [0.0], [[1.0]]),
+    ],
+)
+def test_what_is_no_network_is_named(net, call, unchecked):
+    with pytest.raises(ValueError, match=r" must .*, got .*; "):
+        call(net)
+
+
+def test_constants_beyond_float64_are_infinite_not_an_error():
+    assert barron.bound(1e300, 1.0, 3) == np.inf
+    assert barron.gamma_ratio(1e300) == pytest.approx(1e150)

@@ -24,6 +24,7 @@ WITHOUT_NUMBERS = {
     "__main__",
     "_lazy",
     "_compiler",
+    "_host",
 }
 ROOMS = [m.name for m in pkgutil.iter_modules(jaxtheory.__path__) if m.name not in WITHOUT_NUMBERS]
 

@@ -164,3 +164,19 @@ def test_the_gaussian_posterior_is_told_from_an_error_that_is_no_rate():
     start = (jnp.ones(1), jnp.zeros(1), x, jnp.sign(x[:, 0]))
     found = gen.gaussian_posterior(loss, count, *start, key=jax.random.key(0), steps=2, draws=2)
     assert int(found.status) != 0
+
+
+@pytest.mark.parametrize("y", [None, "ab", ["a", "b"], [[1.0], [1.0, 2.0]], np.ones(1), np.ones(3)])
+def test_labels_that_do_not_pair_are_refused(y, unchecked):
+    """One label was broadcast to all examples, and the bound held for another sample."""
+    x, w = np.ones((2, 1)), np.zeros(1)
+    loss, wrong = (lambda w, x, y: ((x @ w - y) ** 2).mean()), (lambda w, x, y: (y * (x @ w) <= 0).mean())
+    with pytest.raises(ValueError, match="y must "):
+        gen.gaussian_posterior(loss, wrong, w, w, x, y, jax.random.key(0))
+    with pytest.raises(ValueError, match="y must "):
+        gen.gradient_signal(loss, w, x, y)
+    with pytest.raises(ValueError, match="y must "):
+        gen.learned_prior(loss, wrong, lambda x, y: w, x, y, jax.random.key(0))
+    if not isinstance(y, np.ndarray):
+        with pytest.raises(ValueError, match="gap must be numbers"):
+            gen.kendall([1.0, 2.0], y)

@@ -97,6 +97,8 @@ def coordinate_check(
     require(rising and widths[0] >= 1, "widths", list(widths), "increase", "sort them")
     require(seeds >= 2, "seeds", seeds, "be >= 2 for standard errors", "use seeds=16")
     require(steps >= 1, "steps", steps, "be >= 1", "use steps=4")
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    require(pair, "batch", type(batch).__name__, "be a pair (x, y)", "pass batch=(x, y)")
     networks = [_pair(make(width)) for width in widths]
     base, wide = (jax.eval_shape(networks[i][0], key) for i in (0, -1))
     how = standard(networks[0][1], base, wide, batch[0], roles=roles)

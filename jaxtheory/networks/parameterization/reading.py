@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import PyTree
 
+from jaxtheory.checks import require_arrays
 from jaxtheory.networks.parameterization import norms
 from jaxtheory.networks.parameterization import views as axis_views
 from jaxtheory.networks.parameterization.data import Activations
@@ -51,6 +52,7 @@ def read(closed: ClosedJaxpr, leaves: int) -> Reading:
 
 def traced(apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> Reading:
     """What a function of parameters and data does with its parameters, by their shapes alone."""
+    require_arrays("x", x)
     structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
     return read(jax.make_jaxpr(apply)(*structs), len(jax.tree.leaves(params)))
 

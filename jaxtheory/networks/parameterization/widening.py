@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, require, require_arrays
 from jaxtheory.networks.parameterization.reading import read
 from jaxtheory.networks.parameterization.records import Reading
 from jaxtheory.programs.models import is_module, split_nnx
@@ -196,6 +196,7 @@ def _paths(params: PyTree) -> list[Any]:
 
 
 def _shapes(x: PyTree) -> PyTree:
+    require_arrays("x", x)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), x)
 
 
