@@ -44,6 +44,23 @@ def partly(x):
     return jnp.concatenate([halves(turned), kept], -1)
 
 
+def partly_in_pairs(x):
+    """As GPT-J does: half of the channels rotated two by two, the others as they are."""
+    turned, kept = jnp.split(x, [x.shape[-1] // 2], -1)
+    crossed = jnp.stack([-turned[..., 1::2], turned[..., ::2]], -1).reshape(turned.shape)
+    angle = jnp.repeat((jnp.arange(x.shape[1])[:, None] * frequencies(x.shape[-1] // 4))[:, None], 2, -1)
+    return jnp.concatenate([turned * jnp.cos(angle) + crossed * jnp.sin(angle), kept], -1)
+
+
+def partly_reshaped(x):
+    """The same, a third of the channels, with the two of a pair on an axis of their own."""
+    turned, kept = jnp.split(x, [2 * (x.shape[-1] // 6)], -1)
+    a, b = jnp.moveaxis(turned.reshape(*turned.shape[:-1], -1, 2), -1, 0)
+    angle = (jnp.arange(x.shape[1])[:, None] * frequencies(a.shape[-1]))[:, None]
+    pair = [a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)]
+    return jnp.concatenate([jnp.stack(pair, -1).reshape(turned.shape), kept], -1)
+
+
 def in_three(x):
     """A quarter of the channels rotated, in three runs of unlike length."""
     a, b, kept = jnp.split(x, [x.shape[-1] // 8, x.shape[-1] // 4], -1)
@@ -120,7 +137,11 @@ def expected_nngp(x, factor, draws):
 
 @pytest.mark.parametrize(
     ("turn", "factor", "samples"),
-    [(halves, rotation, 256), (ramp, ramp_factor, 256), pytest.param(partly, part_factor, 512, marks=pytest.mark.slow)],
+    [
+        (halves, rotation, 256),
+        (ramp, ramp_factor, 256),
+        *(pytest.param(turn, part_factor, 512, marks=pytest.mark.slow) for turn in (partly, partly_in_pairs)),
+    ],
 )
 def test_scores_have_the_covariance_of_their_channels(turn, factor, samples):
     """A sum over channels that differ is no product of averages; against draws from the explicit covariance."""
@@ -151,7 +172,14 @@ def test_all_ways_to_write_rotations_and_groups_have_one_limit(shared):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("turn", "attend", "shared"),
-    [(halves, repeated, 48), (pairs, grouped, 24), (ramp, repeated, 48), (in_three, repeated, 48)],
+    [
+        (halves, repeated, 48),
+        (pairs, grouped, 24),
+        (ramp, repeated, 48),
+        (in_three, repeated, 48),
+        (partly_in_pairs, repeated, 48),
+        (partly_reshaped, grouped, 24),
+    ],
 )
 def test_drawn_networks_have_the_kernels_of_the_limit(turn, attend, shared):
     """Both kernels, at as many frequencies as the limit has."""

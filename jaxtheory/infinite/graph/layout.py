@@ -98,7 +98,27 @@ class Blocks(NamedTuple):
         return (*first[: self.axis], total, *first[self.axis + 1 :])
 
 
-Value = Deterministic | Param | ChannelArray | Blocks
+class Outer(NamedTuple):
+    """A product of two random arrays that is not summed over channels, times and over numbers.
+
+    Labels tell which axes of the two run together; those in `out` are the axes of the product (of size one where they
+    are negative), others are summed over.
+    """
+
+    left: ChannelArray
+    right: ChannelArray
+    left_axes: tuple[int, ...]
+    right_axes: tuple[int, ...]
+    out: tuple[int, ...]
+    factors: tuple[tuple[str, Deterministic], ...]
+
+    @property
+    def shape(self) -> Shape:
+        sizes = dict(zip((*self.left_axes, *self.right_axes), (*self.left.shape, *self.right.shape), strict=True))
+        return tuple(sizes.get(label, 1) for label in self.out)
+
+
+Value = Deterministic | Param | ChannelArray | Blocks | Outer
 
 
 def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
@@ -115,7 +135,7 @@ def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
     taken = {f.place for factors in axes for f in factors if f.kind == "i"}
     for a, factors in enumerate(axes):
         bare = shape[a] > 1 and all(f.kind == "b" for f in factors)
-        if bare and any(_varies(v, a, len(shape)) for v in values):
+        if bare and new_axis(values, a, shape[a]):
             free = next((k for k in range(rank) if k not in taken and all(_thin(r, k) for r in rands)), None)
             if free is None and rank == len(taken) and not any(len(r.node.index) for r in rands):
                 free, rank = rank, rank + 1
@@ -126,6 +146,16 @@ def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
         elif bare:
             axes[a] = (Factor("b", 0, shape[a]),)
     return Layout(tuple(axes), channels, rank)
+
+
+def new_axis(values: Sequence[Value], axis: int, extent: int) -> bool:
+    """Whether no random array has an axis, along which parameters or known numbers differ."""
+    real = any(f.kind != "b" for r in only(ChannelArray, values) for f in r.axes[axis])
+    return extent > 1 and not real and any(_varies(v, axis, _rank_of(values)) for v in values)
+
+
+def _rank_of(values: Sequence[Value]) -> int:
+    return max(len(v.shape) for v in values)
 
 
 def _common_factors(where: Site, found: list[Factors], extent: int) -> Factors:

@@ -77,7 +77,7 @@ def limiting_value(where: Site, det: Deterministic, addends: tuple[Node, ...] = 
         return replace(det, noise=None, drawn=None)
     if found == "grows":
         reason = "it is given a sum over channels that averages to zero but grows with the width"
-        refuse(where, reason, "divide by the number of channels (attention: scores / d)")
+        refuse(where, reason, "divide by the number of channels before it (attention: scores / d, or queries / d)")
     if det.drawn is None:
         reason = "it is given a sum over channels that averages to zero but keeps fluctuating in the limit"
         opt_in = ", or draw the scores: pass monte_carlo=MonteCarlo(key)" if det.noise.drawable else ""

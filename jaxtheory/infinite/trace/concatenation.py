@@ -23,6 +23,7 @@ from jaxtheory.infinite.graph import (
 )
 from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Node, Sum
+from jaxtheory.infinite.trace.alignment import divided
 from jaxtheory.infinite.trace.blocks import blocks
 from jaxtheory.infinite.trace.movement import slice_axes
 from jaxtheory.infinite.trace.operands import Operand, place_value
@@ -76,11 +77,16 @@ def concatenate(graph: Graph, where: Site, values: list[Value], rands: list[Chan
 def _runs(graph: Graph, where: Site, values: Sequence[Value], axis: int) -> ChannelArray | None:
     """Runs of one of several axes of channels, as rotated and other channels of a head: places times channels.
 
-    All are cut into runs of one length, the greatest that divides them. None for what is no such run.
+    All are cut into runs of one length, the greatest that divides them; where the channels of one are pairs, as those
+    that are rotated two by two, so are those of all others. None for what is no such run.
     """
     rands = [v for v in only(ChannelArray, values) if len(v.pieces) == 1]
+    if len(rands) < len(values):
+        return None
+    pairs = next((r.axes[axis] for r in rands if [f.kind for f in r.axes[axis]] == ["c", "i"]), None)
+    rands = rands if pairs is None else [_in_pairs(graph, where, rand, axis, pairs[1]) for rand in rands]
     lengths = [f.size for r in rands for f in r.axes[axis] if f.kind == "c"]
-    if len(rands) < len(values) or len(lengths) < len(rands):
+    if len(lengths) < len(rands):
         return None
     length = math.gcd(*lengths)
     parts = [_cut_runs(graph, where, rand, axis, length) for rand in rands]
@@ -91,19 +97,29 @@ def _runs(graph: Graph, where: Site, values: Sequence[Value], axis: int) -> Chan
     if len(arrays) < len(rands) or not alike:
         return None
     node = concatenation(where, tuple(a.node for a in arrays), place)
-    factors = (Factor("i", place, node.index[place]), first.axes[axis][-1])
+    factors = (Factor("i", place, node.index[place]), *first.axes[axis][1:])
     return ChannelArray(((node, first.pieces[0][1]),), _replaced(first.axes, axis, factors), first.channels)
 
 
+def _in_pairs(graph: Graph, where: Site, rand: ChannelArray, axis: int, place: Factor) -> ChannelArray:
+    """An axis of channels as channels times the places of a pair, if it is a multiple of them."""
+    size = rand.shape[axis] // place.size
+    if [f.kind for f in rand.axes[axis]] != ["c"] or size * place.size != rand.shape[axis]:
+        return rand
+    return divided(graph, where, rand, axis, (Factor("c", 0, size), place))
+
+
 def _cut_runs(graph: Graph, where: Site, rand: ChannelArray, axis: int, length: int) -> ChannelArray | None:
-    """An axis of channels as runs of one length: places, which are the last index axis, times channels."""
+    """An axis of channels (or pairs of them) as runs of one length: places, the last index axis, before the others."""
     factors, whole = rand.axes[axis], [Cut(0, m, 1) for m in rand.shape]
-    if [f.kind for f in factors] == ["i", "c"]:  # already runs
+    kinds = [f.kind for f in factors]
+    if kinds[:2] == ["i", "c"]:  # already runs
         return rand if factors[0].place == len(rand.node.index) - 1 and factors[1].size == length else None
-    if [f.kind for f in factors] != ["c"]:
+    if kinds not in (["c"], ["c", "i"]):
         return None
-    starts = range(0, factors[0].size, length)
-    parts = [slice_axes(graph, where, rand, [*whole[:axis], Cut(s, length, 1), *whole[axis + 1 :]]) for s in starts]
+    step = length * math.prod(f.size for f in factors[1:])
+    starts = range(0, rand.shape[axis], step)
+    parts = [slice_axes(graph, where, rand, [*whole[:axis], Cut(s, step, 1), *whole[axis + 1 :]]) for s in starts]
     array, factor = side_by_side(graph, where, only(ChannelArray, parts))
     return array._replace(axes=_replaced(array.axes, axis, (factor, *array.axes[axis])))
 

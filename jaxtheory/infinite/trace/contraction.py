@@ -27,6 +27,7 @@ from jaxtheory.infinite.trace.grouped import with_heads_of_both
 from jaxtheory.infinite.trace.inner_products import inner
 from jaxtheory.infinite.trace.kinks import differentiable_once
 from jaxtheory.infinite.trace.layers import dense
+from jaxtheory.infinite.trace.outer import outer
 from jaxtheory.infinite.trace.rewriting import product_and_sum
 from jaxtheory.infinite.trace.rules import Dimensions, Rewriting, dot_dimensions
 from jaxtheory.programs.calls import Equation
@@ -35,10 +36,15 @@ from jaxtheory.programs.calls import Equation
 def dot(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value] | Rewriting:
     """dot_general: with a weight, of two random arrays over channels, or with a deterministic matrix over places."""
     (left, right), (of_left, of_right) = values, dot_dimensions(equation)
+    if _each_channel_alone(left, of_left, right) or _each_channel_alone(right, of_right, left):
+        return product_and_sum(equation, values)
     if isinstance(right, Param) and isinstance(left, Deterministic | ChannelArray):
         return [dense(graph, where, left, right, of_left, of_right, weight_first=False)]
     if isinstance(left, Param) and isinstance(right, Deterministic | ChannelArray):
         return [dense(graph, where, right, left, of_right, of_left, weight_first=True)]
+    kept = outer(where, equation, values)
+    if kept is not None:
+        return [kept]
     repeated = with_heads_of_both(graph, equation, values)
     if repeated is not None:
         return repeated
@@ -49,6 +55,15 @@ def dot(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> l
     if isinstance(left, ChannelArray) and isinstance(right, Deterministic):
         return _times_matrix(where, equation, _Matrix(right, of_right, False), left, of_left)
     refuse(where, "it multiplies two parameters", "apply them to the input one after the other")
+
+
+def _each_channel_alone(value: Value, dims: Dimensions, weight: Value) -> bool:
+    """Whether all channels of a random array run along with a parameter: sums over places, in each channel its own."""
+    if not (isinstance(value, ChannelArray) and isinstance(weight, Param)):
+        return False
+    summed = [f.kind for d in dims.contracted for f in value.axes[d]]
+    free = [f.kind for d in dims.free(len(value.axes)) for f in value.axes[d]]
+    return "c" not in (*summed, *free) and any(f.kind == "c" for d in dims.batch for f in value.axes[d])
 
 
 class _Matrix(NamedTuple):

@@ -37,7 +37,7 @@ from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape, Term
 from jaxtheory.infinite.graph.views import Parts
 from jaxtheory.infinite.trace import masks
-from jaxtheory.infinite.trace.alignment import aligned
+from jaxtheory.infinite.trace.alignment import aligned, with_room
 from jaxtheory.infinite.trace.arithmetic import ELEMENTWISE
 from jaxtheory.infinite.trace.binding import bind_broadcast
 from jaxtheory.infinite.trace.operands import Operand, place_value, refuse_weights
@@ -58,7 +58,7 @@ def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Valu
     rescaled = _scale_parameter(name, values, out.shape)
     if rescaled is not None:
         return [rescaled]
-    values = aligned(graph, where, values)
+    values = with_room(graph, where, aligned(graph, where, values), out.shape)
     layout = meeting(where, [_along_draws(v, s) for v, s in zip(values, sources, strict=True)], out.shape)
     pieces = []
     for segment in _segments(values, layout):

@@ -17,6 +17,10 @@ _REASON = "the largest of Gaussians is no function of one Gaussian"
 _HINT = "replace it, e.g. by average pooling or a mean"
 Operation = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # of an array and its index axes
 Running = Callable[..., jax.Array]  # as jax.lax.cummax
+_OF_CHANNELS = (
+    "replace it, e.g. by a mean; gates of a few experts, softmax over channels, stay random at any width: compute them"
+    " from the input with known numbers, or give each channel a gate, sigmoid(h @ w)"
+)
 _DRAW = ", or draw it: pass monte_carlo=MonteCarlo(key)"
 
 
@@ -34,7 +38,7 @@ def _along(
     places = {}
     for d in sizes:
         if any(f.kind == "c" for f in rand.axes[d]):
-            refuse(where, "it compares or orders channels, which no average over channels determines", _HINT)
+            refuse(where, "it compares or orders channels, which no average over channels determines", _OF_CHANNELS)
         if any(f.kind == "b" for f in rand.axes[d]):
             refuse(where, "it compares copies of one position", "compare before broadcasting")
         if rand.axes[d]:

@@ -99,16 +99,21 @@ def _require_sums_of_channels(where: Site, one: _Side, two: _Side, *, apart: boo
 
 
 def _free_axes(where: Site, one: _Side, two: _Side) -> tuple[list[Factors], Flags, Shape]:
-    """The axes of the product, on which index axes all pairs of places are kept, and the sizes of the right ones."""
+    """The axes of the product, on which index axes all pairs of places are kept, and the sizes of the right ones.
+
+    Places that one operand was summed over, as keys under a normalization, are those of the other.
+    """
     places_left, places_right = _free_places(where, one), _free_places(where, two)
-    if {f.place for f in places_left} != {f.place for f in places_right}:
+    alone = {f.place for f in places_left} ^ {f.place for f in places_right}
+    if any(min(one.array.node.index[k], two.array.node.index[k]) > 1 for k in alone):
         refuse(where, "the free axes of its operands are not places of one kind", "keep one axis of tokens in each")
-    full_axes, rank = [f.place for f in places_left], len(one.array.node.index)
-    second = {f.place: rank + i for i, f in enumerate(places_left)}
+    full_axes, rank = [f.place for f in places_left if f.place not in alone], len(one.array.node.index)
+    places_right = [f for f in places_right if f.place not in alone]
+    second = {place: rank + i for i, place in enumerate(full_axes)}
     batch = zip(one.dims.batch, two.dims.batch, strict=True)
     axes = [_richer(one.array.axes[d], two.array.axes[e]) for d, e in batch]
     axes += [one.array.axes[d] for d in one.free]
-    axes += [tuple(f._replace(place=second[f.place]) for f in two.array.axes[d]) for d in two.free]
+    axes += [tuple(f._replace(place=second.get(f.place, f.place)) for f in two.array.axes[d]) for d in two.free]
     sizes = {f.place: f.size for f in places_right}
     return axes, tuple(k in full_axes for k in range(rank)), tuple(sizes[place] for place in full_axes)
 

@@ -29,6 +29,9 @@ from jaxtheory.infinite.trace.operands import canonical, deterministic_vector
 from jaxtheory.infinite.trace.reductions import require_all_heads
 from jaxtheory.infinite.trace.rules import Dimensions
 
+_MIXING = "its weights mix positions and are shared by all channels: one matrix, whose draw is seen at any width"
+_MIXING_HINT = "give each channel weights of its own, e.g. einsum('bsc,stc->btc', h, w), or pass known numbers for them"
+
 
 class LayerInput(NamedTuple):
     """An array that enters a layer: roles of its index axes, factors of the program's axes, and what is summed."""
@@ -94,7 +97,10 @@ def _layer_input(where: Site, value: Deterministic | ChannelArray, dims: Dimensi
                 channels.append(f.place)
             else:
                 repeats *= f.size
-    if any(f.kind == "c" for d in free for f in value.axes[d]) or not channels:
+    kept = any(f.kind == "c" for d in free for f in value.axes[d])
+    if kept and not channels and "sum" in roles:
+        refuse(where, _MIXING, _MIXING_HINT)
+    if kept or not channels:
         reason = "its weights are shared between channels, or contracted with no channels"
         refuse(where, reason, "contract whole channels")
     require_all_heads(where, value, len(channels))

@@ -1,13 +1,13 @@
 """What the rules of primitives have in common: their signature, and how they read an equation."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Primitive
 
 from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import ChannelArray, Graph, Value
-from jaxtheory.programs.calls import Equation
+from jaxtheory.programs.calls import Atom, Equation
 
 
 class Rewriting(NamedTuple):
@@ -15,6 +15,21 @@ class Rewriting(NamedTuple):
 
     program: ClosedJaxpr
     inputs: list[Value]
+
+
+class _Part(NamedTuple):
+    """An equation of a rewritten operation, which stands where that operation does."""
+
+    primitive: Primitive
+    params: dict[str, Any]
+    invars: Sequence[Atom]
+    outvars: Sequence[Atom]
+    source_info: Any
+
+
+def part_of(operation: Equation, equation: Equation) -> Equation:
+    """An equation of the program that an operation is rewritten as."""
+    return _Part(equation.primitive, equation.params, equation.invars, equation.outvars, operation.source_info)
 
 
 Rule = Callable[[Graph, Site, Equation, list[Value]], list[Value] | Rewriting]

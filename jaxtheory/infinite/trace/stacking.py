@@ -22,6 +22,7 @@ from jaxtheory.infinite.graph import (
 from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import (
     COUNTER,
+    Concatenate,
     Deterministic,
     DeterministicVector,
     ExpandDims,
@@ -76,12 +77,14 @@ def side_by_side(graph: Graph, where: Site, rands: Sequence[ChannelArray]) -> tu
 
 
 def _with_place(graph: Graph, where: Site, node: Node) -> Node:
-    """A node with one more index axis, of size one: of sums and products each part has it."""
+    """A node with one more index axis, of size one: of sums, products and concatenations each part has it."""
     if isinstance(node, Sum):
         terms = [(c if c is ONE else _longer(c), _with_place(graph, where, x)) for c, x in node.terms]
         return combination(where, (*node.index, 1), terms, map(_longer, node.constants))
     if isinstance(node, Product):
         return graph.product(where, tuple(_with_place(graph, where, x) for x in node.factors))
+    if isinstance(node, Concatenate):
+        return concatenation(where, tuple(_with_place(graph, where, x) for x in node.children), node.axis)
     if isinstance(node, DeterministicVector):
         shape = (*node.index, 1, node.det.shape[-1])
         det = spread((node.det,), shape, lambda v: v[0].reshape(shape))

@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from jax.typing import ArrayLike
 
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
-from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Param, Value, derive, known, unknown, views
+from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Outer, Param, Value, derive, known, unknown, views
 from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
@@ -24,10 +24,11 @@ from jaxtheory.infinite.trace.extrema import RULES as EXTREMA
 from jaxtheory.infinite.trace.heads import drawn_beside_scores
 from jaxtheory.infinite.trace.loops import scan
 from jaxtheory.infinite.trace.movement import RULES as MOVES
+from jaxtheory.infinite.trace.outer import of_outer
 from jaxtheory.infinite.trace.powers import twice
 from jaxtheory.infinite.trace.program import require_derivative
 from jaxtheory.infinite.trace.reductions import RULES as REDUCTIONS
-from jaxtheory.infinite.trace.rules import Rewriting, Rule
+from jaxtheory.infinite.trace.rules import Rewriting, Rule, part_of
 from jaxtheory.infinite.trace.scatters import RULES as SCATTERS
 from jaxtheory.infinite.trace.stacking import stack
 from jaxtheory.infinite.trace.tiling import tile
@@ -95,8 +96,8 @@ class Context:
         real = jnp.issubdtype(dtype, jnp.floating) or (counted and jnp.issubdtype(dtype, jnp.integer))
         return twice(value, self.widths) if real else value
 
-    def equation(self, equation: Equation, values: list[Value]) -> list[Value]:
-        """The outputs of one equation."""
+    def equation(self, equation: Equation, values: list[Value], known_site: Site | None = None) -> list[Value]:
+        """The outputs of one equation, which stands where it says, or where the operation that it is part of does."""
         name = equation.primitive.name
         if name in CALLS:
             if name in CUSTOM and not all(isinstance(v, Deterministic) for v in values):
@@ -109,42 +110,40 @@ class Context:
         dets = only(Deterministic, values)
         if len(dets) == len(values):
             if name in _BENDING:
-                where = self._site(equation)
-                self.graph.arguments += [(where, v) for v in dets if v.value is None]
+                self.graph.arguments += [(self._site(equation), v) for v in dets if v.value is None]
             return [*arithmetic.apply(equation, dets)]
-        self._require_no_draw(equation, values)
+        where = known_site or self._site(equation)
+        self._require_no_draw(where, name, values)
         added = (
             tuple(node for v in values if isinstance(v, ChannelArray) for node, _ in v.pieces) if name in _SUMS else ()
         )
-        values = [
-            arithmetic.limiting_value(site(equation), v, added) if isinstance(v, Deterministic) else v for v in values
-        ]
+        values = [arithmetic.limiting_value(where, v, added) if isinstance(v, Deterministic) else v for v in values]
         if name != "dot_general" and any(isinstance(v, Deterministic) and any(v.copies) for v in values):
-            return self._beside_scores(equation, values)
-        if name == "scan":
+            return self._beside_scores(where, equation, values)
+        if name == "scan" and not only(Outer, values):
             with self._within(equation):
                 return scan(self, equation, values)
         if name == "cond":
             return self._cond(equation, values)
-        return self._rule(equation, values)
+        return self._rule(where, equation, values)
 
-    def _beside_scores(self, equation: Equation, values: list[Value]) -> list[Value]:
+    def _beside_scores(self, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
         """An operation of drawn scores with random values that each head has of its own, as position biases."""
         drawn, shape = None, equation.outvars[0].aval.shape
         if equation.primitive.name in ELEMENTWISE:
-            drawn = drawn_beside_scores(self.graph, self._site(equation), values, shape)
+            drawn = drawn_beside_scores(self.graph, where, values, shape)
         if drawn is None:
-            self._refuse_scores(equation, values)
+            self._refuse_scores(where, values)
         return [*arithmetic.apply(equation, drawn)]
 
-    def _refuse_scores(self, equation: Equation, values: list[Value]) -> NoReturn:
+    def _refuse_scores(self, where: Site, values: list[Value]) -> NoReturn:
         """Scores that are drawn meet something that is random itself."""
         paths = sorted({v.leaf.path for v in values if isinstance(v, Param)})
         if paths:
             hint = f"give {paths[0]} variance 0 and weight 0 in the prior, which makes it the constant `mean`"
-            refuse(self._site(equation), f"its scores are drawn and meet the parameter {paths[0]}", hint)
+            refuse(where, f"its scores are drawn and meet the parameter {paths[0]}", hint)
         hint = "use them as attention weights"
-        refuse(self._site(equation), "its scores are drawn and do more than mix tokens", hint)
+        refuse(where, "its scores are drawn and do more than mix tokens", hint)
 
     def _inside(self, equation: Equation, body: Program, values: list[Value]) -> list[Value]:
         """A function that is called."""
@@ -163,40 +162,32 @@ class Context:
         where = site(equation)
         return where._replace(line=self.line) if where.line == UNKNOWN else where
 
-    def _require_no_draw(self, equation: Equation, values: list[Value]) -> None:
+    def _require_no_draw(self, where: Site, name: str, values: list[Value]) -> None:
         """Raise where a random value meets numbers that the program draws, as a dropout mask."""
-        name, drawn = equation.primitive.name, [v for v in only(Deterministic, values) if v.random]
+        drawn = [v for v in only(Deterministic, values) if v.random]
         met = bool(only(ChannelArray, values)) or name in ELEMENTWISE or not self.graph.shared_draws
         if met and drawn and not (name in ELEMENTWISE and all(v.source for v in drawn)):
             reason = (
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
             )
-            refuse(self._site(equation), reason, "switch dropout off (deterministic=True, inference)")
+            refuse(where, reason, "switch dropout off (deterministic=True, inference)")
 
-    def _rule(self, equation: Equation, values: list[Value]) -> list[Value]:
-        name, where = equation.primitive.name, self._site(equation)
+    def _rule(self, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
+        name = equation.primitive.name
         rule = _rule_of(name, values)
         if rule is None:
             reason, hint = _WHY.get(name, ("this operation is not handled for random or trainable values", ""))
             refuse(where, reason, hint or _REPLACE)
         outs = rule(self.graph, where, equation, values)
-        return self._rewritten(where, outs) if isinstance(outs, Rewriting) else outs
+        return self._rewritten(where, equation, outs) if isinstance(outs, Rewriting) else outs
 
-    def _rewritten(self, where: Site, rewriting: Rewriting) -> list[Value]:
+    def _rewritten(self, where: Site, equation: Equation, rewriting: Rewriting) -> list[Value]:
         """The outputs of an operation that is rewritten as others, all at its own line."""
         body, _ = opened(rewriting.program)
         env: dict[Atom, Value] = dict(zip(body.invars, rewriting.inputs, strict=True))
-        for equation in body.eqns:
-            values = [known(np.asarray(v.val)) if isinstance(v, Literal) else env[v] for v in equation.invars]
-            dets = only(Deterministic, values)
-            if len(dets) == len(values):
-                outs: list[Value] = [*arithmetic.apply(equation, dets)]
-            else:
-                rule = _rule_of(equation.primitive.name, values)
-                assert rule is not None
-                found = rule(self.graph, where, equation, values)
-                outs = self._rewritten(where, found) if isinstance(found, Rewriting) else found
-            env.update(zip(equation.outvars, outs, strict=True))
+        for each in body.eqns:
+            values = [known(np.asarray(v.val)) if isinstance(v, Literal) else env[v] for v in each.invars]
+            env.update(zip(each.outvars, self.equation(part_of(equation, each), values, where), strict=True))
         return [env[v] for v in body.outvars]
 
     def _cond(self, equation: Equation, values: list[Value]) -> list[Value]:
@@ -232,6 +223,8 @@ _RULES: dict[str, Rule] = {
 
 def _rule_of(name: str, values: list[Value]) -> Rule | None:
     """The rule of a primitive; operations on concatenated parameters go block by block."""
+    if only(Outer, values):
+        return of_outer
     return by_blocks if only(Blocks, values) else _RULES.get(name)
 
 
