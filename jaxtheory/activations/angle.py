@@ -71,9 +71,21 @@ def separation(q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Ar
     >>> f"{separation(jnp.float32(1e-12), jnp.float32(5e-7), jnp.float32(1.0)):.4e}"
     '8.6603e-07'
     """
-    (one, down1), (two, down2) = _unit(q11), _unit(q22)
-    scaled = determinant(q11 * down1 * down1, q12 * down1 * down2, q22 * down2 * down2)
-    return root(scaled) * one * two
+    (one, _), (two, _) = _unit(q11), _unit(q22)
+    return legs(q11, q12, q22)[1] * one * two
+
+
+def legs(
+    q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """q12 and √(q11 q22 − q12²), both over one power of two that brings them near 1: the sides of the angle.
+
+    >>> [float(leg) for leg in legs(jnp.float32(2.0), jnp.float32(1.0), jnp.float32(1.0))]
+    [1.0, 1.0]
+    """
+    (_, down1), (_, down2) = _unit(q11), _unit(q22)
+    across = q12 * down1 * down2
+    return across, root(determinant(q11 * down1 * down1, across, q22 * down2 * down2))
 
 
 def raised_separation(
@@ -84,11 +96,22 @@ def raised_separation(
     >>> f"{raised_separation(jnp.float32(1e10), jnp.float32(1e10), jnp.float32(1e10)):.4e}"
     '1.4142e+05'
     """
-    (one, down1), (two, down2) = _unit(1 + q11), _unit(1 + q22)
-    low1, low2 = down1 * down1, down2 * down2
-    low12 = low1 * low2
-    scaled = determinant(q11 * low1, q12 * down1 * down2, q22 * low2) + (low12 + q11 * low12 + q22 * low12)
-    return root(scaled) * one * two
+    (one, _), (two, _) = _unit(1 + q11), _unit(1 + q22)
+    return raised_legs(q11, q12, q22)[1] * one * two
+
+
+def raised_legs(
+    q11: Float[Array, "..."], q12: Float[Array, "..."], q22: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """q12 and `raised_separation`, both over one power of two that brings them near 1.
+
+    >>> [float(leg) for leg in raised_legs(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(1.0))]
+    [1.0, 1.7320507764816284]
+    """
+    (_, down1), (_, down2) = _unit(1 + q11), _unit(1 + q22)
+    low1, low2 = down1 * down1, down2 * down2  # their product is below the smallest number from variances of 1e23
+    first, across, second = q11 * low1, q12 * down1 * down2, q22 * low2
+    return across, root(determinant(first, across, second) + ((first + low1) * low2 + second * low1))
 
 
 def _unit(q: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

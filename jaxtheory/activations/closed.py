@@ -9,17 +9,20 @@ where m = E[atom] and m' = E[atom'] under the variance of its own argument.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, raised_separation, separation
+from jaxtheory.activations.angle import angle, legs, raised_legs, raised_separation, separation
 from jaxtheory.guarded import over, polynomial, root
 
 Number = Float[Array, "..."]
+Tangent = Number | SymbolicZero
 _TURN = 2 / math.pi
 
 
@@ -79,15 +82,25 @@ def _at_zero_variance(first: Form, second: Form, q11: Number, q22: Number, total
 @jax.custom_jvp
 def _angle(q11: Number, q12: Number, q22: Number) -> Number:
     """arcsin of the correlation; no clipping, no division, and 0 at zero variance."""
-    return angle(q12, separation(q11, q12, q22))
+    return angle(*legs(q11, q12, q22))
 
 
-@_angle.defjvp
+def _drift(q11: Number, q22: Number, t11: Tangent, t22: Tangent) -> Number | None:
+    """∂ log of both variances; None where neither moves, as in the derivative by q12 alone, which every pair takes."""
+    moving = [over(t, q) for t, q in ((t11, q11), (t22, q22)) if not isinstance(t, SymbolicZero)]
+    return sum(moving[1:], moving[0]) if moving else None
+
+
+def _or_zero(t: Tangent, like: Number) -> Number:
+    return jnp.zeros_like(like) if isinstance(t, SymbolicZero) else t
+
+
+@partial(_angle.defjvp, symbolic_zeros=True)
 def _angle_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     """Infinite at correlation ±1 but along rays, where the angle does not move: 0 there, the symmetric derivative."""
     q11, q12, q22 = primals
-    t11, t12, t22 = tangents
-    move = t12 - q12 / 2 * (over(t11, q11) + over(t22, q22))
+    move, drift = _or_zero(tangents[1], q12), _drift(q11, q22, tangents[0], tangents[2])
+    move = move if drift is None else move - q12 / 2 * drift
     return _angle(*primals), over(move, separation(*primals))
 
 
@@ -97,12 +110,12 @@ def _absolute(q11: Number, q12: Number, q22: Number) -> Number:
     return _TURN * (separation(q11, q12, q22) + q12 * _angle(q11, q12, q22))
 
 
-@_absolute.defjvp
+@partial(_absolute.defjvp, symbolic_zeros=True)
 def _absolute_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
-    t11, t12, t22 = tangents
-    apart, theta = separation(*primals), _angle(*primals)
-    tangent = theta * t12 + apart / 2 * (over(t11, q11) + over(t22, q22))
+    apart, theta, drift = separation(*primals), _angle(*primals), _drift(q11, q22, tangents[0], tangents[2])
+    tangent = theta * _or_zero(tangents[1], q12)
+    tangent = tangent if drift is None else tangent + apart / 2 * drift
     return _TURN * (apart + q12 * theta), _TURN * tangent
 
 
@@ -112,14 +125,16 @@ def _signed_square(q11: Number, q12: Number, q22: Number) -> Number:
     return _TURN * (3 * q12 * separation(q11, q12, q22) + (q11 * q22 + 2 * q12**2) * _angle(q11, q12, q22))
 
 
-@_signed_square.defjvp
+@partial(_signed_square.defjvp, symbolic_zeros=True)
 def _signed_square_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
     q11, q12, q22 = primals
-    t11, t12, t22 = tangents
     apart, theta = separation(*primals), _angle(*primals)
     value = 3 * q12 * apart + (q11 * q22 + 2 * q12**2) * theta
-    own = t11 * (q22 * theta + over(q12 * apart, q11)) + t22 * (q11 * theta + over(q12 * apart, q22))
-    return _TURN * value, _TURN * (4 * t12 * (apart + q12 * theta) + own)
+    tangent = 4 * _or_zero(tangents[1], q12) * (apart + q12 * theta)
+    for t, q, other in ((tangents[0], q11, q22), (tangents[2], q22, q11)):
+        if not isinstance(t, SymbolicZero):
+            tangent = tangent + t * (other * theta + over(q12 * apart, q))
+    return _TURN * value, _TURN * tangent
 
 
 def _square_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
@@ -145,9 +160,23 @@ def _erf_moments(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) 
     return 2 * a * a * q11, 2 * a * b * q12, 2 * b * b * q22
 
 
+@jax.custom_jvp
+def _raised_angle(p11: Number, p12: Number, p22: Number) -> Number:
+    """arcsin(p12/√((1 + p11)(1 + p22)))."""
+    return angle(*raised_legs(p11, p12, p22))
+
+
+@partial(_raised_angle.defjvp, symbolic_zeros=True)
+def _raised_angle_jvp(primals: tuple, tangents: tuple) -> tuple[Number, Number]:
+    """By p12 alone, which every pair takes, 1/√((1 + p11)(1 + p22) − p12²)."""
+    if all(isinstance(t, SymbolicZero) for t in (tangents[0], tangents[2])):
+        return _raised_angle(*primals), _or_zero(tangents[1], primals[1]) / raised_separation(*primals)
+    moves = tuple(_or_zero(t, p) for t, p in zip(tangents, primals, strict=True))
+    return jax.jvp(lambda *p: angle(*raised_legs(*p)), primals, moves)
+
+
 def _erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:
-    p11, p12, p22 = _erf_moments(q11, q12, q22, one, two)
-    return _TURN * angle(p12, raised_separation(p11, p12, p22))
+    return _TURN * _raised_angle(*_erf_moments(q11, q12, q22, one, two))
 
 
 def _gated_erf_product(q11: Number, q12: Number, q22: Number, one: tuple, two: tuple) -> Number:

@@ -431,8 +431,8 @@ def test_elu_of_large_scale_against_mpmath(float64):
 @pytest.mark.smoke
 @pytest.mark.parametrize("sign", [1, -1])
 def test_smooth_closed_forms_at_large_variances(sign, dtype):
-    """Variances to 1e16 and correlation ±1, where 1 + q rounds to q: limits of one dimension, to 1/q."""
-    q = jnp.asarray([1e6, 1e8, 1e11, 1e16], dtype)
+    """Variances to 1e30 and correlation ±1, where 1 + q rounds to q and 1/q² is no number: limits to 1/q."""
+    q = jnp.asarray([1e6, 1e8, 1e11, 1e16, 1e24, 1e30], dtype)
     wide = np.asarray(q, float)
     slopes = np.asarray(derivative_dual("erf")(q, sign * q, q), float)
     np.testing.assert_allclose(slopes, 4 / np.pi / np.sqrt(1 + 4 * wide), rtol=tolerance(dtype, 10))
@@ -440,7 +440,10 @@ def test_smooth_closed_forms_at_large_variances(sign, dtype):
     np.testing.assert_allclose(bumps, 1 / np.sqrt(1 + 4 * wide), rtol=tolerance(dtype, 10))
     # x ndtr(x) is x₊ up to a function of order 1, and x₊ (−x)₊ is 0
     gelu = np.asarray(dual("gelu")(q, sign * q, q), float)
-    np.testing.assert_allclose(gelu / wide, [0.5 if sign > 0 else 0.0] * 4, atol=tolerance(dtype, 10) + 1e-6)
+    np.testing.assert_allclose(gelu / wide, [0.5 if sign > 0 else 0.0] * 6, atol=tolerance(dtype, 10) + 1e-6)
+    # E erf erf' tends to (2/π) arcsin ρ with ρ = ±1/2 falling as 1/√q11: −ρ/(π√(1 − ρ²)) by log q11
+    moved = jax.grad(lambda a: dual("erf")(a, sign * q / 2, q).sum())(q) * q
+    np.testing.assert_allclose(moved, np.full(6, -sign / (np.pi * 3**0.5)), rtol=tolerance(dtype, 10) + 1e-5)
 
 
 def test_growing_exponentials_of_squares_have_no_dual_where_they_diverge(float64):
