@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ITEM = 4  # bytes of a float32
 PIVOTS = 32
-LAYER = 104  # flops an entry of a ReLU layer's arc-cosine maps, none of them of a product
+LAYER = 98  # flops an entry of a ReLU layer's arc-cosine maps, none of them of a product
 
 
 class Collective(NamedTuple):
