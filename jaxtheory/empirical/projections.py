@@ -49,6 +49,8 @@ def projected_gradients(
     Raises:
         ValueError: as `ntk`; a size below 1; a memory that is not positive.
 
+    Points of `sweeps.run` over blocks of examples, with one key, keep the features of a large data set on disk.
+
     Cost: n backward passes an output, 2 n o P size flops, and P·size signs drawn once a block of examples. Memory:
     the result, `memory` (or the gradients of one example, if those are more), and 2^22 signs.
     Source: Johnson and Lindenstrauss (1984); Achlioptas (2003); Park et al. (2023), TRAK, section 3.2.

@@ -178,7 +178,10 @@ def _read(operator: Operator, shape: tuple[int, ...]) -> tuple[Operator, Any]:
     out = _image(operator, shape)
     told = getattr(out, "shape", type(out).__name__)
     same = told == tuple(shape) and jnp.issubdtype(out.dtype, jnp.floating)
-    require(same, "operator", told, f"map float arrays of shape {shape} to such arrays", "correct shape")
+    hint = "correct shape"
+    if jnp.issubdtype(getattr(out, "dtype", jnp.float32), jnp.complexfloating):
+        told, hint = f"{told} of {out.dtype}", "let it act on real and imaginary parts, e.g. along a last axis of two"
+    require(same, "operator", told, f"map float arrays of shape {shape} to such arrays", hint)
     dtype = out.dtype if jnp.finfo(out.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     return (lambda v: operator(v).astype(dtype)), dtype
 

@@ -181,6 +181,10 @@ REFUSED = {
             ("parameters", lambda p, x: jnp.abs(moduli(p, x)), COMPLEX, r"params\['w'\] must .*lax\.complex"),
         )
     },
+    "eigenvalues of a Hermitian operator": (
+        lambda: empirical.trace(empirical.ntk_operator(waves, REAL, X), (3, 2), jax.random.key(0)),
+        r"operator must .*complex64; let it act on real and imaginary parts",
+    ),
     "the drift of a complex kernel": (
         lambda: empirical.ntk_drift(waves, REAL, X, np.ones((3, 2))),
         r"f must .*y\.real",

@@ -83,6 +83,29 @@ def test_a_haiku_lstm(float64):
         check(*empirical.from_haiku(net, params), x)
 
 
+class Dropped(nn.Module):
+    """Dropout in training mode."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(2, **WIDE)(nn.Dropout(0.5, deterministic=not train)(nn.tanh(nn.Dense(4, **WIDE)(x))))
+
+
+@pytest.mark.slow
+def test_dropout_with_its_key_is_a_function_of_the_batch(float64, key):
+    """One mask for the batch, the same in every call."""
+    with relaxed_promotion():
+        x = normal(3, 4)
+        variables = Dropped().init(key, x, train=False)
+        f, params = empirical.from_linen(Dropped(), variables, rngs={"dropout": key}, train=True)
+        rows = [np.asarray(j).reshape(3, 2, -1) for j in jax.tree.leaves(jax.jit(jax.jacrev(f))(params, x))]
+        j = np.concatenate(rows, -1)
+        actual = empirical.ntk(f, params, x, batch="whole")
+        np.testing.assert_allclose(actual, np.einsum("ikp,jlp->ijkl", j, j), rtol=0, atol=1e-12 * (j**2).sum(-1).max())
+        with pytest.raises(ValueError, match="batch='whole'"):
+            empirical.ntk(f, params, x)
+
+
 class Encoder(nn.Module):
     """Token, position and segment embeddings, two blocks normalized last, padding masked, a pooled first token."""
 
