@@ -9,7 +9,7 @@ import pytest
 from jaxtheory.lecture import edge_of_stability, judge, run
 from jaxtheory.lecture.edge_of_stability import catapults, central, hovering
 
-TINY = edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=20, width=50)
+TINY = edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=40, width=50)
 
 
 @pytest.fixture(scope="module")

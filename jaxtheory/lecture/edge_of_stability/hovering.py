@@ -125,14 +125,22 @@ def momentum_draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(ax, "step", "sharpness $\\lambda_{\\max}(\\nabla^2 L)$", "sharpness stops at the threshold")
 
 
+def _moved(beta: float) -> float:
+    """By which share the preconditioner √ν can fall while a stable oscillation decays by e, at √β₁ a step.
+
+    The threshold is that of a fixed preconditioner, so this is the order of its error: (1 − β₂)/log(1/β₁).
+    """
+    return (1 - _SQUARES) / float(np.log(1 / beta))
+
+
 def adam_claims(config: Any) -> Claims:
     """2(1 + β₁)/((1 − β₁)η) for each β₁, in units of 1/η."""
     claims = [
         Claim(
             f"adam_{beta:g}", f"Adam, β₁ = {beta:g}: η times preconditioned sharpness, late steps and starts",
             "Cohen et al. (2022)", _limit("adam", beta),
-            "theory: between bursts any lower curvature lets it decay by √β₁ a step, 6%; 4.5 standard errors",
-            tolerance=0.06 * _limit("adam", beta), standard_errors=SIGNIFICANT,
+            f"theory: P moves by {_moved(beta):.1%} while an oscillation decays by e; 4.5 standard errors over starts",
+            tolerance=_moved(beta) * _limit("adam", beta), standard_errors=SIGNIFICANT,
             rival=_limit("momentum", beta),
             rival_law="momentum without the factor 1 − β₁",
         )
