@@ -9,7 +9,7 @@ import xarray as xr
 
 from jaxtheory.lecture import judge, run
 from jaxtheory.lecture.adaptivity import TOPIC, Config, compositions, half_planes, loops, manifolds, rate_table
-from jaxtheory.lecture.adaptivity.exponents import exponents, minus, named_apart
+from jaxtheory.lecture.exponents import exponents, minus, named_apart
 from jaxtheory.results import Status
 
 TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256,

@@ -11,7 +11,8 @@ import pytest
 import tiny_topics
 import xarray as xr
 
-from jaxtheory.lecture import command, judge, mixed_networks, mixed_smoothness, run
+from jaxtheory.lecture import command, judge, mixed_smoothness, run
+from jaxtheory.lecture.mixed_smoothness import crosses, networks, risks
 from jaxtheory.smoothness import mixed, sparse_grid
 
 TINY = tiny_topics.TINY["mixed-smoothness"].config
@@ -69,12 +70,12 @@ def test_two_shards_and_a_run_leave_what_one_run_leaves(outcome, tmp_path, capsy
 
 def test_exponents_reject_the_wrong_logarithms():
     """With the law of another class put in, (log N)^(d−1)/N, the claim of every dimension fails."""
-    claims = [mixed_smoothness._slope_claims(dim)[0] for dim in (2, 3, 5, 10)]
+    claims = [crosses.slope_claims(dim)[0] for dim in (2, 3, 5, 10)]
     for one in claims:
         dim = int(one.name.removeprefix("mixed_"))
-        right = mixed_smoothness._law("cross", dim, 240)
+        right = crosses.law("cross", dim, 240)
         terms = mixed.effective_terms(right.terms[200:], dim, u=0.5)
-        true = mixed_smoothness._exponent(terms, right.errors[200:])
+        true = crosses.exponent(terms, right.errors[200:])
         wrong = np.polyfit(np.log(terms), (dim - 1) * np.log(np.log(right.terms[200:])) - np.log(right.terms[200:]), 1)
         verdicts = [judge([one], xr.Dataset({one.name: slope}))[0] for slope in (true, wrong[0])]
         assert [verdict.holds for verdict in verdicts] == [True, False]
@@ -84,7 +85,8 @@ def test_vacuous_bounds_are_no_claims():
     """In ten dimensions the bound at level 5 is above the largest value of the function: nothing is claimed of it."""
     with jax.enable_x64(True):
         names = {
-            claim.name for claim in mixed_smoothness.predict(mixed_smoothness.Config(networks=TINY.networks)).claims
+            claim.name
+            for claim in mixed_smoothness.TOPIC.predict(mixed_smoothness.Config(networks=TINY.networks)).claims
         }
     assert "interpolation_5" in names
     assert "interpolation_10" not in names
@@ -93,7 +95,7 @@ def test_vacuous_bounds_are_no_claims():
 @pytest.mark.parametrize("rule", ["cross", "full"])
 def test_blocks_of_a_rule_are_those_of_a_search(rule):
     """Sizes 2^{|j|} and energies 4^{−|j|} summed over the j that each step of the rule adds."""
-    sizes, energies = mixed_smoothness._blocks(rule)
+    sizes, energies = risks.blocks(rule)
     key = sum if rule == "cross" else max
     table = list(itertools.product(range(4), repeat=3))
     for step in range(4):
@@ -108,42 +110,42 @@ def test_published_sizes_are_those_of_the_paper_preset():
     assert (paper.networks, paper.network_points) == ((16, 13, 11, 9), 32768)
     paper = replace(paper, networks=TINY.networks)  # whose parameters are counted one by one
     with jax.enable_x64(True):
-        claims = {claim.name: claim for claim in mixed_smoothness.predict(paper).claims}
+        claims = {claim.name: claim for claim in mixed_smoothness.TOPIC.predict(paper).claims}
     assert claims["isotropic_10"].predicted == -0.1
     assert claims["mixed_10"].predicted == -1
 
 
 def test_the_target_fills_every_block_and_its_law_is_the_error_of_the_interpolant(float64):
     """Surpluses ± 2^{−|j|}, and the closed form of the L² error against a product rule in the plane."""
-    grid = sparse_grid.interpolate(mixed_networks.target, 3, 2, dtype=jnp.float64)
+    grid = sparse_grid.interpolate(networks.target, 3, 2, dtype=jnp.float64)
     levels, offsets = sparse_grid.blocks(3, 2)
     np.testing.assert_allclose(np.abs(grid.surpluses), 2.0 ** -np.repeat(levels.sum(axis=1), np.diff(offsets)))
-    np.testing.assert_allclose(grid.surpluses, mixed_networks._interpolant(2, 3).surpluses)
+    np.testing.assert_allclose(grid.surpluses, networks._interpolant(2, 3).surpluses)
     side = (np.arange(192) + 0.5) / 192
     x = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-    missed = np.asarray(mixed_networks.target(jnp.asarray(x)) - sparse_grid.evaluate(grid, jnp.asarray(x)))
+    missed = np.asarray(networks.target(jnp.asarray(x)) - sparse_grid.evaluate(grid, jnp.asarray(x)))
     exact = mixed.cross_errors(4.0 ** -np.arange(40) / 3, 3, 2).errors[-1]
     assert np.sqrt((missed**2).mean()) == pytest.approx(exact, rel=2e-3)  # of 192 points to the finest fourth of a cell
 
 
-@pytest.mark.parametrize("dim", mixed_networks.DIMENSIONS)
+@pytest.mark.parametrize("dim", networks.DIMENSIONS)
 def test_powers_of_counted_networks_are_those_of_the_theorem(dim):
     """N^(−s) (log N)^((d−1)(s+u)) and a logarithm of the gadgets, fitted; the other claims' laws are left out."""
-    power, logs = mixed_networks.far(dim)
+    power, logs = networks.far(dim)
     assert abs(power + 1) < 1e-4
     found = dict(zip((f"network_power_{dim}", f"network_logs_{dim}"), (power, logs), strict=True))
-    claims = [c for c in mixed_networks.predict((6, 6, 6, 6)).claims if c.name in found]
+    claims = [c for c in networks.predict(TINY).claims if c.name in found]
     assert len(claims) == 2
     assert all(verdict.holds for verdict in judge(claims, xr.Dataset(found)))
 
 
 @pytest.mark.slow
 def test_networks_meet_their_laws_on_other_seeds_and_coarse_products_do_not(float64, monkeypatch):
-    finest = (8, 7, 7, 7)
-    claims = mixed_networks.predict(finest).claims
+    config = replace(TINY, networks=(8, 7, 7, 7), network_points=1024, seed=1)
+    claims = networks.predict(config).claims
     for seed in (1, 2):
-        assert all(verdict.holds for verdict in judge(claims, mixed_networks.measure(finest, 1024, seed)))
-    built = mixed_networks._network
-    monkeypatch.setattr(mixed_networks, "_network", lambda grid, level, _: built(grid, level, 0.5))
-    coarse = judge(claims, mixed_networks.measure(finest, 1024, 1))
+        assert all(verdict.holds for verdict in judge(claims, networks.measure(replace(config, seed=seed))))
+    built = networks._network
+    monkeypatch.setattr(networks, "_network", lambda grid, level, _: built(grid, level, 0.5))
+    coarse = judge(claims, networks.measure(config))
     assert not any(verdict.holds for verdict in coarse if verdict.claim.name.startswith("network_error"))

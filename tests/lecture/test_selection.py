@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxtheory.lecture import generalization, judge, mixed_smoothness
+from jaxtheory.lecture import generalization, judge
 from jaxtheory.lecture.claims import estimated
 from jaxtheory.lecture.double_descent_networks import digits as networks
 from jaxtheory.lecture.generalization import digits
 from jaxtheory.lecture.mean_field import matchings
+from jaxtheory.lecture.mixed_smoothness import interpolation
 from jaxtheory.meanfield import wasserstein
 from jaxtheory.results import fit_slope
 
@@ -94,4 +95,4 @@ def test_the_rival_of_sparse_grids_is_the_error_of_a_full_one(dim, cells):
     value = 4 * middle * (1 - middle)
     between = np.interp(middle, node, 4 * node * (1 - node))
     expected = value**dim - between**dim
-    assert mixed_smoothness._full_grid_error(dim, cells**dim) == pytest.approx(expected)
+    assert interpolation.full_grid_error(dim, cells**dim) == pytest.approx(expected)

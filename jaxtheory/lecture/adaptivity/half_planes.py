@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures, networks, sweeps
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.adaptivity.exponents import exponents, log_ratio, minus, named, named_apart, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.exponents import exponents, log_ratio, minus, named, named_apart, slope
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness.jumps import half_space_covariance, half_spaces
 

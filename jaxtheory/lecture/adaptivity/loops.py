@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.adaptivity.exponents import exponents, log_ratio, minus, named, named_apart, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.exponents import exponents, log_ratio, minus, named, named_apart, slope
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness import wavelets
 from jaxtheory.smoothness.classes import Isotropic, rates

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.adaptivity.exponents import exponents, named, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.exponents import exponents, named, slope
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness.classes import Manifold, rates
 

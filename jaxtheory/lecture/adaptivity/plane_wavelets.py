@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.adaptivity.exponents import exponents, minus, named, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.exponents import exponents, minus, named, slope
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness import estimation, wavelets
 from jaxtheory.smoothness.jumps import half_spaces

@@ -15,11 +15,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxtheory import figures
-from jaxtheory.lecture.adaptivity.exponents import Estimated, exponents, log_ratio, named, slope
 from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.exponents import Estimated, exponents, log_ratio, named, slope
+from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness import mixed, sparse_grid, sparse_network
 from jaxtheory.smoothness.dyadic_cells import numbers
 
@@ -109,11 +109,11 @@ def _network(grid: sparse_grid.SparseInterpolant, level: int, accuracy: float) -
     return sparse_network.from_grid(below, accuracy)
 
 
-def predict(finest: tuple[int, ...]) -> Claims:
+def predict(config: Any) -> Claims:
     """For each dimension the exponent without logarithms, and the error itself at the finest level."""
     found: list[Claim] = []
     curves: dict[str, list[float]] = {}
-    for dim, level in zip(DIMENSIONS, finest, strict=True):
+    for dim, level in zip(DIMENSIONS, config.networks, strict=True):
         known = law(dim, level)
         exact, source = slope(known.effective, known.errors), "Suzuki (2019), section 3.2, mixed smoothness"
         moved = sum(abs(slope(known.effective, np.exp(row))) for row in np.eye(len(_BELOW))) * _SHARE / (1 - _SHARE)
@@ -146,13 +146,13 @@ def _far_claims(dim: int, source: str) -> list[Claim]:
     ]  # fmt: skip
 
 
-def measure(finest: tuple[int, ...], points: int, seed: int) -> xr.Dataset:
+def measure(config: Any) -> xr.Dataset:
     """Squared errors of the networks, through their ReLU layers, at independent uniform points of the cube."""
     table: dict[str, Any] = {}
-    for dim, level in zip(DIMENSIONS, finest, strict=True):
+    for dim, level in zip(DIMENSIONS, config.networks, strict=True):
         known = law(dim, level)
         table |= dict(zip((f"network_power_{dim}", f"network_logs_{dim}"), far(dim), strict=True))
-        x = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), 100 + dim), (points, dim))
+        x = jax.random.uniform(jax.random.fold_in(jax.random.key(config.seed), 100 + dim), (config.network_points, dim))
         truth, grid = target(x), _interpolant(dim, level)
         nets = (_network(grid, n, epsilon) for n, epsilon in zip(known.levels, known.accuracy, strict=True))
         losses = np.stack([np.asarray((sparse_network.evaluate(net, x) - truth) ** 2) for net in nets], axis=1)
@@ -163,15 +163,8 @@ def measure(finest: tuple[int, ...], points: int, seed: int) -> xr.Dataset:
     return xr.Dataset(table)
 
 
-def draw(dataset: xr.Dataset, claims: Claims) -> Figure:
-    """Errors over nonzero parameters beside isotropic lines; measured exponents beside those of both laws."""
-    figure, (errors, slopes) = figures.canvas(1, 2, panel=(5.8, 4.6))
-    _errors(errors, dataset, claims)
-    _slopes(slopes, dataset, claims)
-    return figure
-
-
-def _errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Errors over nonzero parameters beside isotropic lines."""
     for color, dim in zip(figures.PALETTE, DIMENSIONS, strict=False):
         nonzeros, exact = (np.array(claims.curves[f"{name} {dim}"]) for name in ("nonzeros", "network"))
         losses = dataset[f"network_{dim}_losses"].values
@@ -185,7 +178,8 @@ def _errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     figures.label_axes(ax, "nonzero parameters $N$", "$L^2$ error", title, xscale="log", yscale="log")
 
 
-def _slopes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+def draw_exponents(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
+    """Measured exponents beside those of both laws."""
     predicted = {claim.name: claim for claim in claims.claims}
     marks = partial(ax.plot, marker="_", linestyle="", markersize=26, markeredgewidth=2.4)
     for dim in DIMENSIONS:
@@ -201,3 +195,6 @@ def _slopes(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ax.set_xticks(DIMENSIONS)
     ax.set_ylim(-1.5, 0)  # room for the legend
     ax.legend(loc="lower left")
+
+
+STUDY = Study("networks", predict, measure, draw)
