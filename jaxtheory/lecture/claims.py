@@ -61,6 +61,54 @@ class Claim(NamedTuple):
     rival_law: str = ""
 
 
+def statistical(
+    name: str,
+    statement: str,
+    source: str,
+    predicted: float,
+    theory: str = "",
+    *,
+    over: str = "",
+    tolerance: float = 0.0,
+    relation: Literal["=", "<=", ">="] = "=",
+    rival: tuple[float | None, str] = (None, ""),
+) -> Claim:
+    """A claim that is allowed `SIGNIFICANT` standard errors, beside the `tolerance` that `theory` gives.
+
+    Args:
+        name, statement, source, predicted, tolerance, relation: of the claim.
+        theory: where the tolerance comes from, or what the prediction takes into account.
+        over: what the standard errors are over, as "over runs".
+        rival: its value and what it would mean.
+
+    >>> statistical("peak", "height of the peak", "Gauss (1809)", 1.0, "exact", over="over runs").basis
+    'exact; 4.5 standard errors over runs'
+    """
+    counted = f"{SIGNIFICANT:g} standard errors {over}".rstrip()
+    basis = f"{theory}; {counted}" if theory else counted
+    return Claim(name, statement, source, predicted, basis, tolerance, SIGNIFICANT, relation, "simulation", *rival)
+
+
+def negative(name: str, statement: str, source: str) -> Claim:
+    """A difference that theory makes negative, and that must be so by `SIGNIFICANT` standard errors.
+
+    >>> negative("gain", "error of one minus that of the other", "Gauss (1809)").basis
+    'significance: 4.5 standard errors below'
+    """
+    basis = f"significance: {SIGNIFICANT:g} standard errors below"
+    return Claim(name, statement, source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
+
+
+def positive(name: str, statement: str, source: str) -> Claim:
+    """A difference that theory makes positive, and that must be so by `SIGNIFICANT` standard errors.
+
+    >>> positive("growth", "what is learned", "Gauss (1809)").relation
+    '>='
+    """
+    basis = f"significance: {SIGNIFICANT:g} standard errors above"
+    return Claim(name, statement, source, 0.0, basis, standard_errors=-SIGNIFICANT, relation=">=")
+
+
 class Claims(NamedTuple):
     """All that a topic predicts: claims to be judged, and curves to be drawn under the measurements."""
 
@@ -138,6 +186,15 @@ def averaged(name: str, values: Any, over: str | None = "seed") -> dict[str, flo
     """
     draws = np.asarray(values if over is None else values.transpose(over)).astype(float)
     return estimated(name, draws.mean(), draws.std(ddof=1) / len(draws) ** 0.5, len(draws))
+
+
+def averages(values: Mapping[str, Any], over: str | None = "seed") -> dict[str, float]:
+    """The same of several claims: `averaged` of each name and its draws.
+
+    >>> averages({"peak": np.array([1.0, 3.0]), "end": np.array([0.0, 0.0])}, None)["end_draws"]
+    2.0
+    """
+    return {key: number for name, draws in values.items() for key, number in averaged(name, draws, over).items()}
 
 
 def judge(claims: Sequence[Claim], dataset: xr.Dataset) -> list[Verdict]:

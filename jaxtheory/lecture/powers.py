@@ -22,6 +22,18 @@ def exponent(name: str, sizes: Any, values: Any, errors: Any, draws: int) -> dic
     return estimated(name, fit.slope, fit.standard_error, draws)
 
 
+def plain_exponent(name: str, sizes: Any, values: Any, errors: Any, draws: int) -> dict[str, float]:
+    """The same without weights: linear in the logarithms of the values, whose errors are independent.
+
+    >>> {key: round(value, 3) for key, value in plain_exponent("x", [1, 2, 4], [8, 4, 2], [0.1, 0.1, 0.1], 9).items()}
+    {'x': -1.0, 'x_error': 0.037, 'x_draws': 9.0}
+    """
+    sizes, values, errors = (np.asarray(part, float) for part in (sizes, values, errors))
+    u = np.log(sizes) - np.log(sizes).mean()
+    spread = np.sqrt(((u * errors / values) ** 2).sum()) / (u**2).sum()
+    return estimated(name, fit_slope(jnp.asarray(sizes), jnp.asarray(values)).slope, spread, draws)
+
+
 def root_exponent(name: str, values: xr.DataArray) -> dict[str, float]:
     """The same of root mean squares over draws, from `values` [size, draw]."""
     return exponent(name, values[values.dims[0]].values, *root_mean_square(values.values), values.shape[1])

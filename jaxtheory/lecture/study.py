@@ -1,10 +1,10 @@
 """A topic made of studies: each study owns its claims, its measurement and its panel."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -25,11 +25,18 @@ class BaseConfig:
     preset: Literal["quick", "paper"] = "quick"
     """quick: about half a minute on two cores; paper: the published sizes, for an accelerator"""
     out: Path = field(compare=False)
-    """folder for predictions, measurements, table and figure"""
+    """folder for predictions, measurements, table and figure; an interrupted run continues there"""
     seed: int = 0
     """of every random draw"""
     x64: bool = True
     """compute in float64"""
+    PAPER: ClassVar[Mapping[str, Any]] = {}
+    """what the preset "paper" has in place of a topic's own sizes"""
+
+    @classmethod
+    def of(cls, preset: str) -> Self:
+        """The configuration of a preset."""
+        return replace(cls(), preset="paper", **cls.PAPER) if preset == "paper" else cls()  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True, kw_only=True)

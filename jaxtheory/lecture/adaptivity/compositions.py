@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, negative, statistical
 from jaxtheory.lecture.exponents import exponents, log_ratio, minus, named, slope
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness.classes import Composite, Isotropic, rates
 
@@ -101,13 +102,11 @@ def predict(config: Config) -> Claims:
     noise = slope(sizes, [p / (n - p - 1) for p, n in zip(count, sizes, strict=True)])
     moved = max(abs(squares + rate.exponent), abs(noise + rate.exponent))
     found = (
-        Claim("composite", "hierarchy of rough functions of one variable: exponent of least squares over splines",
-              rate.source, -rate.exponent, "theory: slopes of bias and of variance at these n; 4.5 standard errors",
-              tolerance=moved, standard_errors=SIGNIFICANT, rival=-rates(Isotropic(1.0, dim=_DIM)).exponent,
-              rival_law=f"isotropic in dimension {_DIM}"),
-        Claim("composite_sum", f"hierarchy: log risk over that of the best sum of functions, n = {sizes[-1]}",
-              rate.source, 0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT,
-              relation="<="),
+        statistical("composite", "hierarchy of rough functions of one variable: exponent of least squares over splines",
+                    rate.source, -rate.exponent, "theory: slopes of bias and of variance at these n", tolerance=moved,
+                    rival=(-rates(Isotropic(1.0, dim=_DIM)).exponent, f"isotropic in dimension {_DIM}")),
+        negative("composite_sum", f"hierarchy: log risk over that of the best sum of functions, n = {sizes[-1]}",
+                 rate.source),
     )  # fmt: skip
     return Claims(found, {})
 
@@ -142,7 +141,7 @@ def _best_sum(z: np.ndarray, truth: np.ndarray, count: int) -> float:
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Risks over n beside the powers of the class and of four variables without structure."""
     n, risks = dataset.composite_n.values, dataset.composite_risks.values
-    mean, error = risks.mean(axis=0), risks.std(axis=0, ddof=1) / len(risks) ** 0.5
+    mean, error = mean_and_error(risks)
     for exponent, color, label in (
         (rates(_CLASS).exponent, figures.PALETTE[0], "$n^{-2/3}$, the hierarchy"),
         (rates(Isotropic(1.0, dim=_DIM)).exponent, "#999999", "$n^{-1/3}$, four variables"),

@@ -1,20 +1,17 @@
 """Sizes of the topic of adaptivity."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from jaxtheory.lecture.study import BaseConfig
+from jaxtheory.lecture.study import SweptConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(SweptConfig):
     """Sizes of the studies."""
 
     out: Path = field(default=Path("runs/adaptivity"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
-    shard: str | None = field(default=None, compare=False)
-    """i/n: only this share of the sweeps' points, for a job array; a run without it draws and judges"""
     samples: tuple[int, ...] = (128, 256, 512, 1024, 2048)
     """of the networks and of kernel regression, in the plane"""
     functions: int = 40
@@ -40,11 +37,9 @@ class Config(BaseConfig):
     composite_functions: int = 32
     """random hierarchies"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {"samples": (128, 256, 512, 1024, 2048, 4096, 8192), "functions": 64, "steps": 20_000}
-        more |= {"width": 64, "octaves": tuple(range(8, 21)), "grid": 65_536, "replicates": 400, "noises": 4000}
-        more |= {"manifold_samples": tuple(2**k for k in range(8, 15)), "manifold_functions": 400}
-        more |= {"composite_samples": tuple(2**k for k in range(10, 16)), "composite_functions": 40}
-        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "samples": (128, 256, 512, 1024, 2048, 4096, 8192), "functions": 64, "steps": 20_000, "width": 64,
+        "octaves": tuple(range(8, 21)), "grid": 65_536, "replicates": 400, "noises": 4000,
+        "manifold_samples": tuple(2**k for k in range(8, 15)), "manifold_functions": 400,
+        "composite_samples": tuple(2**k for k in range(10, 16)), "composite_functions": 40,
+    }  # fmt: skip

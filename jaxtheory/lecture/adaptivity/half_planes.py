@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures, networks, sweeps
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, negative, positive, statistical
 from jaxtheory.lecture.exponents import exponents, log_ratio, minus, named, named_apart, slope
-from jaxtheory.lecture.study import Study
+from jaxtheory.lecture.panels import draw_means
+from jaxtheory.lecture.study import Study, swept
 from jaxtheory.smoothness.jumps import half_space_covariance, half_spaces
 
 _DIM, _SIGMA, _TESTS = 2, 0.3, 512
@@ -52,23 +53,18 @@ def predict(config: Config) -> Claims:
     law = [_linear_law(n) for n in config.samples]
     linear, middle = slope(config.samples, law), float(np.log(config.samples).mean())
     adaptive = "Imaizumi, Fukumizu (2019), Theorem 1, smooth pieces and boundary"
-    basis = "significance: 4.5 standard errors"
     found = (
-        Claim("plane_linear", "half-planes: exponent of the best linear risk (−1/3 as n → ∞)", "Wahba (1990)", linear,
-              "exact at these n; 4.5 standard errors", standard_errors=SIGNIFICANT, rival=-1.0,
-              rival_law="the adaptive rate"),
-        Claim("field_linear", "Gaussian field: the same exponent, since the covariance is the same", "Wahba (1990)",
-              linear, "exact at these n; 4.5 standard errors", standard_errors=SIGNIFICANT, rival=-1.0,
-              rival_law="the adaptive rate"),
-        Claim("plane_network", "half-planes: exponent of a trained network's risk", adaptive, -1.0,
-              "theory: a logarithm, 1/ln n; 4.5 standard errors", tolerance=1 / middle, standard_errors=SIGNIFICANT,
-              rival=linear, rival_law="the best linear estimator"),
-        Claim("plane_gain", "half-planes: the network's exponent minus that of tuned kernel regression", adaptive,
-              0.0, basis, standard_errors=-SIGNIFICANT, relation="<="),
-        Claim("plane_between", "half-planes minus Gaussian field: the network's exponents", adaptive, 0.0, basis,
-              standard_errors=-SIGNIFICANT, relation="<="),
-        Claim("field_bound", f"Gaussian field: log risk of the network over the Bayes risk, n = {config.samples[-1]}",
-              "Wahba (1990)", 0.0, basis, standard_errors=-SIGNIFICANT, relation=">="),
+        statistical("plane_linear", "half-planes: exponent of the best linear risk (−1/3 as n → ∞)", "Wahba (1990)",
+                    linear, "exact at these n", rival=(-1.0, "the adaptive rate")),
+        statistical("field_linear", "Gaussian field: the same exponent, since the covariance is the same",
+                    "Wahba (1990)", linear, "exact at these n", rival=(-1.0, "the adaptive rate")),
+        statistical("plane_network", "half-planes: exponent of a trained network's risk", adaptive, -1.0,
+                    "theory: a logarithm, 1/ln n", tolerance=1 / middle, rival=(linear, "the best linear estimator")),
+        negative("plane_gain", "half-planes: the network's exponent minus that of tuned kernel regression", adaptive),
+        negative("plane_between", "half-planes minus Gaussian field: the network's exponents", adaptive),
+        positive("field_bound",
+                 f"Gaussian field: log risk of the network over the Bayes risk, n = {config.samples[-1]}",
+                 "Wahba (1990)"),
     )  # fmt: skip
     return Claims(found, {"plane_law": law})
 
@@ -93,16 +89,14 @@ def sweep(config: Config) -> dict[str, xr.Dataset]:
     drawn = partial(_drawn, config.seed, config.functions, design=design)
     grid = sweeps.grid(samples=config.samples, function=range(count))
     trained = partial(_network_risk, drawn=drawn, design=design, steps=config.steps, width=config.width)
-    swept = sweeps.run(trained, grid, key=config.seed, paired="samples", out=config.out / "networks.zarr",
-                       block=count, shard=config.shard)  # fmt: skip
-    return {"networks": swept}
+    return {"networks": swept(config, "networks", trained, grid, paired="samples", block=count)}
 
 
 def _risks(config: Config) -> dict[str, np.ndarray]:
     """Risks [function, n] of every estimator on both classes, from the same functions, noises and points."""
-    count, swept = _count(config), sweep(config)["networks"]
+    count, trained = _count(config), sweep(config)["networks"]
     drawn = partial(_drawn, config.seed, config.functions, design=_points(max(config.samples)))
-    arms = {"network": swept.network.load().transpose("function", "samples").values}
+    arms = {"network": trained.network.load().transpose("function", "samples").values}
     data = jax.jit(jax.vmap(drawn))(jnp.arange(count))
     kernels = np.stack([np.asarray(_kernel_risks(*_points(n), data, n)) for n in config.samples], axis=-1)
     arms |= {"linear": kernels[0], "kernel": kernels[1]}
@@ -195,9 +189,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         ("field_network", "network, Gaussian field", figures.PALETTE[4], "s"),
         ("plane_network", "network, half-planes", figures.PALETTE[1], "o"),
     ):
-        risks = dataset[f"{name}_risks"].values
-        error = risks.std(axis=0, ddof=1) / len(risks) ** 0.5
-        figures.points(ax, n, risks.mean(axis=0), error, color=color, marker=marker, label=label)
+        draw_means(ax, n, dataset[f"{name}_risks"].values, color=color, marker=marker, label=label)
     figures.label_axes(ax, "samples $n$", "risk", "one covariance: networks adapt to jumps", xscale="log",
                        yscale="log")  # fmt: skip
     figures.ticks_at(ax.xaxis, np.array(n, float))

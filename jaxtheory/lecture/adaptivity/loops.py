@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, negative, positive, statistical
 from jaxtheory.lecture.exponents import exponents, log_ratio, minus, named, named_apart, slope
-from jaxtheory.lecture.study import Study
+from jaxtheory.lecture.panels import draw_means
+from jaxtheory.lecture.study import Study, swept
 from jaxtheory.smoothness import wavelets
 from jaxtheory.smoothness.classes import Isotropic, rates
 from jaxtheory.smoothness.jumps import gaussian_loop, jump_loop, loop_linear_risk
@@ -50,33 +51,30 @@ def predict(config: Config) -> Claims:
     exact, found = slope(_sizes(config), law), []
     for name, p in _P.items():
         other = -rates(Isotropic(1.0, p=1.0)).exponent
-        found.append(Claim(
+        found.append(statistical(
             f"loop_{name}_linear", f"loops, p = {p:g}: exponent in 1/ε² of the best linear risk (−1/2 as ε → 0)",
-            "Pinsker (1980)", exact, "exact at these ε; 4.5 standard errors", standard_errors=SIGNIFICANT,
-            rival=other, rival_law="the adaptive rate at p = 1",
+            "Pinsker (1980)", exact, "exact at these ε", rival=(other, "the adaptive rate at p = 1"),
         ))  # fmt: skip
         if p < 2:
             limit = rates(Isotropic(1 / p, p=p)).exponent
-            found.append(Claim(
+            found.append(negative(
                 f"loop_{name}_gain", f"loops, p = {p:g}: SureShrink's exponent (−{limit:.2f} as ε → 0) minus that",
-                "Donoho, Johnstone (1998)", 0.0, "significance: 4.5 standard errors",
-                standard_errors=-SIGNIFICANT, relation="<=",
+                "Donoho, Johnstone (1998)",
             ))  # fmt: skip
-    found.append(Claim(
+    found.append(positive(
         "loop_bound", f"loops, p = 2: log risk of SureShrink over the Bayes risk, 1/ε² = 2^{config.octaves[-1]}",
-        "Pinsker (1980)", 0.0, "significance: 4.5 standard errors", standard_errors=-SIGNIFICANT, relation=">=",
+        "Pinsker (1980)",
     ))  # fmt: skip
-    found.append(Claim(
-        "loop_order", "loops: SureShrink's exponent at p = 1/2 minus the one at p = 1", "Suzuki (2019), Theorem 2", 0.0,
-        "significance: 4.5 standard errors", standard_errors=-SIGNIFICANT, relation="<=",
+    found.append(negative(
+        "loop_order", "loops: SureShrink's exponent at p = 1/2 minus the one at p = 1", "Suzuki (2019), Theorem 2",
     ))  # fmt: skip
     return Claims(tuple(found), {"loop_law": law})
 
 
 def measure(config: Config) -> xr.Dataset:
     """Losses of the Wiener filter and of two shrinkage rules on functions that are the same for every n."""
-    swept = sweep(config)["loops"]
-    losses = {rule: swept[rule].load().transpose("p", "seed", "octave").values for rule in _RULES}
+    both = sweep(config)["loops"]
+    losses = {rule: both[rule].load().transpose("p", "seed", "octave").values for rule in _RULES}
     found = {(name, rule): exponents(_sizes(config), losses[rule][i]) for i, name in enumerate(_P) for rule in _RULES}
     table: dict[str, Any] = {
         f"loop_{rule}_risks": (("loop_p", "loop_function", "loop_octave"), values) for rule, values in losses.items()
@@ -94,9 +92,7 @@ def sweep(config: Config) -> dict[str, xr.Dataset]:
     """Losses of both rules, a chunk for each number of samples."""
     grid = sweeps.grid(octave=config.octaves, p=list(_P.values()), seed=range(config.replicates))
     point, whole = partial(_losses, grid=config.grid), len(_P) * config.replicates
-    swept = sweeps.run(point, grid, key=config.seed, paired="octave", out=config.out / "loops.zarr", block=whole,
-                       shard=config.shard)  # fmt: skip
-    return {"loops": swept}
+    return {"loops": swept(config, "loops", point, grid, paired="octave", block=whole)}
 
 
 def _losses(octave: Array, p: Array, seed: Array, key: PRNGKeyArray, *, grid: int) -> dict[str, Array]:
@@ -133,10 +129,9 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for at, (p, color) in enumerate(zip(_P.values(), (figures.PALETTE[4], *figures.PALETTE[1:3]), strict=True)):
         for rule, marker in (("linear", "s"), ("sure", "o")):
             risks = dataset[f"loop_{rule}_risks"].values[at]
-            error = risks.std(axis=0, ddof=1) / len(risks) ** 0.5
             shown = figures.PALETTE[0] if rule == "linear" else color
             label = f"SureShrink, $p = {p:g}$" if rule == "sure" else "best linear" if at == 0 else None
-            figures.points(ax, n, risks.mean(axis=0), error, color=shown, marker=marker, label=label)
+            draw_means(ax, n, risks, color=shown, marker=marker, label=label)
     figures.label_axes(ax, "$1/\\varepsilon^2$", "risk", "sparser jumps, faster wavelets", xscale="log", yscale="log")
     ax.legend(loc="lower left", fontsize=10)
 

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, statistical
 from jaxtheory.lecture.exponents import exponents, named, slope
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness.classes import Manifold, rates
 
@@ -84,12 +85,11 @@ def predict(config: Config) -> Claims:
         other = dim // 2 if cube else 2 * dim
         chosen = abs(slope(sizes, np.array(law) * (1 + np.array(sizes) ** -0.5)) - exact)
         basis = "exact" if cube else "theory: the best m"
-        found.append(Claim(
+        found.append(statistical(
             f"manifold_{name}", f"manifolds in R^12: exponent of nearest neighbours on a {_kind(dim)}",
-            "Kpotufe (2011); " + rate.source, exact if cube else -rate.exponent,
-            f"{basis} at these n, and choosing it; 4.5 standard errors",
-            tolerance=chosen + (0.0 if cube else abs(exact + rate.exponent)), standard_errors=SIGNIFICANT,
-            rival=-rates(Manifold(_SMOOTHNESS, other)).exponent, rival_law=f"dimension {other}",
+            "Kpotufe (2011); " + rate.source, exact if cube else -rate.exponent, f"{basis} at these n, and choosing it",
+            tolerance=chosen + (0.0 if cube else abs(exact + rate.exponent)),
+            rival=(-rates(Manifold(_SMOOTHNESS, other)).exponent, f"dimension {other}"),
         ))  # fmt: skip
     return Claims(tuple(found), curves)
 
@@ -128,11 +128,9 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     n = dataset.manifold_n.values
     colors = (*figures.PALETTE[:3], "#999999")
     for color, (name, dim) in zip(colors, _SETS.items(), strict=True):
-        risks = dataset[f"manifold_{name}_risks"].values
-        error = risks.std(axis=0, ddof=1) / len(risks) ** 0.5
         label = "cube, $D = 12$" if dim == _AMBIENT else f"torus, $D = {dim}$"
         figures.theory_line(ax, n, claims.curves[f"manifold_{name}_law"], color=color)
-        figures.points(ax, n, risks.mean(axis=0), error, color=color, label=label)
+        draw_means(ax, n, dataset[f"manifold_{name}_risks"].values, color=color, label=label)
     figures.label_axes(ax, "samples $n$", "risk", "nearest neighbours on tori in $R^{12}$", xscale="log",
                        yscale="log")  # fmt: skip
     figures.ticks_at(ax.xaxis, np.array(n, float))

@@ -5,7 +5,6 @@ with a coefficient of the order of 2^(−j), so that a threshold leaves a risk o
 of the best linear estimator and the n^(−1) of networks.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -17,8 +16,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, negative, statistical
 from jaxtheory.lecture.exponents import exponents, minus, named, slope
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness import estimation, wavelets
 from jaxtheory.smoothness.jumps import half_spaces
@@ -37,11 +37,12 @@ def predict(config: Any) -> Claims:
     """What a choice of coefficients can reach, and what a threshold gains over every weight of whole levels."""
     source = "Donoho (1999), section 2"
     claims = (
-        Claim("plane_ideal", "half-planes: exponent of Σ min(β², σ²/n), what a choice of Haar coefficients can reach",
-              source, -0.5, "theory: cells at the ends of a line; 4.5 standard errors", tolerance=_ends(),
-              standard_errors=SIGNIFICANT, rival=-1 / 3, rival_law="the best linear estimator"),
-        Claim("plane_wavelet", "half-planes: exponent of Haar wavelets' hard threshold minus the best linear one's",
-              source, 0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT, relation="<="),
+        statistical("plane_ideal",
+                    "half-planes: exponent of Σ min(β², σ²/n), what a choice of Haar coefficients can reach", source,
+                    -0.5, "theory: cells at the ends of a line", tolerance=_ends(),
+                    rival=(-1 / 3, "the best linear estimator")),
+        negative("plane_wavelet", "half-planes: exponent of Haar wavelets' hard threshold minus the best linear one's",
+                 source),
     )  # fmt: skip
     return Claims(claims, {})
 
@@ -83,9 +84,7 @@ def _risks(key: PRNGKeyArray, *, octave: int, dtype: Any) -> Float[Array, " rule
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Risks over pixels, and the powers of thresholds and of linear estimators."""
-    n, mean = dataset.wavelet_n.values, dataset.wavelet_risks.mean("wavelet_function").values
-    errors = dataset.wavelet_risks.std("wavelet_function", ddof=1).values
-    errors = errors / math.sqrt(dataset.sizes["wavelet_function"])
+    n, (mean, errors) = dataset.wavelet_n.values, mean_and_error(dataset.wavelet_risks, "wavelet_function")
     labels = ("Haar wavelets, hard threshold", "best linear, by level", "best choice of coefficients")
     for rule, (label, color) in enumerate(zip(labels, figures.PALETTE[1::-1] + figures.PALETTE[2:3], strict=True)):
         figures.points(ax, n, mean[rule], errors[rule], color=color, label=label)

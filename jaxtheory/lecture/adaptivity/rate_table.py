@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.lecture.adaptivity.config import Config
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, statistical
 from jaxtheory.lecture.exponents import exponents, named, slope
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness.classes import Anisotropic, Composite, Isotropic, Variable, rates
@@ -83,11 +83,12 @@ def predict(config: Config) -> Claims:
     found = []
     for name, row in _ROWS.items():
         rate = rates(row.function_class)
-        found.append(Claim(
+        other = "the mean smoothness" if row.varying else f"isotropic in dimension {row.rival.dim}"
+        found.append(statistical(
             f"rate_{name}", f"rates: exponent of a projection that the data choose, {row.label.replace('$', '')}",
-            rate.source, -rate.exponent, "theory: the best projection at these n, and choosing it; 4.5 standard errors",
-            tolerance=_remainder(row, rate.exponent), standard_errors=SIGNIFICANT, rival=-rates(row.rival).exponent,
-            rival_law="the mean smoothness" if row.varying else f"isotropic in dimension {row.rival.dim}",
+            rate.source, -rate.exponent, "theory: the best projection at these n, and choosing it",
+            tolerance=_remainder(row, rate.exponent),
+            rival=(-rates(row.rival).exponent, other),
         ))  # fmt: skip
     return Claims(tuple(found), {f"rate_law_{name}": _oracle(row)[0].tolist() for name, row in _ROWS.items()})
 

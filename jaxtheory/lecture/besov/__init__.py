@@ -4,8 +4,9 @@ Wavelet thresholds, B-splines whose knots go where the function is rough, and Re
 n^(−2s/(2s+1)); no linear method does better than n^(−2s'/(2s'+1)), s' = s − (1/p − 1/2)_+. At p ≥ 2 they coincide.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.besov import balls, explicit_networks, one_signal, pictures, rates
 from jaxtheory.lecture.study import SweptConfig, of_studies, panel
@@ -16,7 +17,6 @@ class Config(SweptConfig):
     """Sizes of the simulations; what is exact needs none."""
 
     out: Path = field(default=Path("runs/besov"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     levels: int = 16
     """wavelet levels of the functions in the table of classes: 2^levels samples"""
     octaves: tuple[int, int] = (7, 14)
@@ -32,13 +32,10 @@ class Config(SweptConfig):
     width: int = 48
     """of its two hidden layers"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        published = replace(quick, preset="paper", levels=20, octaves=(7, 18), replicates=400)
-        published = replace(published, signal_octaves=(6, 11), signal_replicates=20, steps=20000, width=256)
-        return published if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "levels": 20, "octaves": (7, 18), "replicates": 400, "signal_octaves": (6, 11), "signal_replicates": 20,
+        "steps": 20000, "width": 256,
+    }  # fmt: skip
 
 
 STUDIES = (

@@ -12,7 +12,8 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.claims import Claim, Claims, averages, estimated, negative, statistical
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study, panel, swept
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, besov, estimation
@@ -74,10 +75,8 @@ def _risk_claims(name: str, ball: Ball, config: Any) -> list[Claim]:
     sizes, risks = (jnp.asarray(values) for values in (2.0 ** _octaves(config.octaves), _exact_risks(ball, config)))
     statement = f"exponent of the best level-wise linear risk ({-rates.linear_risk:.3f} as n → ∞)"
     return [
-        Claim(f"linear_{name}", f"{name} (p = {ball.p:g}): {statement}", "Donoho, Liu, MacGibbon (1990)",
-              float(fit_slope(sizes, risks).slope), "exact at these n; 4.5 standard errors",
-              standard_errors=SIGNIFICANT,
-              rival=other[0], rival_law=other[1])
+        statistical(f"linear_{name}", f"{name} (p = {ball.p:g}): {statement}", "Donoho, Liu, MacGibbon (1990)",
+                    float(fit_slope(sizes, risks).slope), "exact at these n", rival=(other[0], other[1]))
     ]  # fmt: skip
 
 
@@ -87,11 +86,7 @@ def _gain_claims() -> list[Claim]:
         "gap_spiky": "spiky (p = 1): SureShrink's exponent minus the linear one",
         "gap_between": "spiky minus homogeneous: that gain of SureShrink at p = 1 minus the one at p = 2",
     }
-    basis = "significance: 4.5 standard errors below"
-    return [
-        Claim(name, statement, "Suzuki (2019), section 4", 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
-        for name, statement in signs.items()
-    ]
+    return [negative(name, statement, "Suzuki (2019), section 4") for name, statement in signs.items()]
 
 
 def ball_risks(octave: Array, seed: Array, key: PRNGKeyArray, *, ball: Ball, levels: int) -> dict[str, Array]:
@@ -137,7 +132,7 @@ def _risk_slopes(name: str, dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _gains(groups: dict[str, np.ndarray]) -> dict[str, float]:
     """Means over groups and their errors; the two balls are drawn independently."""
-    found = {key: number for name, slopes in groups.items() for key, number in averaged(name, slopes, None).items()}
+    found = averages(groups, None)
     gaps, draws = ("gap_spiky", "gap_homogeneous"), min(found["gap_spiky_draws"], found["gap_homogeneous_draws"])
     error = math.hypot(*(found[f"{name}_error"] for name in gaps))
     return found | estimated("gap_between", found[gaps[0]] - found[gaps[1]], error, draws)
@@ -150,17 +145,12 @@ def _draw(name: str, title: str, ax: Axes, dataset: xr.Dataset, claims: Claims) 
     for rule, label in (("linear", "best linear"), ("sure", "SureShrink"), ("ideal", "benchmark $Σ\\min(β^2, σ^2)$")):
         risk = dataset[f"{name}_{rule}"].transpose("seed", "octave").values
         color, marker = {"linear": (BLUE, "o"), "sure": (RED, "o"), "ideal": (GREEN, "^")}[rule]
-        figures.points(ax, n, risk.mean(0), error_of(risk), label=label, color=color, marker=marker)
+        draw_means(ax, n, risk, label=label, color=color, marker=marker)
     start = dataset[f"{name}_sure"].mean("seed").values[0]
     figures.theory_line(ax, n, start * (n / n[0]) ** (-2 / 3), label="$n^{-2/3}$", color=RED, linestyle="--")
     figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
     ax.set_ylim(top=4 * start)  # room for the legend
     ax.legend(loc="upper right")
-
-
-def error_of(risk: np.ndarray) -> np.ndarray:
-    """Standard errors of means over the first axis."""
-    return risk.std(axis=0, ddof=1) / np.sqrt(len(risk))
 
 
 STUDY = Study("balls", predict, measure, partial(_draw, "spiky", "$B^1_{1,∞}$: adaptive wins"), sweep)

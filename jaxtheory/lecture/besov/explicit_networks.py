@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from jaxtheory import figures
 from jaxtheory.expressivity import relu_network as rn
 from jaxtheory.lecture.besov.balls import BLUE, RED
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, besov, bspline, signals, wavelets
@@ -34,9 +34,9 @@ def predict(config: Any) -> Claims:
     remainder = math.log((1 + LEVELS / first) / (1 + LEVELS / last)) / math.log(last / first)
     lost = -0.5 * math.log1p(-((last / 2**LEVELS) ** 2)) / math.log(last / first)
     claims = (
-        Claim("network", "B^1_{1,∞} as explicit ReLU networks of N splines: exponent of the error",
-              "Suzuki (2019), Prop. 1", -1.0, "theory: spikes at every level, the finest missing; 4.5 standard errors",
-              tolerance=remainder + lost, standard_errors=SIGNIFICANT, rival=-0.5, rival_law="linear methods"),
+        statistical("network", "B^1_{1,∞} as explicit ReLU networks of N splines: exponent of the error",
+                    "Suzuki (2019), Prop. 1", -1.0, "theory: spikes at every level, the finest missing",
+                    tolerance=remainder + lost, rival=(-0.5, "linear methods")),
         Claim("network_depth", "depth of that network", "Suzuki (2019), Lemma 1", float(bound.depth),
               "theory: an upper bound", relation="<="),
         Claim("network_gap", "the lasso's explicit network minus the lasso, sup, over Σ|b| · accuracy",

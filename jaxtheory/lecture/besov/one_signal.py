@@ -13,8 +13,9 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, kernels, networks, sweeps
-from jaxtheory.lecture.besov.balls import BLUE, GREEN, PINK, RED, error_of
+from jaxtheory.lecture.besov.balls import BLUE, GREEN, PINK, RED
 from jaxtheory.lecture.claims import Claims
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study, prefixed, swept
 from jaxtheory.smoothness import bspline, estimation, signals, wavelets
 from jaxtheory.smoothness.lasso import lasso
@@ -95,7 +96,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for rule, (label, color, marker) in _RULES.items():
         risk = dataset[f"signal_{rule}"].transpose("signal_seed", "signal_octave").values
         ax.plot(n, risk.mean(0), color=color, linewidth=1, alpha=0.6)
-        figures.points(ax, n, risk.mean(0), error_of(risk), label=label, color=color, marker=marker)
+        draw_means(ax, n, risk, label=label, color=color, marker=marker)
     title = "HeaviSine, noise 1: five estimators"
     figures.label_axes(ax, "samples $n$", "mean squared error", title, xscale="log", yscale="log")
     figures.ticks_at(ax.xaxis, n)

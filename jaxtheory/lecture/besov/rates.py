@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from jaxtheory import figures
 from jaxtheory.lecture.besov import function_classes
 from jaxtheory.lecture.besov.balls import BLUE, RED
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import fit_slope
 from jaxtheory.smoothness import approximation, estimation
@@ -50,17 +50,18 @@ def _minimax_claims(name: str, s: float, p: float) -> list[Claim]:
 
 def _class_claims(row: function_classes.Row) -> list[Claim]:
     label = row.label.replace("$", "")
-    drawn = row.name not in ("disc", "mixed")
-    basis = "theory: finite N" + ("; 4.5 standard errors" if drawn else "")
     arms = {"linear": (row.linear, row.linear_remainder), "adaptive": (row.adaptive, row.adaptive_remainder)}
     if row.name == "barron":
         del arms["linear"]  # a lower bound for every linear method: not a thing to measure
-    return [
-        Claim(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, basis,
-              tolerance=remainder, standard_errors=SIGNIFICANT * drawn, rival=row.rivals[arm == "adaptive"],
-              rival_law="a class of another rate", kind="formula" if row.name == "mixed" else "simulation")
+    claims = [
+        statistical(f"{row.name}_{arm}", f"{label}: exponent of the {arm} error", row.source, rate, "theory: finite N",
+                    tolerance=remainder, rival=(row.rivals[arm == "adaptive"], "a class of another rate"))
         for arm, (rate, remainder) in arms.items()
     ]  # fmt: skip
+    if row.name not in ("disc", "mixed"):
+        return claims
+    exact: dict[str, Any] = {"basis": "theory: finite N", "standard_errors": 0.0}  # nothing is drawn
+    return [claim._replace(kind="formula" if row.name == "mixed" else "simulation", **exact) for claim in claims]
 
 
 def _minimax_slopes() -> dict[str, float]:

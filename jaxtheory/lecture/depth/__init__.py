@@ -4,9 +4,9 @@ Every bound at depth two is a certificate for all networks of a size; every erro
 written down, with its neurons counted; an adversary tries to beat the certificates and must not.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,9 +19,7 @@ class Config(BaseConfig):
     """Targets, sizes of the adversary, and of the network trained on digits."""
 
     out: Path = field(default=Path("runs/depth"), compare=False)
-    """folder for predictions, data, table and figure"""
     x64: bool = False
-    """compute in float64"""
     dims: tuple[int, ...] = (5, 10, 20, 30)
     """dimensions d of the target √D P_n(⟨x, x'⟩)"""
     degree: int = 5
@@ -45,13 +43,7 @@ class Config(BaseConfig):
     training: int = 600
     """its optimizer's steps"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        paper = replace(
-            cls(), preset="paper", samples=400_000, starts=64, steps=2000, widths=(32, 32, 32), training=4000
-        )
-        return paper if preset == "paper" else cls()
+    PAPER: ClassVar = {"samples": 400_000, "starts": 64, "steps": 2000, "widths": (32, 32, 32), "training": 4000}
 
     def wave(self, r: Any) -> Any:
         """The profile that the adversary attacks, on numpy radii."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.expressivity import depth, two_layers
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, statistical
 from jaxtheory.lecture.study import Study
 
 
@@ -23,13 +23,11 @@ def predict(config: Any) -> Claims:
 
 def _adversary_claim(config: Any, neurons: int) -> Claim:
     statement = f"best of {config.starts} trained two-layer networks of {neurons} cosines, radial wave, d = 3"
-    return Claim(
-        f"adversary_{neurons}", statement.replace("d = 3", f"d = {config.adversary_dim}"),
-        "Safran, Eldan, Shamir (2019)", _certificate(config, neurons),
-        "theory: catalecticant certificate; 4.5 standard errors of the fresh sample, the best of several",
-        standard_errors=SIGNIFICANT, relation=">=", rival=_certificate(config, neurons + 1),
-        rival_law="the bound for one neuron more",
-    )  # fmt: skip
+    return statistical(f"adversary_{neurons}", statement.replace("d = 3", f"d = {config.adversary_dim}"),
+                       "Safran, Eldan, Shamir (2019)", _certificate(config, neurons),
+                       "theory: catalecticant certificate", over="of the fresh sample, the best of several",
+                       relation=">=",
+                       rival=(_certificate(config, neurons + 1), "the bound for one neuron more"))  # fmt: skip
 
 
 def _tells(config: Any, neurons: int) -> bool:

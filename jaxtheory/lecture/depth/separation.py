@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
 from jaxtheory.expressivity import depth, relu_network, three_layers
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import fit_slope
 
@@ -34,16 +34,12 @@ def predict(config: Any) -> Claims:
 def _separation(config: Any, dim: int) -> list[Claim]:
     size, bound = _size(config, dim), _bound(config, dim)
     error = _three_error(config, dim, size)
-    built = Claim(
-        f"three_{dim}", f"d = {dim}: error of the three-layer network of {_neurons(dim, size)} neurons",
-        "de Boor (1978), ch. XII", error, "theory: to leading order, dependence of coordinates lowers it; 4.5 s.e.",
-        standard_errors=SIGNIFICANT, relation="<=",
-    )  # fmt: skip
-    gap = Claim(
-        f"gap_{dim}", f"d = {dim}: that error, over the least of any two-layer network as large",
-        "Eckart, Young (1936)", error / bound if bound else 0.0, "theory: rank certificate; 4.5 s.e.",
-        standard_errors=SIGNIFICANT, relation="<=", rival=1.0, rival_law="two layers do as well",
-    )  # fmt: skip
+    built = statistical(f"three_{dim}", f"d = {dim}: error of the three-layer network of {_neurons(dim, size)} neurons",
+                        "de Boor (1978), ch. XII", error,
+                        "theory: to leading order, dependence of coordinates lowers it", relation="<=")  # fmt: skip
+    gap = statistical(f"gap_{dim}", f"d = {dim}: that error, over the least of any two-layer network as large",
+                      "Eckart, Young (1936)", error / bound if bound else 0.0, "theory: rank certificate",
+                      relation="<=", rival=(1.0, "two layers do as well"))  # fmt: skip
     return [built, gap] if bound else [built]
 
 

@@ -5,8 +5,9 @@ again below its first minimum; the right ridge removes the peak. On the sphere t
 the three descents of tanh features, and what more samples and more features do to a fit of few Gaussian features.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.double_descent import digits, few_features, sphere, triple
 from jaxtheory.lecture.study import SweptConfig, of_studies, panel
@@ -17,9 +18,7 @@ class Config(SweptConfig):
     """Sizes of the digits panel and of the sphere panel."""
 
     out: Path = field(default=Path("runs/double_descent"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     samples: int = 600
     """training images n, of MNIST's 5,000; the rest is for testing"""
     width: int = 1800
@@ -41,13 +40,10 @@ class Config(SweptConfig):
     law_seeds: int = 10
     """independent draws of the tanh features, a sixteenth of those of the Gaussian features"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        published = replace(quick, preset="paper", x64=True, samples=4000, width=16000, seeds=20)
-        published = replace(published, dimension=300, sphere_seeds=50, law_dimension=200, law_seeds=50)
-        return published if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "x64": True, "samples": 4000, "width": 16000, "seeds": 20, "dimension": 300, "sphere_seeds": 50,
+        "law_dimension": 200, "law_seeds": 50,
+    }  # fmt: skip
 
 
 STUDIES = (

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from jaxtheory import data, figures
 from jaxtheory.double_descent import width_path
 from jaxtheory.kernels import random_features
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, negative, statistical
 from jaxtheory.lecture.double_descent.paths import joined, named_path, ridge_label, swept_paths
 from jaxtheory.lecture.study import Study
 
@@ -31,20 +31,15 @@ def predict(config: Any) -> Claims:
             "round_off", "digits: largest training error at p ≥ n, in units of (eps · condition)² ‖y‖²",
             "Higham (2002), Thm 21.1", 1.0, "theory: backward stability", relation="<=",
         ),
-        Claim(
-            "second_descent", "digits: test error at the largest p, minus the lowest at p < n", "Belkin et al. (2019)",
-            0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
-        ),
-        Claim(
-            "rise", "digits: largest rise with p of the test error, best ridge over none",
-            "Nakkiran, Venkat, Kakade, Ma (2021), Thm 1", 0.0, "4.5 standard errors over seeds",
-            standard_errors=SIGNIFICANT, relation="<=", rival=1.0, rival_law="a ridge changes nothing",
-        ),
-        Claim(
-            "leave_one_out", "digits: leave-one-out minus training error over test minus training error, best ridge",
-            "Patil, Wei, Rinaldo, Tibshirani (2021), Thm 4.1", 1.0, "4.5 standard errors over seeds",
-            standard_errors=SIGNIFICANT, rival=0.0, rival_law="that of the training error",
-        ),
+        negative("second_descent", "digits: test error at the largest p, minus the lowest at p < n",
+                 "Belkin et al. (2019)"),
+        statistical("rise", "digits: largest rise with p of the test error, best ridge over none",
+                    "Nakkiran, Venkat, Kakade, Ma (2021), Thm 1", 0.0, over="over seeds", relation="<=",
+                    rival=(1.0, "a ridge changes nothing")),
+        statistical("leave_one_out",
+                    "digits: leave-one-out minus training error over test minus training error, best ridge",
+                    "Patil, Wei, Rinaldo, Tibshirani (2021), Thm 4.1", 1.0, over="over seeds",
+                    rival=(0.0, "that of the training error")),
     )  # fmt: skip
     return Claims(claims, {})
 

@@ -11,14 +11,12 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claim, Claims, averages, negative, statistical
 from jaxtheory.lecture.double_descent.laws import (
     MANY,
     SMALL_NOISE,
     Laws,
     draw_series,
-    measured,
-    negative,
     ridge_inverse,
 )
 from jaxtheory.lecture.study import Study
@@ -83,7 +81,7 @@ def _claimed(dataset: xr.Dataset, laws: Laws) -> dict[str, float]:
         "features_all": features.isel(law_p=-1),
         "features_second": lowest[0] - lowest[1],
     }
-    return measured(values, "law_draw")
+    return averages(values, "law_draw")
 
 
 def _about_exact(laws: Laws) -> list[Claim]:
@@ -94,20 +92,18 @@ def _about_exact(laws: Laws) -> list[Claim]:
         "samples_many": (f"samples: excess risk without ridge at n = {double / d:.2g}p", d, double),
         "features_all": ("features: excess risk where the fit sees all", 2 * d, laws.fixed),
     }
-    source, basis = "Belkin, Hsu, Xu (2020), Thm 1", "exact at this size; 4.5 standard errors"
+    source, basis = "Belkin, Hsu, Xu (2020), Thm 1", "exact at this size"
     claims = [
-        Claim(name, statement, source, float(laws.finite(p, n)), basis, standard_errors=SIGNIFICANT,
-              rival=laws.signal(p, n), rival_law="the seen signal alone")
+        statistical(name, statement, source, float(laws.finite(p, n)), basis,
+                    rival=(laws.signal(p, n), "the seen signal alone"))
         for name, (statement, p, n) in exact.items()
     ]  # fmt: skip
     near = laws.sizes(d)[2]
     at, more, wider = (float(laws.ridged(float(n), float(p))) for n, p in ((near, d), (near + 1, d), (near, d + 1)))
     remainder = at / d + abs(more - at) + abs(wider - at)
-    ridged = Claim(
+    ridged = statistical(
         "samples_ridge", f"samples: excess risk at n = {near / d:.2g}p under the best ridge",
-        "Hastie et al. (2022), misspecified", at,
-        "theory: finite size, 1/p and one n, p more; 4.5 standard errors", tolerance=remainder,
-        standard_errors=SIGNIFICANT,
+        "Hastie et al. (2022), misspecified", at, "theory: finite size, 1/p and one n, p more", tolerance=remainder,
     )  # fmt: skip
     return [*claims, ridged]
 

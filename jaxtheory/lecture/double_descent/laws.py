@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import finite_gaussian, isotropic, mei_montanari
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, averaged
+from jaxtheory.lecture.panels import draw_means
 
 FEATURES, NOISE, TESTS = 10, 5.0, 300  # of the triple descent: N/d, and the noise of a signal of power 1
 LAMBDAS = (1e-6, 1e-2)
@@ -105,17 +105,4 @@ def draw_series(
     """One law and its points, over sizes in units of `unit`."""
     color = figures.PALETTE[index]
     figures.theory_line(ax, np.array(curves[x]) / unit, curves[y], color=color, label=label)
-    draws = str(values.dims[1])
-    error = values.std(draws, ddof=1).values / np.sqrt(values.sizes[draws])
-    figures.points(ax, values[over].values / unit, values.mean(draws).values, error, color=color)
-
-
-def negative(name: str, statement: str, source: str) -> Claim:
-    """A difference that a law makes negative."""
-    basis = "significance: 4.5 standard errors below"
-    return Claim(name, statement, source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
-
-
-def measured(values: dict[str, xr.DataArray], draws: str) -> dict[str, float]:
-    """Means over the draws with their standard errors, by the names of their claims."""
-    return {name: number for key, value in values.items() for name, number in averaged(key, value, draws).items()}
+    draw_means(ax, values[over].values / unit, values, values.dims[1], color=color)

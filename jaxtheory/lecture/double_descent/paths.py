@@ -9,21 +9,23 @@ import xarray as xr
 
 from jaxtheory import sweeps
 from jaxtheory.double_descent import WidthPath
+from jaxtheory.lecture.study import swept
 from jaxtheory.results import Status
 
 
 def swept_paths(point: partial, ridges: tuple[float, ...], seeds: int, config: Any, name: str) -> dict[str, xr.Dataset]:
     """The min-norm solution and every ridge on the same draws."""
-    run = partial(sweeps.run, key=config.seed, shard=config.shard)
-    bare = run(partial(point, ridge=0.0), sweeps.grid(seed=range(seeds)), out=config.out / f"{name}-min-norm.zarr")
+    bare, ridged = f"{name}-min-norm", f"{name}-ridge"
     grid = sweeps.grid(ridge=jnp.asarray(ridges), seed=range(seeds))
-    ridged = run(point, grid, out=config.out / f"{name}-ridge.zarr", paired=("ridge",))
-    return {f"{name}-min-norm": bare, f"{name}-ridge": ridged}
+    return {
+        bare: swept(config, bare, partial(point, ridge=0.0), sweeps.grid(seed=range(seeds))),
+        ridged: swept(config, ridged, point, grid, paired=("ridge",)),
+    }
 
 
-def joined(swept: dict[str, xr.Dataset], name: str) -> xr.Dataset:
+def joined(found: dict[str, xr.Dataset], name: str) -> xr.Dataset:
     """Ridge × seed × width, the min-norm solution at ridge 0."""
-    bare, ridged = swept[f"{name}-min-norm"], swept[f"{name}-ridge"]
+    bare, ridged = found[f"{name}-min-norm"], found[f"{name}-ridge"]
     both = xr.concat([bare.expand_dims(ridge=np.zeros(1, ridged.ridge.dtype)), ridged], "ridge", data_vars="all")
     return both.assign_coords(width=np.arange(1, both.sizes["width"] + 1))
 

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from jaxtheory import data, figures
 from jaxtheory.double_descent import Asymptotics, mei_montanari, width_path
 from jaxtheory.kernels import random_features
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averages, statistical
 from jaxtheory.lecture.double_descent.paths import joined, named_path, ridge_label, swept_paths
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study
 
 _PER_DIMENSION, _NOISE, _TEACHERS, _TESTS = 2, 0.2, 10, 500  # of the sphere panel
@@ -70,9 +71,9 @@ def _sphere_claim(name: str, statement: str, law: Asymptotics, free: float, sphe
     """A point of the law, with its distance from finite size: d and the free dimensions are known to ±1."""
     excess, bias = float(law.excess), float(law.bias)
     remainder = excess * (1 / free + 1 / sphere.dimension)
-    source, basis = "Mei, Montanari (2022), Thm 2", "theory: finite size, 1/d + 1/free dimensions; 4.5 standard errors"
-    return Claim(name, statement, source, excess, basis, tolerance=remainder, standard_errors=SIGNIFICANT, rival=bias,
-                 rival_law="bias alone: labels without noise")  # fmt: skip
+    source, basis = "Mei, Montanari (2022), Thm 2", "theory: finite size, 1/d + 1/free dimensions"
+    return statistical(name, statement, source, excess, basis, tolerance=remainder,
+                       rival=(bias, "bias alone: labels without noise"))  # fmt: skip
 
 
 def sweep(config: Any) -> dict[str, xr.Dataset]:
@@ -108,7 +109,7 @@ def _sphere_claims(paths: xr.Dataset, config: Any) -> dict[str, float]:
     measured |= {
         f"ridge_{r:g}": paths.test_mse.sel(ridge=r, width=samples, method="nearest") for r in config.sphere_ridges
     }
-    return {key: value for name, values in measured.items() for key, value in averaged(name, values).items()}
+    return averages(measured)
 
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -118,8 +119,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for color, ridge in zip(figures.PALETTE, dataset.sphere_ridge.values.tolist(), strict=False):
         figures.theory_line(ax, ratio, claims.curves[f"ridge {ridge:g}"], color=color, label=ridge_label(ridge))
         values = dataset.sphere_test_mse.sel(sphere_ridge=ridge).isel(sphere_width=picked)
-        mean, spread = values.mean("sphere_seed").values, values.std("sphere_seed", ddof=1).values
-        figures.points(ax, ratio[picked], mean, spread / np.sqrt(values.sizes["sphere_seed"]), color=color)
+        draw_means(ax, ratio[picked], values, "sphere_seed", color=color)
     figures.threshold(ax, 1.0, "$N = n$")
     figures.label_axes(
         ax, "features per sample, $N/n$", "excess risk", "sphere: Mei–Montanari (lines), measured", yscale="log"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
 from jaxtheory.kernels import random_features
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claim, Claims, averages, negative, statistical
 from jaxtheory.lecture.double_descent.laws import (
     FEATURES,
     LAMBDAS,
@@ -20,8 +20,6 @@ from jaxtheory.lecture.double_descent.laws import (
     TESTS,
     Laws,
     draw_series,
-    measured,
-    negative,
     ridge_inverse,
 )
 from jaxtheory.lecture.study import Study
@@ -65,7 +63,7 @@ def measure(config: Any) -> xr.Dataset:
     for name, peak in (("linear", first), ("nonlinear", second)):
         values[f"triple_{name}_place"] = small.sel(law_n=laws.beside(peak)) - small.sel(law_n=peak)
     dataset = xr.Dataset({"law_triple": found}, attrs={"law_dimension": laws.dimension})
-    return dataset.assign(measured(values, "law_seed"))
+    return dataset.assign(averages(values, "law_seed"))
 
 
 def _about_triple(laws: Laws) -> list[Claim]:
@@ -73,10 +71,8 @@ def _about_triple(laws: Laws) -> list[Claim]:
     named = dict(zip(("linear peak", "valley between", "nonlinear peak"), laws.turns(), strict=True))
     source = "d'Ascoli, Sagun, Biroli (2020)"
     claims = [
-        Claim(
-            f"triple_{peak}_place", f"triple descent: excess risk at the higher neighbour minus at the {peak} peak",
-            source, 0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT, relation="<=",
-        )
+        negative(f"triple_{peak}_place",
+                 f"triple descent: excess risk at the higher neighbour minus at the {peak} peak", source)
         for peak in ("linear", "nonlinear")
     ]  # fmt: skip
     lam = LAMBDAS[0]
@@ -85,11 +81,9 @@ def _about_triple(laws: Laws) -> list[Claim]:
         moved = (laws.triple(n + 1.0, lam), laws.triple(n, lam, d=1.0), laws.triple(n, lam, width=1.0))
         remainder = excess / laws.dimension + sum(abs(float(other) - excess) for other in moved)
         claims.append(
-            Claim(
-                f"triple_{name.split()[0]}", f"triple descent: excess risk at the {name}", "Mei, Montanari (2022)",
-                excess, "theory: finite size, 1/d and one n, d, N more; 4.5 standard errors", tolerance=remainder,
-                standard_errors=SIGNIFICANT,
-            )
+            statistical(f"triple_{name.split()[0]}", f"triple descent: excess risk at the {name}",
+                        "Mei, Montanari (2022)", excess, "theory: finite size, 1/d and one n, d, N more",
+                        tolerance=remainder)
         )  # fmt: skip
     return claims
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import logistic, max_margin, separability_threshold
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
 from jaxtheory.lecture.double_descent_sources.config import Config
 from jaxtheory.lecture.study import Study
 
@@ -38,11 +38,9 @@ def predict(config: Config) -> Claims:
     laws = {"margin": margin[:3], "free": free[:2], "ridged": ridged[:3]}
     best = _error(1.0, 1e-9)
     claims = [
-        Claim(
-            f"classify_{kind}_{at:g}", f"classifiers: error of {words} at {at:g} features a sample", source[kind],
-            float(value), "theory: finite size, 1/n; 4.5 standard errors", tolerance=1 / config.points,
-            standard_errors=SIGNIFICANT, rival=best, rival_law="labels of the true direction",
-        )
+        statistical(f"classify_{kind}_{at:g}", f"classifiers: error of {words} at {at:g} features a sample",
+                    source[kind], float(value), "theory: finite size, 1/n", tolerance=1 / config.points,
+                    rival=(best, "labels of the true direction"))
         for kind, (words, places) in _KINDS.items() for at, value in zip(places, laws[kind], strict=True)
     ]  # fmt: skip
     curves = {"margin": (beyond, margin[3:]), "free": (places["free"], free), "ridged": (places["ridged"], ridged)}

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import Components, variance_components
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.double_descent_sources.config import Config
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 
 _DECAY, _TARGET, _LAM, _NOISE = 1.2, 0.3, 1e-4, 0.25
@@ -31,14 +32,15 @@ def predict(config: Config) -> Claims:
     law = _law(config, np.concatenate([_RATIOS, dense]))
     at = {name: np.asarray(getattr(law, name)) for name in (*_SHARES, "excess")}
     at["interaction"] = at["data_features"] + at["data_features_noise"]
-    basis = "theory: finite size, 10/n; 4.5 standard errors"
+    basis = "theory: finite size, 10/n"
     few, peak = len(_RATIOS), _RATIOS.index(1.0)
 
     def claim(name: str, words: str, index: int, key: str, rival: float, law: str) -> Claim:
         value = float(at[key][index])
-        return Claim(f"sources_{name}", f"sources: {words}", "Adlam, Pennington (2020); d'Ascoli et al. (2020)", value,
-                     basis, tolerance=10 * value / config.samples, standard_errors=SIGNIFICANT, rival=rival,
-                     rival_law=law)  # fmt: skip
+        return statistical(
+            f"sources_{name}", f"sources: {words}", "Adlam, Pennington (2020); d'Ascoli et al. (2020)", value, basis,
+            tolerance=10 * value / config.samples, rival=(rival, law),
+        )  # fmt: skip
 
     excess = [
         claim(f"{ratio:g}", f"excess at {ratio:g} n features", k, "excess",
@@ -62,7 +64,7 @@ def measure(config: Config) -> xr.Dataset:
     found["excess"] = shares.sum(axis=2)
     values: dict[str, Any] = {}
     for name, drawn in found.items():
-        mean, error = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / config.crossings**0.5
+        mean, error = mean_and_error(drawn)
         values |= {f"sources_{name}_mean": ("sources_at", mean), f"sources_{name}_mean_error": ("sources_at", error)}
     for k, ratio in enumerate(_RATIOS[:-1]):
         values |= averaged(f"sources_{ratio:g}", found["excess"][:, k], None)

@@ -1,7 +1,8 @@
 """Sizes of the topic of the sources of error."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.study import BaseConfig
 
@@ -11,7 +12,6 @@ class Config(BaseConfig):
     """Sizes of the four studies."""
 
     out: Path = field(default=Path("runs/double_descent_sources"), compare=False)
-    """folder for predictions, data, table and figure"""
     samples: int = 100
     """n of the random features, with three times as many modes"""
     crossings: int = 40
@@ -27,8 +27,6 @@ class Config(BaseConfig):
     seeds: int = 32
     """independent draws of images, wrong labels and features"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        published = replace(cls(), preset="paper", samples=400, crossings=100, points=600, classifiers=200)
-        return replace(published, flows=1000, images=500, seeds=100) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "samples": 400, "crossings": 100, "points": 600, "classifiers": 200, "flows": 1000, "images": 500, "seeds": 100,
+    }  # fmt: skip

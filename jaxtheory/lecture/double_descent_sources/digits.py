@@ -8,9 +8,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averages, negative
 from jaxtheory.lecture.double_descent_sources.classifiers import newton
 from jaxtheory.lecture.double_descent_sources.config import Config
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 
 _RATIOS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 2.0, 5.0)  # of features to images
@@ -22,8 +23,7 @@ def predict(config: Config) -> Claims:
     """Signs: a valley below the threshold, a second descent beyond it, and no peak under a ridge."""
     source = "Belkin et al. (2019); Deng, Kammoun, Thrampoulidis (2022)"
     claims = [
-        Claim(f"digits_{name}", f"digits: {words}", source, 0.0, "significance: 4.5 standard errors below",
-              standard_errors=-SIGNIFICANT, relation="<=")
+        negative(f"digits_{name}", f"digits: {words}", source)
         for name, words in (
             ("first", "test error at 0.2 n features minus that where labels become separable"),
             ("second", "test error at 5 n features minus that where labels become separable"),
@@ -41,15 +41,13 @@ def measure(config: Config) -> xr.Dataset:
     rows = np.arange(config.seeds)
     peak = test[rows, 0, place]
     signs = {
-        "first": test[:, 0, _RATIOS.index(0.2)] - peak,
-        "second": test[:, 0, -1] - peak,
-        "ridge": test[rows, 1, place] - peak,
+        "digits_first": test[:, 0, _RATIOS.index(0.2)] - peak,
+        "digits_second": test[:, 0, -1] - peak,
+        "digits_ridge": test[rows, 1, place] - peak,
     }
-    values: dict[str, Any] = {}
-    for name, drawn in signs.items():
-        values |= averaged(f"digits_{name}", drawn, None)
+    values: dict[str, Any] = averages(signs, None)
     for k, kind in enumerate(("test", "train")):
-        mean, error = runs[..., k].mean(axis=0), runs[..., k].std(axis=0, ddof=1) / config.seeds**0.5
+        mean, error = mean_and_error(runs[..., k])
         values |= {f"digits_{kind}_{r}": ("digits_at", mean[r]) for r in (0, 1)}
         values |= {f"digits_{kind}_{r}_error": ("digits_at", error[r]) for r in (0, 1)}
     return xr.Dataset(values, {"digits_at": list(_RATIOS)})

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.double_descent import covariance_flow
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
 from jaxtheory.lecture.double_descent_sources.config import Config
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 
 _SAMPLES, _NOISE = 200, 0.5
@@ -32,12 +33,9 @@ def predict(config: Config) -> Claims:
     valley, hill, best = _turns(excess)
     free = _SAMPLES - len(eigs)
     claims = tuple(
-        Claim(
-            f"time_{name}", f"training time: excess {words}, t = {_TIMES[at]:.3g}", "Ali, Kolter, Tibshirani (2019)",
-            float(excess[at]), "theory: finite size, 1/(n − p); 4.5 standard errors",
-            tolerance=float(excess[at]) / free, standard_errors=SIGNIFICANT,
-            rival=float(excess[other]), rival_law=law_of,
-        )
+        statistical(f"time_{name}", f"training time: excess {words}, t = {_TIMES[at]:.3g}",
+                    "Ali, Kolter, Tibshirani (2019)", float(excess[at]), "theory: finite size, 1/(n − p)",
+                    tolerance=float(excess[at]) / free, rival=(float(excess[other]), law_of))
         for name, words, at, other, law_of in (
             ("valley", "in the first valley", valley, 0, "nothing learned"),
             ("hill", "on the hill behind", hill, valley, "one descent: the valley lasts"),
@@ -60,7 +58,7 @@ def measure(config: Config) -> xr.Dataset:
     """Independent draws of the data and of the noise, each flow solved in its eigenbasis at every time."""
     rng = np.random.default_rng(config.seed)
     runs = np.array([_flow(rng) for _ in range(config.flows)])
-    mean, error = runs.mean(axis=0), runs.std(axis=0, ddof=1) / config.flows**0.5
+    mean, error = mean_and_error(runs)
     curves = predict(config).curves
     values: dict[str, Any] = {
         "time_measured": ("time_at", mean[_SHOWN]),

@@ -4,9 +4,9 @@
 the averages of an oscillating run; (d) thresholds of optimizers on a quadratic; (e, f) the catapult and its phases.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from jaxtheory.lecture.edge_of_stability.catapults import CATAPULT, PHASES, QUADRATIC
 from jaxtheory.lecture.edge_of_stability.central import CENTRAL
@@ -19,7 +19,6 @@ class Config(BaseConfig):
     """Sizes of the studies."""
 
     out: Path = field(default=Path("runs/edge_of_stability"), compare=False)
-    """folder for predictions, measurements, table and figure"""
     samples: int = 60
     """digits that the network is trained on"""
     starts: int = 8
@@ -33,11 +32,7 @@ class Config(BaseConfig):
     width: int = 500
     """hidden units of the network that is thrown"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {"starts": 32, "flow_steps": 2000, "window": 500, "width": 10_000}
-        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {"starts": 32, "flow_steps": 2000, "window": 500, "width": 10_000}
 
 
 TOPIC = of_studies("edge-of-stability", Config, (MOMENTUM, ADAM, CENTRAL, QUADRATIC, CATAPULT, PHASES))

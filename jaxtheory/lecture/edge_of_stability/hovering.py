@@ -17,7 +17,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.edge_of_stability.problem import Problem, digits, oscillation, top_curvature
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import train
@@ -30,7 +30,7 @@ _EVERY = 20
 # ∇⁴L[δ, δ, δ, δ]/6 is below 1% of the curvature, and terms beyond are of the order of its square. An oscillation that
 # vanishes during T late steps changes the quotient by (1 − β)/(2(1 + β)T), below 0.1%.
 _REST = 0.003
-_BASIS = "theory: order ‖δ‖⁴, and growth over the late steps; 4.5 standard errors over starts"
+_BASIS = "theory: order ‖δ‖⁴, and growth over the late steps"
 
 
 def _limit(name: Any, beta: float, step_size: float = 1.0) -> float:
@@ -58,14 +58,13 @@ def _pooled(names: list[str], bent: np.ndarray, square: np.ndarray) -> dict[str,
 def momentum_claims(config: Any) -> Claims:
     """2(1 + β)/η for each β; without momentum the rival is the sharpness of the gradient flow."""
     flow = np.asarray(_sharpness(digits(config), config.steps, jnp.array([_FINE]), jnp.zeros(1), _STEP / _FINE)[0])
+    slow = float(_late(flow).mean())
     claims = [
-        Claim(
-            f"sharpness_{beta:g}", f"momentum, β = {beta:g}: curvature along the oscillation less its next order, late",
-            "Cohen et al. (2021)", _limit("momentum", beta, _STEP),
-            _BASIS, tolerance=_REST * _limit("momentum", beta, _STEP), standard_errors=SIGNIFICANT,
-            rival=2 / _STEP if beta else float(_late(flow).mean()),
-            rival_law="2/η, without momentum" if beta else "gradient flow",
-        )
+        statistical(f"sharpness_{beta:g}",
+                    f"momentum, β = {beta:g}: curvature along the oscillation less its next order, late",
+                    "Cohen et al. (2021)", _limit("momentum", beta, _STEP), _BASIS,
+                    over="over starts", tolerance=_REST * _limit("momentum", beta, _STEP),
+                    rival=(2 / _STEP, "2/η, without momentum") if beta else (slow, "gradient flow"))
         for beta in _BETAS
     ]  # fmt: skip
     return Claims(tuple(claims), {"flow_sharpness": flow.mean(0).tolist()})
@@ -136,14 +135,11 @@ def _moved(beta: float) -> float:
 def adam_claims(config: Any) -> Claims:
     """2(1 + β₁)/((1 − β₁)η) for each β₁, in units of 1/η."""
     claims = [
-        Claim(
-            f"adam_{beta:g}", f"Adam, β₁ = {beta:g}: η times preconditioned sharpness, late steps and starts",
-            "Cohen et al. (2022)", _limit("adam", beta),
-            f"theory: P moves by {_moved(beta):.1%} while an oscillation decays by e; 4.5 standard errors over starts",
-            tolerance=_moved(beta) * _limit("adam", beta), standard_errors=SIGNIFICANT,
-            rival=_limit("momentum", beta),
-            rival_law="momentum without the factor 1 − β₁",
-        )
+        statistical(f"adam_{beta:g}", f"Adam, β₁ = {beta:g}: η times preconditioned sharpness, late steps and starts",
+                    "Cohen et al. (2022)", _limit("adam", beta),
+                    f"theory: P moves by {_moved(beta):.1%} while an oscillation decays by e",
+                    over="over starts", tolerance=_moved(beta) * _limit("adam", beta),
+                    rival=(_limit("momentum", beta), "momentum without the factor 1 − β₁"))
         for beta in _ADAM_BETAS
     ]  # fmt: skip
     return Claims(tuple(claims), {})

@@ -51,12 +51,11 @@ class Oscillation(NamedTuple):
     bent: Array
 
 
-def oscillation(loss: Callable[[Array], Array], path: Array, scale: Array | None = None) -> Oscillation:
-    """That of successive steps [n, P]; a constant drift is left out. With a scale D, ‖D^½ offset‖² is the square."""
+def oscillation(loss: Callable[[Array], Array], path: Array) -> Oscillation:
+    """That of successive steps [n, P]; a constant drift is left out."""
     before, at, after = path[:-2], path[1:-1], path[2:]
     signs = (-1.0) ** jnp.arange(len(at)).astype(path.dtype)
     center = (before + 2 * at + after).mean(0) / 4
     offset = (signs[:, None] * (2 * at - before - after)).mean(0) / 4
     turned = jax.jvp(jax.grad(loss), (center,), (offset,))[1]
-    weights = jnp.ones_like(offset) if scale is None else scale
-    return Oscillation(center, offset, jnp.sum(weights * offset**2), jnp.sum(offset * turned))
+    return Oscillation(center, offset, jnp.sum(offset**2), jnp.sum(offset * turned))

@@ -4,8 +4,9 @@ Three answers to what a network of one hidden layer can be: enough random neuron
 integers, and an integral whose constant is known before anything is fitted.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.expressivity import digit, networks, ridgelets, superposition
 from jaxtheory.lecture.study import BaseConfig, of_studies, panel
@@ -16,7 +17,6 @@ class Config(BaseConfig):
     """Sizes of the three parts."""
 
     out: Path = field(default=Path("runs/expressivity"), compare=False)
-    """folder for predictions, data, table and figure"""
     dims: tuple[int, ...] = (2, 10)
     """dimensions of the Gaussian that random cosines approximate"""
     draws: int = 100
@@ -36,11 +36,7 @@ class Config(BaseConfig):
     training: int = 1500
     """steps of training"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        paper = replace(cls(), preset="paper", draws=2000, greedy=256, grid=64, seeds=16, training=20_000)
-        return paper if preset == "paper" else cls()
+    PAPER: ClassVar = {"draws": 2000, "greedy": 256, "grid": 64, "seeds": 16, "training": 20_000}
 
 
 NETWORKS = (

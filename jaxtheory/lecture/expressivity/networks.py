@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from jaxtheory import figures
 from jaxtheory.expressivity import barron, greedy
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import fit_slope
 
@@ -29,11 +29,9 @@ def _random_claims(config: Any) -> list[Claim]:
     moments = {d: jnp.exp(-2 * (_points(config, d) ** 2).sum(axis=1)) for d in config.dims}
     second = {d: float((1 + moment).mean() / 2) for d, moment in moments.items()}  # E cos²(ω·x), ω Gaussian
     return [
-        Claim(
-            f"random_{d}_{n}", f"mean squared error of {n} random cosines, d = {d}", "Barron (1993), Lemma 1, exact",
-            float(barron.monte_carlo_law(_points(config, d), n)), "4.5 standard errors over draws",
-            standard_errors=SIGNIFICANT, rival=second[d] / n, rival_law="second moment, not variance",
-        )
+        statistical(f"random_{d}_{n}", f"mean squared error of {n} random cosines, d = {d}",
+                    "Barron (1993), Lemma 1, exact", float(barron.monte_carlo_law(_points(config, d), n)),
+                    over="over draws", rival=(second[d] / n, "second moment, not variance"))
         for d in config.dims for n in _SIZES
     ]  # fmt: skip
 

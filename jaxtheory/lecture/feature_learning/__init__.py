@@ -5,8 +5,9 @@ before and after; (c) pre-activations that become non-Gaussian; (d) distance of 
 coordinate check; (f) transfer of the learning rate.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.feature_learning import coordinates, features, training, transfer, width
 from jaxtheory.lecture.study import BaseConfig, of_studies
@@ -17,9 +18,7 @@ class Config(BaseConfig):
     """Sizes of the studies; the points are the same for every seed."""
 
     out: Path = field(default=Path("runs/feature_learning"), compare=False)
-    """folder for predictions, sweeps, data, table and figure"""
     x64: bool = False
-    """compute in float64"""
     samples: int = 16
     """(a-d) training points"""
     tests: int = 16
@@ -57,17 +56,12 @@ class Config(BaseConfig):
     seeds: int = 8
     """(e, f) starts"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        published = replace(
-            quick, preset="paper", samples=32, tests=256, steps=24, step_size=0.025, draws=65536,
-            widths=(64, 256, 1024), count=256, counts=(32768, 32768, 1024), check_widths=(64, 128, 256, 512, 1024),
-            models=("mlp", "transformer"), transfer_widths=(32, 64, 128, 256, 512, 1024), seeds=16,
-            rates=tuple(2.0 ** (-k / 2) for k in range(30, 1, -1)), richness=(0.1, 0.5, 1.0, 1.5, 2.0),
-        )  # fmt: skip
-        return published if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "samples": 32, "tests": 256, "steps": 24, "step_size": 0.025, "draws": 65536, "widths": (64, 256, 1024),
+        "count": 256, "counts": (32768, 32768, 1024), "check_widths": (64, 128, 256, 512, 1024),
+        "models": ("mlp", "transformer"), "transfer_widths": (32, 64, 128, 256, 512, 1024), "seeds": 16,
+        "rates": tuple(2.0 ** (-k / 2) for k in range(30, 1, -1)), "richness": (0.1, 0.5, 1.0, 1.5, 2.0),
+    }  # fmt: skip
 
 
 STUDIES = (

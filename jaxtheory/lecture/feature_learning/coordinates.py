@@ -9,8 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.feature_learning import transfer
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import parameterization
 
@@ -27,12 +28,10 @@ _STEPS = 3
 def predict(config: Any) -> Claims:
     """Exponents of what one step of Adam changes in the hidden layer and the readout, W → W + ΔW at fixed inputs."""
     claims = [
-        Claim(
-            f"coordinates_{layer}_{rule}", f"coordinates: exponent of ΔW x in width, {name}, {transfer.TITLES[rule]}",
-            _SOURCE, exponent, "theory: 0.1 at these widths; 4.5 standard errors", tolerance=_FLAT,
-            standard_errors=SIGNIFICANT, rival=_EXPONENTS["standard" if rule == "maximal" else "maximal"],
-            rival_law="that of the other parameterization",
-        )
+        statistical(f"coordinates_{layer}_{rule}",
+                    f"coordinates: exponent of ΔW x in width, {name}, {transfer.TITLES[rule]}", _SOURCE, exponent,
+                    "theory: 0.1 at these widths", tolerance=_FLAT,
+                    rival=(1 - exponent, "that of the other parameterization"))
         for rule, exponent in _EXPONENTS.items() for layer, name in _LAYERS.items()
     ]  # fmt: skip
     return Claims(tuple(claims), {})
@@ -48,9 +47,9 @@ def measure(config: Any) -> xr.Dataset:
         for layer in _LAYERS:
             slope, error = (found[name].sel(parameter=layer) for name in ("own_change_slope", "own_change_slope_error"))
             scalars |= estimated(f"coordinates_{layer}_{rule}", slope, error, config.seeds)
-        change = found.own_change.transpose("parameter", "width", "seed").values
-        sizes.append(change.mean(-1))
-        errors.append(change.std(-1, ddof=1) / change.shape[-1] ** 0.5)
+        size, spread = mean_and_error(found.own_change.transpose("parameter", "width", "seed").values, -1)
+        sizes.append(size)
+        errors.append(spread)
     dims = ("check_rule", "layer", "check_width")
     arrays = {"coordinate": (dims, np.array(sizes)), "coordinate_se": (dims, np.array(errors))}
     coords = {

@@ -7,11 +7,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claims, statistical
 from jaxtheory.lecture.feature_learning import courses
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 
 _SOURCE = "Bordelon and Pehlevan (2022), eqs 7-9"
+_THEORY = f"theory: {SIGNIFICANT:g} standard errors of the limit's samples, n²/(N₁N₂)"
 _GAUSSIAN = 3.0  # E h⁴/(E h²)² of a Gaussian
 _BINS = np.linspace(-3.5, 3.5, 29)  # of h over its standard deviation
 _GRID = np.linspace(-3.5, 3.5, 141)
@@ -22,12 +24,10 @@ def predict_kernel(config: Any) -> Claims:
     rich, y = _rich(config), np.asarray(courses.problem(config, "digits").y)
     apart = _apart(rich.kernel[[0, -1]], y)
     error = float(rich.kernel_error[-1].mean())
-    claim = Claim(
-        "classes_apart", f"kernel: yᵀΦy/n² after training, γ0 = {config.richness[-1]:g}, 1/N → 0", _SOURCE,
-        float(apart[1]), "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂); 4.5 standard errors",
-        tolerance=SIGNIFICANT * error + courses.remainder(config) * float(apart[1]), standard_errors=SIGNIFICANT,
-        rival=float(apart[0]), rival_law="the kernel of the start: features that do not move",
-    )  # fmt: skip
+    claim = statistical("classes_apart", f"kernel: yᵀΦy/n² after training, γ0 = {config.richness[-1]:g}, 1/N → 0",
+                        _SOURCE, float(apart[1]), _THEORY,
+                        tolerance=SIGNIFICANT * error + courses.remainder(config) * float(apart[1]),
+                        rival=(float(apart[0]), "the kernel of the start: features that do not move"))  # fmt: skip
     rows = {f"kernel, {when}": rich.kernel[i, 0].tolist() for when, i in (("before", 0), ("after", -1))}
     return Claims((claim,), rows)
 
@@ -37,11 +37,11 @@ def measure_kernel(config: Any) -> xr.Dataset:
     y = np.asarray(courses.problem(config, "digits").y)
     found = [_networks(config, width).kernel for width in courses.widest(config)]
     apart = courses.extrapolated(config, "classes_apart", [_apart(kernel[:, 1], y) for kernel in found])
-    rows = found[-1][:, :, 0]
+    row, row_error = mean_and_error(found[-1][:, :, 0])
     return xr.Dataset(
         {
-            "kernel_row": (("moment", "point"), rows.mean(0)),
-            "kernel_row_se": (("moment", "point"), rows.std(0, ddof=1) / len(rows) ** 0.5),
+            "kernel_row": (("moment", "point"), row),
+            "kernel_row_se": (("moment", "point"), row_error),
             **apart,
         },
         {"moment": np.array(["before", "after"], np.dtypes.StringDType()), "point": np.arange(1, config.samples + 1)},
@@ -66,12 +66,11 @@ def predict_fields(config: Any) -> Claims:
     """The density of a pre-activation in the limit, smoothed, and its kurtosis."""
     fields = _rich(config).fields
     value, error = _kurtosis(fields, 8)
-    claim = Claim(
-        "kurtosis", f"pre-activations: E h⁴/(E h²)² after training, γ0 = {config.richness[-1]:g}, 1/N → 0", _SOURCE,
-        value, "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂); 4.5 standard errors",
-        tolerance=SIGNIFICANT * error + courses.remainder(config) * value, standard_errors=SIGNIFICANT, rival=_GAUSSIAN,
-        rival_law="Gaussian, as at the start",
-    )  # fmt: skip
+    claim = statistical("kurtosis",
+                        f"pre-activations: E h⁴/(E h²)² after training, γ0 = {config.richness[-1]:g}, 1/N → 0", _SOURCE,
+                        value, _THEORY,
+                        tolerance=SIGNIFICANT * error + courses.remainder(config) * value,
+                        rival=(_GAUSSIAN, "Gaussian, as at the start"))  # fmt: skip
     return Claims((claim,), {"field": _GRID.tolist(), "density": _density(fields).tolist()})
 
 
@@ -81,12 +80,12 @@ def measure_fields(config: Any) -> xr.Dataset:
     kurtosis = courses.extrapolated(config, "kurtosis", [(h**4).mean(1) / (h**2).mean(1) ** 2 for h in found])
     scaled = found[-1] / np.sqrt((found[-1] ** 2).mean())
     counts = np.array([np.histogram(np.abs(h), _BINS[len(_BINS) // 2 :])[0] for h in scaled])
-    density = counts / (2 * scaled.shape[1] * np.diff(_BINS)[0])  # of h and −h, whose laws are equal
+    mean, error = mean_and_error(counts / (2 * scaled.shape[1] * np.diff(_BINS)[0]))  # of h and −h, of one law
     centres = (_BINS[1:] + _BINS[:-1])[len(_BINS) // 2 :] / 2
     return xr.Dataset(
         {
-            "field_density": ("field", density.mean(0)),
-            "field_density_se": ("field", density.std(0, ddof=1) / len(density) ** 0.5),
+            "field_density": ("field", mean),
+            "field_density_se": ("field", error),
             **kurtosis,
         },
         {"field": centres},

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import SIGNIFICANT, Claims, statistical
 from jaxtheory.lecture.feature_learning import courses
 from jaxtheory.lecture.study import Study
 
@@ -20,17 +20,15 @@ _LABELS = {"digits": ("training", "digits: training loss"), "teacher": ("test", 
 def predict(config: Any, *, problem: str) -> Claims:
     """The loss of the limit at each richness; its mean over time is claimed for the lazy and the rich end."""
     found = {richness: _theory(config, problem, richness) for richness in config.richness}
+    means = {richness: [float(part.mean()) for part in loss] for richness, loss in found.items()}
     part, _ = _LABELS[problem]
     ends = (config.richness[0], config.richness[-1])
-    basis = "theory: 4.5 standard errors of the limit's samples, n²/(N₁N₂) of the extrapolation; 4.5 standard errors"
+    basis = f"theory: {SIGNIFICANT:g} standard errors of the limit's samples, n²/(N₁N₂) of the extrapolation"
     claims = [
-        Claim(
-            f"{problem}_{name}", f"{problem}: {part} loss, mean over time, γ0 = {here:g}, 1/N → 0", _SOURCE,
-            float(found[here][0].mean()), basis,
-            tolerance=SIGNIFICANT * float(found[here][1].mean())
-            + courses.remainder(config) * float(found[here][0].mean()),
-            standard_errors=SIGNIFICANT, rival=float(found[other][0].mean()), rival_law=f"γ0 = {other:g}",
-        )
+        statistical(f"{problem}_{name}", f"{problem}: {part} loss, mean over time, γ0 = {here:g}, 1/N → 0", _SOURCE,
+                    means[here][0], basis,
+                    tolerance=SIGNIFICANT * means[here][1] + courses.remainder(config) * means[here][0],
+                    rival=(means[other][0], f"γ0 = {other:g}"))
         for name, here, other in (("lazy", *ends), ("rich", *ends[::-1]))
     ]  # fmt: skip
     return Claims(tuple(claims), {_curve(problem, richness): found[richness][0].tolist() for richness in found})

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.feature_learning import models
 from jaxtheory.lecture.feature_learning.models import Model
 from jaxtheory.lecture.study import Study
@@ -71,15 +71,12 @@ def predict(config: Any) -> Claims:
     """
     octaves = np.log2(config.transfer_widths[-1] / config.transfer_widths[0])
     step = np.log2(config.rates[1] / config.rates[0]) / octaves
-    basis = "theory: half a step of the grid of rates over the widths, at either end; 4.5 standard errors"
+    basis = "theory: half a step of the grid of rates over the widths, at either end"
     claims = [
-        Claim(
-            f"transfer_{name}_{rule}", f"transfer: exponent of the best rate in width, {TITLES[rule]}, {_DATA[name]}",
-            _SOURCE, exponent, basis, tolerance=float(step), standard_errors=SIGNIFICANT,
-            relation="<=" if (name, rule) == ("transformer", "standard") else "=",
-            rival=_EXPONENTS["standard" if rule == "maximal" else "maximal"],
-            rival_law="that of the other parameterization",
-        )
+        statistical(f"transfer_{name}_{rule}",
+                    f"transfer: exponent of the best rate in width, {TITLES[rule]}, {_DATA[name]}", _SOURCE, exponent,
+                    basis, tolerance=float(step), relation="<=" if (name, rule) == ("transformer", "standard") else "=",
+                    rival=(-1 - exponent, "that of the other parameterization"))
         for name in config.models for rule, exponent in _EXPONENTS.items()
     ]  # fmt: skip
     return Claims(tuple(claims), {})

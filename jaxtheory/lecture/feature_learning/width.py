@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.feature_learning import courses
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import Slope, fit_slope, standard_error
@@ -21,12 +21,10 @@ _LABELS = {"mean": "mean training loss − limit", "scatter": "scatter of predic
 
 def predict(config: Any) -> Claims:
     """Exponents −1 and −1/2, up to the next order, 1 + 5/N."""
-    basis = "theory: the next order, slope of log(1 + 5/N); 4.5 standard errors"
+    basis = "theory: the next order, slope of log(1 + 5/N)"
     claims = [
-        Claim(
-            f"width_{name}", f"width: exponent of {what}", _SOURCE, exponent, basis,
-            tolerance=_next_order(widths[0], widths[-1]), standard_errors=SIGNIFICANT, rival=rival, rival_law=law,
-        )
+        statistical(f"width_{name}", f"width: exponent of {what}", _SOURCE, exponent, basis,
+                    tolerance=_next_order(widths[0], widths[-1]), rival=(rival, law))
         for name, widths, what, exponent, rival, law in (
             ("mean", config.widths[:2], "E L(N) − L(∞) after training", -1.0, -0.5, "that of a single network"),
             ("scatter", config.widths, "the standard deviation of predictions", -0.5, -1.0, "that of the mean"),

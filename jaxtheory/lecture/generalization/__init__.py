@@ -5,9 +5,9 @@ ranked against the true gap along one knob at a time, with intervals over seeds.
 shows the fast rate of a local complexity.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from jaxtheory.lecture.generalization import digits, local
 from jaxtheory.lecture.study import BaseConfig, of_studies, panel
@@ -18,9 +18,7 @@ class Config(BaseConfig):
     """The grid of networks and the data."""
 
     out: Path = field(default=Path("runs/generalization"), compare=False)
-    """folder for predictions, networks, data, table and figure; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     samples: int = 300
     """training digits, of 1,797"""
     widths: tuple[int, ...] = (16, 64)
@@ -36,16 +34,10 @@ class Config(BaseConfig):
     steps: int = 800
     """of Adam"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {
-            "samples": 1000,
-            "widths": (16, 64, 256, 1024),
-            "depths": (1, 2, 4),
-            "batches": (32, 128, 1000),
-        }
-        return replace(cls(), preset="paper", seeds=10, steps=5000, **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "seeds": 10, "steps": 5000, "samples": 1000, "widths": (16, 64, 256, 1024), "depths": (1, 2, 4),
+        "batches": (32, 128, 1000),
+    }  # fmt: skip
 
 
 STUDIES = (digits.STUDY, panel("ranks", digits.draw_ranks), panel("labels", digits.draw_labels), local.STUDY)

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import data, figures, kernels, sweeps
 from jaxtheory import generalization as gen
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged, estimated
+from jaxtheory.lecture.claims import Claim, Claims, averaged, estimated, positive, statistical
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import minibatch, train
 
@@ -31,34 +32,29 @@ _HELD_OUT = 100  # images on which a network's error is observed and bounded
 
 def predict(config: Any) -> Claims:
     """A bound that is not vacuous holds as often as it says; the others are vacuous; random labels cost more."""
-    above: dict[str, Any] = {
-        "standard_errors": -SIGNIFICANT,
-        "relation": ">=",
-        "basis": "significance: more than 4.5 standard errors above",
-    }
+    mean, moved = _gaussian_signs(_digits(config).x)
     rows = [
-        Claim("held_out", f"share of networks whose test error is below its bound from {_HELD_OUT} images",
-              "Langford (2005), test set bound", 1 - _DELTA, "theory: fails with probability 0.05; 4.5 standard errors",
-              standard_errors=SIGNIFICANT, relation=">=", rival=0.5, rival_law="the observed error as its own bound"),
+        statistical("held_out", f"share of networks whose test error is below its bound from {_HELD_OUT} images",
+                    "Langford (2005), test set bound", 1 - _DELTA, "theory: fails with probability 0.05", relation=">=",
+                    rival=(0.5, "the observed error as its own bound")),
         Claim("vacuous", "smallest bound on its own error that training data gives any network",
               "each bound's theorem, with its constants", 1.0, "definition: no error is larger", relation=">=",
               rival=1 - 1 / _CLASSES, rival_law="a bound below the error of guessing"),
-        Claim("labels", "NTK label complexity, random labels minus true ones", "Arora et al. (2019), Thm 5.1", 0.0,
-              **above),
-        Claim("dearer", "median log of spectral complexity over margin, random minus true labels",
-              "Bartlett, Foster, Telgarsky (2017), sec. 2", 0.0, **above),
-        Claim("ordered", "Kendall's tau with the gap along label noise: mean of six measures of norms over margins",
-              "Neyshabur, Bhojanapalli, McAllester, Srebro (2017)", 1.0,
-              "theory: rises and falls with the noise; 4.5 standard errors over seeds", standard_errors=SIGNIFICANT,
-              rival=0.0, rival_law="that of the number of parameters"),
-        Claim("rademacher", "Rademacher complexity of linear functions over B‖X‖_F/n", "Bartlett, Mendelson (2002)",
-              *_gaussian_signs(_digits(config).x), standard_errors=SIGNIFICANT, rival=1.0,
-              rival_law="Jensen's bound with equality"),
+        positive("labels", "NTK label complexity, random labels minus true ones", "Arora et al. (2019), Thm 5.1"),
+        positive("dearer", "median log of spectral complexity over margin, random minus true labels",
+                 "Bartlett, Foster, Telgarsky (2017), sec. 2"),
+        statistical("ordered",
+                    "Kendall's tau with the gap along label noise: mean of six measures of norms over margins",
+                    "Neyshabur, Bhojanapalli, McAllester, Srebro (2017)", 1.0, "theory: rises and falls with the noise",
+                    over="over seeds", rival=(0.0, "that of the number of parameters")),
+        statistical("rademacher", "Rademacher complexity of linear functions over B‖X‖_F/n",
+                    "Bartlett, Mendelson (2002)", mean, "theory: variance of signs for that of Gaussians",
+                    over="over signs", tolerance=moved, rival=(1.0, "Jensen's bound with equality")),
     ]  # fmt: skip
     return Claims(tuple(rows), {})
 
 
-def _gaussian_signs(x: Array) -> tuple[float, str, float]:
+def _gaussian_signs(x: Array) -> tuple[float, float]:
     """E √(gᵀKg)/√tr K for Gaussian g in place of signs, K = XXᵀ, and what signs may change: Σ K_ii²/4(tr K)².
 
     With the eigenvalues λ of K/tr K, E √Q = π^(−1/2) ∫ (1 − Π (1 + 2λu²)^(−1/2)) u^(−2) du; in log u by sums, which
@@ -69,8 +65,7 @@ def _gaussian_signs(x: Array) -> tuple[float, str, float]:
     u = np.exp(np.linspace(-20, 20, 2001))
     share = -np.expm1(-0.5 * np.log1p(2 * np.outer(u**2, values)).sum(1)) / u
     mean = float(share.sum() * 40 / 2000 / np.sqrt(np.pi))
-    basis = "theory: variance of signs for that of Gaussians; 4.5 standard errors over signs"
-    return mean, basis, float((lengths**4).sum() / (lengths**2).sum() ** 2 / 4)
+    return mean, float((lengths**4).sum() / (lengths**2).sum() ** 2 / 4)
 
 
 def _digits(config: Any) -> data.Split:
@@ -243,7 +238,7 @@ def draw_labels(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     for (name, label), color, marker in zip(labels.items(), figures.PALETTE, "os", strict=False):
         values = dataset.measure.sel(name=name).median(["width", "depth", "batch"])
         ratio = values / values.isel(noise=0)
-        mean, error = ratio.mean("seed"), ratio.std("seed", ddof=1) / np.sqrt(ratio.sizes["seed"])
+        mean, error = mean_and_error(ratio, "seed")
         ax.plot(dataset.noise, mean, color=color, linewidth=1.0)
         figures.points(ax, dataset.noise, mean, error, color=color, marker=marker, label=label)
     figures.label_axes(ax, "share of labels replaced", "over that of the true labels", "random labels cost more",

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.generalization import local_complexity
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.results import fit_slope, standard_error
 
@@ -39,12 +40,10 @@ def predict(config: Any) -> Claims:
     radius, modes = _fixed_points()
     n = np.log(_SIZES)
     law, edge = (float(np.polyfit(n, np.log(values), 1)[0]) for values in (radius, modes**-2.0))
-    claim = Claim(
-        "fast_rate", "least squares over a kernel ball: exponent of the excess risk (−2/3 as n → ∞)",
-        "Bartlett, Bousquet, Mendelson (2005), section 6.3", law,
-        "theory: modes are whole numbers, so λ at the edge is not r*; 4.5 standard errors", tolerance=abs(edge - law),
-        standard_errors=SIGNIFICANT, rival=-0.5, rival_law="the global complexity",
-    )  # fmt: skip
+    claim = statistical("fast_rate", "least squares over a kernel ball: exponent of the excess risk (−2/3 as n → ∞)",
+                        "Bartlett, Bousquet, Mendelson (2005), section 6.3", law,
+                        "theory: modes are whole numbers, so λ at the edge is not r*", tolerance=abs(edge - law),
+                        rival=(-0.5, "the global complexity"))  # fmt: skip
     return Claims((claim,), {"fixed points": radius.tolist()})
 
 
@@ -86,12 +85,11 @@ def _excess(key: PRNGKeyArray, *, samples: int, mode: int) -> Float[Array, ""]:
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Excess risk over samples, the fixed point's law through its middle, and the slower one."""
     n, radius = dataset.local_n.values.astype(float), np.array(claims.curves["fixed points"])
-    mean, error = dataset.excess.mean("local_draw").values, dataset.excess.std("local_draw", ddof=1).values
+    mean, error = mean_and_error(dataset.excess, "local_draw")
     scale = np.exp(np.log(mean / radius).mean())
     figures.theory_line(ax, n, scale * radius, color=figures.PALETTE[0], label="fixed point $r^*$, scaled")
     slow = mean[0] * (n / n[0]) ** -0.5
     figures.theory_line(ax, n, slow, color="#777777", linestyle="--", label="$n^{-1/2}$: global complexity")
-    error = error / np.sqrt(dataset.sizes["local_draw"])
     figures.points(ax, n, mean, error, color=figures.PALETTE[1], label="least squares over the ball")
     figures.label_axes(ax, "samples $n$", "excess risk", "fast rates", xscale="log", yscale="log")
     ax.legend(loc="upper right")

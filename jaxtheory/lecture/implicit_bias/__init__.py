@@ -4,9 +4,9 @@ Five laws, each as a line with its run as points: early stopping against ridge, 
 entropy of diagonal networks, singular values learned one after another, and the stationary covariance of SGD.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from jaxtheory.lecture.implicit_bias import deep_linear, diagonal, margins, stationary, stopping
 from jaxtheory.lecture.study import BaseConfig, of_studies
@@ -17,7 +17,6 @@ class Config(BaseConfig):
     """Sizes of the five panels."""
 
     out: Path = field(default=Path("runs/implicit_bias"), compare=False)
-    """folder for predictions, data, table and figure"""
     doublings: int = 17
     """gradient descent on the separable data runs for 2^doublings steps"""
     scales: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -35,17 +34,9 @@ class Config(BaseConfig):
     rates: tuple[float, ...] = (0.1, 0.5, 1.0, 1.5)
     """step sizes of SGD"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {
-            "doublings": 22,
-            "features": 100,
-            "steps": 200_000,
-            "step_size": 2e-4,
-            "walkers": 1_000_000,
-        }
-        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "doublings": 22, "features": 100, "steps": 200_000, "step_size": 2e-4, "walkers": 1_000_000,
+    }  # fmt: skip
 
 
 STUDIES = (

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization import implicit_bias as bias
 
@@ -20,18 +20,17 @@ _CURVATURES = (1.0, 0.3, 0.05)  # of the quadratic on which SGD settles
 def predict(config: Any) -> Claims:
     """The trace of the stationary covariance at every step size."""
     claims = tuple(
-        Claim(f"sgd_{rate:g}", f"SGD, η = {rate:g}: trace of the stationary covariance", "Mandt et al. (2017)",
-              float(jnp.trace(_stationary(rate))), "4.5 standard errors over runs", standard_errors=SIGNIFICANT,
-              **_flow_rival(rate))
+        statistical(f"sgd_{rate:g}", f"SGD, η = {rate:g}: trace of the stationary covariance", "Mandt et al. (2017)",
+                    float(jnp.trace(_stationary(rate))), over="over runs", rival=_flow_rival(rate))
         for rate in config.rates
     )  # fmt: skip
     return Claims(claims, {})
 
 
-def _flow_rival(rate: float) -> dict[str, Any]:
+def _flow_rival(rate: float) -> tuple[float | None, str]:
     """The covariance of the stochastic flow, (η/2) H⁻¹Σ, where the step is long enough to tell it from descent's."""
     trace = float((jnp.diagonal(_noise()) / jnp.array(_CURVATURES)).sum()) * rate / 2
-    return {"rival": trace, "rival_law": "the flow, steps of size 0"} if rate * max(_CURVATURES) >= 0.25 else {}
+    return (trace, "the flow, steps of size 0") if rate * max(_CURVATURES) >= 0.25 else (None, "")
 
 
 def _stationary(rate: float) -> Array:

@@ -4,9 +4,9 @@ The limit is taken of the network that is drawn, by program transformation; the 
 travels; and a Gaussian process with the limit of a Flax CNN classifies digits.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtheory.lecture.infinite_width import convergence, depth, digits
 from jaxtheory.lecture.study import BaseConfig, of_studies, panel
@@ -19,9 +19,7 @@ class Config(BaseConfig):
     """Sizes of the three parts."""
 
     out: Path = field(default=Path("runs/infinite_width"), compare=False)
-    """folder for predictions, data, table and figure; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     architectures: tuple[_Architecture, ...] = ("tanh MLP", "residual MLP", "ReLU CNN", "tanh RNN")
     """networks whose kernels are drawn"""
     widths: tuple[int, ...] = (32, 64, 128, 256)
@@ -37,12 +35,9 @@ class Config(BaseConfig):
     splits: int = 12
     """random choices of them"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        large = replace(quick, preset="paper", widths=(64, 128, 256, 512, 1024, 2048), deep_width=4096)
-        return replace(large, deep_draws=50, images=1200, splits=12) if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "widths": (64, 128, 256, 512, 1024, 2048), "deep_width": 4096, "deep_draws": 50, "images": 1200,
+    }  # fmt: skip
 
 
 STUDIES = (convergence.STUDY, panel("phases", depth.draw_phases), depth.STUDY, digits.STUDY)

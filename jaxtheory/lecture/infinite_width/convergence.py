@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 
 from jaxtheory import empirical, figures, infinite
 from jaxtheory.infinite.corrections import relu_moments
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, statistical
 from jaxtheory.lecture.infinite_width.architectures import NETWORKS, Network
+from jaxtheory.lecture.powers import root_exponent, root_mean_square
 from jaxtheory.lecture.study import Study
-from jaxtheory.results import fit_slope, standard_error
 
 _INPUTS = 6
 _SIGMA_W, _SIGMA_B = 1.4, 0.2
@@ -29,11 +29,9 @@ def predict(config: Any) -> Claims:
     """The exponent of fluctuations, for every architecture."""
     tolerance = _next_order(config.widths)
     claims = tuple(
-        Claim(
-            f"slope_{_slug(name)}", f"{name}: exponent in width of the distance of a drawn NTK from the limit",
-            "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths; 4.5 standard errors",
-            tolerance=tolerance, standard_errors=SIGNIFICANT, rival=-1.0, rival_law="no fluctuation, bias 1/n",
-        )
+        statistical(f"slope_{_slug(name)}", f"{name}: exponent in width of the distance of a drawn NTK from the limit",
+                    "Huang, Yau (2020), Thm 2.1", -0.5, "theory: next order in 1/width at these widths",
+                    tolerance=tolerance, rival=(-1.0, "no fluctuation, bias 1/n"))
         for name in config.architectures
     )  # fmt: skip
     return Claims(claims, {})
@@ -53,7 +51,8 @@ def measure(config: Any) -> xr.Dataset:
     names = {"network": numbers, "width": list(config.widths), "draw": np.arange(config.draws)}
     dataset = xr.Dataset({"distance": (("network", "width", "draw"), errors)}, names)
     named = zip(config.architectures, dataset.distance, strict=True)
-    return dataset.assign({key: value for name, distance in named for key, value in _slope(name, distance).items()})
+    slopes = (root_exponent(f"slope_{_slug(name)}", distance) for name, distance in named)
+    return dataset.assign({key: value for slope in slopes for key, value in slope.items()})
 
 
 def _standardized(network: Network, width: int) -> tuple[Callable[[Any, Array], Array], PyTree]:
@@ -82,23 +81,11 @@ def _distances(network: Network, config: Any, key: Key[Array, ""], dtype: Any) -
     return np.stack(rows)
 
 
-def _slope(name: str, distance: xr.DataArray) -> dict[str, float]:
-    """Exponent of the root mean square over draws, whose standard error is that of a mean, halved."""
-    squares = jnp.asarray(distance.values**2).T
-    mean = squares.mean(0)
-    law = fit_slope(
-        jnp.asarray(distance.width.values, mean.dtype), jnp.sqrt(mean), standard_error(squares) / (2 * jnp.sqrt(mean))
-    )
-    return estimated(f"slope_{_slug(name)}", law.slope, law.standard_error, len(squares))
-
-
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Distance over width, and the law width^(−1/2) through the middle of each architecture's points."""
     width = dataset.width.values.astype(float)
     for color, number, distance in zip(figures.PALETTE, dataset.network.values, dataset.distance, strict=False):
-        squares = distance.values**2
-        root = np.sqrt(squares.mean(1))
-        error = squares.std(1, ddof=1) / np.sqrt(squares.shape[1]) / (2 * root)
+        root, error = root_mean_square(distance.values)
         figures.points(ax, width, root, error, color=color, label=list(NETWORKS)[number])
         level = np.exp(np.log(root * np.sqrt(width)).mean())
         figures.theory_line(ax, width, level / np.sqrt(width), color=color)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.infinite import phase
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 
 _ORDER, _CHAOS, _BIAS = (0.7, 1.0, 1.2), 2.5, 0.3  # σ_w on either side of the edge for tanh with σ_b = 0.3
@@ -37,23 +37,20 @@ def predict(config: Any) -> Claims:
 
 def _about_order(sigma_w: float, config: Any) -> Claim:
     chi = phase.fixed_point("tanh", sigma_w, _BIAS).chi_one
-    return Claim(
-        f"rate_{sigma_w:g}", f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
-        "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
-        "theory: second order in 1 − c and 1/width; 4.5 standard errors", tolerance=_APART + 2 / config.deep_width,
-        standard_errors=SIGNIFICANT, rival=2 * float(np.log(sigma_w)), rival_law="the same network without tanh",
-    )  # fmt: skip
+    return statistical(f"rate_{sigma_w:g}",
+                       f"deep tanh networks, σ_w = {sigma_w:g}: rate at which two inputs come together, log χ₁",
+                       "Schoenholz et al. (2017), eq. 9", float(jnp.log(chi)),
+                       "theory: second order in 1 − c and 1/width", tolerance=_APART + 2 / config.deep_width,
+                       rival=(2 * float(np.log(sigma_w)), "the same network without tanh"))  # fmt: skip
 
 
 def _about_chaos(config: Any) -> Claim:
     point = phase.fixed_point("tanh", _CHAOS, _BIAS)
-    return Claim(
-        "chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
-        "Poole et al. (2016), eq. 7", float(point.correlation),
-        "theory: 1/width over the layers remembered; 4.5 standard errors",
-        tolerance=float(point.correlation_depth) / config.deep_width, standard_errors=SIGNIFICANT, rival=1.0,
-        rival_law="order: inputs come together",
-    )  # fmt: skip
+    return statistical("chaos", f"deep tanh networks, σ_w = {_CHAOS:g}: correlation that they end at, c*",
+                       "Poole et al. (2016), eq. 7", float(point.correlation),
+                       "theory: 1/width over the layers remembered",
+                       tolerance=float(point.correlation_depth) / config.deep_width,
+                       rival=(1.0, "order: inputs come together"))  # fmt: skip
 
 
 def measure(config: Any) -> xr.Dataset:

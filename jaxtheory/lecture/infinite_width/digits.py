@@ -11,7 +11,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures, infinite, kernels
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, negative
 from jaxtheory.lecture.study import Study
 
 _NOISE = 0.1
@@ -31,11 +31,8 @@ class _DigitsCNN(nn.Module):
 
 def predict(config: Any) -> Claims:
     """The process with the CNN's limit errs less than the one with a linear kernel."""
-    claim = Claim(
-        "gp_gain", "digits: error of the process with the CNN's limit minus that of a linear kernel",
-        "Novak et al. (2019), section 4", 0.0, "significance: 4.5 standard errors below", standard_errors=-SIGNIFICANT,
-        relation="<=",
-    )  # fmt: skip
+    claim = negative("gp_gain", "digits: error of the process with the CNN's limit minus that of a linear kernel",
+                     "Novak et al. (2019), section 4")  # fmt: skip
     return Claims((claim,), {})
 
 

@@ -5,8 +5,9 @@ degrees of freedom at every sample size, before any regression is solved; on the
 k^(−2s), the best ridge makes the error fall as n^(−2s/(2s+1)).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.kernel_regression import circle, digits, freedom
 from jaxtheory.lecture.study import SweptConfig, of_studies, panel
@@ -17,7 +18,6 @@ class Config(SweptConfig):
     """Sizes of the digits panels and of the circle panel."""
 
     out: Path = field(default=Path("runs/kernel_regression"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     images: int = 1500
     """the population, on which the error is taken: so many of MNIST's 5,000 digits"""
     sizes: tuple[int, ...] = (10, 20, 40, 80, 150)
@@ -35,11 +35,9 @@ class Config(SweptConfig):
     circle_seeds: int = 20
     """independent training sets on the circle"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        published = replace(cls(), preset="paper", images=5000, sizes=(20, 50, 120, 250, 500), width=4096)
-        return replace(published, seeds=60, circle_seeds=100) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "images": 5000, "sizes": (20, 50, 120, 250, 500), "width": 4096, "seeds": 60, "circle_seeds": 100,
+    }  # fmt: skip
 
 
 STUDIES = (digits.STUDY, panel("spectra", freedom.draw_spectra), freedom.STUDY, circle.STUDY)

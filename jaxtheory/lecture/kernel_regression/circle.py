@@ -13,7 +13,8 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, kernels, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study, swept
 from jaxtheory.results import fit_slope
 
@@ -39,11 +40,8 @@ def _claims(s: int, n: int) -> list[Claim]:
             "theory: next order n^(−1/(2s+1))", tolerance=_FAR[0] ** (-1 / (2 * s + 1)),
             kind="formula", rival=kernels.optimal_rate(2.0 * (3 - s), 0.5)[0], rival_law=f"that of s = {3 - s}",
         ),
-        Claim(
-            f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
-            "theory: relative remainder n^(−1/2); 4.5 standard errors", tolerance=excess * n**-0.5,
-            standard_errors=SIGNIFICANT,
-        ),
+        statistical(f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
+                    "theory: relative remainder n^(−1/2)", tolerance=excess * n**-0.5),
     ]  # fmt: skip
 
 
@@ -119,8 +117,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         figures.theory_line(ax, n, curve, color=color, label=f"$s = {s}$")
         power = curve[-1] * (n / n[-1]) ** (-2 * s / (2 * s + 1))
         figures.theory_line(ax, n, power, color=color, linestyle=":", label=rf"$n^{{-{2 * s}/{2 * s + 1}}}$")
-        error = values.std("circle_seed", ddof=1) / values.sizes["circle_seed"] ** 0.5
-        figures.points(ax, dataset.circle_size, values.mean("circle_seed"), error, color=color)
+        draw_means(ax, dataset.circle_size, values, "circle_seed", color=color)
     title = "Sobolev balls on the circle"
     figures.label_axes(ax, "samples $n$", "excess risk", title, xscale="log", yscale="log")
 

@@ -13,8 +13,9 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, kernels, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averages, statistical
 from jaxtheory.lecture.kernel_regression.population import NAMES, Population, kernel_functions, modes
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study, swept
 from jaxtheory.results import Status
 
@@ -36,18 +37,14 @@ def predict(config: Any) -> Claims:
 
 
 def _about_kernel(name: str, eigs: Array, coefficients: Array, config: Any) -> list[Claim]:
-    n, basis = config.sizes[-1], "theory: relative remainder n^(−1/2); 4.5 standard errors"
+    n, basis = config.sizes[-1], "theory: relative remainder n^(−1/2)"
     curve = kernels.learning_curve(eigs, coefficients, jnp.asarray([float(n)], eigs.dtype), config.ridge, 0.0)
     used = n - config.ridge / float(curve.kappa[0])
     return [
-        Claim(
-            f"{name} test", f"digits, {name}: test error at n = {n}", _SOURCE, float(curve.test[0]), basis,
-            tolerance=float(curve.test[0]) * n**-0.5, standard_errors=SIGNIFICANT,
-        ),
-        Claim(
-            f"{name} used", f"digits, {name}: degrees of freedom of the fit at n = {n}", _SOURCE, used, basis,
-            tolerance=used * n**-0.5, standard_errors=SIGNIFICANT, rival=float(n), rival_law="interpolation, all n",
-        ),
+        statistical(f"{name} test", f"digits, {name}: test error at n = {n}", _SOURCE, float(curve.test[0]), basis,
+                    tolerance=float(curve.test[0]) * n**-0.5),
+        statistical(f"{name} used", f"digits, {name}: degrees of freedom of the fit at n = {n}", _SOURCE, used, basis,
+                    tolerance=used * n**-0.5, rival=(float(n), "interpolation, all n")),
     ]  # fmt: skip
 
 
@@ -60,13 +57,11 @@ def order_claims(predicted: dict[str, float], config: Any) -> list[Claim]:
     order = sorted(NAMES, key=lambda name: errors[name])
     pairs = [(a, b) for a, b in itertools.pairwise(order) if errors[b] - errors[a] > 0.02 * errors[b]]
     return [
-        Claim(
-            f"{better} less {worse}", f"digits, pairs: test error of {better} minus that of {worse}, same images",
-            _SOURCE, errors[better] - errors[worse],
-            "theory: relative remainder n^(−1/2); 4.5 standard errors over pairs",
-            tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5,
-            standard_errors=SIGNIFICANT, rival=0.0, rival_law="one curve for both kernels",
-        )
+        statistical(f"{better} less {worse}",
+                    f"digits, pairs: test error of {better} minus that of {worse}, same images", _SOURCE,
+                    errors[better] - errors[worse], "theory: relative remainder n^(−1/2)", over="over pairs",
+                    tolerance=(errors[worse] - errors[better]) * config.sizes[-1] ** -0.5,
+                    rival=(0.0, "one curve for both kernels"))
         for better, worse in pairs
     ]  # fmt: skip
 
@@ -119,16 +114,14 @@ def measure(config: Any) -> xr.Dataset:
     values = {f"{name} {field}": last[field].sel(kernel=name) for name in NAMES for field in ("test", "used")}
     values |= {f"{a} less {b}": last.test.sel(kernel=a) - last.test.sel(kernel=b)
                for a, b in itertools.permutations(NAMES, 2)}  # fmt: skip
-    return fits.assign({key: number for name, drawn in values.items() for key, number in averaged(name, drawn).items()})
+    return fits.assign(averages(values))
 
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Test error over the training size, a colour a kernel."""
     for color, name in zip(figures.PALETTE, NAMES, strict=False):
         figures.theory_line(ax, claims.curves["n"], claims.curves[f"{name} test"], color=color, label=name)
-        values = dataset.test.sel(kernel=name)
-        error = values.std("seed", ddof=1) / values.sizes["seed"] ** 0.5
-        figures.points(ax, dataset["size"], values.mean("seed"), error, color=color)
+        draw_means(ax, dataset["size"], dataset.test.sel(kernel=name), "seed", color=color)
     title = "digits: predicted (lines), measured"
     figures.label_axes(ax, "training images $n$", "test error / variance", title, xscale="log", yscale="log")
     figures.ticks_at(ax.xaxis, dataset["size"])

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, kernels
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.kernel_regression.population import NAMES, Population, kernel_functions, modes
 from jaxtheory.lecture.study import Study
 
@@ -28,10 +28,10 @@ def predict(config: Any) -> Claims:
     ridge, images, claims = float(_ridges(config)[1]), config.images, []
     for name, (eigs, _) in modes(config).items():
         remainder = images * math.exp(-4 * _ORDER / math.sqrt(1 + images * float(eigs[0]) / ridge))
-        claims.append(Claim(
+        claims.append(statistical(
             f"{name} trace", f"digits, {name}: N({ridge:.2g}) of all images, by Lanczos quadrature",
             "Ubaru, Chen, Saad (2017), Thm 4.1", float(kernels.degrees_of_freedom(images * eigs, ridge)),
-            "theory: n exp(−4 order/√condition); 4.5 standard errors", tolerance=remainder, standard_errors=SIGNIFICANT,
+            "theory: n exp(−4 order/√condition)", tolerance=remainder,
         ))  # fmt: skip
     return Claims(tuple(claims), {f"{name} eigenvalues": eigs.tolist() for name, (eigs, _) in modes(config).items()})
 

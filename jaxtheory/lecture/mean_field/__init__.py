@@ -4,8 +4,9 @@
 energy, fixed point, propagation of chaos; (d) lazy against mean-field scaling; (e) rates of empirical measures.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.mean_field import langevin, lazy, matchings, planted, two_gaussians
 from jaxtheory.lecture.study import BaseConfig, of_studies, panel
@@ -16,9 +17,7 @@ class Config(BaseConfig):
     """Sizes of the five studies."""
 
     out: Path = field(default=Path("runs/mean_field"), compare=False)
-    """folder for predictions, each study's data, table, figure and animations; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     dimension: int = 40
     """(a) of the two Gaussians"""
     particles: int = 800
@@ -52,13 +51,10 @@ class Config(BaseConfig):
     matchings: int = 480
     """(e) exact matchings of each size in the plane; a third of them in 3 and 5 dimensions"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        published = replace(quick, preset="paper", sgd_step=2e-4, sgd_batch=100, teacher_steps=40_000, many=400)
-        more = replace(published, teacher_seeds=40, gap_seeds=16, chaos_seeds=4000, matchings=4000)
-        return more if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "sgd_step": 2e-4, "sgd_batch": 100, "teacher_steps": 40_000, "many": 400, "teacher_seeds": 40, "gap_seeds": 16,
+        "chaos_seeds": 4000, "matchings": 4000,
+    }  # fmt: skip
 
 
 STUDIES = (

@@ -10,7 +10,8 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, meanfield
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study
 from jaxtheory.meanfield import oracles
 
@@ -38,19 +39,15 @@ def predict(config: Any) -> Claims:
         curves = {"outputs": fixed.outputs.tolist(), "nodes": axis.tolist(), "density": fixed.density.tolist()}
     step = "theory: the step's bias, of order ηλ'/2 + η, and the next order in 1/N"
     chaos = tuple(
-        Claim(
-            f"chaos_{n}", f"Langevin: N · E|f_N − f*|² at N = {n}, all late times", "Suzuki, Wu, Nitanda (2023), Thm 1",
-            level, step, tolerance=0.06 * level, standard_errors=SIGNIFICANT, rival=alone,
-            rival_law="particles without interaction",
-        )
+        statistical(f"chaos_{n}", f"Langevin: N · E|f_N − f*|² at N = {n}, all late times",
+                    "Suzuki, Wu, Nitanda (2023), Thm 1", level, step, tolerance=0.06 * level,
+                    rival=(alone, "particles without interaction"))
         for n in config.clouds
     )  # fmt: skip
-    rate = Claim(
-        "gap_over_bound", "Langevin: largest free-energy gap over its bound e^(−2αλt) gap₀",
-        "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, "4.5 standard errors over seeds",
-        standard_errors=SIGNIFICANT, relation="<=", rival=float(np.exp(_RIDGE * 2 * _STEP * _DESCENT)),
-        rival_law="half of the rate, at the end",
-    )  # fmt: skip
+    rate = statistical("gap_over_bound", "Langevin: largest free-energy gap over its bound e^(−2αλt) gap₀",
+                       "Nitanda, Wu, Suzuki (2022), Thm 1", 1.0, over="over seeds", relation="<=",
+                       rival=(float(np.exp(2 * _RIDGE * _STEP * _DESCENT)),
+                              "half of the rate, at the end"))  # fmt: skip
     return Claims((rate, *chaos), curves | {"level": [level]})
 
 
@@ -121,8 +118,7 @@ def draw(descent: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """The gap of the free energy under its bound."""
     time = dataset.gap_time.values
     figures.theory_line(descent, time, dataset.bound.values, label="bound $e^{-2\\alpha\\lambda t}$")
-    error = dataset.gap.std("gap_seed", ddof=1).values / np.sqrt(dataset.sizes["gap_seed"])
-    figures.points(descent, time, dataset.gap.mean("gap_seed").values, error, label="Langevin particles")
+    draw_means(descent, time, dataset.gap, "gap_seed", label="Langevin particles")
     figures.label_axes(descent, "time $t$", "free-energy gap", "(c) the gap stays below its bound", yscale="log")
 
 
@@ -130,11 +126,8 @@ def draw_chaos(chaos: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """The scaled error that does not depend on N."""
     clouds = dataset.cloud.values
     figures.theory_line(chaos, clouds, np.full(len(clouds), claims.curves["level"][0]), label="linear response")
-    values = dataset.scaled_error.mean("chaos_seed")
-    for color, late in zip(figures.PALETTE[1:], (0, -1), strict=False):
-        spread = dataset.scaled_error.std("chaos_seed", ddof=1).values / np.sqrt(dataset.sizes["chaos_seed"])
-        label = "early" if late == 0 else "late"
-        figures.points(chaos, clouds, values.values[:, late], spread[:, late], color=color, label=f"{label} time")
+    for color, late, label in zip(figures.PALETTE[1:], (0, -1), ("early time", "late time"), strict=False):
+        draw_means(chaos, clouds, dataset.scaled_error.isel(late=late), "chaos_seed", color=color, label=label)
     chaos.set_ylim(0, 2 * claims.curves["level"][0])
     title = "(c) chaos propagates uniformly in time"
     figures.label_axes(chaos, "particles $N$", "$N \\cdot E|f_N - f^*|^2$", title, xscale="log")

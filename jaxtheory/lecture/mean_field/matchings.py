@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, positive, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.meanfield import wasserstein
 
@@ -23,20 +23,18 @@ _SIZES = (16, 32, 64, 128)
 def predict(config: Any) -> Claims:
     """Exponents of W₁ between two samples, the constant of the logarithm in the plane, the exact moment on the line."""
     slopes = tuple(_exponent_claim(d) for d in (1, 3, 5))
-    constant = Claim(
+    constant = statistical(
         "log_constant", "two samples on a sphere of area 1: slope of n E W₂² in log n", "Ambrosio, Glaudo (2019)",
-        1 / (2 * np.pi), "theory: chords for arcs; 4.5 standard errors", tolerance=_chords_for_arcs(),
-        standard_errors=SIGNIFICANT, rival=1 / (4 * np.pi), rival_law="one sample and the uniform law",
+        1 / (2 * np.pi), "theory: chords for arcs", tolerance=_chords_for_arcs(),
+        rival=(1 / (4 * np.pi), "one sample and the uniform law"),
     )  # fmt: skip
-    logarithm = Claim(
+    logarithm = positive(
         "log_growth", "two samples on a sphere: slope of n (E W₁)² in log n, 0 if E W₁ were of order n^(−1/2)",
-        "Ajtai, Komlós, Tusnády (1984)", 0.0, "significance: 4.5 standard errors above", standard_errors=-SIGNIFICANT,
-        relation=">=",
+        "Ajtai, Komlós, Tusnády (1984)",
     )  # fmt: skip
-    exact = Claim(
-        "uniform_w2", "3(n + 1) E W₂² between two samples of n = 16 uniforms", "Bobkov, Ledoux (2019), Thm 4.7", 1.0,
-        "4.5 standard errors", standard_errors=SIGNIFICANT, rival=1 + 1 / _SIZES[0], rival_law="3n for 3(n + 1)",
-    )  # fmt: skip
+    exact = statistical("uniform_w2", "3(n + 1) E W₂² between two samples of n = 16 uniforms",
+                        "Bobkov, Ledoux (2019), Thm 4.7", 1.0,
+                        rival=(1 + 1 / _SIZES[0], "3n for 3(n + 1)"))  # fmt: skip
     return Claims((*slopes, constant, logarithm, exact), {})
 
 
@@ -49,11 +47,9 @@ def _exponent_claim(d: int) -> Claim:
     remainder = float((arcs + order) @ [1, -1] / run) if d > 1 else 0.01
     basis = "chords for arcs, the next order n^(−(d−2)/d)/4" if d > 1 else "order 1/n"
     neighbour = 3 if d == 1 else 4
-    return Claim(
-        f"rate_{d}", f"exponent of E W₁ between two samples of n points, d = {d}", "Fournier, Guillin (2015), Thm 1",
-        _MATCHING[d], f"theory: {basis}; 4.5 standard errors", tolerance=remainder, standard_errors=SIGNIFICANT,
-        rival=-1 / neighbour, rival_law=f"that of d = {neighbour}",
-    )  # fmt: skip
+    return statistical(f"rate_{d}", f"exponent of E W₁ between two samples of n points, d = {d}",
+                       "Fournier, Guillin (2015), Thm 1", _MATCHING[d], f"theory: {basis}", tolerance=remainder,
+                       rival=(-1 / neighbour, f"that of d = {neighbour}"))  # fmt: skip
 
 
 def _chords_for_arcs() -> float:

@@ -5,8 +5,9 @@ have N^(−s/d); and its regression has the same two exponents, 2s/(2s+1) and 2s
 sparse grids have the first of them in their nonzero parameters, up to one more logarithm.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.mixed_smoothness import crosses, interpolation, networks, risks
 from jaxtheory.lecture.study import SweptConfig, of_studies, panel
@@ -17,7 +18,6 @@ class Config(SweptConfig):
     """Sizes of what is computed at points; the closed forms need none."""
 
     out: Path = field(default=Path("runs/mixed_smoothness"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     levels: tuple[int, ...] = (9, 8, 7, 6, 5)
     """finest sparse grid in dimension 1, 2, 3, 5, 10"""
     points: int = 1000
@@ -31,13 +31,10 @@ class Config(SweptConfig):
     network_points: int = 2048
     """independent points where their errors are measured, a multiple of 64"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        published = replace(quick, preset="paper", levels=(14, 12, 10, 8, 6), points=20000, replicates=2000)
-        published = replace(published, networks=(16, 13, 11, 9), network_points=2**15)
-        return published if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "levels": (14, 12, 10, 8, 6), "points": 20000, "replicates": 2000, "networks": (16, 13, 11, 9),
+        "network_points": 2**15,
+    }  # fmt: skip
 
 
 APPROXIMATION = (

@@ -17,8 +17,9 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claim, Claims, statistical
 from jaxtheory.lecture.exponents import Estimated, exponents, log_ratio, named, slope
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study
 from jaxtheory.smoothness import mixed, sparse_grid, sparse_network
 from jaxtheory.smoothness.dyadic_cells import numbers
@@ -118,15 +119,15 @@ def predict(config: Any) -> Claims:
         exact, source = slope(known.effective, known.errors), "Suzuki (2019), section 3.2, mixed smoothness"
         moved = sum(abs(slope(known.effective, np.exp(row))) for row in np.eye(len(_BELOW))) * _SHARE / (1 - _SHARE)
         found += [
-            Claim(f"network_{dim}", f"d = {dim}: exponent of an explicit ReLU network's error in "
-                  f"N/(log N)^{1.5 * dim - 0.5:g}, N its nonzero parameters (−1 as N → ∞)", source, exact,
-                  "exact at these N; theory: product gadgets; 4.5 standard errors", tolerance=moved,
-                  standard_errors=SIGNIFICANT, rival=slope(known.effective, known.nonzeros ** (-1 / dim)),
-                  rival_law=f"isotropic, N^(−1/{dim})"),
-            Claim(f"network_error_{dim}", f"d = {dim}: log of the network's squared error over that of the mixed class",
-                  source, 0.0, "theory: product gadgets; 4.5 standard errors",
-                  tolerance=-2 * float(np.log(1 - _SHARE)), standard_errors=SIGNIFICANT,
-                  rival=2 * float(np.log(known.coarser / known.errors[-1])), rival_law="one level less"),
+            statistical(f"network_{dim}",
+                        f"d = {dim}: exponent of an explicit ReLU network's error in N/(log N)^{1.5 * dim - 0.5:g}, "
+                        "N its nonzero parameters (−1 as N → ∞)",
+                        source, exact, "exact at these N; theory: product gadgets", tolerance=moved,
+                        rival=(slope(known.effective, known.nonzeros ** (-1 / dim)), f"isotropic, N^(−1/{dim})")),
+            statistical(f"network_error_{dim}",
+                        f"d = {dim}: log of the network's squared error over that of the mixed class", source, 0.0,
+                        "theory: product gadgets", tolerance=-2 * float(np.log(1 - _SHARE)),
+                        rival=(2 * float(np.log(known.coarser / known.errors[-1])), "one level less")),
             *_far_claims(dim, source),
         ]  # fmt: skip
         curves |= {f"network {dim}": known.errors.tolist(), f"nonzeros {dim}": known.nonzeros.tolist()}
@@ -167,13 +168,12 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Errors over nonzero parameters beside isotropic lines."""
     for color, dim in zip(figures.PALETTE, DIMENSIONS, strict=False):
         nonzeros, exact = (np.array(claims.curves[f"{name} {dim}"]) for name in ("nonzeros", "network"))
-        losses = dataset[f"network_{dim}_losses"].values
-        measured = np.sqrt(losses.mean(axis=0))
-        error = losses.std(axis=0, ddof=1) / len(losses) ** 0.5 / (2 * measured)
+        square, error = mean_and_error(dataset[f"network_{dim}_losses"].values)
+        measured = np.sqrt(square)
         figures.theory_line(ax, nonzeros, exact, color=color)
         isotropic = exact[0] * (nonzeros / nonzeros[0]) ** (-1 / dim)
         figures.theory_line(ax, nonzeros, isotropic, color=color, linestyle=":")
-        figures.points(ax, nonzeros, measured, error, color=color, label=f"$d = {dim}$")
+        figures.points(ax, nonzeros, measured, error / (2 * measured), color=color, label=f"$d = {dim}$")
     title = "explicit ReLU networks (dots: $N^{-1/d}$)"
     figures.label_axes(ax, "nonzero parameters $N$", "$L^2$ error", title, xscale="log", yscale="log")
 

@@ -12,8 +12,10 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, statistical
 from jaxtheory.lecture.mixed_smoothness.crosses import ENERGIES
+from jaxtheory.lecture.panels import draw_means, mean_and_error
+from jaxtheory.lecture.powers import plain_exponent
 from jaxtheory.lecture.study import Study, swept
 from jaxtheory.results import fit_slope
 
@@ -28,9 +30,9 @@ def predict(config: Any) -> Claims:
     rules = (("cross", "cross projections", -2 / 3), ("full", "full-grid ones", -2 / (2 + dim)))
     risks = {rule: _exact_risks(rule, config) for rule in _RULES}
     claims = tuple(
-        Claim(f"risk_{rule}", f"d = {dim}: exponent of the risk of {told}, {limit:.3f} without logs", source,
-              float(fit_slope(sizes, jnp.asarray(risks[rule])).slope), "exact at these n; 4.5 standard errors",
-              standard_errors=SIGNIFICANT, rival=limit, rival_law="without logarithms")
+        statistical(f"risk_{rule}", f"d = {dim}: exponent of the risk of {told}, {limit:.3f} without logs", source,
+                    float(fit_slope(sizes, jnp.asarray(risks[rule])).slope), "exact at these n",
+                    rival=(limit, "without logarithms"))
         for rule, told, limit in rules
     )  # fmt: skip
     return Claims(claims, {rule: values.tolist() for rule, values in risks.items()})
@@ -89,13 +91,7 @@ def measure(config: Any) -> xr.Dataset:
 
 def _slope(rule: str, risks: xr.Dataset) -> dict[str, float]:
     values = risks.risk.transpose("seed", "octave").values
-    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
-    sizes = 2.0**risks.octave.values
-    slope = float(fit_slope(jnp.asarray(sizes), jnp.asarray(mean)).slope)
-    # the unweighted slope is linear in log risk, whose errors are independent
-    u = np.log(sizes) - np.log(sizes).mean()
-    spread = math.sqrt(((u * error / mean) ** 2).sum()) / (u**2).sum()
-    return estimated(f"risk_{rule}", slope, spread, len(values))
+    return plain_exponent(f"risk_{rule}", 2.0**risks.octave.values, *mean_and_error(values), len(values))
 
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -107,7 +103,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     ):
         values = dataset[f"{rule}_risk"].transpose("seed", "octave").values
         figures.theory_line(ax, n, claims.curves[rule], color=color, label=f"{label}, exact")
-        figures.points(ax, n, values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values)), color=color)
+        draw_means(ax, n, values, color=color)
     title = f"regression in mixed smoothness, $d = {_DIMENSION}$"
     figures.label_axes(ax, "samples $n$", "risk", title, xscale="log", yscale="log")
 

@@ -5,8 +5,9 @@ that wide networks train as linear models whose largest eigendirections are lear
 features end as a kernel machine too: that of the kernel they have learned.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.ntk import drift, lazy, rich, start
 from jaxtheory.lecture.study import SweptConfig, of_studies
@@ -17,9 +18,7 @@ class Config(SweptConfig):
     """Sizes of the four experiments."""
 
     out: Path = field(default=Path("runs/ntk"), compare=False)
-    """folder for predictions, sweeps, data, table and figure; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     widths: tuple[int, ...] = (64, 256, 1024, 4096)
     """hidden units of the networks drawn at initialization"""
     draws: int = 1000
@@ -47,12 +46,11 @@ class Config(SweptConfig):
     rich_seeds: int = 10
     """independent digits, noise and networks"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        wide = replace(cls(), preset="paper", widths=(64, 256, 1024, 4096, 16384), draws=10000, drift_seeds=256)
-        wide = replace(wide, drift_widths=(1024, 4096, 16384, 65536), lazy_widths=(256, 1024, 4096, 16384))
-        return replace(wide, samples=1000, rich_width=1024, rich_seeds=20) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "widths": (64, 256, 1024, 4096, 16384), "draws": 10000, "drift_widths": (1024, 4096, 16384, 65536),
+        "drift_seeds": 256, "lazy_widths": (256, 1024, 4096, 16384), "samples": 1000, "rich_width": 1024,
+        "rich_seeds": 20,
+    }  # fmt: skip
 
 
 TOPIC = of_studies("ntk", Config, (start.STUDY, drift.STUDY, lazy.GAP, lazy.COMPONENTS, rich.ERRORS, rich.ALIGNMENT))

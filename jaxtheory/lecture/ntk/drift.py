@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import empirical, figures, networks, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims
+from jaxtheory.lecture.claims import Claims, statistical
 from jaxtheory.lecture.ntk.problems import ACTIVATIONS, shallow
 from jaxtheory.lecture.ntk.problems import draw as draw_network
 from jaxtheory.lecture.powers import draw_power, root_exponent
@@ -30,23 +30,17 @@ def predict(config: Any) -> Claims:
     """Exponents of width in the motion of the kernel and of the parameters."""
     first, last = float(config.drift_widths[0]), float(config.drift_widths[-1])
     flips = (first**-0.25 - last**-0.25) / np.log(last / first)  # of a slope, where 1 + m^(−1/4) is the next order
-    general: dict[str, Any] = {"rival": -2 / 3, "rival_law": "inputs in general position"}
+    general = (-2 / 3, "inputs in general position")
     claims = (
-        Claim(
-            "drift_relu", "orthogonal inputs: exponent of width in the kernel's motion in training, ReLU",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it; 4.5 standard errors",
-            tolerance=float(flips), standard_errors=SIGNIFICANT, **general,
-        ),
-        Claim(
-            "drift_tanh", "orthogonal inputs: the same for tanh, which has no kink to flip", "Dyer, Gur-Ari (2020)",
-            -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width; 4.5 standard errors", tolerance=1 / 32,
-            standard_errors=SIGNIFICANT, rival=-0.5, rival_law="that of ReLU",
-        ),
-        Claim(
-            "drift_parameters", "orthogonal inputs: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖",
-            "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it; 4.5 standard errors",
-            tolerance=1 / 32, standard_errors=SIGNIFICANT, **general,
-        ),
+        statistical("drift_relu", "orthogonal inputs: exponent of width in the kernel's motion in training, ReLU",
+                    "Lee et al. (2019), Thm 2.1", -0.5, "theory: flips of units, next term m^(−1/4) of it",
+                    tolerance=float(flips), rival=general),
+        statistical("drift_tanh", "orthogonal inputs: the same for tanh, which has no kink to flip",
+                    "Dyer, Gur-Ari (2020)", -1.0, "theory: next term m^(−1/2) of it, 1/32 at the least width",
+                    tolerance=1 / 32, rival=(-0.5, "that of ReLU")),
+        statistical("drift_parameters", "orthogonal inputs: exponent of width in ‖θ_t − θ_0‖ / ‖θ_0‖",
+                    "Lee et al. (2019), Thm 2.1", -0.5, "theory: next term m^(−1/2) of it", tolerance=1 / 32,
+                    rival=general),
     )  # fmt: skip
     return Claims(claims, {})
 

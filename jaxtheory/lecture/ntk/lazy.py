@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import empirical, figures, kernels, networks, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.ntk import problems
 from jaxtheory.lecture.powers import draw_power, root_exponent
 from jaxtheory.lecture.study import Study, panel, prefixed, swept
@@ -25,22 +25,17 @@ _DIMS = {"network": ("step", "block"), "kernel": ("step", "block"), "eigenvalues
 def predict(config: Any) -> Claims:
     """The gap's exponent in width, round-off, and rates of learning."""
     claims = (
-        Claim(
-            "gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
-            "Lee et al. (2019), Thm 2.1", -0.5, "4.5 standard errors of the fit", standard_errors=SIGNIFICANT,
-            relation="<=", rival=0.0, rival_law="a gap at any width",
-        ),
+        statistical("gap_slope", "digits: exponent of width in |network − its linearization| on test digits",
+                    "Lee et al. (2019), Thm 2.1", -0.5, over="of the fit", relation="<=",
+                    rival=(0.0, "a gap at any width")),
         Claim(
             "round_off", "digits: linearization trained in weights minus its kernel's closed form, relative",
             "Lee et al. (2019), section 2.2", 0.0, "theory: √steps roundings of float32, condition 100",
             tolerance=100 * 1.2e-7 * config.lazy_steps**0.5,
         ),
-        Claim(
-            "order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
-            "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2); 4.5 standard errors",
-            tolerance=min(config.lazy_widths) ** -0.5, standard_errors=SIGNIFICANT, rival=0.0,
-            rival_law="all components at one rate",
-        ),
+        statistical("order", "digits: exponent of the kernel's rate ηλ in a component's measured learning rate",
+                    "Lee et al. (2019), equation 9", 1.0, "theory: drift of λ by width^(−1/2)",
+                    tolerance=min(config.lazy_widths) ** -0.5, rival=(0.0, "all components at one rate")),
     )  # fmt: skip
     return Claims(claims, {})
 

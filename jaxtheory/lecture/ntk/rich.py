@@ -17,8 +17,9 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import empirical, figures, kernels, networks, sweeps
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averages, negative, positive, statistical
 from jaxtheory.lecture.ntk import problems
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.study import Study, panel, prefixed, swept
 
 _FIXED = {"Gaussian": "-.", "Laplace": ":", "arc-cosine": "--"}
@@ -26,21 +27,16 @@ _FIXED = {"Gaussian": "-.", "Laplace": ":", "arc-cosine": "--"}
 
 def predict(config: Any) -> Claims:
     """Signs of what learning the kernel changes, and its equality with the network."""
-    source, basis = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)", "significance: 4.5 standard errors below"
-    sign: dict[str, Any] = {"basis": basis, "standard_errors": -SIGNIFICANT, "relation": "<="}
+    source = "Ghorbani, Mei, Misiakiewicz, Montanari (2020)"
     where = "digits and noise pixels: test error of the learned kernel minus"
     claims = (
-        Claim(
-            "alignment_growth", "digits and noise pixels: growth in training of the kernel's alignment with the labels",
-            "Atanasov, Bordelon, Pehlevan (2022)", 0.0, "significance: 4.5 standard errors above",
-            standard_errors=-SIGNIFICANT, relation=">=",
-        ),
-        Claim("learned_less_initial", f"{where} the initial one's", source, 0.0, **sign),
-        Claim("learned_less_fixed", f"{where} the best fixed's", source, 0.0, **sign),
-        Claim(
-            "learned_less_network", f"{where} the network's", "Long (2021)", 0.0, "4.5 standard errors over seeds",
-            standard_errors=SIGNIFICANT, rival=0.01, rival_law="one digit in a hundred more",
-        ),
+        positive("alignment_growth",
+                 "digits and noise pixels: growth in training of the kernel's alignment with the labels",
+                 "Atanasov, Bordelon, Pehlevan (2022)"),
+        negative("learned_less_initial", f"{where} the initial one's", source),
+        negative("learned_less_fixed", f"{where} the best fixed's", source),
+        statistical("learned_less_network", f"{where} the network's", "Long (2021)", 0.0, over="over seeds",
+                    rival=(0.01, "one digit in a hundred more")),
     )  # fmt: skip
     return Claims(claims, {})
 
@@ -109,8 +105,7 @@ def measure(config: Any) -> xr.Dataset:
         "learned_less_fixed": learned - rich.fixed.isel(kernel=int(rich.fixed.mean("seed").values.argmin())),
         "learned_less_network": learned - rich.network.isel(time=-1),
     }
-    scalars = {k: v for name, values in differences.items() for k, v in averaged(name, values).items()}
-    return prefixed("rich", rich).assign(scalars)
+    return prefixed("rich", rich).assign(averages(differences))
 
 
 def draw_errors(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
@@ -131,10 +126,9 @@ def draw_alignment(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
 
 def _over_time(ax: Axes, values: xr.DataArray, label: str, number: int, marker: str, first: int = 0) -> None:
     times, color = np.linspace(0, 1, values.sizes["rich_time"])[first:], figures.PALETTE[number]
-    values = values.isel(rich_time=slice(first, None))
-    mean, error = values.mean("rich_seed").values, values.std("rich_seed", ddof=1) / values.sizes["rich_seed"] ** 0.5
+    mean, error = mean_and_error(values.isel(rich_time=slice(first, None)), "rich_seed")
     ax.plot(times, mean, color=color, linewidth=1.2)
-    figures.points(ax, times, mean, error.values, color=color, label=label, marker=marker)
+    figures.points(ax, times, mean, error, color=color, label=label, marker=marker)
 
 
 ERRORS = Study("errors", predict, measure, draw_errors, sweep)

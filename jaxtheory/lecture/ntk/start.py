@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from jaxtheory import empirical, figures, sweeps
 from jaxtheory.infinite.corrections import relu_pair_moments
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.ntk.problems import draw as draw_network
 from jaxtheory.lecture.ntk.problems import shallow
 from jaxtheory.lecture.powers import exponent
@@ -24,20 +24,13 @@ def predict(config: Any) -> Claims:
     """Mean and standard deviation of the kernel, and the exponent of width in the latter."""
     mean, deviation = relu_pair_moments(_COSINE)
     claims = (
-        Claim(
-            "mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8", mean,
-            "4.5 standard errors over draws", standard_errors=SIGNIFICANT,
-            rival=float(mean - _COSINE * (1 - np.arccos(_COSINE) / np.pi)), rival_law="the last layer's part alone",
-        ),
-        Claim(
-            "deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8", deviation,
-            "4.5 standard errors over draws", standard_errors=SIGNIFICANT,
-        ),
-        Claim(
-            "deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
-            "4.5 standard errors of the fit", standard_errors=SIGNIFICANT, rival=-1.0,
-            rival_law="a spread of order 1/width",
-        ),
+        statistical("mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8",
+                    mean, over="over draws",
+                    rival=(float(mean - _COSINE * (1 - np.arccos(_COSINE) / np.pi)), "the last layer's part alone")),
+        statistical("deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8",
+                    deviation, over="over draws"),
+        statistical("deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
+                    over="of the fit", rival=(-1.0, "a spread of order 1/width")),
     )  # fmt: skip
     return Claims(claims, {"sd": [deviation / m**0.5 for m in config.widths], "mean": [mean]})
 

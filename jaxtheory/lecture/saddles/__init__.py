@@ -4,9 +4,9 @@ On the landscape of Du et al. every iteration is counted exactly, so the law T_{
 underflow that stops a plain run; landscapes without bad minima show when no escape is needed.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from jaxtheory.lecture.saddles import chain, global_minima, langevin_exit
 from jaxtheory.lecture.study import BaseConfig, of_studies, panel
@@ -17,7 +17,6 @@ class Config(BaseConfig):
     """Sizes of the four panels."""
 
     out: Path = field(default=Path("runs/saddles"), compare=False)
-    """folder for predictions, data, table and figure"""
     seeds: int = 500
     """starts of each escape"""
     dim: int = 14
@@ -37,17 +36,9 @@ class Config(BaseConfig):
     starts: int = 64
     """of each student"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {
-            "seeds": 5000,
-            "dim": 20,
-            "perturbed_dims": (5, 10, 20, 40),
-            "exits": 20_000,
-            "teacher": 20,
-        }
-        return replace(cls(), preset="paper", starts=512, **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "seeds": 5000, "dim": 20, "perturbed_dims": (5, 10, 20, 40), "exits": 20_000, "teacher": 20, "starts": 512,
+    }  # fmt: skip
 
 
 STUDIES = (panel("tube", chain.draw_tube), chain.STUDY, langevin_exit.STUDY, global_minima.STUDY)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import train
 from jaxtheory.optimization import octopus, saddles
@@ -26,11 +26,9 @@ _GRADUAL = 149  # from 1 to the smallest subnormal float32
 def predict(config: Any) -> Claims:
     """The ratio of times, linearity with kicks, and where float32 stops."""
     logarithm = 0.5 / float(np.log(2 * _TAU / (_TAU / 100)))
-    kicks = Claim(
-        "perturbed", "kicks: exponent of the total time in d", "Jin et al. (2017), Thm 3", 1.0,
-        "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most; 4.5 standard errors", tolerance=logarithm,
-        standard_errors=SIGNIFICANT, rival=2.0, rival_law="saddles that grow longer one by one",
-    )  # fmt: skip
+    kicks = statistical("perturbed", "kicks: exponent of the total time in d", "Jin et al. (2017), Thm 3", 1.0,
+                        "theory: kicks of r/√d a coordinate add 1/(2 ln(2τ/r)) at most", tolerance=logarithm,
+                        rival=(2.0, "saddles that grow longer one by one"))  # fmt: skip
     return Claims((*(_ratio_claim(L, config) for L in config.curvatures), kicks, _naive_claim(config)), {})
 
 
@@ -48,12 +46,11 @@ def _naive_claim(config: Any) -> Claim:
     times = _descend(config.curvatures[0], config, stream=1).times  # not the starts that are measured
     # The start adds log₂|x₀| > −10 halvings but for one in a thousand; a turn takes ten steps, in which some grow.
     doubt = float((abs(times - _HALVINGS) <= 10).any(1).mean()) + 1e-3 * config.dim
-    return Claim(
+    gradual = float(((times < _HALVINGS).sum(1) == (times < _GRADUAL).sum(1)).mean())
+    return statistical(
         "naive", "float32 descent leaves the saddles reached within 126 halvings, no other: share of starts",
-        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126; 4.5 standard errors",
-        tolerance=doubt, standard_errors=SIGNIFICANT,
-        rival=float(((times < _HALVINGS).sum(1) == (times < _GRADUAL).sum(1)).mean()),
-        rival_law="gradual underflow, to 149 halvings",
+        "IEEE 754, subnormals flushed", 1.0, "theory: starts with a time within 10 steps of 126", tolerance=doubt,
+        rival=(gradual, "gradual underflow, to 149 halvings"),
     )  # fmt: skip
 
 

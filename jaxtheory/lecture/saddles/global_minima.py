@@ -10,7 +10,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, positive
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization import landscapes
 
@@ -24,9 +24,8 @@ def predict(config: Any) -> Claims:
               basis, tolerance=rule, **half),
         Claim(f"student_{config.surplus[-1]}", f"student of {config.surplus[-1]} neurons more: starts that succeed",
               "Safran, Shamir (2018), sec. 4", 1.0, basis, tolerance=rule, **half),
-        Claim("gain", "success of the widest student minus that of the teacher's width",
-              "Safran, Shamir (2018), sec. 4", 0.0, "significance: 4.5 standard errors above",
-              standard_errors=-SIGNIFICANT, relation=">="),
+        positive("gain", "success of the widest student minus that of the teacher's width",
+                 "Safran, Shamir (2018), sec. 4"),
     )  # fmt: skip
     return Claims(claims, {})
 

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization import exit_time, mean_exit_time
 
@@ -18,12 +18,10 @@ _GAMMA = 1.0  # curvature along the way out
 def predict(config: Any) -> Claims:
     """The exact mean exit time at every temperature."""
     claims = tuple(
-        Claim(
-            f"exit_{noise:g}", f"Langevin exit from a saddle, noise {noise:g}", "Gardiner (2009), 5.2.7",
-            mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%; 4.5 standard errors",
-            tolerance=0.02 * mean_exit_time(_GAMMA, noise), standard_errors=SIGNIFICANT,
-            rival=-0.5 * float(np.log(noise)) / _GAMMA, rival_law="its leading logarithm alone",
-        )
+        statistical(f"exit_{noise:g}", f"Langevin exit from a saddle, noise {noise:g}", "Gardiner (2009), 5.2.7",
+                    mean_exit_time(_GAMMA, noise), "theory: step of 0.01 in time, 2%",
+                    tolerance=0.02 * mean_exit_time(_GAMMA, noise),
+                    rival=(-0.5 * float(np.log(noise)) / _GAMMA, "its leading logarithm alone"))
         for noise in config.noises
     )  # fmt: skip
     return Claims(claims, {})

@@ -1,7 +1,8 @@
 """Sizes of the topic of scaling laws."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtheory.lecture.study import BaseConfig
 
@@ -11,7 +12,6 @@ class Config(BaseConfig):
     """Sizes of the six studies."""
 
     out: Path = field(default=Path("runs/scaling_laws"), compare=False)
-    """folder for predictions, data, table and figure"""
     features: int = 50
     """d of the model that SGD trains, on four times as many modes"""
     streams: int = 400
@@ -29,8 +29,7 @@ class Config(BaseConfig):
     draws: int = 900
     """of data and features in each of the four regimes"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        published = replace(cls(), preset="paper", features=200, streams=4000, modes=8192, widest=1024, steps=24_000)
-        return replace(published, repetitions=400, resamples=400, draws=4000) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "features": 200, "streams": 4000, "modes": 8192, "widest": 1024, "steps": 24_000, "repetitions": 400,
+        "resamples": 400, "draws": 4000,
+    }  # fmt: skip

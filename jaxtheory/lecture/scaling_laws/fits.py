@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, estimated, statistical
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.scaling_laws.frontier import Grid, curves
 from jaxtheory.lecture.study import Study
@@ -29,12 +29,11 @@ def predict_coverage(config: Config) -> Claims:
     """The nominal level; its rival is intervals of one standard error."""
     runs, coefficients = _SIDE**2, len(_TRUTH)
     two_sided = 1.959964 * math.sqrt(1 - coefficients / runs)
-    claim = Claim(
-        "coverage", f"intervals: coverage of both exponents, {_NOISE:.0%} noise", "Hoffmann et al. (2022)", _LEVEL,
-        "theory: twice what 5 coefficients take from the residuals of 36 runs; 4.5 standard errors",
-        tolerance=2 * (_LEVEL - math.erf(two_sided / math.sqrt(2))), standard_errors=SIGNIFICANT, rival=0.6827,
-        rival_law="one standard error to each side",
-    )  # fmt: skip
+    claim = statistical("coverage", f"intervals: coverage of both exponents, {_NOISE:.0%} noise",
+                        "Hoffmann et al. (2022)", _LEVEL,
+                        "theory: twice what 5 coefficients take from the residuals of 36 runs",
+                        tolerance=2 * (_LEVEL - math.erf(two_sided / math.sqrt(2))),
+                        rival=(0.6827, "one standard error to each side"))  # fmt: skip
     return Claims((claim,), {})
 
 

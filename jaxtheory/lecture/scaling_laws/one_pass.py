@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averaged, statistical
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import one_pass_risk
@@ -43,11 +44,9 @@ def predict(config: Config) -> Claims:
     exact = partial(one_pass_risk, *problem, step_size=_STEP_SIZE, steps=_STEPS)
     noisy, smooth = exact(batch=1.0), exact(batch=jnp.inf)
     claims = tuple(
-        Claim(
-            f"one_pass_{t}", f"one-pass SGD: mean risk after {t} steps", "exact second moments of Gaussian data",
-            float(noisy.risk[t]), "4.5 standard errors over runs", standard_errors=SIGNIFICANT,
-            rival=float(smooth.risk[t]), rival_law="gradients without noise",
-        )
+        statistical(f"one_pass_{t}", f"one-pass SGD: mean risk after {t} steps",
+                    "exact second moments of Gaussian data", float(noisy.risk[t]), over="over runs",
+                    rival=(float(smooth.risk[t]), "gradients without noise"))
         for t in _JUDGED
     )  # fmt: skip
     return Claims(claims, {"one_pass": noisy.risk.tolist(), "one_pass_smooth": smooth.risk.tolist()})
@@ -57,7 +56,7 @@ def measure(config: Config) -> xr.Dataset:
     """Independent runs of SGD, each with fresh data in every step."""
     key = jax.random.key(config.seed)
     risk = np.asarray(_descend(key, Problem.of(config.features), config.streams))[:, np.array(_SHOWN) - 1]
-    mean, error = risk.mean(axis=0), risk.std(axis=0, ddof=1) / config.streams**0.5
+    mean, error = mean_and_error(risk)
     values: dict[str, Any] = {
         "one_pass_risk": ("one_pass_step", mean), "one_pass_risk_error": ("one_pass_step", error),
         "one_pass_runs": (("one_pass_run", "one_pass_step"), risk[:_DRAWN]),

@@ -8,7 +8,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, statistical
+from jaxtheory.lecture.exponents import exponents, named, slope
+from jaxtheory.lecture.panels import mean_and_error
 from jaxtheory.lecture.scaling_laws.config import Config
 from jaxtheory.lecture.study import Study
 from jaxtheory.scaling import four_regimes
@@ -35,43 +37,30 @@ def predict(config: Config) -> Claims:
     exact = four_regimes(jnp.asarray(eigs), jnp.asarray(target), both, float(_FIXED))
     laws = {law: np.asarray(getattr(exact, law)) for law in ("data", "width", "variance")}
     at = {law: risk[: len(sizes)] for law, risk in laws.items()}
-    slopes = {kind: _slope(at[law]) for kind, (_, law) in _KINDS.items()}
+    slopes = {kind: slope(_SIZES, at[law]) for kind, (_, law) in _KINDS.items()}
     claims = []
     for kind, (words, law) in _KINDS.items():
         free = sizes - (_FIXED if law == "variance" else 0)
-        remainder = abs(_slope(at[law] * (1 + 1 / free)) - slopes[kind])
+        remainder = abs(slope(_SIZES, at[law] * (1 + 1 / free)) - slopes[kind])
         other = "data" if law == "variance" else "data_variance"
-        claims.append(Claim(
+        claims.append(statistical(
             f"regimes_{kind}", f"four regimes: exponent in {words}", "Bahri et al. (2024); Simon et al. (2023)",
-            slopes[kind], "theory: finite size, 1/(free dimensions); 4.5 standard errors", tolerance=float(remainder),
-            standard_errors=SIGNIFICANT, rival=slopes[other],
-            rival_law="limited by resolution" if law == "variance" else "limited by variance",
+            slopes[kind], "theory: finite size, 1/(free dimensions)", tolerance=float(remainder),
+            rival=(slopes[other], "limited by resolution" if law == "variance" else "limited by variance"),
         ))  # fmt: skip
     curves = {f"regimes_{law}": risk[len(sizes) :].tolist() for law, risk in laws.items()}
     return Claims(tuple(claims), curves | {"regimes_size": dense.tolist()})
-
-
-def _weights() -> np.ndarray:
-    """What a logarithm counts in the least-squares slope over the logarithms of the sizes."""
-    x = np.log(np.array(_SIZES)) - np.log(np.array(_SIZES)).mean()
-    return x / (x**2).sum()
-
-
-def _slope(risk: np.ndarray) -> float:
-    return float(_weights() @ np.log(risk))
 
 
 def measure(config: Config) -> xr.Dataset:
     """Min-norm fits of independent data and features; all sizes of one draw are nested."""
     rng = np.random.default_rng(config.seed)
     found = np.array([_one_draw(rng) for _ in range(config.draws)])
-    mean, error = found.mean(axis=0), found.std(axis=0, ddof=1) / config.draws**0.5
+    mean, error = mean_and_error(found)
     values: dict[str, Any] = {f"regimes_{kind}_mean": ("regimes_m", mean[at]) for at, kind in enumerate(_KINDS)}
     values |= {f"regimes_{kind}_mean_error": ("regimes_m", error[at]) for at, kind in enumerate(_KINDS)}
-    influence = (found / mean[None]) @ _weights()  # of a draw on the slope of the mean
     for at, kind in enumerate(_KINDS):
-        spread = influence[:, at].std(ddof=1) / config.draws**0.5
-        values |= estimated(f"regimes_{kind}", _slope(mean[at]), spread, config.draws)
+        values |= named(f"regimes_{kind}", exponents(_SIZES, found[:, at]))
     return xr.Dataset(values, {"regimes_m": list(_SIZES)})
 
 

@@ -4,9 +4,9 @@
 found, by information exponent; (d) the simplex of unconstrained features; (e) the delay of grokking.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from jaxtheory.lecture.study import BaseConfig, of_studies
 from jaxtheory.lecture.teacher_student.collapse import COLLAPSE
@@ -20,7 +20,6 @@ class Config(BaseConfig):
     """Sizes of the studies."""
 
     out: Path = field(default=Path("runs/teacher_student"), compare=False)
-    """folder for predictions, measurements, table and figure"""
     dim: int = 100
     """inputs of the smaller committee; the larger has twice as many"""
     committees: int = 48
@@ -36,12 +35,10 @@ class Config(BaseConfig):
     descents: int = 20_000
     """steps on unconstrained features"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        more: dict[str, Any] = {"dim": 1000, "committees": 256, "walkers": 256, "students": 280}
-        more |= {"dims": (64, 128, 256, 512, 1024, 2048), "steep_dims": (16, 32, 64, 128), "descents": 100_000}
-        return replace(cls(), preset="paper", **more) if preset == "paper" else cls()
+    PAPER: ClassVar = {
+        "dim": 1000, "committees": 256, "walkers": 256, "students": 280, "dims": (64, 128, 256, 512, 1024, 2048),
+        "steep_dims": (16, 32, 64, 128), "descents": 100_000,
+    }  # fmt: skip
 
 
 TOPIC = of_studies("teacher-student", Config, (ERF, RELU, EXPONENTS, COLLAPSE, GROKKING))

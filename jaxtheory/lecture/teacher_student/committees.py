@@ -13,7 +13,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization.committee import erf_integrals, relu_integrals
 from jaxtheory.optimization.teacher_student import Overlaps, online_sgd
@@ -43,12 +43,10 @@ def _claims(unit: Unit, config: Any) -> Claims:
     """The error at two times; the rival is the gradient flow, which leaves the noise of the samples out."""
     law, flow = (np.asarray(_law(unit, share).error) for share in (1.0, _SLOW))
     found = [
-        Claim(
-            f"{unit}_{time:g}", f"{unit} committee: error at steps/d = {time:g}, extrapolated to d = ∞",
-            "Saad, Solla (1995)", float(law[i]), "theory: terms in 1/d², 2%; 4.5 standard errors over runs",
-            tolerance=0.02 * float(law[i]), standard_errors=SIGNIFICANT, rival=float(flow[i]),
-            rival_law="gradient flow, without the noise of samples",
-        )
+        statistical(f"{unit}_{time:g}", f"{unit} committee: error at steps/d = {time:g}, extrapolated to d = ∞",
+                    "Saad, Solla (1995)", float(law[i]), "theory: terms in 1/d², 2%", over="over runs",
+                    tolerance=0.02 * float(law[i]),
+                    rival=(float(flow[i]), "gradient flow, without the noise of samples"))
         for time in _CLAIMED
         for i in np.flatnonzero(time == _TIMES)
     ]  # fmt: skip

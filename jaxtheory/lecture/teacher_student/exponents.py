@@ -13,10 +13,12 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claim, Claims, statistical
+from jaxtheory.lecture.panels import mean_and_error
+from jaxtheory.lecture.powers import plain_exponent
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization.teacher_student import escape_samples, mean_escape_samples
-from jaxtheory.results import fit_slope, standard_error
+from jaxtheory.results import fit_slope
 
 LINKS: dict[int, Callable[[Array], Array]] = {
     1: lambda x: x,
@@ -54,11 +56,10 @@ def claims(config: Any) -> Claims:
         rival = min((j for j in LINKS if j != k), key=lambda j: abs(slopes[j] - slopes[k]))
         first = _options(k, dims[0])
         step = first["step_size"] * PUSH[k] ** 0.5 / first["start"]
-        found.append(Claim(
+        found.append(statistical(
             f"exponent_{k}", f"information exponent {k}: slope of log samples over log d", _SOURCE, slopes[k],
-            "theory: the law's error of one step over the start, in the smallest d; 4.5 standard errors over runs",
-            tolerance=step / math.log(dims[-1] / dims[0]), standard_errors=SIGNIFICANT, rival=slopes[rival],
-            rival_law=f"information exponent {rival}",
+            "theory: the law's error of one step over the start, in the smallest d", over="over runs",
+            tolerance=step / math.log(dims[-1] / dims[0]), rival=(slopes[rival], f"information exponent {rival}"),
         ))  # fmt: skip
     found.append(Claim(
         "complexity", "information exponent 3: slope of the law in d, extrapolated to d = ∞", _SOURCE, 2.0,
@@ -85,16 +86,11 @@ def measure(config: Any) -> xr.Dataset:
     fields: dict[str, Any] = {"complexity": _limits(3)[1]}
     coordinates: dict[str, Any] = {}
     for k in LINKS:
-        dims, log = np.asarray(_dims(k, config)), np.log(_dims(k, config))
+        dims = np.asarray(_dims(k, config))
         samples = [np.asarray(_samples(k, int(dim), config), float) for dim in dims]
-        mean, error = (
-            np.array([s.mean() for s in samples]),
-            np.array([float(standard_error(jnp.asarray(s))) for s in samples]),
-        )
-        weights = (log - log.mean()) / ((log - log.mean()) ** 2).sum()
+        mean, error = np.array([mean_and_error(runs) for runs in samples]).T
         fields |= {f"samples_{k}": (f"inputs_{k}", mean), f"samples_{k}_spread": (f"inputs_{k}", error)}
-        spread = np.sqrt(((weights * error / mean) ** 2).sum())
-        fields |= estimated(f"exponent_{k}", _slope(dims, mean), spread, config.walkers)
+        fields |= plain_exponent(f"exponent_{k}", dims, mean, error, config.walkers)
         coordinates[f"inputs_{k}"] = dims
     return xr.Dataset(fields, coordinates)
 

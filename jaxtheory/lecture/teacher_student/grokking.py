@@ -10,7 +10,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, estimated
+from jaxtheory.lecture.claims import Claims, estimated, statistical
 from jaxtheory.lecture.study import Study
 from jaxtheory.optimization import Grokking, linear_grokking, marchenko_pastur
 from jaxtheory.results import standard_error
@@ -37,7 +37,7 @@ def claims(config: Any) -> Claims:
     when = float(first.train_time) / _STEP
     at = _law(_ASPECT, [_STEP * round(when)])
     test, train = float(at.test_accuracy[0]), float(at.train_accuracy[0])
-    basis = "4.5 standard errors over runs; the terms in 1/d² that are left are below them"
+    over = "over runs; the terms in 1/d² that are left are below them"
     found = (
         ("grokking_train", f"training accuracy after {when:.0f} steps", train, test, "accuracy on fresh points"),
         ("grokking_test", f"test accuracy after {when:.0f} steps", test, train, "training accuracy"),
@@ -45,8 +45,7 @@ def claims(config: Any) -> Claims:
          _slowest() - float(first.train_time), "decay of the smallest eigenvalue alone"),
     )  # fmt: skip
     claims = tuple(
-        Claim(name, f"grokking: {text}, extrapolated to d = ∞", _SOURCE, value, basis, standard_errors=SIGNIFICANT,
-              rival=rival, rival_law=law)
+        statistical(name, f"grokking: {text}, extrapolated to d = ∞", _SOURCE, value, over=over, rival=(rival, law))
         for name, text, value, rival, law in found
     )  # fmt: skip
     times = _STEP * np.arange(_steps() + 1)
