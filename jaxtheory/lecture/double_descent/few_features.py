@@ -104,6 +104,7 @@ def _about_exact(laws: Laws) -> list[Claim]:
     ridged = statistical(
         "samples_ridge", f"samples: excess risk at n = {near / d:.2g}p under the best ridge",
         "Hastie et al. (2022), misspecified", at, "theory: finite size, 1/p and one n, p more", tolerance=remainder,
+        rival=(float(laws.finite(d, near)), "no ridge"),
     )  # fmt: skip
     return [*claims, ridged]
 

@@ -32,11 +32,13 @@ class Laws(NamedTuple):
         """Those of a configuration."""
         return cls(config.law_dimension, config.law_seeds, config.seed, "float64" if config.x64 else "float32")
 
-    def triple(self, samples: Array | float | int, lam: float, d: float = 0.0, width: float = 0.0) -> Array:
+    def triple(
+        self, samples: Array | float | int, lam: float, d: float = 0.0, width: float = 0.0, noise: float = NOISE
+    ) -> Array:
         """Excess risk of N = 10d tanh features at n = `samples`; with `d` dimensions and `width` features more."""
         dimension, features = self.dimension + d, FEATURES * self.dimension + width
         ratios = features / dimension, samples / dimension
-        return mei_montanari(*ratios, lam, activation="tanh", signal=1.0, noise=NOISE).excess
+        return mei_montanari(*ratios, lam, activation="tanh", signal=1.0, noise=noise).excess
 
     def finite(self, p: Array | int, n: Array | int) -> Array:
         """Excess risk of the min-norm solution on p of 2d Gaussian features, exact at every size."""

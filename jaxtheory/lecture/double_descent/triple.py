@@ -83,7 +83,7 @@ def _about_triple(laws: Laws) -> list[Claim]:
         claims.append(
             statistical(f"triple_{name.split()[0]}", f"triple descent: excess risk at the {name}",
                         "Mei, Montanari (2022)", excess, "theory: finite size, 1/d and one n, d, N more",
-                        tolerance=remainder)
+                        tolerance=remainder, rival=(float(laws.triple(n, lam, noise=0.0)), "labels without noise"))
         )  # fmt: skip
     return claims
 

@@ -33,7 +33,8 @@ def predict(config: Any) -> Claims:
 
 
 def _claims(s: int, n: int) -> list[Claim]:
-    excess, rate = float(_curve(s, jnp.asarray([float(n)]))[0]), kernels.optimal_rate(2.0 * s, 0.5)[0]
+    excess, clean = (float(_curve(s, jnp.asarray([float(n)]), noise=noise)[0]) for noise in (_NOISE, 0.0))
+    rate = kernels.optimal_rate(2.0 * s, 0.5)[0]
     return [
         Claim(
             f"rate {s}", f"circle, s = {s}: slope of the deterministic risk", "Caponnetto, De Vito (2007), Thm 1", rate,
@@ -41,11 +42,12 @@ def _claims(s: int, n: int) -> list[Claim]:
             kind="formula", rival=kernels.optimal_rate(2.0 * (3 - s), 0.5)[0], rival_law=f"that of s = {3 - s}",
         ),
         statistical(f"circle {s}", f"circle, s = {s}: excess risk at n = {n}", "Simon et al. (2023), eq. 4-8", excess,
-                    "theory: relative remainder n^(−1/2)", tolerance=excess * n**-0.5),
+                    "theory: relative remainder n^(−1/2)", tolerance=excess * n**-0.5,
+                    rival=(clean, "labels without noise")),
     ]  # fmt: skip
 
 
-def _curve(s: int, n: Array, modes: int = _MODES) -> Array:
+def _curve(s: int, n: Array, modes: int = _MODES, noise: float = _NOISE) -> Array:
     """The deterministic excess risk at λ = n^(−2s/(2s+1)), of a target of so many frequencies."""
     k = jnp.arange(1, modes + 1, dtype=n.dtype)
     eigs = jnp.concatenate([jnp.ones(1, n.dtype), k ** (-2.0 * s)])
@@ -55,8 +57,8 @@ def _curve(s: int, n: Array, modes: int = _MODES) -> Array:
 
     def excess(at: Array) -> Array:
         ridge = _ridge(s, at)
-        curve = kernels.learning_curve(eigs, coefficients, at[None], ridge, _NOISE, multiplicity=counts, tail=tail)
-        return curve.test[0] - _NOISE
+        curve = kernels.learning_curve(eigs, coefficients, at[None], ridge, noise, multiplicity=counts, tail=tail)
+        return curve.test[0] - noise
 
     return jax.lax.map(excess, n)
 

@@ -39,10 +39,11 @@ def predict(config: Any) -> Claims:
 def _about_kernel(name: str, eigs: Array, coefficients: Array, config: Any) -> list[Claim]:
     n, basis = config.sizes[-1], "theory: relative remainder n^(−1/2)"
     curve = kernels.learning_curve(eigs, coefficients, jnp.asarray([float(n)], eigs.dtype), config.ridge, 0.0)
-    used = n - config.ridge / float(curve.kappa[0])
+    used, bare = n - config.ridge / float(curve.kappa[0]), config.ridge / n
+    explicit = float(jnp.sum((bare * coefficients / (eigs + bare)) ** 2))
     return [
         statistical(f"{name} test", f"digits, {name}: test error at n = {n}", _SOURCE, float(curve.test[0]), basis,
-                    tolerance=float(curve.test[0]) * n**-0.5),
+                    tolerance=float(curve.test[0]) * n**-0.5, rival=(explicit, "no ridge but the explicit one")),
         statistical(f"{name} used", f"digits, {name}: degrees of freedom of the fit at n = {n}", _SOURCE, used, basis,
                     tolerance=used * n**-0.5, rival=(float(n), "interpolation, all n")),
     ]  # fmt: skip

@@ -27,11 +27,13 @@ def predict(config: Any) -> Claims:
     """N(δ) of every kernel from its eigenvalues."""
     ridge, images, claims = float(_ridges(config)[1]), config.images, []
     for name, (eigs, _) in modes(config).items():
+        level = float(eigs.sum())  # the mean eigenvalue of the Gram matrix
         remainder = images * math.exp(-4 * _ORDER / math.sqrt(1 + images * float(eigs[0]) / ridge))
         claims.append(statistical(
             f"{name} trace", f"digits, {name}: N({ridge:.2g}) of all images, by Lanczos quadrature",
             "Ubaru, Chen, Saad (2017), Thm 4.1", float(kernels.degrees_of_freedom(images * eigs, ridge)),
             "theory: n exp(−4 order/√condition)", tolerance=remainder,
+            rival=(images * level / (level + ridge), "all eigenvalues equal"),
         ))  # fmt: skip
     return Claims(tuple(claims), {f"{name} eigenvalues": eigs.tolist() for name, (eigs, _) in modes(config).items()})
 
