@@ -27,3 +27,10 @@ def mean_and_error(values: Any, over: Any = 0) -> tuple[np.ndarray, np.ndarray]:
 def draw_means(ax: Axes, x: Any, values: Any, over: Any = 0, **look: Any) -> None:
     """Means of independent draws as points with one standard error; `look` as in `figures.points`."""
     figures.points(ax, x, *mean_and_error(values, over), **look)
+
+
+def draw_joined(ax: Axes, x: Any, values: Any, over: Any = 0, *, color: str, **look: Any) -> None:
+    """The same joined by a thin line, where no law is known."""
+    mean, error = mean_and_error(values, over)
+    figures.points(ax, x, mean, error, color=color, **look)
+    ax.plot(x, mean, color=color, linewidth=1.0)

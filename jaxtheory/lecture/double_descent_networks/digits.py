@@ -9,8 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures, networks
-from jaxtheory.lecture.claims import SIGNIFICANT, Claim, Claims, averaged
+from jaxtheory.lecture.claims import Claim, Claims, averages, negative
 from jaxtheory.lecture.double_descent_networks.config import Config
+from jaxtheory.lecture.panels import draw_joined
 from jaxtheory.lecture.study import Study, kept
 
 CLASSES = 10
@@ -37,12 +38,6 @@ def predict(config: Config) -> Claims:
         "theory: nK equations are met by nK parameters; rounding", tolerance=1e-6, relation="<=",
     )  # fmt: skip
     return Claims((below, *(negative(name, statement, source) for name, (statement, source) in signs.items())), {})
-
-
-def negative(name: str, statement: str, source: str) -> Claim:
-    """A difference below zero."""
-    basis = "significance: 4.5 standard errors below"
-    return Claim(name, statement, source, 0.0, basis, standard_errors=-SIGNIFICANT, relation="<=")
 
 
 def measure(config: Config) -> xr.Dataset:
@@ -89,7 +84,7 @@ def _claims(whole: xr.Dataset, config: Config) -> dict[str, float]:
     places = [_first(whole.parameters.values, CLASSES * n) for n in (config.samples, 2 * most)]
     seeds = [_differences(logs, seed, *places) for seed in range(logs.sizes["seed"])]
     found = {name: np.array([one[name] for one in seeds]) for name in seeds[0]}
-    measured = {key: value for name, each in found.items() for key, value in averaged(name, each, None).items()}
+    measured = averages(found, None)
     top = int(logs.test_loss.isel(step=-1).mean("seed").values[1:-1].argmax()) + 1
     return measured | {"peak_ratio": float(whole.parameters[top]) / (config.samples * CLASSES)}
 
@@ -132,20 +127,13 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         "stopped early": dataset.test_loss.isel(step=dataset.test_loss.mean("seed").argmin("step")),
     }  # fmt: skip
     for color, (label, values) in zip(figures.PALETTE, kinds.items(), strict=False):
-        joined(ax, ratio, values, "seed", label, color)
+        draw_joined(ax, ratio, values, "seed", label=label, color=color)
     ax.plot(ratio, dataset.ensemble_loss.values, "s--", color=figures.PALETTE[4], label="ensemble of seeds")
     figures.threshold(ax, 1.0, "parameters $= nK$")
     title = f"networks on n = {dataset.attrs['samples']:,} digits"
     figures.label_axes(ax, "parameters / (n K)", "test squared error", title, xscale="log", yscale="log")
     ax.set_ylim(top=12 * float(last.mean("seed").max()))  # room for the legend
     figures.ticks_at(ax.xaxis, ratio)
-
-
-def joined(ax: Axes, x: np.ndarray, values: xr.DataArray, over: str, label: str, color: str) -> None:
-    """Means with standard errors, joined by a thin line."""
-    mean, error = values.mean(over).values, values.std(over, ddof=1).values / np.sqrt(values.sizes[over])
-    figures.points(ax, x, mean, error, label=label, color=color)
-    ax.plot(x, mean, color=color, linewidth=1.0)
 
 
 STUDY = Study("digits", predict, measure, draw)

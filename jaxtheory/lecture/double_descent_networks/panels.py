@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 
 from jaxtheory import figures
 from jaxtheory.lecture.claims import Claims
-from jaxtheory.lecture.double_descent_networks.digits import CLASSES, joined
+from jaxtheory.lecture.double_descent_networks.digits import CLASSES
+from jaxtheory.lecture.panels import draw_joined
 from jaxtheory.lecture.study import panel
 
 
@@ -42,8 +43,8 @@ def draw_samples(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Test loss over numbers of training images at some widths."""
     middle = range(1, dataset.sizes["width"], max(1, dataset.sizes["width"] // 4))
     for color, index in zip(figures.PALETTE, middle, strict=False):
-        values = dataset.samples_loss.isel(width=index)
-        joined(ax, dataset.samples.values, values, "seed", f"{int(dataset.width[index])} hidden units", color)
+        values, label = dataset.samples_loss.isel(width=index), f"{int(dataset.width[index])} hidden units"
+        draw_joined(ax, dataset.samples.values, values, "seed", label=label, color=color)
     figures.label_axes(ax, "training images, n", "test squared error", "more data can hurt", xscale="log", yscale="log")
     ax.set_ylim(top=5 * float(dataset.samples_loss.mean("seed").max()))
     figures.ticks_at(ax.xaxis, dataset.samples.values)

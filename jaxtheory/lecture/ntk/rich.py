@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from jaxtheory import empirical, figures, kernels, networks, sweeps
 from jaxtheory.lecture.claims import Claims, averages, negative, positive, statistical
 from jaxtheory.lecture.ntk import problems
-from jaxtheory.lecture.panels import mean_and_error
+from jaxtheory.lecture.panels import draw_joined
 from jaxtheory.lecture.study import Study, panel, prefixed, swept
 
 _FIXED = {"Gaussian": "-.", "Laplace": ":", "arc-cosine": "--"}
@@ -126,9 +126,9 @@ def draw_alignment(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
 
 def _over_time(ax: Axes, values: xr.DataArray, label: str, number: int, marker: str, first: int = 0) -> None:
     times, color = np.linspace(0, 1, values.sizes["rich_time"])[first:], figures.PALETTE[number]
-    mean, error = mean_and_error(values.isel(rich_time=slice(first, None)), "rich_seed")
-    ax.plot(times, mean, color=color, linewidth=1.2)
-    figures.points(ax, times, mean, error, color=color, label=label, marker=marker)
+    draw_joined(
+        ax, times, values.isel(rich_time=slice(first, None)), "rich_seed", color=color, label=label, marker=marker
+    )
 
 
 ERRORS = Study("errors", predict, measure, draw_errors, sweep)
