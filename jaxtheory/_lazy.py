@@ -3,10 +3,9 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 
-def lazy(room: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy(room: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """The `__getattr__` and `__dir__` of a package that imports its modules when one of their names is first used.
 
     Args:
@@ -22,7 +21,7 @@ def lazy(room: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str],
     AttributeError: module 'jaxtheory.sweeps' has no attribute 'walk'
     """
 
-    def getattribute(name: str) -> Any:
+    def getattribute(name: str) -> object:
         if not any(name in names for names in homes.values()):
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
         modules = {home: importlib.import_module(f"{room}.{home}") for home in homes}

@@ -353,12 +353,12 @@ def _keys(name: str, value: Any, axes: _Axes) -> Any:
     return value
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def _members(annotation: object) -> tuple[Any, ...]:
     union = typing.get_origin(annotation) in (Union, types.UnionType)
     return typing.get_args(annotation) if union else (annotation,)
 
 
-def _array_dtypes(member: Any) -> set[str] | None:
+def _array_dtypes(member: object) -> set[str] | None:
     """The dtype names of a jaxtyping array annotation; None for anything else."""
     names = getattr(member, "dtypes", None)
     if getattr(member, "dims", None) is None or not isinstance(names, (tuple, list)):

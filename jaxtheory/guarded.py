@@ -6,10 +6,10 @@ the root of the smallest normal number, not of one.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxtheory.conversion import boundary
@@ -74,7 +74,7 @@ def orthogonal(basis: Float[Array, "rows n"], vector: Float[Array, " n"]) -> Flo
 
 
 @boundary
-def polynomial(coefficients: Sequence[Any], x: Float[Array, "..."]) -> Float[Array, "..."]:
+def polynomial(coefficients: Sequence[ArrayLike], x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Σ_j c_j x^j by Horner's rule; coefficients are numbers, or arrays of the shape of x.
 
     >>> float(polynomial([1.0, 0.0, 2.0], jnp.float32(3.0)))
@@ -87,7 +87,9 @@ def polynomial(coefficients: Sequence[Any], x: Float[Array, "..."]) -> Float[Arr
 
 
 @boundary
-def norm(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Float[Array, "..."]:
+def norm(
+    x: Float[Array, "..."], axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     """The Euclidean norm √(Σ x²) over `axis` (all axes if None), at any scale of x.
 
     Scaled by a power of two as LAPACK's nrm2, so that norm(c x) = c norm(x) to the bit for c a power of two, wherever
@@ -103,7 +105,9 @@ def norm(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Fl
 
 
 @boundary
-def power_of_two(x: Float[Array, "..."], axis: Any = None, keepdims: bool = False) -> Float[Array, "..."]:
+def power_of_two(
+    x: Float[Array, "..."], axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     """The power of two 2^e with 2^e ≤ max |x| < 2^(e+1) over `axis`; 1 where the maximum is 0, infinite or NaN.
 
     Dividing by it is exact, also where a compiler multiplies by its inverse, which is a normal number: in float32 it is

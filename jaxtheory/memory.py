@@ -34,7 +34,7 @@ class Bytes(NamedTuple):
         return self.arguments + self.result + self.temporaries
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> Bytes:
+def compiled(function: Callable[..., PyTree], *arguments: PyTree) -> Bytes:
     """What the compiler allots to `function(*arguments)` on the default device; nothing is allocated or run.
 
     Args:
@@ -219,7 +219,7 @@ def width_path(
 
 
 def ntk(
-    f: Callable[..., Any], params: PyTree, x1: PyTree, x2: PyTree | None = None, **options: Any
+    f: Callable[..., PyTree], params: PyTree, x1: PyTree, x2: PyTree | None = None, **options: Any
 ) -> Bytes:  # fmt: skip
     """Of `empirical.ntk(f, params, x1, x2, **options)`, by the model of memory from which it chooses its blocks.
 

@@ -1,4 +1,4 @@
-"""A loop over parts of the output directions, for outputs so many that their derivatives are not held at once."""
+"""A loop over parts of the output directions, for outputs whose derivatives do not fit in memory at once."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The empirical neural tangent kernel of any differentiable function, and it as a kernel function."""
+"""The empirical neural tangent kernel of any differentiable function, as an array and as a kernel function."""
 
 from collections.abc import Callable
 from functools import partial

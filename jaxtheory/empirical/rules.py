@@ -246,7 +246,7 @@ def _conv_spec(params: dict[str, Any]) -> tuple[int, ...]:
 
 
 def reads_gather(params: dict[str, Any], view: View) -> bool:
-    """Whether a gather is a look-up of whole rows along the first axis, as embeddings do it.
+    """Whether a gather is a look-up of whole rows along the first axis, as in an embedding.
 
     One number indexed under vmap is looked up by an index for each axis; those of whole axes can only be 0, where what
     is out of range is clipped.

@@ -1,4 +1,4 @@
-"""What a function, its parameters and its examples must be to have a tangent kernel; checked before computing."""
+"""Checks of a function, its parameters and its examples, before a tangent kernel is computed."""
 
 import inspect
 from collections.abc import Callable, Hashable
@@ -29,7 +29,7 @@ Function = Callable[[PyTree, PyTree], Array]
 
 
 def check_options(method: str, batch: str, block: Any, memory: Any, mesh: Mesh | None) -> Any:
-    """The options of `ntk` are what they may be; `block` as a pair of integers or None."""
+    """Check the options of `ntk`; return `block` as a pair of integers or None."""
     require(method in METHODS, "method", method, f"be one of {METHODS}", "choose one of these")
     require(mesh is None or isinstance(mesh, Mesh), "mesh", mesh, "be a jax.sharding.Mesh", "make it by jax.make_mesh")
     number = memory is None or (isinstance(memory, (int, float)) and 0 < memory < float("inf"))
@@ -136,7 +136,7 @@ class Alone:
 
 
 def prepared(
-    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, name: str = "x1", real: bool = True
+    f: Function, params: PyTree, x1: PyTree, x2: PyTree | None, batch: Batch, *, name: str = "x1", real: bool = True
 ) -> tuple[Function, PyTree, PyTree, PyTree | None]:
     """f, parameters and examples as they are computed with: all parameters real, and the outputs too if `real`.
 

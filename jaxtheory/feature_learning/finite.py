@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.feature_learning.problem import Data, Plan, Problem, fit_loss, problem
@@ -123,7 +123,7 @@ def _train(given: Problem, width: int, depth: int, centered: bool, key: Array) -
     return records, run.params, _status(given, run.status, records)
 
 
-def _status(given: Problem, trained: Array, records: Any) -> Array:
+def _status(given: Problem, trained: Array, records: PyTree) -> Array:
     """NOT_FINITE where training or a record is, INVALID_INPUT for points, targets or indices that are none."""
     data = given.data
     invalid = ~(jnp.isfinite(data.x).all() & jnp.isfinite(data.test).all())

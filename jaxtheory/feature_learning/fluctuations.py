@@ -1,12 +1,12 @@
 r"""How networks of finite width scatter about the limit: N times the variance of predictions and kernels."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory.checks import boundary, require
 from jaxtheory.feature_learning.dynamics import Setup
@@ -105,6 +105,6 @@ def _variances(setup: Setup, given: Problem, course: Course) -> Fluctuations:
         return setup.samples * count / (count - 1) * (leaf - jnp.mean(leaf, axis=0, keepdims=True)) ** 2
 
     spread = jax.tree.map(squares, (predictions, test, kernels))
-    found: tuple[Any, Any, Any, Any] = estimates((*spread, predictions))
+    found: tuple[PyTree, PyTree, PyTree, PyTree] = estimates((*spread, predictions))
     times = jnp.arange(0, given.plan.steps + 1, given.plan.every, dtype=jnp.int32)
     return Fluctuations(times, *found, status_of(given, found))

@@ -19,11 +19,11 @@ Source: Bolthausen (2014), section 3; Bayati and Montanari (2011), lemma 10 (con
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory.guarded import dot
 
@@ -234,7 +234,7 @@ def _trained_product(matrix: GaussianMatrix, known: Coordinates) -> Coordinates:
     return _each(matrix, count * count, block, jnp.zeros_like(known))
 
 
-def _each(matrix: GaussianMatrix, count: Array, body: Callable[[Any, Any], Any], start: Any) -> Any:
+def _each(matrix: GaussianMatrix, count: Array, body: Callable[[PyTree, PyTree], PyTree], start: PyTree) -> PyTree:
     """The loop over blocks; one block needs none, and compiles faster."""
     return body(0, start) if len(matrix.inputs) == 1 else lax.fori_loop(jnp.int32(0), count, body, start)
 

@@ -1,6 +1,6 @@
 """What a solver of the feature-learning limit returns: estimates with standard errors, kernels and their movement."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ class Kernels(NamedTuple):
     df/d(η t) = `tangent` (−∂ℓ/∂f). Each is an array, or an `Estimate`.
     """
 
-    features: Any
-    gradients: Any
-    tangent: Any
+    features: PyTree
+    gradients: PyTree
+    tangent: PyTree
 
 
 class State(NamedTuple):
@@ -50,7 +50,7 @@ class Solution(NamedTuple):
     status: Int[Array, ""]
 
 
-def estimates(groups: PyTree[Float[Array, "groups ..."]]) -> Any:
+def estimates(groups: PyTree[Float[Array, "groups ..."]]) -> PyTree:
     """The same tree with each array's mean over its leading axis, and the mean's standard error √(Σ (x − x̄)²/R(R − 1)).
 
     Groups are added in order, so that the bits of one record do not depend on how many there are.

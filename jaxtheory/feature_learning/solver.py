@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxtheory import placement
 from jaxtheory.checks import boundary, known, require
@@ -181,14 +181,16 @@ def summarized(setup: Setup, given: Problem, course: Course) -> Solution:
     kernels = Kernels(readings.features, readings.gradients, readings.tangent)
     shape = (*readings.predictions.shape[:-1], *given.plan.shape)
     test = readings.test.reshape(*readings.test.shape[:-1], *given.plan.shape) if len(given.data.test) else None
-    found: tuple[Any, Any, Any, Any] = estimates((readings.predictions.reshape(shape), test, kernels, moved(kernels)))
+    found: tuple[PyTree, PyTree, PyTree, PyTree] = estimates(
+        (readings.predictions.reshape(shape), test, kernels, moved(kernels))
+    )
     times = state.step[0] + jnp.arange(-given.plan.steps, 1, given.plan.every, dtype=jnp.int32)
     kept = jnp.moveaxis(readings.fields, 0, -2)
     kept = kept.reshape(*kept.shape[:-2], -1)[..., : setup.kept]
     return Solution(times, *found, kept, State(state), status_of(given, (found, kept)))
 
 
-def status_of(given: Problem, found: Any) -> Int[Array, ""]:
+def status_of(given: Problem, found: PyTree) -> Int[Array, ""]:
     """NOT_FINITE, INVALID_INPUT or ILL_CONDITIONED where they apply."""
     data = given.data
     numbers = jnp.stack([data.richness, data.step_size, data.momentum])

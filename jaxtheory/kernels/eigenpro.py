@@ -1,18 +1,19 @@
 """EigenPro: stochastic gradient descent whose largest directions are damped."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.solvers import Iterates
 
 
 @partial(jax.jit, static_argnames=("subsample", "modes", "batch", "epochs"))
 def eigenpro(
-    kernel: Any,
+    kernel: Kernel,
     x: Array,
     y: Float[Array, "n o"],
     ridge: Float[Array, "n 1"],
@@ -22,7 +23,7 @@ def eigenpro(
     modes: int,
     batch: int,
     epochs: int,
-    tolerance: Any,
+    tolerance: float | Array,
 ) -> Iterates:
     r"""Stochastic gradient descent in the RKHS, its `modes` largest directions damped to the size of the next.
 
@@ -83,7 +84,7 @@ class _Damped(NamedTuple):
     singular: Bool[Array, ""]
 
 
-def _damped(kernel: Any, sample: Array, ridge: Array, modes: int, batch: int) -> _Damped:
+def _damped(kernel: Kernel, sample: Array, ridge: Array, modes: int, batch: int) -> _Damped:
     corner = kernel(sample, sample)
     corner = corner + ridge * jnp.eye(sample.shape[0], dtype=corner.dtype)
     values, vectors = jnp.linalg.eigh((corner + corner.T) / 2)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtheory.guarded import dot, over
+from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import matvec
 from jaxtheory.kernels.matrix_functions import Eigenpairs, eigenpairs
 from jaxtheory.kernels.solvers import Iterates, conjugate_gradients, solution_of
@@ -76,8 +77,8 @@ class _Checked(NamedTuple):
 
 @partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
 def falkon(
-    kernel: Any, x: Array, y: Float[Array, "n o"], ridge: Float[Array, "..."], centres: Array,
-    *, tolerance: Any, max_iterations: int, block: int, mesh: Mesh | None = None,
+    kernel: Kernel, x: Array, y: Float[Array, "n o"], ridge: Float[Array, "..."], centres: Array,
+    *, tolerance: float | Array, max_iterations: int, block: int, mesh: Mesh | None = None,
 ) -> Fitted:  # fmt: skip
     r"""The least of J(α) = Σ w (K_xc α − y)² + s αᵀ K_cc α, with s = min ridge and w = s/ridge: 1 for one ridge.
 
@@ -160,7 +161,7 @@ def _repeats(corner: Array) -> Array:
     return jnp.sum(marks[1:] == marks[:-1])
 
 
-def _refined(check: Callable[[Array], Any], gamma: Array, enough: Any) -> tuple[Array, Any]:
+def _refined(check: Callable[[Array], Any], gamma: Array, enough: float | Array) -> tuple[Array, Any]:
     """What corrections change of γ, the last of them included, and what was seen before that one."""
 
     def again(state: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
@@ -213,25 +214,26 @@ def _checked(
     return _Checked(correction, *relative)
 
 
-def _conjugate(apply: Any, max_iterations: int, level: float, tolerance: Any, right: Array) -> Iterates:
+def _conjugate(apply: Any, max_iterations: int, level: float, tolerance: float | Array, right: Array) -> Iterates:
     """The equations, of which the largest eigenvalues are near 1, for right-hand sides of norm 1."""
     size = jnp.linalg.norm(right, axis=0, keepdims=True)
     unit = right / jnp.where(size > 0, size, jnp.ones_like(size))
-    options = {"tolerance": tolerance, "max_iterations": max_iterations, "level": level}
-    found = conjugate_gradients(apply, unit, lambda r: r, **options)
+    found = conjugate_gradients(
+        apply, unit, lambda r: r, tolerance=tolerance, max_iterations=max_iterations, level=level
+    )
     return found._replace(solution=found.solution * size)
 
 
-def _products(kernel: Any, x: Array, weights: Array, centres: Array, block: int, mesh: Mesh | None) -> _Products:
+def _products(kernel: Kernel, x: Array, weights: Array, centres: Array, block: int, mesh: Mesh | None) -> _Products:
     """Products with K_xc, K_cx and K_cx W K_xc, the rows of x split over a mesh."""
 
-    def there(kernel: Any, centres: Array, alpha: Array, x: Array) -> Array:
+    def there(kernel: Kernel, centres: Array, alpha: Array, x: Array) -> Array:
         return matvec(kernel, x, alpha, block, x2=centres)
 
-    def back(kernel: Any, centres: Array, x: Array, values: Array) -> Array:
+    def back(kernel: Kernel, centres: Array, x: Array, values: Array) -> Array:
         return matvec(kernel, centres, values, block, x2=x)
 
-    def normal(kernel: Any, centres: Array, alpha: Array, x: Array, weights: Array) -> Array:
+    def normal(kernel: Kernel, centres: Array, alpha: Array, x: Array, weights: Array) -> Array:
         return back(kernel, centres, x, weights * there(kernel, centres, alpha, x))
 
     return _Products(

@@ -132,7 +132,7 @@ def diagonal(kernel: Kernel | Shaped[Array, "p p"], x: Shaped[Array, "n ..."]) -
     return _diagonal(wrapped, x)
 
 
-def _others(kernel: Any, x2: Any, x1: Array, first: str) -> Array:
+def _others(kernel: Kernel, x2: Any, x1: Array, first: str) -> Array:
     """The second set of points, with the shape of those of the first."""
     x2 = as_points(kernel, x2, "x2", x1)
     alike = x2.shape[1:] == x1.shape[1:]
@@ -141,7 +141,7 @@ def _others(kernel: Any, x2: Any, x1: Array, first: str) -> Array:
 
 
 @jax.jit
-def _diagonal(kernel: Any, x: Array) -> Array:
+def _diagonal(kernel: Kernel, x: Array) -> Array:
     return jax.lax.map(lambda point: kernel(point[None], point[None])[0, 0], x, batch_size=256)
 
 
@@ -151,7 +151,7 @@ def _require_block(block: int | None) -> None:
 
 
 @partial(jax.jit, static_argnames="block")
-def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
+def _gram(kernel: Kernel, x1: Array, x2: Array | None, block: int | None) -> Array:
     columns = x1 if x2 is None else x2
     sizes = x1.shape[0], columns.shape[0]
     if block is None or max(sizes) <= block or min(sizes) == 0:
@@ -179,11 +179,11 @@ def _gram(kernel: Any, x1: Array, x2: Array | None, block: int | None) -> Array:
 
 
 @partial(jax.jit, static_argnames="block")
-def _symmetric(kernel: Any, x: Array, v: Array, block: int) -> Array:
+def _symmetric(kernel: Kernel, x: Array, v: Array, block: int) -> Array:
     return _triangle(kernel, x, v, -(-x.shape[0] // block), 0, 1)
 
 
-def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: int) -> Array:
+def _triangle(kernel: Kernel, x: Array, v: Array, blocks: int, part: Any, parts: int) -> Array:
     """Every `parts`-th pair of blocks, from number `part` on; all parts sum to K v."""
     if x.shape[0] == 0:
         return v
@@ -214,7 +214,7 @@ def _triangle(kernel: Any, x: Array, v: Array, blocks: int, part: Any, parts: in
 
 
 @partial(jax.jit, static_argnames="block")
-def _rectangular(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Array:
+def _rectangular(kernel: Kernel, x: Array, v: Array, block: int, x2: Array) -> Array:
     if min(x.shape[0], x2.shape[0]) == 0:
         return jnp.zeros((x.shape[0], v.shape[1]), v.dtype)
     height, width = min(block, x.shape[0]), min(block, x2.shape[0])
@@ -237,11 +237,11 @@ def _rectangular(kernel: Any, x: Array, v: Array, block: int, x2: Array) -> Arra
 
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
-def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh: Mesh) -> Array:
+def _shared(kernel: Kernel, x: Array, v: Array, block: int, x2: Array | None, mesh: Mesh) -> Array:
     # at least 4 p pairs, so that the idle ones that make the parts even are less than a quarter
     blocks = max(-(-x.shape[0] // block), min(math.ceil(math.sqrt(8 * mesh.size)), x.shape[0]))
 
-    def local(kernel: Any, x: Array, x2: Array | None, v: Array) -> Array:
+    def local(kernel: Kernel, x: Array, x2: Array | None, v: Array) -> Array:
         everything, me = jax.lax.all_gather(v, _ROWS, tiled=True), jax.lax.axis_index(_ROWS)
         if x2 is None:
             part = _triangle(kernel, x, everything, blocks, me, mesh.size)
@@ -255,7 +255,7 @@ def _shared(kernel: Any, x: Array, v: Array, block: int, x2: Array | None, mesh:
 
 
 @partial(jax.jit, static_argnames=("block", "mesh"))
-def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
+def _sharded(kernel: Kernel, x1: Array, x2: Array | None, block: int | None, mesh: Mesh) -> Array:
     points = (x1,) if x2 is None else (x1, x2)
     body = partial(_own_rows if x2 is None else _rows_against, block, mesh.size)
     specs = (PartitionSpec(),) * (1 + len(points))
@@ -263,12 +263,12 @@ def _sharded(kernel: Any, x1: Array, x2: Array | None, block: int | None, mesh: 
     return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(kernel, *points)
 
 
-def _rows_against(block: int | None, devices: int, kernel: Any, x1: Array, x2: Array) -> Array:
+def _rows_against(block: int | None, devices: int, kernel: Kernel, x1: Array, x2: Array) -> Array:
     size = x1.shape[0] // devices
     return _gram(kernel, _rows(x1, jax.lax.axis_index(_ROWS) * size, size), x2, block)
 
 
-def _own_rows(block: int | None, devices: int, kernel: Any, x: Array) -> Array:
+def _own_rows(block: int | None, devices: int, kernel: Kernel, x: Array) -> Array:
     """Device i computes the blocks (i, i+k) for k ≤ p/2 and is sent the transposes of the others: half the work."""
     size, me = x.shape[0] // devices, jax.lax.axis_index(_ROWS)
     mine = _rows(x, me * size, size)

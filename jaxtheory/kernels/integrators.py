@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 # Dormand and Prince (1980), table 2: stages, whose last row is the solution of order five, and order five minus four.
 _STAGES = np.array(
@@ -52,7 +52,7 @@ def judged(state: Array, new: Array, gap: Array, tolerance: float | Array) -> tu
     return error <= 1, jnp.clip(0.9 * jnp.maximum(error, 1e-8) ** -0.2, 0.2, 5.0)
 
 
-def repeat(step: Callable[[Array, Any], Any], state: Any, count: Int[Array, ""], length: int) -> Any:
+def repeat(step: Callable[[Array, PyTree], PyTree], state: PyTree, count: Int[Array, ""], length: int) -> PyTree:
     """step(i, state) for i = 0..count−1, count ≤ `length`, in two nested scans that skip what is not needed.
 
     Reverse mode keeps 2 √length states. Under vmap over `count` all `length` steps are computed.
@@ -63,14 +63,14 @@ def repeat(step: Callable[[Array, Any], Any], state: Any, count: Int[Array, ""],
     inner, count = max(1, math.isqrt(length)), jnp.clip(count, 0, length).astype(jnp.int32)
     saved = jax.checkpoint(step)
 
-    def one(state: Any, i: Array) -> tuple[Any, None]:
+    def one(state: PyTree, i: Array) -> tuple[PyTree, None]:
         return jax.lax.cond(i < count, saved, lambda i, state: state, i, state), None
 
     @jax.checkpoint
-    def run(first: Array, state: Any) -> Any:
+    def run(first: Array, state: PyTree) -> PyTree:
         return jax.lax.scan(one, state, first + jnp.arange(inner, dtype=jnp.int32))[0]
 
-    def block(state: Any, first: Array) -> tuple[Any, None]:
+    def block(state: PyTree, first: Array) -> tuple[PyTree, None]:
         return jax.lax.cond(first < count, run, lambda first, state: state, first, state), None
 
     firsts = inner * jnp.arange(-(-length // inner), dtype=jnp.int32)
@@ -88,9 +88,9 @@ class Integrated(NamedTuple):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def integrate(
-    field: Callable[[Any, Array], Array],
+    field: Callable[[PyTree, Array], Array],
     max_steps: int,
-    parameters: Any,
+    parameters: PyTree,
     state: Float[Array, "..."],
     times: Float[Array, " t"],
     tolerance: Float[Array, ""],
@@ -113,11 +113,11 @@ def integrate(
 
 
 @integrate.defjvp
-def _integrate_jvp(field: Any, max_steps: int, primals: Any, tangents: Any) -> tuple[Integrated, Integrated]:
+def _integrate_jvp(field: Any, max_steps: int, primals: PyTree, tangents: PyTree) -> tuple[Integrated, Integrated]:
     found = integrate(field, max_steps, *primals)
     shares, steps = jax.lax.stop_gradient((found.shares, found.steps))
 
-    def again(parameters: Any, state: Array, times: Array) -> Array:
+    def again(parameters: PyTree, state: Array, times: Array) -> Array:
         @jax.checkpoint
         def interval(state: Array, start: Array, stop: Array, shares: Array, steps: Array) -> Array:
             def step(i: Array, state: Array) -> Array:
@@ -125,7 +125,7 @@ def _integrate_jvp(field: Any, max_steps: int, primals: Any, tangents: Any) -> t
 
             return repeat(step, state, steps, max_steps)
 
-        def advance(carry: tuple[Array, Array], each: Any) -> tuple[tuple[Array, Array], Array]:
+        def advance(carry: tuple[Array, Array], each: PyTree) -> tuple[tuple[Array, Array], Array]:
             time, *rest = each
             state = interval(*carry, time, *rest)
             return (state, time), state
@@ -143,11 +143,11 @@ def _advance(
     """From `start` to `stop`: the state, whether it was reached, and the steps."""
     span = jnp.where(stop > start, stop - start, jnp.ones_like(stop))
 
-    def going(carry: Any) -> Array:
+    def going(carry: PyTree) -> Array:
         _, now, size, tried, _, _ = carry
         return (now < stop) & (tried < max_steps) & jnp.isfinite(size)
 
-    def attempt(carry: Any) -> Any:
+    def attempt(carry: PyTree) -> PyTree:
         state, now, size, tried, shares, steps = carry
         last = now + size >= stop
         used = jnp.where(last, stop - now, size)

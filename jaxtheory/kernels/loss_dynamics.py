@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxtheory import losses
 from jaxtheory.guarded import dot, power_of_two
@@ -64,12 +64,12 @@ def descend(
     Array([0.75], dtype=float32)
     """
 
-    def step(_: Array, state: Any) -> Any:
+    def step(_: Array, state: PyTree) -> PyTree:
         coefficients, velocity = state
         velocity = momentum * velocity - rate * _slopes(loss, given.ntk, given.y, given.start, coefficients)
         return coefficients + velocity, velocity
 
-    def advance(carry: Any, step_index: Array) -> Any:
+    def advance(carry: PyTree, step_index: Array) -> PyTree:
         state, done = carry
         state = repeat(step, state, step_index - done, length)
         return (state, step_index), state
@@ -92,13 +92,13 @@ def _slopes(loss: Loss, ntk: Array, y: Array, start: Array, coefficients: Array)
     return losses.slopes(loss, outputs, y).reshape(coefficients.shape)
 
 
-def _field(loss: Loss, parameters: Any, state: Array) -> Array:
+def _field(loss: Loss, parameters: PyTree, state: Array) -> Array:
     ntk, y, start, rate, friction = parameters
     force = -rate * _slopes(loss, ntk, y, start, state[0])
     return force[None] if friction is None else jnp.stack([state[1], force - friction * state[1]])
 
 
-def _status(loss: Loss, given: Setup, numbers: Any, unfinished: Bool[Array, ""], refused: Any = False) -> Array:
+def _status(loss: Loss, given: Setup, numbers: PyTree, unfinished: Bool[Array, ""], refused: Any = False) -> Array:
     ntk, y = given.ntk, given.y
     rough = asymmetric(ntk, ntk.T) | (jnp.diagonal(ntk) < 0).any() | refused
     if loss is losses.cross_entropy:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxtheory.guarded import dot, power_of_two
 from jaxtheory.kernels.problems import asymmetric
@@ -77,7 +77,7 @@ def evolve(
     action: Action,
     times: Array,
     rates: tuple[Array, ...],
-    extras: Any,
+    extras: PyTree,
 ) -> tuple[Any, Int[Array, ""]]:
     r"""finish(l(Θ) start, C g(Θ) start, extras) at every time, (l, g) = solution(λ, kept, time, *rates); and a status.
 
@@ -108,7 +108,7 @@ def evolve(
     projected = dot(pairs.vectors.T, start)
     lifted = None if cross is None else dot(cross, pairs.vectors)
 
-    def at(time: Array) -> Any:
+    def at(time: Array) -> PyTree:
         found, slopes = _with_slopes(solution, pairs, time, rates)
         left, gain = found
         moved = None if lifted is None else dot(lifted, gain[:, None] * projected)
@@ -120,7 +120,7 @@ def evolve(
 
 
 @evolve.defjvp
-def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: PyTree, tangents: PyTree) -> Any:
     (gram, start, cross), times, rates, extras = primals
     (dgram, dstart, dcross), dtimes, drates, dextras = tangents
     pairs = eigenpairs(gram)
@@ -135,7 +135,7 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: Any, ta
         turned = dot(_divided(f, slope, values, close) * rotated, projected)
         return f[:, None] * projected, f[:, None] * dprojected + df[:, None] * projected + turned
 
-    def at(time: Array, dtime: Any) -> Any:
+    def at(time: Array, dtime: Any) -> PyTree:
         found, dfound = jax.jvp(lambda t, r: solution(values, kept, t, *r), (time, rates), (dtime, drates))
         slopes = _with_slopes(solution, pairs, time, rates)[1]
         decided = _decided(pairs, found, slopes, projected, lifted, jnp.isinf(time))

@@ -1,7 +1,6 @@
 """Low-rank approximations K ≈ F Fᵀ and the preconditioners (F Fᵀ + shift I)⁻¹ they make."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +67,7 @@ def rpcholesky(
 
 
 @partial(jax.jit, static_argnames=("rank", "pivots", "mesh"))
-def pivoted(kernel: Any, x: Array, rank: int, key: Key[Array, ""], pivots: int, mesh: Mesh | None) -> Array:
+def pivoted(kernel: Kernel, x: Array, rank: int, key: Key[Array, ""], pivots: int, mesh: Mesh | None) -> Array:
     """`rpcholesky` of a kernel in its pytree form, after its checks."""
     rows = partial(placement.split, mesh=mesh) if mesh is not None else lambda tree: tree
     entries, mine = rows(diagonal(kernel, x)), rows(x)
@@ -143,7 +142,7 @@ def nystrom(
 
 
 @partial(jax.jit, static_argnames=("rank", "block", "mesh"))
-def sketched(kernel: Any, x: Array, rank: int, key: Key[Array, ""], block: int, mesh: Mesh | None) -> Array:
+def sketched(kernel: Kernel, x: Array, rank: int, key: Key[Array, ""], block: int, mesh: Mesh | None) -> Array:
     """`nystrom` of a kernel in its pytree form, after its checks."""
     dtype = jax.eval_shape(kernel, x[:1], x[:1]).dtype
     sketch = jnp.linalg.qr(jax.random.normal(key, (x.shape[0], rank), dtype))[0]

@@ -136,7 +136,7 @@ def _noise(noise: Any, y: Array) -> Array:
     return jnp.asarray(noise, y.dtype).reshape(shape if shape == () else (n, 1))
 
 
-def _factored(kernel: Any, x: Array, noise: Array) -> _Factored:
+def _factored(kernel: Kernel, x: Array, noise: Array) -> _Factored:
     gram = kernel(x, x).astype(noise.dtype)
     unit = common_unit(jnp.diagonal(gram), noise)
     matrix = gram / unit + noise / unit * jnp.eye(x.shape[0], dtype=gram.dtype)
@@ -148,7 +148,7 @@ def _factored(kernel: Any, x: Array, noise: Array) -> _Factored:
 
 
 @jax.jit
-def _posterior(kernel: Any, x: Array, y: Array, noise: Array, x_test: Array) -> Posterior:
+def _posterior(kernel: Kernel, x: Array, y: Array, noise: Array, x_test: Array) -> Posterior:
     found, units = _factored(kernel, x, noise), power_of_two(y, axis=0, keepdims=True)
     cross = kernel(x_test, x).astype(y.dtype)
     whitened = jax.scipy.linalg.solve_triangular(found.lower, cross.T / found.unit, lower=True)
@@ -169,7 +169,7 @@ def _posterior(kernel: Any, x: Array, y: Array, noise: Array, x_test: Array) -> 
 
 
 @jax.jit
-def _evidence(kernel: Any, x: Array, y: Array, noise: Array) -> Evidence:
+def _evidence(kernel: Kernel, x: Array, y: Array, noise: Array) -> Evidence:
     found, units = _factored(kernel, x, noise), power_of_two(y, axis=0, keepdims=True)
     (n, outputs), eps = y.shape, float(jnp.finfo(y.dtype).eps)
     whitened = jax.scipy.linalg.solve_triangular(found.lower, y / units, lower=True)

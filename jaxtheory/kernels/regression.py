@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.tree_util import Partial
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxtheory import placement
@@ -34,7 +35,7 @@ class KernelRegressor(NamedTuple):
     diagonal. α is NaN where `status` is INVALID_INPUT or NOT_FINITE.
     """
 
-    kernel: Any
+    kernel: Kernel
     centres: Shaped[Array, "n ..."]
     alpha: Float[Array, "n ..."]
     status: Int[Array, ""]
@@ -133,7 +134,7 @@ def fit(
     return model._replace(alpha=model.alpha.reshape(-1, *y.shape[1:]))
 
 
-def _as_centres(kernel: Kernel, centres: Array, x: Array, dtype: Any, mesh: Mesh | None) -> Array:
+def _as_centres(kernel: Kernel, centres: Array, x: Array, dtype: DTypeLike, mesh: Mesh | None) -> Array:
     """Centres like the points, whole on every device."""
     centres = in_dtype(as_points(kernel, centres, "centres"), dtype)
     alike = centres.shape[1:] == x.shape[1:] and centres.shape[0] >= 1
@@ -219,7 +220,7 @@ class _Seen(NamedTuple):
 
 
 @jax.jit
-def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelRegressor:
+def _exact(kernel: Kernel, x: Array, y: Array, ridge: Array, limit: float | Array) -> KernelRegressor:
     gram, units = kernel(x, x).astype(y.dtype), power_of_two(y, axis=0, keepdims=True)
     unit = common_unit(jnp.diagonal(gram), ridge)
     matrix = gram / unit + ridge / unit * jnp.eye(y.shape[0], dtype=y.dtype)
@@ -235,12 +236,20 @@ def _exact(kernel: Any, x: Array, y: Array, ridge: Array, limit: Any) -> KernelR
 
 @partial(jax.jit, static_argnames=("settings", "mesh"))
 def _iterative(
-    kernel: Any, x: Array, y: Array, ridge: Array, key: Array, limit: Any, *, settings: _Settings, mesh: Mesh | None
+    kernel: Kernel,
+    x: Array,
+    y: Array,
+    ridge: Array,
+    key: Array,
+    limit: float | Array,
+    *,
+    settings: _Settings,
+    mesh: Mesh | None,
 ) -> KernelRegressor:
     units, unit, scaled, fixed, points = _in_units(kernel, x, y, ridge)
     right, shift, block = y / units, ridge / unit, settings.block
 
-    def apply(v: Array, kernel: Any = scaled, x: Array = x) -> Array:
+    def apply(v: Array, kernel: Kernel = scaled, x: Array = x) -> Array:
         return matvec(kernel, x, v, block, mesh=mesh) + shift * v
 
     if settings.solver == "cg":
@@ -263,12 +272,12 @@ def _iterative(
 
 @partial(jax.jit, static_argnames=("max_iterations", "block", "mesh"))
 def _on_centres(
-    kernel: Any,
+    kernel: Kernel,
     x: Array,
     y: Array,
     ridge: Array,
     centres: Array,
-    limit: Any,
+    limit: float | Array,
     *,
     max_iterations: int,
     block: int,
@@ -283,7 +292,7 @@ def _on_centres(
     return _report(kernel, centres, y, ridge, seen, units, unit=unit, limit=limit)
 
 
-def _in_units(kernel: Any, x: Array, y: Array, ridge: Array) -> tuple[Array, Array, Any, Any, Array]:
+def _in_units(kernel: Kernel, x: Array, y: Array, ridge: Array) -> tuple[Array, Array, Any, Any, Array]:
     """Units of the outputs and of the kernel, the kernel in its unit, and kernel and points without derivatives."""
     fixed, points = jax.tree.map(jax.lax.stop_gradient, (kernel, x))
     unit = common_unit(diagonal(fixed, points), ridge).astype(y.dtype)
@@ -291,16 +300,24 @@ def _in_units(kernel: Any, x: Array, y: Array, ridge: Array) -> tuple[Array, Arr
     return units, unit, Partial(_divided, kernel, unit), Partial(_constant, Partial(_divided, fixed, unit)), points
 
 
-def _divided(kernel: Any, unit: Array, x1: Array, x2: Array) -> Array:
+def _divided(kernel: Kernel, unit: Array, x1: Array, x2: Array) -> Array:
     return kernel(x1, x2).astype(unit.dtype) / unit
 
 
-def _constant(kernel: Any, x1: Array, x2: Array) -> Array:
+def _constant(kernel: Kernel, x1: Array, x2: Array) -> Array:
     return jax.lax.stop_gradient(kernel(x1, x2))
 
 
 def _conjugate(
-    apply: Any, kernel: Any, x: Array, shift: Array, key: Array, limit: Any, *, settings: _Settings, mesh: Mesh | None
+    apply: Any,
+    kernel: Kernel,
+    x: Array,
+    shift: Array,
+    key: Array,
+    limit: float | Array,
+    *,
+    settings: _Settings,
+    mesh: Mesh | None,
 ) -> Any:
     n, entries, frozen = x.shape[0], diagonal(kernel, x), jax.lax.stop_gradient(shift)
     # its set-up, ~6 n r² flops, is then some seven products with K; 2 √n to 10 √n cost up to twice as much in all
@@ -311,11 +328,14 @@ def _conjugate(
     elif settings.preconditioner == "nystrom":
         inverse = _inverse(sketched(kernel, x, rank, key, settings.block, mesh), entries, frozen)
     level = 10 * n * float(jnp.finfo(entries.dtype).eps) * (jnp.abs(entries).max() + frozen.max())
-    options = {"tolerance": limit / 2, "max_iterations": settings.max_iterations, "level": level}
-    return lambda y: _per_unit(lambda right: conjugate_gradients(apply, right, inverse, **options), y)
+    solve = partial(
+        conjugate_gradients, apply, inverse=inverse, tolerance=limit / 2, max_iterations=settings.max_iterations,
+        level=level,
+    )  # fmt: skip
+    return lambda y: _per_unit(solve, y)
 
 
-def _stochastic(kernel: Any, x: Array, shift: Array, key: Array, limit: Any, settings: _Settings) -> Any:
+def _stochastic(kernel: Kernel, x: Array, shift: Array, key: Array, limit: float | Array, settings: _Settings) -> Any:
     n = x.shape[0]
     subsample = min(n, 2000)
     modes = min(160 if settings.rank is None else settings.rank, subsample // 2)
@@ -350,7 +370,7 @@ def _inverse(factor: Array, entries: Array, ridge: Array) -> Any:
 
 
 def _report(
-    kernel: Any, x: Array, y: Array, ridge: Array, seen: _Seen, units: Array, *, unit: Array, limit: Any
+    kernel: Kernel, x: Array, y: Array, ridge: Array, seen: _Seen, units: Array, *, unit: Array, limit: float | Array
 ) -> KernelRegressor:
     finite = seen.finite & jnp.isfinite(y).all() & jnp.isfinite(ridge).all()
     alpha = seen.solution * (units / unit)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxtheory.checks import boundary, holds, require
 from jaxtheory.guarded import dot, power_of_two
@@ -126,7 +126,7 @@ def _path(gram: Array, y: Array, ridges: Array) -> RidgePath:
 
 
 @_path.defjvp
-def _path_jvp(primals: Any, tangents: Any) -> tuple[RidgePath, RidgePath]:
+def _path_jvp(primals: PyTree, tangents: PyTree) -> tuple[RidgePath, RidgePath]:
     gram, y, ridges = primals
     path = _path(gram, y, ridges)
     pairs = eigenpairs(jax.lax.stop_gradient(gram))

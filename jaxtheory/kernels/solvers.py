@@ -1,11 +1,11 @@
 """Solvers of A x = y that say how they ended: jittered Cholesky, preconditioned conjugate gradients."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxtheory.guarded import over
 from jaxtheory.results import relative_residual
@@ -82,7 +82,9 @@ def cholesky_solve(lower: Float[Array, "n n"], y: Float[Array, "n o"]) -> Float[
     return jax.scipy.linalg.cho_solve((lower, True), y)
 
 
-def factored(matrix: Float[Array, "n n"], tolerance: Any) -> tuple[Callable[[Array], Iterates], Float[Array, ""]]:
+def factored(
+    matrix: Float[Array, "n n"], tolerance: float | Array
+) -> tuple[Callable[[Array], Iterates], Float[Array, ""]]:
     """Solutions of A x = y by one jittered Cholesky factor, refined where the residual is above `tolerance`.
 
     `indefinite` is a matrix without a factor; A = 0 is singular, and its solutions are 0. With them, the jitter.
@@ -111,7 +113,13 @@ def factored(matrix: Float[Array, "n n"], tolerance: Any) -> tuple[Callable[[Arr
 
 
 def conjugate_gradients(
-    apply: Operator, y: Float[Array, "n o"], inverse: Operator, *, tolerance: Any, max_iterations: int, level: Any = 0.0
+    apply: Operator,
+    y: Float[Array, "n o"],
+    inverse: Operator,
+    *,
+    tolerance: float | Array,
+    max_iterations: int,
+    level: float | Array = 0.0,
 ) -> Iterates:
     r"""Preconditioned conjugate gradients for every column of A X = y at once, one product with A a step.
 
@@ -135,11 +143,11 @@ def conjugate_gradients(
     size = jnp.linalg.norm(y, axis=0)
     target = tolerance * size
 
-    def going(state: Any) -> Array:
+    def going(state: PyTree) -> Array:
         _, _, _, _, left, i, ended, _, _ = state
         return (left > target).any() & (i < max_iterations) & ~ended
 
-    def step(state: Any) -> Any:
+    def step(state: PyTree) -> PyTree:
         x, r, p, rz, left, i, _, indefinite, singular = state
         product = apply(p)
         curvature, rounding = jnp.sum(p * product, axis=0), level * jnp.sum(p**2, axis=0)

@@ -168,7 +168,7 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
 
 @partial(jax.jit, static_argnames=("order", "probes", "block"))
 def _density(
-    kernel: Any, x: Array, matrix: Array | None, key: Key[Array, ""], order: int, probes: int, *, block: int
+    kernel: Kernel, x: Array, matrix: Array | None, key: Key[Array, ""], order: int, probes: int, *, block: int
 ) -> SpectralDensity:
     n, dtype = x.shape[0], jax.eval_shape(kernel, x[:1], x[:1]).dtype
     unit = power_of_two(diagonal(kernel, x))

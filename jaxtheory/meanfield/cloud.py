@@ -1,4 +1,4 @@
-"""A measure as a weighted cloud of particles, and the two sums over it that everything else is made of.
+"""A measure as a weighted cloud of particles, and the two sums over it that all other quantities use.
 
 `mean` is ∫φ dμ and `pair_mean` is ∬k dμ dμ. Both run in blocks that the reverse pass computes again, so that neither
 the value nor the gradient ever holds a number for each particle and each component of φ; on a mesh, `mean` costs one
@@ -40,7 +40,7 @@ class Cloud:
     """
 
     # Transformations put specs and axis numbers in place of arrays, so the fields' types are not checked.
-    particles: Any
+    particles: PyTree
     weights: Any
     mesh: Mesh | None = None
 
@@ -54,12 +54,12 @@ class Cloud:
         return len(self.weights)
 
 
-def _flatten(cloud: Cloud) -> tuple[tuple[Any, Any], Any]:
+def _flatten(cloud: Cloud) -> tuple[tuple[PyTree, PyTree], Any]:
     fields = ("particles", cloud.particles), ("weights", cloud.weights)
     return tuple((GetAttrKey(name), value) for name, value in fields), cloud.mesh  # type: ignore[return-value]
 
 
-def _unflatten(mesh: Any, children: Any) -> Cloud:
+def _unflatten(mesh: Mesh | None, children: Any) -> Cloud:
     # Unchecked: what transformations put together, such as a gradient, need not be a measure.
     cloud = object.__new__(Cloud)
     for name, value in zip(("particles", "weights", "mesh"), (*children, mesh), strict=True):
@@ -230,7 +230,7 @@ def _values() -> int:
     return _CPU_VALUES if jax.default_backend() == "cpu" else _ACCELERATOR_VALUES
 
 
-def summed(cloud: Cloud, term: Callable[[Any], PyTree[Array]], block: int) -> PyTree[Array]:
+def summed(cloud: Cloud, term: Callable[[PyTree], PyTree[Array]], block: int) -> PyTree[Array]:
     """Sum of term((particles, weights)) over blocks of the cloud and over its devices."""
     total = partial(_blocked, term, block)
     if cloud.mesh is None:
@@ -241,7 +241,7 @@ def summed(cloud: Cloud, term: Callable[[Any], PyTree[Array]], block: int) -> Py
     return over_devices((cloud.particles, cloud.weights))
 
 
-def _blocked(term: Callable[[Any], Any], rows: int, part: Any) -> Any:
+def _blocked(term: Callable[[PyTree], PyTree], rows: int, part: PyTree) -> PyTree:
     """Compensated sum of `term` over blocks of the leading axis; the first block, which may be short, starts it."""
     count = len(jax.tree.leaves(part)[0])
     if count <= rows:
@@ -251,7 +251,7 @@ def _blocked(term: Callable[[Any], Any], rows: int, part: Any) -> Any:
     first = jax.checkpoint(term)(jax.tree.map(lambda leaf: leaf[:short], part))
     rest = jax.tree.map(lambda leaf: leaf[short:].reshape(-1, rows, *leaf.shape[1:]), part)
 
-    def add(carry: tuple[Any, Any], one: Any) -> tuple[tuple[Any, Any], None]:
+    def add(carry: tuple[PyTree, PyTree], one: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
         total, lost = carry
         new = jax.tree.map(jnp.subtract, again(one), lost)
         larger = jax.tree.map(jnp.add, total, new)
@@ -296,7 +296,7 @@ def pair_mean(
     return ring(mine)
 
 
-def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: Any, right: Any) -> Array:
+def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: PyTree, right: PyTree) -> Array:
     def term(part: tuple[Array, Array]) -> Array:
         with jax.default_matmul_precision("highest"):  # of a kernel's own products
             entries = kernel(part[0], right[0])
@@ -306,14 +306,14 @@ def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: Any
     return _blocked(term, block or max(1, _CPU_VALUES // len(right[1])), left)
 
 
-def around(pairs: Callable[[Any, Any], Any], mesh: Mesh | None, mine: Any, shown: Any) -> Any:
+def around(pairs: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None, mine: PyTree, shown: PyTree) -> PyTree:
     """Sum of pairs(mine, block) over the blocks `shown` by all devices, handed around a ring inside `shard_map`."""
     first = pairs(mine, shown)
     if mesh is None:
         return first
     onward = [(device, (device + 1) % mesh.size) for device in range(mesh.size)]
 
-    def turn(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+    def turn(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
         total, visitor = carry
         visitor = lax.ppermute(visitor, AXIS, onward)
         return (jax.tree.map(jnp.add, total, pairs(mine, visitor)), visitor), None

@@ -10,7 +10,7 @@ from jaxtheory.meanfield.cloud import Cloud, measure, rows
 
 
 def points_of(
-    name: str, points: Cloud | PyTree, weights: Any = None
+    name: str, points: Cloud | PyTree, weights: object = None
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"] | None]:
     """The rows of a cloud, an array or a pytree, and their weights; None where they are equal."""
     equal = weights is None and not isinstance(points, Cloud)
@@ -18,7 +18,7 @@ def points_of(
     return rows(cloud), None if equal else cloud.weights
 
 
-def both(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None) -> tuple[Array, Array, Any, Any]:
+def both(x: Any, y: Any, x_weights: object = None, y_weights: object = None) -> tuple[Array, Array, Any, Any]:
     """Points and weights of two measures on one space, in one dtype."""
     (x, a), (y, b) = points_of("x", x, x_weights), points_of("y", y, y_weights)
     wish = f"have the {x.shape[1]} components of x"

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jaxtheory.meanfield.functionals import Functional, evaluated
 
 @boundary(static=("block",))
 def stein_discrepancy(
-    energy: Callable[[Any], Array],
+    energy: Callable[[PyTree], Array],
     kernel: Callable[[Array, Array], Float[Array, "n1 n2"]],
     *,
     block: int | None = None,
@@ -72,8 +71,8 @@ def stein_discrepancy(
     return Functional(value)
 
 
-def _scalar(energy: Callable[[Any], Array]) -> Callable[[Any], Array]:
-    def value(theta: Any) -> Array:
+def _scalar(energy: Callable[[PyTree], Array]) -> Callable[[PyTree], Array]:
+    def value(theta: PyTree) -> Array:
         found = energy(theta)
         require(jnp.shape(found) == (), "energy", jnp.shape(found), "be one number a particle", "sum it")
         return found
@@ -108,7 +107,7 @@ def many_body(energy: Callable[..., Array], order: int, *, block: int | None = N
     def value(cloud: Cloud) -> Array:
         alone = replace(cloud, mesh=None)
 
-        def bound(held: tuple[Any, ...]) -> Array:
+        def bound(held: tuple[PyTree, ...]) -> Array:
             """The sum over the particles that are not held."""
             if len(held) == order:
                 return _scalar(lambda chosen: energy(*chosen))(held)
@@ -147,7 +146,9 @@ def noise_injection(functional: Functional, level: Schedule) -> Estimator:
     """
     levels = scheduled("level", level, nonnegative, "use 0.0 for the gradient itself")
 
-    def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Int[Array, ""]) -> tuple[PyTree[Array], Any]:
+    def gradient(
+        cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Int[Array, ""]
+    ) -> tuple[PyTree[Array], PyTree]:
         displaced = moved(cloud, gaussian_noise(key, cloud), levels(index)).particles
         return drift_at(functional, cloud, displaced), memory
 

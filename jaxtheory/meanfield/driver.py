@@ -23,7 +23,7 @@ class State(NamedTuple):
     """
 
     cloud: Cloud
-    memory: Any
+    memory: PyTree
     key: PRNGKeyArray
     step: Int[Array, ""]
     broken: Int[Array, " N"]
@@ -37,10 +37,14 @@ class Simulation(NamedTuple):
     """
 
     state: State
-    records: Any
+    records: PyTree
     recorded_at: Int[Array, " records"]
     status: Int[Array, ""]
     diverged_at: Int[Array, ""]
+
+
+Observe = Callable[[State], PyTree] | None
+Stop = Callable[[State], Bool[Array, ""]] | None
 
 
 @boundary(static=("steps", "record_every", "donate"))
@@ -120,16 +124,17 @@ def simulate(
         return _run_with_reverse(flow, look, stop, steps // every, every, state)
     if donate:
         given_up = (state.cloud, state.memory, state.broken)
-        return _run_in_place(flow, look, stop, steps // every, given_up, (state.key, state.step), jnp.int32(every))
+        kept = (state.key, state.step)
+        return _run_in_place(flow, look, stop, steps // every, given_up, kept, every=jnp.int32(every))
     return _run(flow, look, stop, steps // every, state, jnp.int32(every))
 
 
 class _OfCloud(NamedTuple):
-    """An observer of the cloud as one of the state, equal to another of the same function."""
+    """An observer of the cloud as an observer of the state; equal where the functions are."""
 
-    observe: Callable[[Cloud], Any]
+    observe: Callable[[Cloud], PyTree]
 
-    def __call__(self, state: State) -> Any:
+    def __call__(self, state: State) -> PyTree:
         return self.observe(state.cloud)
 
 
@@ -140,7 +145,7 @@ def _start(flow: Flow, cloud: Cloud, key: PRNGKeyArray) -> State:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(flow: Flow, observe: Any, stop: Any, records: int, state: State, every: Array) -> Simulation:
+def _run(flow: Flow, observe: Observe, stop: Stop, records: int, state: State, every: Array) -> Simulation:
     def stretch(state: State, over: Array) -> State:
         # The number of steps is traced, so that one compiled body serves all runs: they agree to the last bit.
         count = every if stop is None else jnp.where(over, 0, every)
@@ -152,11 +157,12 @@ def _run(flow: Flow, observe: Any, stop: Any, records: int, state: State, every:
 @partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 def _run_in_place(
     flow: Flow,
-    observe: Any,
-    stop: Any,
+    observe: Observe,
+    stop: Stop,
     records: int,
-    given_up: tuple[Any, Any, Any],
-    kept: tuple[Any, Any],
+    given_up: tuple[Cloud, PyTree, Int[Array, " N"]],
+    kept: tuple[PRNGKeyArray, Int[Array, ""]],
+    *,
     every: Array,
 ) -> Simulation:
     """As `_run`; the caller's key is not its own to give up."""
@@ -165,7 +171,7 @@ def _run_in_place(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _run_with_reverse(flow: Flow, observe: Any, stop: Any, records: int, every: int, state: State) -> Simulation:
+def _run_with_reverse(flow: Flow, observe: Observe, stop: Stop, records: int, every: int, state: State) -> Simulation:
     def steps(state: State) -> State:
         return checkpointed(lambda s, _: (_step(flow, s), None), state, every)[0]
 
@@ -175,10 +181,12 @@ def _run_with_reverse(flow: Flow, observe: Any, stop: Any, records: int, every: 
     return _recorded(stretch, observe, stop, state, partial(checkpointed, length=records))
 
 
-def _recorded(stretch: Any, observe: Any, stop: Any, state: State, scan: Any) -> Simulation:
+def _recorded(
+    stretch: Callable[[State, Array], State], observe: Observe, stop: Stop, state: State, scan: Any
+) -> Simulation:
     """Stretches of steps with a record after each, until the run is over."""
 
-    def record(carry: tuple[State, Array], _: None) -> tuple[tuple[State, Array], Any]:
+    def record(carry: tuple[State, Array], _: None) -> tuple[tuple[State, Array], PyTree]:
         state, over = carry
         state = stretch(state, over)
         seen = None if observe is None else observe(state)
@@ -193,14 +201,14 @@ def _recorded(stretch: Any, observe: Any, stop: Any, state: State, scan: Any) ->
     return Simulation(state, seen, recorded_at, status, jnp.where(diverged, first, jnp.int32(-1)))
 
 
-def checkpointed(body: Any, carry: Any, length: int) -> tuple[Any, Any]:
+def checkpointed(body: Any, carry: PyTree, length: int) -> tuple[PyTree, PyTree]:
     """`lax.scan` of a body without inputs, whose reverse mode holds 2√length carries and one body's residuals."""
     again = jax.checkpoint(body, prevent_cse=False)
     inner = max(1, math.isqrt(length))
     outer, rest = divmod(length, inner)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def part(carry: Any, _: None) -> tuple[Any, Any]:
+    def part(carry: PyTree, _: None) -> tuple[PyTree, PyTree]:
         return jax.lax.scan(again, carry, length=inner)
 
     carry, seen = jax.lax.scan(part, carry, length=outer)

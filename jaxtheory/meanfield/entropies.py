@@ -65,7 +65,7 @@ def entropy(particles: Cloud | PyTree, *, neighbours: int = 3) -> Estimate:
 
 
 def require_neighbours(neighbours: int, cloud: Cloud) -> None:
-    """1 ≤ k < N."""
+    """Raise unless 1 ≤ k < N."""
     require(cloud.size >= 2, "particles", cloud.size, "be at least 2, to be neighbours", "pass more particles")
     require(1 <= neighbours < cloud.size, "neighbours", neighbours, f"be in 1..{cloud.size - 1}", "use 3")
 

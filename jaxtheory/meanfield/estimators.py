@@ -1,7 +1,7 @@
 """The gradient a flow follows: exact, of a random batch of the data, or of a batch with its variance reduced."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,10 @@ from jaxtheory.losses import Loss
 from jaxtheory.meanfield.cloud import Cloud
 from jaxtheory.meanfield.functionals import Functional, Unit, gradients, predict, sample_losses, targets
 
-Resample = Callable[[Any, Int[Array, " N"]], Any]
-Slopes = Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[tuple[PyTree[Array], Float[Array, " N"]], Any]]
+Resample = Callable[[PyTree, Int[Array, " N"]], PyTree]
+Slopes = Callable[
+    [Cloud, PyTree, PRNGKeyArray, Int[Array, ""]], tuple[tuple[PyTree[Array], Float[Array, " N"]], PyTree]
+]
 
 
 class Estimator(NamedTuple):
@@ -25,8 +27,8 @@ class Estimator(NamedTuple):
     the weights need.
     """
 
-    init: Callable[[Cloud], Any]
-    gradient: Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[PyTree[Array], Any]]
+    init: Callable[[Cloud], PyTree]
+    gradient: Callable[[Cloud, PyTree, PRNGKeyArray, Int[Array, ""]], tuple[PyTree[Array], PyTree]]
     resample: Resample | None = None
     slopes: Slopes | None = None
 
@@ -45,7 +47,7 @@ class Anchor(NamedTuple):
 
 
 def exact(functional: Functional) -> Estimator:
-    """The whole gradient at every step; what a flow makes of a plain functional.
+    """The full gradient at every step: the default for a functional.
 
     Args:
         functional: F, or any function of a `Cloud`.
@@ -113,7 +115,7 @@ def svrg(functional: Functional, batch: int, period: int) -> Estimator:
         own = None if memory is None or memory.ancestors is None else jnp.arange(cloud.size, dtype=jnp.int32)
         return Anchor(cloud.particles, cloud.weights, *gradients(functional, cloud), own)
 
-    def slopes(cloud: Cloud, memory: Anchor, key: PRNGKeyArray, index: Array) -> tuple[Any, Anchor]:
+    def slopes(cloud: Cloud, memory: Anchor, key: PRNGKeyArray, index: Array) -> tuple[PyTree, Anchor]:
         anchor = jax.lax.cond(index % period == 0, anchored, lambda _, kept: kept, cloud, memory)
         part = draw(key)
         here = gradients(part, cloud)
@@ -137,7 +139,7 @@ def offspring(tree: PyTree[Array], parents: Int[Array, " N"]) -> PyTree[Array]:
 
 
 class Averaged(NamedTuple):
-    """Derivatives of the loss at the outputs, averaged over the visits so far, and how many those were."""
+    """Derivatives of the loss at the outputs, averaged over the visits so far, and the number of visits."""
 
     slopes: Array
     visits: Int[Array, ""]
@@ -192,7 +194,7 @@ def dual_averaged(
         share = 2 / (memory.visits + 2).astype(new.dtype)
         return Averaged(memory.slopes + share * (new - memory.slopes), memory.visits + 1)
 
-    def drift(cloud: Cloud, memory: Averaged, key: PRNGKeyArray, index: Array) -> tuple[Any, Averaged]:
+    def drift(cloud: Cloud, memory: Averaged, key: PRNGKeyArray, index: Array) -> tuple[PyTree, Averaged]:
         memory = jax.lax.cond(index % inner_steps == 0, visited, lambda _, kept: kept, cloud, memory)
         held = Functional(lambda c: jnp.vdot(memory.slopes, predict(unit, c, x), precision="highest") / len(x))
         return gradients(held if regularizer is None else held + regularizer, cloud), memory
@@ -200,10 +202,10 @@ def dual_averaged(
     return _estimator(init, drift, lambda memory, parents: memory)
 
 
-def _estimator(init: Callable[[Cloud], Any], slopes: Slopes, resample: Resample | None = None) -> Estimator:
+def _estimator(init: Callable[[Cloud], PyTree], slopes: Slopes, resample: Resample | None = None) -> Estimator:
     """The estimator of these slopes."""
 
-    def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[PyTree[Array], Any]:
+    def gradient(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[PyTree[Array], PyTree]:
         found, memory = slopes(cloud, memory, key, index)
         return found[0], memory
 
@@ -224,7 +226,7 @@ def with_slopes(drift: Functional | Estimator) -> tuple[Estimator, Slopes]:
 
 
 def as_estimator(drift: Functional | Estimator) -> Estimator:
-    """An estimator as it is; of a functional, its exact gradient.
+    """An estimator unchanged, or the exact gradient of a functional.
 
     Raises:
         ValueError: neither of them, nor a function of a `Cloud`.

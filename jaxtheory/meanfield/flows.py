@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxtheory.checks import boundary, nonnegative, positive, quantity, require
@@ -17,7 +18,7 @@ from jaxtheory.meanfield.cloud import Cloud, floating, split
 from jaxtheory.meanfield.estimators import Estimator, Resample, as_estimator, offspring
 from jaxtheory.meanfield.functionals import Functional
 
-Step = Callable[[Cloud, Any, PRNGKeyArray, Int[Array, ""]], tuple[Cloud, Any]]
+Step = Callable[[Cloud, PyTree, PRNGKeyArray, Int[Array, ""]], tuple[Cloud, PyTree]]
 Schedule = float | Float[Array, ""] | Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
@@ -33,7 +34,7 @@ class Flow(NamedTuple):
     a memory needs it where particles are born (`birth_death`).
     """
 
-    init: Callable[[Cloud], Any]
+    init: Callable[[Cloud], PyTree]
     step: Step
     resample: Resample | None = None
 
@@ -43,7 +44,7 @@ class Kinetic(NamedTuple):
 
     velocity: PyTree[Array]
     gradient: PyTree[Array]
-    estimator: Any
+    estimator: PyTree
 
 
 @boundary
@@ -72,7 +73,7 @@ def gradient_flow(
     """
     sizes, estimator = _step_sizes(step_size), as_estimator(drift)
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         slope, after = estimator.gradient(cloud, memory, key, index)
         if method == "heun":
             ahead = moved(cloud, slope, -sizes(index))
@@ -108,7 +109,7 @@ def langevin(drift: Functional | Estimator, temperature: Schedule, step_size: Sc
     """
     sizes, temperatures, estimator = _step_sizes(step_size), _temperatures(temperature), as_estimator(drift)
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         batch, noise = jax.random.split(key)
         slope, memory = estimator.gradient(cloud, memory, batch, index)
         size = sizes(index)
@@ -173,7 +174,7 @@ def kinetic(
     return Flow(init, step, resample)
 
 
-def resampled(rule: Resample | None, memory: Any, parents: Int[Array, " N"]) -> Any:
+def resampled(rule: Resample | None, memory: PyTree, parents: Int[Array, " N"]) -> Any:
     """The memory after particles became copies of their parents; only an empty one needs no rule."""
     if rule is None:
         held = [leaf.shape for leaf in jax.tree.leaves(memory)]
@@ -222,7 +223,7 @@ def baoab_turn(
     return drift(drift(position, velocity), turned), turned
 
 
-def _like(scalar: Array, leaf: Any) -> Array:
+def _like(scalar: Array, leaf: ArrayLike) -> Array:
     return scalar.astype(jnp.result_type(leaf))
 
 

@@ -31,7 +31,7 @@ from jaxtheory.meanfield.cloud import (
     stacked,
 )
 
-Unit = Callable[[Array, Any], Array]
+Unit = Callable[[Array, PyTree], Array]
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def sample_losses(loss: str | Loss, outputs: Array, y: Array) -> Float[Array, " 
 
 
 @boundary(static=("block",))
-def potential(energy: Callable[[Any], Array], *, block: int | None = None) -> Functional:
+def potential(energy: Callable[[PyTree], Array], *, block: int | None = None) -> Functional:
     r"""Potential energy ∫V dμ = Σ_i w_i V(θ_i): a regularizer, a confinement, a total mass (V = 1).
 
     Args:
@@ -259,7 +259,7 @@ def quadratic(ridge: float | Float[Array, ""]) -> Functional:
     """
     ridge = nonnegative("ridge", ridge, "use ridge=0.0 for no confinement")
 
-    def energy(theta: Any) -> Array:
+    def energy(theta: PyTree) -> Array:
         squares = [(leaf**2).sum() for leaf in jax.tree.leaves(theta)]
         return jnp.asarray(ridge, squares[0].dtype) / 2 * sum(squares[1:], squares[0])
 
@@ -308,7 +308,7 @@ def mmd(
     other = measure("target", target, "target_weights", target_weights)
     points, constant = rows(other), pair_mean(other, kernel, block=block)
 
-    def nearness(theta: Any) -> Array:
+    def nearness(theta: PyTree) -> Array:
         one = matrix(jax.tree.map(lambda leaf: leaf[None], theta))
         wish = f"have the target's {points.shape[1]} components"
         require(one.shape[1] == points.shape[1], "particles", one.shape[1:], wish, "pass points of one space")

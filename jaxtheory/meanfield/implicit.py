@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
     allowed = positive("tolerance", tolerance, "use e.g. tolerance=1e-3")
     require(max_iterations >= 1, "max_iterations", max_iterations, "be >= 1", "use 50")
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Int[Array, ""]) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Int[Array, ""]) -> tuple[Cloud, PyTree]:
         tau, accuracy = (jnp.asarray(value, cloud.weights.dtype) for value in (size, allowed))
         return replace(cloud, particles=_proximal(functional, cloud, tau, accuracy, max_iterations)), memory
 
@@ -70,7 +70,7 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
 
 
 class _Step(NamedTuple):
-    """One proximal step: of which functional, from which cloud (`start` are its rows, `mass` its masses), and τ."""
+    """A proximal step: the functional, the cloud before it (`start` are its rows, `mass` its masses), and τ."""
 
     functional: Functional
     cloud: Cloud
@@ -116,7 +116,7 @@ def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array
     problem = _Step(functional, cloud, rows(cloud), mass, tau)
 
     def excess(x: Array, left: Array) -> Array:
-        """The length that Newton's method would still go, over what is allowed."""
+        """The length of the next Newton step over the tolerance."""
         rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.maximum(problem.size(x), problem.size(problem.start))
         return left / (tolerance * problem.size(x - problem.start) + rounding)
 
@@ -124,7 +124,7 @@ def _proximal(functional: Functional, cloud: Cloud, tau: Array, tolerance: Array
         x, (_, left, _), count = state
         return (excess(x, left) > 0.5) & (count < iterations)
 
-    def improved(state: tuple[Array, tuple[Array, Array, Array], Array]) -> tuple[Array, Any, Array]:
+    def improved(state: tuple[Array, tuple[Array, Array, Array], Array]) -> tuple[Array, PyTree, Array]:
         x, (towards, _, slope), count = state
         x = _descended(problem.objective, x, towards, slope)
         return x, problem.newton(x), count + 1
@@ -147,7 +147,7 @@ def _implicit(problem: _Step, found: Array) -> Array:
 
 
 def _descended(objective: Callable[[Array], Array], x: Array, towards: Array, slope: Array) -> Array:
-    """x + t · towards, with t = 1 halved until the objective has fallen by a part of the slope's promise."""
+    """x + t · towards, with t = 1 halved until the objective falls by a fraction of what the slope predicts."""
     before = objective(x)
     rounding = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(before)
 

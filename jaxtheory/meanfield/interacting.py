@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxtheory.checks import boundary, nonnegative, positive, require
@@ -59,7 +59,7 @@ def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number)
     weight_rate, step_size = _rate("weight_rate", weight_rate), _rate("step_size", step_size)
     estimator, slopes = with_slopes(drift)
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         (slope, variation), memory = slopes(cloud, memory, key, index)
         weights = cloud.weights * jnp.exp(-4 * weight_rate * variation)
         return replace(moved(cloud, slope, -jnp.asarray(step_size)), weights=weights), memory
@@ -100,7 +100,7 @@ def fisher_rao(
     rate, (estimator, slopes) = _rate("rate", rate), with_slopes(drift)
     density = _log_density(temperature, kernel)
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         (_, variation), memory = slopes(cloud, memory, key, index)
         return replace(cloud, weights=_tilted(variation + density(cloud), cloud, rate)), memory
 
@@ -110,8 +110,8 @@ def fisher_rao(
 class Lineage(NamedTuple):
     """What birth and death remembers: the memory of the flow that moves the particles, and of its own estimator."""
 
-    base: Any
-    estimator: Any
+    base: PyTree
+    estimator: PyTree
 
 
 @boundary
@@ -268,13 +268,13 @@ def stein(
             repulsion, row = jax.grad(witness, has_aux=True)(jnp.zeros_like(at))
         return jnp.asarray(heat, x.dtype) * repulsion - jnp.matmul(row, slope, precision="highest")
 
-    def local(x: Array, slope: Array, weights: Array, *, mesh: Any) -> Array:
-        def pairs(mine: Array, shown: Any) -> Array:
+    def local(x: Array, slope: Array, weights: Array, *, mesh: Mesh | None) -> Array:
+        def pairs(mine: Array, shown: PyTree) -> Array:
             return jax.lax.map(lambda at: pull(at, shown), mine, batch_size=min(block, len(mine)))
 
         return around(pairs, mesh, x, (x, slope, weights))
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         slope, memory = estimator.gradient(cloud, memory, key, index)
         velocity = _on_mesh(local, cloud.mesh)(rows(cloud), matrix(slope), cloud.weights)
         return moved(cloud, particles_of(velocity, cloud.particles), jnp.asarray(size)), memory
@@ -282,7 +282,7 @@ def stein(
     return Flow(estimator.init, step, estimator.resample)
 
 
-def _on_mesh(local: Callable[..., Array], mesh: Any) -> Callable[..., Array]:
+def _on_mesh(local: Callable[..., Array], mesh: Mesh | None) -> Callable[..., Array]:
     def run(*parts: Array) -> Array:
         return local(*parts, mesh=mesh)
 
@@ -292,7 +292,7 @@ def _on_mesh(local: Callable[..., Array], mesh: Any) -> Callable[..., Array]:
 
 @boundary
 def consensus(
-    objective: Callable[[Any], Array],
+    objective: Callable[[PyTree], Array],
     *,
     drift: Number,
     noise: Number,
@@ -328,7 +328,7 @@ def consensus(
         for name, value in (("noise", noise), ("sharpness", sharpness))
     )
 
-    def step(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Cloud, Any]:
+    def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         center = _consensus_point(objective, cloud, sharpness)
         offset = jax.tree.map(lambda leaf, m: leaf - m[None], cloud.particles, center)
         reach = offset if diffusion == "anisotropic" else _distances(offset)
@@ -339,7 +339,7 @@ def consensus(
     return Flow(lambda cloud: (), step)
 
 
-def _consensus_point(objective: Callable[[Any], Array], cloud: Cloud, sharpness: Any) -> PyTree[Array]:
+def _consensus_point(objective: Callable[[PyTree], Array], cloud: Cloud, sharpness: Any) -> PyTree[Array]:
     values = jax.vmap(objective)(cloud.particles)
     exponent = -jnp.asarray(sharpness, values.dtype) * values
     tilt = cloud.weights * _relative(exponent, cloud)

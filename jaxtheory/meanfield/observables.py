@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +175,7 @@ def _duality_gap(functional: Functional, temperature: Array, cloud: Cloud, nodes
         found = jax.grad(lambda w: evaluated(functional, Cloud(added, w)))(jnp.concatenate([weights, massless]))
         return found[: law.size], found[law.size :]
 
-    def without_entropy(weights: Array) -> tuple[Array, Any]:
+    def without_entropy(weights: Array) -> tuple[Array, PyTree]:
         here, there = variations(weights)
         integral = normalizer(nodes, there / temperature)
         return jnp.vdot(weights, here, precision="highest") + temperature * integral.log_value, integral
@@ -292,14 +292,14 @@ def _require_seeds(outputs: Array, least: int) -> None:
     require(outputs.shape[1] >= 1, "outputs", outputs.shape, "hold at least one point", "evaluate at some points")
 
 
-def _require_count(particles: Any) -> None:
+def _require_count(particles: PyTree) -> None:
     good = not known(particles) or particles >= 1
     require(good, "particles", particles, "be >= 1", "pass the number of particles of each cloud")
 
 
 @boundary
 def initial_chaos(
-    unit: Callable[[Array, Any], Array], particles: Cloud | PyTree, x: Float[Array, "n ..."]
+    unit: Callable[[Array, PyTree], Array], particles: Cloud | PyTree, x: Float[Array, "n ..."]
 ) -> Float[Array, "n ..."]:
     r"""Var_ρ h(x; θ) at each of n points, over the law of a cloud: N · Var f_N(x) before any step, exactly.
 
@@ -316,7 +316,7 @@ def initial_chaos(
     """
     law = probability(as_cloud(particles))
 
-    def outputs(theta: Any) -> Array:
+    def outputs(theta: PyTree) -> Array:
         return jax.vmap(lambda point: unit(point, theta))(x)
 
     center = jax.lax.stop_gradient(mean(law, outputs))

@@ -1,4 +1,4 @@
-"""Laws that hold exactly: what a right flow must reproduce, computed without any particle."""
+"""Exact laws that a correct flow must reproduce, computed without particles."""
 
 import itertools
 from collections.abc import Callable

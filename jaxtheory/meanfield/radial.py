@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxtheory.activations import resolve
 from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
@@ -58,7 +59,9 @@ def ramp(z: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @boundary(static=("samples", "dimension"))
-def mixture(key: Key[Array, ""], samples: int, dimension: int, delta: Number, *, dtype: Any = None) -> Mixture:
+def mixture(
+    key: Key[Array, ""], samples: int, dimension: int, delta: Number, *, dtype: DTypeLike | None = None
+) -> Mixture:
     """Draws y = ±1 with equal chances and x ~ N(0, (1 + yΔ)² I).
 
     Args:
@@ -83,7 +86,7 @@ def mixture(key: Key[Array, ""], samples: int, dimension: int, delta: Number, *,
 
 @boundary(static=("dimension", "points"))
 def tabulate(
-    activation: Activation, dimension: int, *, reach: Number, points: int = 2048, dtype: Any = None
+    activation: Activation, dimension: int, *, reach: Number, points: int = 2048, dtype: DTypeLike | None = None
 ) -> Callable[[Array], Array]:
     r"""ψ(a) = E σ(a n₁) for |a| ≤ reach, as a smooth even function of a scalar: cubic Hermite through a table.
 
@@ -142,7 +145,7 @@ def _hermite(table: Table, a: Array) -> Array:
 
 
 @boundary(static=("dimension",))
-def risk(psi: Callable[[Array], Array], dimension: int, delta: Number, *, dtype: Any = None) -> Functional:
+def risk(psi: Callable[[Array], Array], dimension: int, delta: Number, *, dtype: DTypeLike | None = None) -> Functional:
     r"""The population risk E (y − f(s))² as a functional of a cloud of radii [N].
 
         f(s) = ∫ψ(r s) ρ(dr),   s ~ (1 ± Δ) χ_d by 64 Gauss-Legendre nodes for each label
@@ -191,7 +194,9 @@ def _chi(dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @boundary(static=("count", "dimension"))
-def initial_radii(count: int, dimension: int, scale: Number, *, dtype: Any = None) -> Float[Array, " count"]:
+def initial_radii(
+    count: int, dimension: int, scale: Number, *, dtype: DTypeLike | None = None
+) -> Float[Array, " count"]:
     """Radii |w| of w ~ N(0, scale²/d I_d), at `count` equally likely quantiles.
 
     Args:
@@ -241,7 +246,7 @@ def sgd(activation: Activation, delta: Number, *, step_size: Number, batch: int 
     delta = _difference(delta)
     unit = neuron(activation)
 
-    def gradient(cloud: Cloud, memory: Any, key: PRNGKeyArray, index: Array) -> tuple[Any, Any]:
+    def gradient(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[PyTree, PyTree]:
         seen = mixture(key, batch, cloud.particles.shape[1], delta, dtype=cloud.particles.dtype)
         return gradients(2.0 * empirical_risk(unit, "squared", seen.x, seen.y), cloud)[0], memory
 

@@ -329,8 +329,8 @@ def _path(given: _Given, scaling: _Scaling) -> _Path:
 
     first = (start, scaling.squares, jnp.zeros((k, k), start.dtype), jnp.zeros((len(start), k), start.dtype))
     *later, sharp = lax.scan(step, first, None, length=given.steps)[1]
-    found = [jnp.concatenate([a[None], b]) for a, b in zip(first, later, strict=True)]
-    return _Path(*found, scaling._replace(squares=found[1]).root, sharp[0])
+    states, squares, x, basis = (jnp.concatenate([a[None], b]) for a, b in zip(first, later, strict=True))
+    return _Path(states, squares, x, basis, scaling._replace(squares=squares).root, sharp[0])
 
 
 def _projected_hessian(value: Callable[[Array], Array], w: Array, u: Array) -> Array:

@@ -1,4 +1,4 @@
-r"""The mean of an exponential decay, ∫_0^1 e^{−xu} du, which the laws of linear flows are written in."""
+r"""The mean of an exponential decay, ∫_0^1 e^{−xu} du, used in the laws of linear flows."""
 
 import math
 

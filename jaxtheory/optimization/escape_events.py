@@ -1,4 +1,4 @@
-"""Gradient descent on the octopus counted event by event: every iteration exact, none of them run where none is needed.
+"""Gradient descent on the octopus by its events: exact numbers of iterations, most of which are not run.
 
 While coordinate i grows, every later one shrinks by the factor 1 − 2ηL a step, below the smallest float within a
 few hundred steps. Their logarithms are exact affine functions of time, so the waiting is a division, and only the
@@ -25,7 +25,7 @@ class _Clock(NamedTuple):
 
 
 class _Corner(NamedTuple):
-    """A turn being walked: the coordinate in it, the logarithm of the next one, the steps since its start."""
+    """A turn in progress: the coordinate in it, the logarithm of the next one, the steps since its start."""
 
     a: Array
     next_log: Array

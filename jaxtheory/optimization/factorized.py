@@ -168,7 +168,7 @@ def _newton(gap: Callable[[Array], Array], start: Array, rows: Array, target: Ar
 def diagonal_descent(
     x: Float[Array, "n d"], y: Float[Array, " n"], *, scale: Number, step_size: Number, steps: int
 ) -> tuple[Float[Array, " d"], Training]:
-    r"""The run itself: gradient descent on (1/2n)‖X(u² − v²) − y‖² from u = v = α.
+    r"""Gradient descent on (1/2n)‖X(u² − v²) − y‖² from u = v = α.
 
     Args:
         x, y: the data, n ≥ 1.

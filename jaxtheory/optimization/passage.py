@@ -1,4 +1,4 @@
-r"""Mean time until online SGD on the sphere finds its direction: the exit time of the diffusion that its overlap is."""
+r"""Mean time until online SGD on the sphere finds its direction: the exit time of the diffusion of its overlap."""
 
 from functools import partial
 from typing import Any

@@ -19,7 +19,7 @@ class Path(NamedTuple):
 
 
 class _Course(NamedTuple):
-    """Where an integration stands: state, time, next step size, steps since the last recorded time."""
+    """Progress of an integration: state, time, next step size, steps since the last recorded time."""
 
     state: Array
     now: Array

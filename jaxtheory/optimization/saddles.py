@@ -216,7 +216,7 @@ def _escape(
     dtype = jnp.zeros(()).dtype
     L, gamma, tau, eta, tolerance, noise = constants
     start, draws = jax.random.split(key)
-    # a landscape of d saddles is one of max_dim saddles whose first ones are behind: those coordinates rest at 4τ
+    # a landscape of d saddles is one of max_dim saddles whose first ones have been passed: those coordinates rest at 4τ
     live = jnp.arange(length) >= length - dim
     # drawn in float32 whatever the precision, so that runs in both begin at the same point
     drawn = jax.random.uniform(start, (length,), jnp.float32, -1, 1).astype(dtype)
@@ -254,7 +254,7 @@ class _Walk(NamedTuple):
 
 
 class _Course(NamedTuple):
-    """Where a walk stands: point, step, step of the last kick, when each coordinate passed, whether it is over."""
+    """Progress of a walk: point, step, step of the last kick, when each coordinate passed, whether it is over."""
 
     x: Array
     step: Array

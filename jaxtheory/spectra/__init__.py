@@ -1,4 +1,4 @@
-"""Spectra of symmetric operators, whoever made them, from products with vectors; and matrices compared as kernels.
+"""Spectra of symmetric operators from any source, by products with vectors; and matrices compared as kernels.
 
 An operator is a function from arrays of some shape to arrays of that shape: `empirical.ntk_operator`, a Hessian-vector
 product, or `lambda v: gram @ v`.

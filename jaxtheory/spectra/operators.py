@@ -91,7 +91,7 @@ def top_eigenpairs(
 
     Returns:
         Eigenpairs with residuals ‖Θu − λu‖ / max |λ|, within which each value is one of Θ; NOT_CONVERGED where one
-        exceeds √eps, NOT_FINITE where the operator is.
+        exceeds √eps, NOT_FINITE where a product is not finite.
 
     Raises:
         ValueError: a count that is not within 1..steps, or steps above the number of entries.
@@ -117,7 +117,7 @@ def top_eigenpairs(
     vectors = jnp.matmul(ritz.T, basis, precision="highest")
     error = jax.lax.map(lambda v: apply(v.reshape(shape)).ravel(), vectors) - top[:, None] * vectors
     residual = over(norm(error, axis=1), jnp.abs(found).max())
-    # what is not a number is not small either
+    # NaN does not count as small
     status = status_where((~(residual.max() <= jnp.finfo(dtype).eps ** 0.5), Status.NOT_CONVERGED))
     status = jnp.where(jnp.isfinite(moved).all(), status, Status.NOT_FINITE).astype(jnp.int32)
     return Eigenpairs(top, vectors.reshape(count, *shape), residual, finite_status((top, vectors, residual), status))

@@ -61,7 +61,7 @@ class Column(NamedTuple):
     by_content: bool
 
 
-def grid(*zips: Zipped, **axes: Any) -> Grid:
+def grid(*zips: Zipped, **axes: object) -> Grid:
     """The product of named axes, and of axes that vary together.
 
     Args:
@@ -94,7 +94,7 @@ def grid(*zips: Zipped, **axes: Any) -> Grid:
     return made
 
 
-def zipped(**axes: Any) -> Zipped:
+def zipped(**axes: object) -> Zipped:
     """Axes that vary together, as `zip` does, for `grid`.
 
     Args:
@@ -113,7 +113,7 @@ def zipped(**axes: Any) -> Zipped:
     return Zipped(dict(axes))
 
 
-def _axis(name: str, values: Any) -> np.ndarray:
+def _axis(name: str, values: object) -> np.ndarray:
     require(name not in RESERVED, "axis", name, f"not be one of {RESERVED}, which `run` uses", "rename the axis")
     require_name("axis", name)
     values = list(values.values()) if isinstance(values, Mapping) else values
@@ -243,7 +243,7 @@ def _static(name: str, values: np.ndarray, given: tuple[str, ...] | None) -> Col
     return Column(np.array(unique, np.dtypes.StringDType()), identities, True)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     """A short label that holds in the next run too: the value's own name or text where it has one, else its type's."""
     if isinstance(value, (str, bool, int, float, complex, type(None))):
         return str(value)

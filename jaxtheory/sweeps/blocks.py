@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 
@@ -90,14 +91,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def dispatch(block: Block, work: Work, values: dict[str, np.ndarray], words: np.ndarray) -> Callable[[], Any]:
+def dispatch(block: Block, work: Work, values: dict[str, np.ndarray], words: np.ndarray) -> Callable[[], PyTree]:
     """The call that starts a block of at most `block.points` points, padded with repeated ones, on placed arrays."""
     rows = np.minimum(np.arange(block.rows), len(words) - 1)
     placed = _placed(work, {name: column[rows] for name, column in values.items()}, words[rows])
     return functools.partial(block.compiled, *placed)
 
 
-def fetch(outputs: Any, count: int) -> dict[str, np.ndarray]:
+def fetch(outputs: PyTree, count: int) -> dict[str, np.ndarray]:
     """Wait for a block, the only time that the host does, and take its first `count` points."""
     return {name: np.asarray(output.array)[:count] for name, output in jax.device_get(outputs).items()}
 

@@ -9,7 +9,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from jaxtheory.results import Status
 from jaxtheory.sweeps import layout as layouts
-from jaxtheory.sweeps.layout import Layout
+from jaxtheory.sweeps.layout import Attributes, Layout
 from jaxtheory.sweeps.outputs import Schema
 
 _STATUS = {"flag_values": [int(code) for code in Status], "flag_meanings": " ".join(c.name.lower() for c in Status)}
@@ -23,10 +23,10 @@ class Content(NamedTuple):
     axes: dict[str, np.ndarray]
     along: dict[str, str]
     schema: Schema
-    attributes: dict[str, Any]
+    attributes: Attributes
 
 
-def build(where: Any, content: Content) -> None:
+def build(where: object, content: Content) -> None:
     """Every array, without a chunk, and the labels."""
     layout, schema, names = content.layout, content.schema, content.layout.names
     labels = [*(name for name in content.axes if name not in names), *sorted(schema.labels)]
@@ -47,7 +47,7 @@ def build(where: Any, content: Content) -> None:
     consolidate(where)
 
 
-def consolidate(where: Any) -> None:
+def consolidate(where: object) -> None:
     """Keep the metadata of every array in the root's."""
     with warnings.catch_warnings():  # Zarr's own: consolidated metadata is not yet in the specification
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)

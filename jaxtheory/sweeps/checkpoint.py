@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.sweeps.places import Place, matching, remove
@@ -40,7 +41,7 @@ class Checkpoint:
         self._memory: dict[str, bytes] = {}
         self._last = time.monotonic()
 
-    def load(self, like: Any, name: str = "state") -> Any:
+    def load(self, like: PyTree, name: str = "state") -> Any:
         """What was saved under a name, as NumPy arrays in the structure of `like`.
 
         None where nothing was, where it is damaged, or where it has another structure.
@@ -59,7 +60,7 @@ class Checkpoint:
         leaves = [_unpacked(held[f"leaf_{i}"], str(held[_DTYPE.format(i)])) for i in range(structure.num_leaves)]
         return jax.tree.unflatten(structure, leaves)
 
-    def save(self, tree: Any, name: str = "state") -> None:
+    def save(self, tree: PyTree, name: str = "state") -> None:
         """Keep a pytree of arrays under a name, in place of what was saved before; whole or not at all."""
         require(isinstance(name, str) and name != "" and "/" not in name, "name", name, "be a word", "use 'state'")
         held: dict[str, Any] = {_STRUCTURE: np.array(str(jax.tree.structure(tree)))}
@@ -122,7 +123,7 @@ def tidied(place: Place | None) -> None:
             os.rmdir(folder(place))
 
 
-def _packed(leaf: Any) -> tuple[np.ndarray, np.ndarray]:
+def _packed(leaf: object) -> tuple[np.ndarray, np.ndarray]:
     """An array as bytes of a type that NumPy writes, and its own type."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), np.array(f"key {jax.random.key_impl(leaf)}")

@@ -31,7 +31,7 @@ class NoContentError(TypeError):
     """A value that nothing lasting can be said about: a tracer, an open file, a lock, a bare `object()`."""
 
 
-def digest(value: Any, strict: bool = True) -> bytes:
+def digest(value: object, strict: bool = True) -> bytes:
     """SHA-256 of the content of a value.
 
     Args:
@@ -56,7 +56,7 @@ class _Reader:
         self.strict = strict
         self.known: dict[int, tuple[Any, bytes]] = {}
 
-    def read(self, value: Any) -> bytes:
+    def read(self, value: object) -> bytes:
         if isinstance(value, _PLAIN) and (type(value) in _PLAIN or isinstance(value, np.generic)):
             return _hash(type(value).__name__, repr(value))
         found = self.known.get(id(value))
@@ -147,7 +147,7 @@ class _Reader:
         own = {key: value for key, value in vars(kind).items() if key not in _CLASS_NOISE}
         return _hash("class", name, self._parts(kind.__bases__), self._parts(sorted(own.items())))
 
-    def _object(self, value: Any) -> bytes:
+    def _object(self, value: object) -> bytes:
         kind = self.read(type(value))
         if isinstance(value, (dict, types.MappingProxyType, set, frozenset, tuple, list, *_PLAIN)):
             content, more = self._container(value, kind), _attributes(value)
@@ -164,7 +164,7 @@ class _Reader:
             return _hash("wrapped", kind, self.read(value.__wrapped__), *([self.read(more)] if more else []))
         return self._state(value, kind)
 
-    def _container(self, value: Any, kind: bytes) -> bytes:
+    def _container(self, value: object, kind: bytes) -> bytes:
         """The parts of a container, or the number or text of a subclass of a plain type."""
         if isinstance(value, (dict, types.MappingProxyType)):
             pairs = [(self.read(key), self.read(part)) for key, part in value.items()]
@@ -178,7 +178,7 @@ class _Reader:
         base: Any = next(plain for plain in _PLAIN if isinstance(value, plain))
         return _hash(type(value).__name__, kind, base.__repr__(value))
 
-    def _state(self, value: Any, kind: bytes) -> bytes:
+    def _state(self, value: object, kind: bytes) -> bytes:
         """Attributes where there are some, and what pickle would take apart where they do not say all."""
         state = _attributes(value)
         if state and not _holds_more(type(value)):
@@ -198,7 +198,7 @@ class _Reader:
     def _parts(self, parts: Iterable[Any]) -> bytes:
         return _hash("parts", *map(self.read, parts))
 
-    def _nothing(self, value: Any) -> bytes:
+    def _nothing(self, value: object) -> bytes:
         if self.strict:
             raise NoContentError(f"a value of {type(value)} has no content that lasts")
         return _hash("nothing", type(value).__module__, type(value).__qualname__)
@@ -244,7 +244,7 @@ def _looked_up(names: set[str], known: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: object) -> dict[str, Any]:
     """What an object holds in slots and in its dictionary."""
     slots = {
         slot: getattr(value, slot) for base in type(value).__mro__ for slot in _slots(base) if hasattr(value, slot)
@@ -271,7 +271,7 @@ def _dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def _has_a_lasting_name(value: Any) -> bool:
+def _has_a_lasting_name(value: object) -> bool:
     """Whether an installed package has the value under the name that it gives itself, as `jax.nn.relu`."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if isinstance(value, types.BuiltinFunctionType) and module is None:

@@ -14,6 +14,7 @@ import jaxtheory
 from jaxtheory.checks import require
 from jaxtheory.sweeps import content
 from jaxtheory.sweeps.axes import Column
+from jaxtheory.sweeps.layout import Attributes
 from jaxtheory.sweeps.outputs import Schema
 from jaxtheory.sweeps.sweep import Frame, Sweep, Version
 
@@ -37,7 +38,7 @@ def version_of(point: Callable[..., Any], given: int | str | None) -> Version:
     return Version(declared or 0, declared is not None, content.digest(point, strict=False).hex()[:16])
 
 
-def _declared(point: Any) -> Any:
+def _declared(point: object) -> Any:
     while not hasattr(point, "version"):
         inner = point.func if isinstance(point, functools.partial) else getattr(point, "__wrapped__", None)
         if inner is None:
@@ -46,7 +47,7 @@ def _declared(point: Any) -> Any:
     return point.version
 
 
-def terms(sweep: Sweep, frame: Frame, schema: Schema | None) -> dict[str, Any]:
+def terms(sweep: Sweep, frame: Frame, schema: Schema | None) -> Attributes:
     """Attributes of the store that two calls must share, but for the values along the axes; outputs where known."""
     key, version = sweep.key, sweep.version.number
     words = ", ".join(str(word) for word in np.asarray(jax.random.key_data(key)).ravel())
@@ -64,7 +65,7 @@ def terms(sweep: Sweep, frame: Frame, schema: Schema | None) -> dict[str, Any]:
 def grid_term(frame: Frame) -> str:
     """The axes with their values in the order of the store, as JSON."""
     dims = frame.along
-    axes: dict[str, Any] = {}
+    axes: Attributes = {}
     for name in dims:
         column = frame.columns[name]
         axes[name] = {"dtype": _kind(column), "values": column.labels.tolist()}
@@ -79,7 +80,7 @@ def _kind(column: Column) -> str:
     return "object" if column.by_content else str(column.labels.dtype)
 
 
-def environment(mesh: jax.sharding.Mesh, block: int, code: str) -> dict[str, Any]:
+def environment(mesh: jax.sharding.Mesh, block: int, code: str) -> Attributes:
     """What may change between two calls, and is then recorded: versions, devices, points a block, the point's code."""
     return {
         "jaxtheory": jaxtheory.__version__,
@@ -92,7 +93,7 @@ def environment(mesh: jax.sharding.Mesh, block: int, code: str) -> dict[str, Any
     }
 
 
-def differences(stored: dict[str, Any], asked: dict[str, Any], here: str = "here") -> list[str]:
+def differences(stored: Attributes, asked: Attributes, here: str = "here") -> list[str]:
     """Every term in which two sweeps differ, but for the values of their axes, with both of its values."""
     found, wanted = _flat(stored), _flat({"outputs": stored["outputs"]} | asked)
     old = _BY_PLACE in (found["draws"], wanted["draws"])
@@ -103,7 +104,7 @@ def differences(stored: dict[str, Any], asked: dict[str, Any], here: str = "here
     ]
 
 
-def require_same(path: Any, stored: dict[str, Any], asked: dict[str, Any]) -> None:
+def require_same(path: object, stored: Attributes, asked: Attributes) -> None:
     """Raise a `ValueError` that names every term in which the call differs from the store, with both values."""
     differ, old = differences(stored, asked), "draws" not in stored
     reading = "open it with xarray.open_zarr, and continue under another path: its points would be drawn anew"
@@ -116,7 +117,7 @@ def require_same(path: Any, stored: dict[str, Any], asked: dict[str, Any]) -> No
     )
 
 
-def _flat(attributes: dict[str, Any]) -> dict[str, str]:
+def _flat(attributes: Attributes) -> dict[str, str]:
     """Term by term: one for each axis, without its values, and one for each output."""
     axes = json.loads(attributes["grid"])
     dims = {name: axis.get("dim", name) for name, axis in axes.items()}
@@ -129,7 +130,7 @@ def _flat(attributes: dict[str, Any]) -> dict[str, str]:
     return flat | {name: str(attributes[name]) for name in ("key", "point_version", "dtype", "static", "paired")}
 
 
-def warn_of_other_code(path: Any, known: list[dict[str, Any]], version: Version) -> None:
+def warn_of_other_code(path: object, known: list[Attributes], version: Version) -> None:
     """Say so where the point's code or constants are not those that filled the store, unless a version vouches."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     comparable = [past for past in known if past.get("python") == python]

@@ -36,7 +36,7 @@ def run(
     time_limit: float | None = None,
     retry: Literal["failed"] | None = None,
     version: int | str | None = None,
-    callback: Callable[[Progress], Any] | None = None,
+    callback: Callable[[Progress], object] | None = None,
     vmap: bool = True,
 ) -> xarray.Dataset:
     r"""Evaluate a point everywhere on a grid, with randomness of its own: point(x₁, ..., x_d, key=k(x₁, ..., x_d)).
@@ -132,7 +132,7 @@ def run(
         return found.dataset()
 
 
-def _names(argument: str, names: Any) -> tuple[str, ...]:
+def _names(argument: str, names: object) -> tuple[str, ...]:
     listed = (
         (names,)
         if isinstance(names, str)

@@ -55,7 +55,9 @@ class Part(NamedTuple):
     combination: Chunk
 
 
-def fill(found: Found, share: Share, retry: bool, progress: bool, callback: Callable[[Progress], Any] | None) -> None:
+def fill(
+    found: Found, share: Share, retry: bool, progress: bool, callback: Callable[[Progress], object] | None
+) -> None:
     """Compute this share's missing points, each chunk written by a second thread while the next ones are computed.
 
     Raises:

@@ -3,10 +3,11 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+Attributes = dict[str, Any]  # what a store says of itself, as JSON holds it
 Chunk = tuple[int, ...]
 
 

@@ -18,7 +18,7 @@ from jaxtheory.sweeps import contract, places, store
 from jaxtheory.sweeps import layout as layouts
 from jaxtheory.sweeps.axes import Column
 from jaxtheory.sweeps.building import Content
-from jaxtheory.sweeps.layout import Chunk, Layout
+from jaxtheory.sweeps.layout import Attributes, Chunk, Layout
 from jaxtheory.sweeps.places import Place
 from jaxtheory.sweeps.store import Committed, Store
 from jaxtheory.sweeps.sweep import Frame, joined, stored_column
@@ -124,8 +124,8 @@ def _columns(each: Store) -> dict[str, Column]:
     return {name: stored_column(name, axis) for name, axis in each.grid.items()}
 
 
-def _all_environments(found: list[Store]) -> list[dict[str, Any]]:
-    known: list[dict[str, Any]] = []
+def _all_environments(found: list[Store]) -> list[Attributes]:
+    known: list[Attributes] = []
     for each in found:
         known += [environment for environment in store.environments(each) if environment not in known]
     return known
@@ -141,7 +141,7 @@ def _errors(found: list[Store]) -> dict[str, str]:
     return {name: text for errors in kept for name, text in errors.items()}
 
 
-def _source(each: Store, frame: Frame, environments: list[dict[str, Any]]) -> Source:
+def _source(each: Store, frame: Frame, environments: list[Attributes]) -> Source:
     columns, positions = _columns(each), []
     for names in frame.dims.values():
         own = {place: i for i, place in enumerate(zip(*(columns[n].identities for n in names), strict=True))}

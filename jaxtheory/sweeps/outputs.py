@@ -25,7 +25,7 @@ class Label(NamedTuple):
     data: Any
 
     @classmethod
-    def of(cls, name: str, dims: tuple[str, ...], values: Any) -> "Label":
+    def of(cls, name: str, dims: tuple[str, ...], values: object) -> "Label":
         """The label that holds an array of numbers or strings."""
         hint = "pass numbers or strings that are the same at every point"
         require(known(values), name, "traced values", "be known", hint)
@@ -111,7 +111,7 @@ def named(array: Any, *dims: str, **coordinates: Any) -> Named:
     return Named(array if isinstance(array, np.ndarray) else jnp.asarray(array), dims, tuple(labels))
 
 
-def _require_unmasked(name: str, values: Any) -> None:
+def _require_unmasked(name: str, values: object) -> None:
     masked = isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
     require(not masked, name, values, "hold no masked values", "pass its filled(np.nan)")
 
@@ -146,7 +146,7 @@ def folded(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda inner, word: (jax.random.fold_in(inner, word), None), key, words)[0]
 
 
-def called_point(point: Callable[..., Any], axes: Sequence[str], **arguments: Any) -> dict[str, Named]:
+def called_point(point: Callable[..., Any], axes: Sequence[str], **arguments: object) -> dict[str, Named]:
     """`point` called as it is; its outputs as NumPy arrays."""
     outputs = settled(point(**arguments), axes, _finite_on_host)
     return {name: Named(np.asarray(output.array), output.dims, output.labels) for name, output in outputs.items()}
@@ -162,7 +162,7 @@ def _finite_on_host(values: Sequence[Any], status: Any) -> np.ndarray:
     return np.asarray(said if finite or said != Status.OK else Status.NOT_FINITE, np.int32)
 
 
-def settled(returned: Any, axes: Sequence[str], judged: Callable[..., Any] = finite_status) -> dict[str, Named]:
+def settled(returned: object, axes: Sequence[str], judged: Callable[..., Any] = finite_status) -> dict[str, Named]:
     """A point's outputs, checked, with the scalar status of all of them.
 
     An array under "status", and integer outputs whose names end in "_status", say how parts of the point ended; unless
@@ -265,7 +265,7 @@ def _output(name: Any, value: Any) -> Named:
     return output
 
 
-def _number(name: str, value: Any) -> jax.Array:
+def _number(name: str, value: object) -> jax.Array:
     """A Python number, or what JAX takes for one, in JAX's default dtype."""
     try:
         return jnp.asarray(value)

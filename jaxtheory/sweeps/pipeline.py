@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxtheory.sweeps.layout import Chunk
 
@@ -47,10 +48,10 @@ class Program(Protocol):
     def points(self) -> int:
         """Points of a block."""
 
-    def dispatch(self, positions: np.ndarray) -> Callable[[], Any]:
+    def dispatch(self, positions: np.ndarray) -> Callable[[], PyTree]:
         """Place what the points at these positions of the grid take; the call that starts them."""
 
-    def fetch(self, flight: Any, count: int) -> dict[str, np.ndarray]:
+    def fetch(self, flight: PyTree, count: int) -> dict[str, np.ndarray]:
         """Their outputs."""
 
     def smaller(self, points: int, error: Exception) -> None:
@@ -71,7 +72,7 @@ class Flight(NamedTuple):
     start: int
     stop: int
     points: int
-    outputs: Callable[[], Any]
+    outputs: Callable[[], PyTree]
 
     @property
     def real(self) -> np.ndarray:
@@ -145,7 +146,7 @@ def _landings(flight: Flight, limit: float | None) -> Iterator[Landed]:
             yield from _landings(_departed(program, task, start, stop, limit), limit)
 
 
-def within(limit: float | None, call: Callable[[], Any]) -> Any:
+def within(limit: float | None, call: Callable[[], PyTree]) -> Any:
     """What the call returns; TimeoutError after `limit` seconds, with a thread left waiting for the device."""
     if limit is None:
         return call()

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
+from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 from jaxtheory.results import Status
@@ -49,11 +50,11 @@ class Mapped:
         """Points of a block."""
         return self._block.points
 
-    def dispatch(self, positions: np.ndarray) -> Callable[[], Any]:
+    def dispatch(self, positions: np.ndarray) -> Callable[[], PyTree]:
         """Place what the points at these positions take; the call that starts them."""
         return blocks.dispatch(self._block, self._work, self._laid.values(positions), self._laid.keywords(positions))
 
-    def fetch(self, flight: Any, count: int) -> dict[str, np.ndarray]:
+    def fetch(self, flight: PyTree, count: int) -> dict[str, np.ndarray]:
         """Wait for their outputs."""
         return blocks.fetch(flight, count)
 
@@ -84,11 +85,11 @@ class Called:
         """Always one."""
         return 1
 
-    def dispatch(self, positions: np.ndarray) -> Callable[[], Any]:
+    def dispatch(self, positions: np.ndarray) -> Callable[[], PyTree]:
         """Nothing runs ahead of a call."""
         return lambda: None
 
-    def fetch(self, flight: Any, count: int) -> dict[str, np.ndarray]:
+    def fetch(self, flight: PyTree, count: int) -> dict[str, np.ndarray]:
         """Call the point, unless that was done to learn what it returns."""
         found, schema = self.result(), self._schema()
         try:
@@ -138,11 +139,11 @@ class Failed:
         """As many as a task has."""
         return self._length
 
-    def dispatch(self, positions: np.ndarray) -> Callable[[], Any]:
+    def dispatch(self, positions: np.ndarray) -> Callable[[], PyTree]:
         """Nothing runs."""
         return lambda: None
 
-    def fetch(self, flight: Any, count: int) -> dict[str, np.ndarray]:
+    def fetch(self, flight: PyTree, count: int) -> dict[str, np.ndarray]:
         """Void outputs, marked."""
         return void(self._schema, count, Status.INVALID_INPUT)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from jaxtheory.checks import require
 
@@ -44,7 +45,7 @@ def own(share: Share, chunks: list[Any]) -> list[Any]:
     return chunks[share.number :: share.runs]
 
 
-def first(share: Share, work: Callable[[], Any]) -> Any:
+def first(share: Share, work: Callable[[], PyTree]) -> Any:
     """`work()` where nobody waits; together, process 0 does it while the others wait, and they get None.
 
     Raises:

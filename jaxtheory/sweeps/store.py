@@ -24,7 +24,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from jaxtheory.checks import require
 from jaxtheory.sweeps import places
 from jaxtheory.sweeps.building import Content, build, consolidate
-from jaxtheory.sweeps.layout import Chunk
+from jaxtheory.sweeps.layout import Attributes, Chunk
 from jaxtheory.sweeps.outputs import Label, Schema, Variable
 from jaxtheory.sweeps.places import Place
 
@@ -40,7 +40,7 @@ class Store(NamedTuple):
 
     place: Place | None
     group: zarr.Group
-    grid: dict[str, dict[str, Any]]
+    grid: dict[str, Attributes]
     variables: dict[str, zarr.Array]
 
     @property
@@ -138,7 +138,7 @@ def _where(place: Place) -> Any:
     return LocalStore(place.root) if place.local else FsspecStore.from_url(place.name)
 
 
-def _opened(place: Place | None, where: Any) -> Store:
+def _opened(place: Place | None, where: object) -> Store:
     with zarr.config.set(_WRITE_ALL):
         group = zarr.open_group(where, mode="r+", zarr_format=3)
         arrays = sorted(group.arrays(), key=lambda item: (item[0] == "status", item[0]))
@@ -295,12 +295,12 @@ def commit(store: Store, chunk: Chunk, values: Mapping[str, np.ndarray], environ
             array.blocks[chunk] = values[name]
 
 
-def environments(store: Store) -> list[dict[str, Any]]:
+def environments(store: Store) -> list[Attributes]:
     """Every environment that computed a part of this store."""
     return json.loads(str(store.group.attrs["environments"]))
 
 
-def environment_code(store: Store, environment: dict[str, Any]) -> int:
+def environment_code(store: Store, environment: Attributes) -> int:
     """Place of `environment` in the store's list, to which it is added if it is new."""
     known = environments(store)
     if environment in known:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtheory.sweeps import axes
 from jaxtheory.sweeps import layout as layouts
 from jaxtheory.sweeps.axes import Column, Grid
-from jaxtheory.sweeps.layout import Chunk, Layout
+from jaxtheory.sweeps.layout import Attributes, Chunk, Layout
 
 
 class Version(NamedTuple):
@@ -102,7 +102,7 @@ def fresh_frame(sweep: Sweep) -> Frame:
     return Frame(sweep.grid.dims, sweep.columns, wanted)
 
 
-def frame_in(sweep: Sweep, stored: dict[str, dict[str, Any]]) -> Frame:
+def frame_in(sweep: Sweep, stored: dict[str, Attributes]) -> Frame:
     """The frame of a store with these axes: its own values first, and those that this call adds behind them."""
     dims: dict[str, tuple[str, ...]] = {}
     for name, axis in stored.items():
@@ -120,7 +120,7 @@ def frame_in(sweep: Sweep, stored: dict[str, dict[str, Any]]) -> Frame:
     return Frame(dims, columns, wanted)
 
 
-def stored_column(name: str, axis: dict[str, Any]) -> Column:
+def stored_column(name: str, axis: Attributes) -> Column:
     """The labels of an axis as a store describes it: by their contents where it kept those, else by their values."""
     if "contents" in axis:
         labels = np.array(axis["values"], np.dtypes.StringDType())

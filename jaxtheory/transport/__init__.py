@@ -4,7 +4,7 @@
 - regularized: `entropic` (OT_ε and its potentials) and `sinkhorn` (the divergence S_ε, without its entropic bias), for
   any cost, in blocks; with a penalty in place of the marginals, unbalanced
 - averaged: `sliced`
-- barycenters: `line_barycenter`, `gaussian_barycenter`; of any costs, on given places, `fixed_support_barycenter`
+- barycenters: `line_barycenter`, `gaussian_barycenter`; for any costs on a given support, `fixed_support_barycenter`
 
 Points are arrays [n, d], weights are [n]. `meanfield.wasserstein` is the same for clouds of particles.
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.transport.costs import power, weighted_sum
 
-RowCost = Callable[[Array, Array, Any], Array]  # (point [d], others [d m], parameters) -> [m]
+RowCost = Callable[[Array, Array, PyTree], Array]  # (point [d], others [d m], parameters) -> [m]
 _UNROLLED = 16  # components whose squares are added in one loop over the pairs
 # Pairs held at once: as many as stay in a core's cache; accelerators want enough work for a launch.
 _CPU_PAIRS, _ACCELERATOR_PAIRS = 2**18, 2**24
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     b: Float[Array, " m"]
     epsilon: Float[Array, ""]
     penalty: Float[Array, ""] | None
-    parameters: Any
+    parameters: PyTree
 
     @property
     def transposed(self) -> "Problem":
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """How pairs are gone through: the costs of a row of them, the same from y to x, and how many at once."""
+    """How pairs are processed: the costs of a row of them, the same from y to x, and the size of a block."""
 
     cost: RowCost
     exchanged: RowCost
@@ -52,7 +52,7 @@ class Pairs(NamedTuple):
         return self._replace(cost=self.exchanged, exchanged=self.cost)
 
 
-def squared_cost(point: Float[Array, " d"], others: Float[Array, "d m"], _: Any = None) -> Float[Array, " m"]:
+def squared_cost(point: Float[Array, " d"], others: Float[Array, "d m"], _: PyTree = None) -> Float[Array, " m"]:
     """|x − y|² of a point x and each y, by differences; an addition over components is a loop over the pairs."""
     total = jnp.zeros(others.shape[1], others.dtype)
     for start in range(0, len(point), _UNROLLED):

@@ -1,11 +1,12 @@
-"""What transport costs are made of: points with masses, powers of distances, results with a status."""
+"""Parts of transport costs: points with masses, powers of distances, results with a status."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory.checks import boundary, nonnegative, require
 from jaxtheory.guarded import power_of_two
@@ -33,23 +34,23 @@ class Estimate(NamedTuple):
 
 
 def estimate(value: Array, standard_error: Array, *faults: tuple[Array, Status]) -> Estimate:
-    """An estimate that is NOT_FINITE where a number is, and else has the status of the first fault that holds."""
+    """An estimate: NOT_FINITE where a number is not finite, otherwise with the status of the first fault that holds."""
     lost = ~(jnp.isfinite(value).all() & jnp.isfinite(standard_error).all())
     return Estimate(value, standard_error, status_where((lost, Status.NOT_FINITE), *faults))
 
 
 def vanished(value: Array, present: Array) -> tuple[Array, Status]:
-    """The fault of a number that is not 0, but too small for its dtype to hold with all its digits."""
+    """The fault of a number that is not 0 but too small for its dtype to hold all digits."""
     limits = jnp.finfo(value.dtype)
     return (present & (jnp.abs(value) < limits.tiny / limits.eps)).any(), Status.ILL_CONDITIONED
 
 
-def uniform(count: int, dtype: Any) -> Float[Array, " n"]:
+def uniform(count: int, dtype: DTypeLike) -> Float[Array, " n"]:
     """Equal masses."""
     return jnp.full(count, 1 / count, dtype)
 
 
-def masses(name: str, weights: Any, count: int, dtype: Any) -> Float[Array, " n"]:
+def masses(name: str, weights: Array | None, count: int, dtype: DTypeLike) -> Float[Array, " n"]:
     """Weights of `count` points, not normalized; equal ones of total 1 if None."""
     if weights is None:
         return uniform(count, dtype)
@@ -57,7 +58,7 @@ def masses(name: str, weights: Any, count: int, dtype: Any) -> Float[Array, " n"
     return nonnegative(name, weights, "pass masses, which have no signs").astype(dtype)
 
 
-def given_masses(name: str, weights: Any, count: int, dtype: Any) -> Float[Array, " n"] | None:
+def given_masses(name: str, weights: Array | None, count: int, dtype: DTypeLike) -> Float[Array, " n"] | None:
     """`masses` divided by their sum; None where they are not given, and so equal."""
     return None if weights is None else normalized(masses(name, weights, count, dtype))
 
@@ -71,7 +72,7 @@ def require_same_space(x: Array, y: Array) -> None:
 
 
 def normalized(weights: Float[Array, " N"]) -> Float[Array, " N"]:
-    """The weights over their sum, at any scale of theirs; NaN where all are 0."""
+    """The weights over their sum, whatever their scale; NaN where all are 0."""
     weights = weights / power_of_two(weights)
     return weights / weighted_sum(weights, jnp.ones_like(weights))
 
@@ -102,7 +103,7 @@ def power(base: Float[Array, "..."], exponent: Float[Array, ""]) -> Float[Array,
 
 
 @power.defjvp
-def _power_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _power_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     (base, exponent), (moved, changed) = primals, tangents
     found = power(base, exponent)
     positive = base > 0
@@ -111,7 +112,7 @@ def _power_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def distance_power(offset: Float[Array, "... d"], p: Float[Array, ""]) -> Float[Array, "..."]:
-    """|v|^p of each offset v, at any scale of each."""
+    """|v|^p of each offset v, whatever its scale."""
     unit = power_of_two(offset, axis=-1, keepdims=True)
     return power(((offset / unit) ** 2).sum(-1), p / 2) * power(unit[..., 0], p)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory.checks import boundary, positive, require
 from jaxtheory.guarded import divided, power_of_two
@@ -26,7 +26,7 @@ class Potentials(NamedTuple):
 
 
 class Entropic(NamedTuple):
-    """An entropic transport cost, its marginal error recomputed from the potentials, and these."""
+    """An entropic transport cost, the potentials, and the marginal error recomputed from them."""
 
     cost: Float[Array, ""]
     residual: Float[Array, ""]
@@ -165,7 +165,7 @@ def sinkhorn(
 def _stated(
     x: Array, y: Array, epsilon: Any, p: Any, cost: Cost | None, *, a: Any, b: Any, penalty: Any, block: int | None
 ) -> tuple[Problem, Pairs]:
-    """The problem that the arguments state, checked, in one dtype."""
+    """The arguments as a checked problem of one dtype."""
     require_same_space(x, y)
     require(block is None or block >= 1, "block", block, "be >= 1 pair", "use None for a block that fits the cache")
     dtype = jnp.result_type(x, y)
@@ -186,7 +186,7 @@ class _Given(NamedTuple):
     cost: Callable[..., Array]
     turned: bool
 
-    def __call__(self, point: Array, others: Array, parameters: Any) -> Array:
+    def __call__(self, point: Array, others: Array, parameters: PyTree) -> Array:
         def one(other: Array) -> Array:
             pair = (other, point) if self.turned else (point, other)
             return self.cost(*pair, *parameters).astype(point.dtype)

@@ -43,7 +43,7 @@ def w1d(
         ValueError: p < 1 (the sorted coupling is then not optimal; NaN inside `jit`), negative weights (NaN inside
             `jit`), weights of another length, points not on a line.
 
-    Differentiable in samples, weights and p, where no two cumulative weights of x and y coincide for the weights; the
+    Differentiable in samples and p, and in weights where no two cumulative weights of x and y coincide; the
     second derivative at coincident points is infinite for 1 < p < 2, and given as 0.
     Cost: O((n + m) log(n + m)). Source: Villani (2003), theorem 2.18.
 
@@ -55,7 +55,9 @@ def w1d(
     return line_cost(x[:, 0], y[:, 0], jnp.asarray(sorting_order(p), x.dtype), a, b)
 
 
-def together(x: Array, y: Array, x_weights: Any, y_weights: Any) -> tuple[Array, Array, Any, Any]:
+def together(
+    x: Array, y: Array, x_weights: Array | None, y_weights: Array | None
+) -> tuple[Array, Array, Array | None, Array | None]:
     """Points and normalized masses in one dtype; None for equal masses."""
     require_same_space(x, y)
     dtype = jnp.result_type(x, y)

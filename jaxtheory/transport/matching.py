@@ -44,7 +44,7 @@ def exact(
         ValueError: negative weights, weights of another length (values inside `jit`: NOT_FINITE); p ≤ 0.
 
     Distances come from differences, so that a common shift costs no digits beyond those that it takes from the points.
-    Derivatives are those at a fixed set of pairs, in points, p and, with weights, these; at a coincident pair they are
+    Derivatives are those at a fixed set of pairs, in points, p and given weights; at a coincident pair they are
     0 for p ≤ 1, where the distance has a kink, and the second derivative is infinite for 1 < p < 2, and given as 0.
     Cost: a matching is O(n³) sequential: .03 s at n = 256, .2 s at 512 on one CPU core; n² memory. A program takes
     seconds at 300 points, and n m + (n + m)² numbers.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory.guarded import norm
 from jaxtheory.transport.blocks import (
@@ -108,13 +108,13 @@ def stationary_value(pairs: Pairs, problem: Problem, F: Array, G: Array) -> Floa
 
 
 @stationary_value.defjvp
-def _stationary_value_jvp(pairs: Pairs, primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _stationary_value_jvp(pairs: Pairs, primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     problem, F, G = primals
     return jax.jvp(lambda moved: moved.epsilon * dual_value(pairs, moved, F, G), (problem,), tangents[:1])
 
 
 @potentials.defjvp
-def _potentials_jvp(pairs: Pairs, loop: Loop, primals: Any, tangents: Any) -> tuple[Found, Found]:
+def _potentials_jvp(pairs: Pairs, loop: Loop, primals: PyTree, tangents: PyTree) -> tuple[Found, Found]:
     """dF = r − κ W dG and dG = s − κ V dF, the derivatives of both updates at the potentials, solved for dF.
 
     W = K b/r and V = Kᵀ a/s have rows that sum to one. With u = √(a r) dF the equations become symmetric,

@@ -58,7 +58,7 @@ def _gap(costs: Array, tree: _Tree, a: Array, b: Array, plan: Array) -> Float[Ar
 
 
 def _tree(costs: Array, a: Array, b: Array) -> _Tree:
-    """An optimal one."""
+    """The tree of an optimal plan."""
     n, m = costs.shape
     pairs = jax.ShapeDtypeStruct((n + m - 1,), jnp.int32)
     inverse = jax.ShapeDtypeStruct((n + m, n + m - 1), costs.dtype)

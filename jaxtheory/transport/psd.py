@@ -5,11 +5,9 @@ sums of roots, and the nuclear norm's is the polar factor. Where a sum of roots 
 taken as 0, which is its value for perturbations that keep the rank.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxtheory.guarded import divided, power_of_two
 
@@ -45,7 +43,7 @@ def root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 @root.defjvp
-def _root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _root_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     found = root(primals[0])
     return found, sylvester(found, symmetric(tangents[0]))
 
@@ -53,7 +51,7 @@ def _root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 def sylvester(factor: Float[Array, "d d"], right: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """The X with R X + X R = C for R positive semidefinite, and 0 where the eigenvalues r_i + r_j of that map are 0."""
 
-    def solve(_: Any, c: Array) -> Array:
+    def solve(_: PyTree, c: Array) -> Array:
         values, vectors = jnp.linalg.eigh(factor)
         sums = values[:, None] + values[None]
         regular = sums > _floor(factor) * values.max()
@@ -83,7 +81,7 @@ def nuclear(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
 
 
 @nuclear.defjvp
-def _nuclear_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _nuclear_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     return nuclear(primals[0]), jnp.vdot(polar(primals[0]), tangents[0], precision="highest")
 
 
@@ -95,7 +93,7 @@ def polar(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 @polar.defjvp
-def _polar_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _polar_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     """In the singular bases Z_ij = (dK_ij − dK_ji)/(s_i + s_j) within the range and dK_ij/s between range and rest."""
     left, values, right = jnp.linalg.svd(primals[0])
     present = _present(primals[0], values)
@@ -124,7 +122,7 @@ def gap(a: Float[Array, "d d"], b: Float[Array, "d d"]) -> Float[Array, ""]:
 
 
 @gap.defjvp
-def _gap_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _gap_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
     def expanded(a: Array, b: Array) -> Array:
         return jnp.trace(a) + jnp.trace(b) - 2 * nuclear(product(half(a).T, half(b)))
 
