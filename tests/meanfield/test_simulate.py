@@ -96,8 +96,10 @@ def test_a_donated_state_is_written_over(functional, particles, key):
     kept = meanfield.simulate(flow, particles, steps=3, key=key, donate=True).state
     whole = meanfield.simulate(flow, state=kept, steps=7).state
     given_up = (kept.cloud, kept.memory, kept.broken)
-    program = _run_in_place.lower(flow, None, None, 1, given_up, (kept.key, kept.step), jnp.int32(7)).compile()
-    assert program.memory_analysis().alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(given_up))
+    lowered = _run_in_place.lower(flow, None, None, 1, given_up, (kept.key, kept.step), every=jnp.int32(7))
+    assert lowered.compile().memory_analysis().alias_size_in_bytes == sum(
+        leaf.nbytes for leaf in jax.tree.leaves(given_up)
+    )
     again = meanfield.simulate(flow, state=kept, steps=7, donate=True).state
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, again))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given_up))
