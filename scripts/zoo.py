@@ -224,6 +224,22 @@ def scanned(draw: Draws) -> tuple[Any, ...]:
     return f, params, draw.normal(32, 64)
 
 
+def fourier(draw: Draws) -> tuple[Any, ...]:
+    """A Fourier operator of 2 layers of 16 channels on 32 points: 8 modes with complex weights of two real ones."""
+    layers = [{"real": draw.weight(8, 16, 16), "imaginary": draw.weight(8, 16, 16), "w": draw.weight(16, 16)}
+              for _ in range(2)]  # fmt: skip
+
+    def f(params: Any, x: jax.Array) -> jax.Array:
+        h = x @ params["in"]
+        for p in params["layers"]:
+            modes = jnp.fft.rfft(h, axis=1)[:, :8]
+            modes = jnp.einsum("nki,kio->nko", modes, jax.lax.complex(p["real"], p["imaginary"]))
+            h = jax.nn.gelu(jnp.fft.irfft(modes, n=h.shape[1], axis=1) + h @ p["w"])
+        return (h @ params["out"])[..., 0]
+
+    return f, {"in": draw.weight(2, 16), "layers": layers, "out": draw.weight(16, 1)}, draw.normal(8, 32, 2)
+
+
 ARCHITECTURES: dict[str, Callable[[Draws], tuple[Any, ...]]] = {
     "mlp": mlp,
     "language model": language_model,
@@ -240,4 +256,5 @@ ARCHITECTURES: dict[str, Callable[[Draws], tuple[Any, ...]]] = {
     "graph network": graph,
     "low-rank adapters": low_rank,
     "scan over layers": scanned,
+    "fourier operator": fourier,
 }

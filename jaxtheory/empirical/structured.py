@@ -27,6 +27,7 @@ from jaxtheory.empirical.outputs import Numbers, Spec, cotangents, widened
 from jaxtheory.empirical.rules import Use, bias_factor, bound_loops, factors, layout, sizes
 from jaxtheory.empirical.validation import Function
 from jaxtheory.programs.flops import activations
+from jaxtheory.programs.real_products import with_real_products
 
 Shapes = tuple[tuple[int, ...], ...]  # of the leaves
 
@@ -74,8 +75,8 @@ def one_example(f: Function, params: PyTree, x: PyTree) -> ClosedJaxpr:
 
 def structure(f: Function, params: PyTree, x: PyTree) -> Structure:
     """Find how each parameter leaf enters f. Cost: one trace, no arithmetic."""
-    closed = one_example(f, params, x)
     count = len(jax.tree.leaves(params))
+    closed = with_real_products(one_example(f, params, x), count)
     shapes = tuple(v.aval.shape for v in closed.jaxpr.invars[:count])
     findings = analyse(closed, count)
     treated = [_treat(leaf, shapes, findings) for leaf in range(count)]
