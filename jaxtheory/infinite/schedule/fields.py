@@ -132,7 +132,7 @@ def _moments(
 def _root(covariance: Array) -> Array:
     """A square root; what draws below make negative of a covariance that is averaged over them is left out."""
     sizes, vectors = jnp.linalg.eigh(covariance)
-    return vectors * jnp.sqrt(jnp.maximum(sizes, 0))
+    return vectors * jnp.sqrt(jnp.maximum(sizes, 0))[None]
 
 
 def _spread(matrix: Array, left: Shape, right: Shape, mask: Mask) -> Array:

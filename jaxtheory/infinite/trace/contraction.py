@@ -37,7 +37,7 @@ def dot(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> l
     """dot_general: with a weight, of two random arrays over channels, or with a deterministic matrix over places."""
     (left, right), (of_left, of_right) = values, dot_dimensions(equation)
     if _each_channel_alone(left, of_left, right) or _each_channel_alone(right, of_right, left):
-        return product_and_sum(equation, values)
+        return product_and_sum(equation, values, one_by_one=True)
     if isinstance(right, Param) and isinstance(left, Deterministic | ChannelArray):
         return [dense(graph, where, left, right, of_left, of_right, weight_first=False)]
     if isinstance(left, Param) and isinstance(right, Deterministic | ChannelArray):

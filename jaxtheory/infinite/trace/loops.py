@@ -30,9 +30,10 @@ from jaxtheory.infinite.graph import (
     known,
 )
 from jaxtheory.infinite.graph.kinds import only
-from jaxtheory.infinite.graph.nodes import Deterministic, ExpandDims, LoopCarry
+from jaxtheory.infinite.graph.nodes import Deterministic, LoopCarry
 from jaxtheory.infinite.trace.movement import slice_axes
 from jaxtheory.infinite.trace.operands import place_value
+from jaxtheory.infinite.trace.stacking import are_alike, side_by_side
 from jaxtheory.programs.calls import Atom, Equation, Program, scan_sections
 
 
@@ -79,7 +80,7 @@ def _unroll(context: Walker, equation: Equation, values: list[Value]) -> list[Va
         rows.reverse()
     used = equation.outvars[carries:]
     ys = [
-        known(np.zeros(0)) if _is_unused(v) else _stack(where, list(column))
+        known(np.zeros(0)) if _is_unused(v) else _stack(context.graph, where, list(column))
         for v, column in zip(used, zip(*rows, strict=True), strict=True)
     ]
     return [*carry, *ys]
@@ -98,22 +99,25 @@ def _turn(graph: Graph, where: Site, value: Value, turn: int) -> Value:
     return part._replace(axes=part.axes[1:])
 
 
-def _stack(where: Site, column: list[Value]) -> Value:
+def _stack(graph: Graph, where: Site, column: list[Value]) -> Value:
+    """What a loop gives at each turn along an axis: the place that slices of it left, or a new one."""
     dets = only(Deterministic, column)
     if len(dets) == len(column):
         return _stack_deterministic(tuple(dets))
     arrays = only(ChannelArray, column)
-    alike = len(arrays) == len(column) and all(len(a.pieces) == 1 and a.axes == arrays[0].axes for a in arrays)
-    if not alike or arrays[0].node.index:
-        refuse(
-            where, "it stacks arrays of different kinds, or arrays with axes of places", "return the last state only"
-        )
-    nodes = tuple(
-        ExpandDims(where, (1,), x.leaves, x.centered, x.gaussian, x.zero, child=x) for x in (a.node for a in arrays)
-    )
-    axis = (Factor("i", 0, len(arrays)),) if len(arrays) > 1 else ()
-    piece = (concatenation(where, nodes, 0), arrays[0].pieces[0][1])
-    return ChannelArray((piece,), (axis, *arrays[0].axes), arrays[0].channels)
+    if len(arrays) < len(column) or not are_alike(arrays):
+        refuse(where, "it stacks arrays of different kinds", "return the last state only")
+    first = arrays[0]
+    taken = {f.place for factors in first.axes for f in factors if f.kind == "i"}
+    place = next((k for k, m in enumerate(first.node.index) if m == 1 and k not in taken), None)
+    if len(arrays) == 1:
+        return first._replace(axes=((), *first.axes))
+    if place is None:
+        array, factor = side_by_side(graph, where, arrays)
+        return array._replace(axes=((factor,), *array.axes))
+    node = concatenation(where, tuple(a.node for a in arrays), place)
+    axes = ((Factor("i", place, len(arrays)),), *first.axes)
+    return ChannelArray(((node, first.pieces[0][1]),), axes, first.channels)
 
 
 def _stack_deterministic(dets: tuple[Deterministic, ...]) -> Deterministic:

@@ -38,7 +38,7 @@ def stack(graph: Graph, where: Site, equation: Equation, values: list[Value]) ->
     """Arrays along a new axis of the program."""
     axis = equation.params["axis"]
     rands = only(ChannelArray, values)
-    if len(rands) == len(values) and _are_alike(rands):
+    if len(rands) == len(values) and are_alike(rands):
         array, factor = side_by_side(graph, where, rands)
         return [array._replace(axes=(*array.axes[:axis], (factor,), *array.axes[axis:]))]
 
@@ -59,7 +59,7 @@ def pieces_as_places(graph: Graph, where: Site, rand: ChannelArray, axis: int) -
     return array._replace(axes=(*array.axes[:axis], (factor, Factor("c", 0, count)), *array.axes[axis + 1 :]))
 
 
-def _are_alike(rands: Sequence[ChannelArray]) -> bool:
+def are_alike(rands: Sequence[ChannelArray]) -> bool:
     """Whether arrays have the same axes and channels."""
     first = rands[0]
     return all(
