@@ -1,14 +1,14 @@
 """Double descent: what happens to least squares and to networks as their width passes the number of samples.
 
-`width_path` solves min-norm or ridge regression exactly at every width of nested features, `linear_flow` at every time
-of training. What the curves must be is known: `finite_gaussian` at any size, `flow_risk` at any time (of random designs
-`isotropic_flow` and `covariance_flow`), and in the proportional limit `isotropic`, `general_covariance`,
-`random_feature_spectrum` and `mei_montanari`; `optimal_ridge` is the ridge that removes the peak of any of them.
-`variance_components` says how much of the error data, initialization and label noise cause, and `ensemble_risk` what
-averages over them leave. On the sphere in high dimension the risk of a kernel or of random features falls in steps, at
-n or N next to powers of d: `staircase`, and `sphere_risk` at any dimension. Of classifiers, `separability_threshold`
-says when noisy labels can be separated, and `max_margin`, `logistic` and `covariance_logistic` (also of the hinge and
-squared losses) what is learned.
+`width_path` solves min-norm or ridge regression exactly at every width of nested features (by `width_ridge` one ridge
+means one thing at all of them), `linear_flow` at every time of training. What the curves must be is known:
+`finite_gaussian` at any size, `flow_risk` at any time (of random designs `isotropic_flow` and `covariance_flow`), and
+in the proportional limit `isotropic`, `general_covariance`, `random_feature_spectrum` and `mei_montanari`;
+`optimal_ridge` is the ridge that removes the peak of any of them. `variance_components` says how much of the error
+data, initialization and label noise cause, and `ensemble_risk` what averages over them leave. On the sphere in high
+dimension the risk of a kernel or of random features falls in steps, at n or N next to powers of d: `staircase`, and
+`sphere_risk` at any dimension. Of classifiers, `separability_threshold` says when noisy labels can be separated, and
+`max_margin`, `logistic` and `covariance_logistic` (also of the hinge and squared losses) what is learned.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -30,7 +30,7 @@ from jaxtheory.double_descent.optimal import Optimum, optimal_ridge
 from jaxtheory.double_descent.separability import MaxMargin, max_margin, separability_threshold
 from jaxtheory.double_descent.spectral import FeatureRisk, SpectralRisk, general_covariance, random_feature_spectrum
 from jaxtheory.double_descent.staircase import SphereRisk, sphere_risk, staircase
-from jaxtheory.double_descent.width_path import WidthPath, width_path
+from jaxtheory.double_descent.width_path import WidthPath, width_path, width_ridge
 
 __all__ = [
     "Asymptotics",
@@ -64,4 +64,5 @@ __all__ = [
     "staircase",
     "variance_components",
     "width_path",
+    "width_ridge",
 ]

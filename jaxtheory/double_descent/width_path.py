@@ -85,7 +85,8 @@ def width_path(
         targets: y, [n] or [n, outputs].
         test_features: T, m ≥ 1 points.
         test_targets: [m] or [m, outputs].
-        ridge: what is added to the unnormalized Gram. A Python 0 saves the slack columns of a ridge.
+        ridge: what is added to the unnormalized Gram, the same at every width; `width_ridge` converts that of the laws
+            of random features, which are divided by √p. A Python 0 saves the slack columns of a ridge.
         widths: which of 1..P to report; all by default.
 
     Returns:
@@ -130,6 +131,39 @@ def width_path(
     arrays = [x.astype(dtype).reshape(len(x), -1) for x in arrays]
     min_norm, ridge = isinstance(ridge, float) and ridge == 0, jnp.asarray(ridge, dtype)
     return _report(_path(*arrays, ridge, min_norm=min_norm), widths, ridge, len(features))
+
+
+@boundary
+def width_ridge(ridge: float | Float[Array, "..."], width: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""The ridge of features as drawn that is `ridge` of features divided by √width: width · ridge.
+
+    With Z of `width` columns, as `kernels.random_features` draws them, and F = Z/√width, whose FFᵀ tends to a kernel,
+
+        Z (ZᵀZ + width · ridge I)^(−1) Zᵀ = F (FᵀF + ridge I)^(−1) Fᵀ
+
+    The laws of random features are of F. At width p, `width_path(Z, …, ridge=width_ridge(ridge, p), widths=[p])` has
+    the risk of `random_feature_spectrum` and `sphere_risk` at `ridge`, of `variance_components` and `ensemble_risk` at
+    lam = ridge/n, and of `mei_montanari` at lam = d · ridge/n; at p → ∞ that of the kernel itself.
+
+    Args:
+        ridge: ≥ 0, of divided features.
+        width: > 0. They broadcast.
+
+    Returns:
+        What to add to the unnormalized Gram ZZᵀ; NaN inside jit where an argument is out of range.
+
+    Raises:
+        ValueError: a negative ridge, a width ≤ 0, or numbers that are not finite.
+
+    Cost: elementwise. Source: Simon, Karkada, Ghosh, Belkin (2023), section 2.
+
+    >>> width_ridge(0.1, jnp.array([50.0, 200.0])).tolist()
+    [5.0, 20.0]
+    """
+    wish, hint = "be >= 0 and finite to define a regression", "use ridge=0.0 for the min-norm solution"
+    ridge = constrain("ridge", ridge, lambda value: (value >= 0) & (value < np.inf), wish, hint)
+    count = "count the features; the kernel itself needs no features"
+    return ridge * constrain("width", width, lambda value: (value > 0) & (value < np.inf), "be > 0 and finite", count)
 
 
 def _check_shapes(features: Array, targets: Array, test_features: Array, test_targets: Array) -> None:

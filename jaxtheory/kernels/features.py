@@ -41,7 +41,8 @@ def random_features(
 ) -> Float[Array, "samples {width}"]:
     r"""Features of each point: Z_ij = σ(s ⟨x_i, θ_j⟩ / √d + b g_j), not divided by √width.
 
-    Z Zᵀ / width tends to the kernel E_θ σ(·)σ(·)ᵀ, entry by entry, with an error of order width^(−1/2). With inputs
+    Z Zᵀ / width tends to the kernel E_θ σ(·)σ(·)ᵀ, entry by entry, with an error of order width^(−1/2), so that the
+    kernel's ridge is width · ridge of these features (`double_descent.width_ridge`). With inputs
     of norm √d, as `data.sphere` makes them, and `weights="sphere"`, b = 0, s = 1, Z is the design of Mei and Montanari.
 
     The activation "cos" means random Fourier features: Z_ij = √2 cos(s ⟨x_i, θ_j⟩ / √d + u_j), u_j uniform in

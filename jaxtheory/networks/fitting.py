@@ -81,6 +81,8 @@ def task(x: Array, y: Any, x_test: Array, y_test: Any, label_noise: float, loss:
             outside [0, 1] or on targets that are not labels, cross-entropy on them.
     """
     y, y_test = (_targets(name, value, x.dtype) for name, value in (("y", y), ("y_test", y_test)))
+    for name, value in (("x", x), ("y", y), ("x_test", x_test), ("y_test", y_test)):
+        require(known(value), name, "a traced array", "be known", "call outside jit, once for each set of data")
     for name, value, like in (("x_test", x_test, x), ("y_test", y_test, y)):
         same = value.shape[1:] == like.shape[1:] and value.dtype == like.dtype
         found, wish = f"{value.dtype}{list(value.shape)}", f"be like the training data, {like.dtype}{list(like.shape)}"
@@ -122,9 +124,13 @@ def _outputs(y: Array, y_test: Array, label_noise: float, loss: str) -> int:
         require(label_noise == 0, "label_noise", label_noise, "be 0 for floating targets", "add noise to y yourself")
         require(y.ndim <= 2, "y", f"shape {y.shape}", "be [n] or [n, outputs]", "flatten each target")
         return 1 if y.ndim == 1 else y.shape[1]
-    labels = np.concatenate([np.asarray(y).ravel(), np.asarray(y_test).ravel()])
+    require(
+        y.ndim == 1, "y", f"shape {y.shape}", "be labels [n], or floating targets", "flatten it, or cast it to float"
+    )
+    labels = np.concatenate([np.asarray(y), np.asarray(y_test)])
     low, classes = int(labels.min()), 1 + int(labels.max())
-    require(y.ndim == 1 and low >= 0 and classes >= 2, "y", f"{low}..{classes - 1}", "be labels 0..K−1", "number them")
+    hint = "number the classes from 0; there are at least two"
+    require(low >= 0 and classes >= 2, "y", f"{low}..{classes - 1}", "be labels 0..K−1", hint)
     require(len(y) >= classes, "y", f"{len(y)} samples", f"have at least one for each of {classes} classes", "add data")
     return classes
 

@@ -14,7 +14,10 @@ from jaxtheory.double_descent import (
     mei_montanari,
     optimal_ridge,
     random_feature_spectrum,
+    width_path,
+    width_ridge,
 )
+from jaxtheory.kernels import random_features
 from jaxtheory.results import Status
 
 NOISE = 0.1
@@ -392,3 +395,57 @@ def test_a_best_ridge_that_is_not_found_is_not_ok(unchecked):
         optimal_ridge(lambda lam: jnp.ones(2) * lam)
     with pytest.raises(ValueError, match="low must be known when the program is compiled"):
         jax.jit(lambda low: optimal_ridge(jnp.square, low=low).lam)(0.1)
+
+
+# --- One ridge at every width -----------------------------------------------------------------------------------------
+
+WIDTHS, RIDGES = (1.5, 3.0, 6.0), (0.03, 0.3, 3.0)  # features per m, below, at and above n = 3 m; ridges per m
+
+
+def same(t):
+    return t
+
+
+def drawn(m, seed):
+    """Points with the repeated spectrum, and random features as they are drawn: linear ones, given by their weights."""
+    eigs, _ = repeated(m)
+    x = np.random.default_rng((seed, m)).standard_normal((3 * m, 4 * m)) * np.sqrt(eigs)
+    axes = np.sqrt(4 * m) * jnp.eye(4 * m)
+    return x, np.asarray(random_features(axes, 6 * m, jax.random.key(seed), activation=same))
+
+
+def test_a_path_at_the_converted_ridge_is_ridge_regression_on_divided_features(float64):
+    """At three ridges and widths, by normal equations."""
+    x, weights = drawn(4, 0)
+    z, y = x @ weights, x.sum(axis=1)
+    for ridge in RIDGES:
+        for p in (6, 12, 24):
+            path = width_path(z, y, z, y, ridge=width_ridge(ridge, float(p)), widths=jnp.array([p]))
+            f = z[:, :p] / np.sqrt(p)
+            fit = np.linalg.solve(f.T @ f + ridge * np.eye(p), f.T @ y)
+            np.testing.assert_allclose(path.test_mse[0], np.mean((f @ fit - y) ** 2), rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_one_ridge_of_the_law_is_one_ridge_of_divided_features_at_every_width(float64):
+    """What `random_features` draws, against `random_feature_spectrum`, which tells divided from undivided features."""
+
+    def simulate(m, seed):
+        (eigs, beta), (x, weights) = repeated(m), drawn(m, seed)
+        risks = []
+        for ridge in RIDGES:
+            for share in WIDTHS:
+                p = round(m * share)
+                w = weights[:, :p] / np.sqrt(p)
+                fit = w @ np.linalg.solve((x @ w).T @ (x @ w) + m * ridge * np.eye(p), (x @ w).T)
+                error = fit @ x - np.eye(4 * m)
+                risks.append(eigs @ error**2 @ beta**2 + NOISE * (1 + (eigs[:, None] * fit**2).sum()))
+        return risks
+
+    eigs, beta = map(jnp.asarray, repeated(50))
+    law = partial(random_feature_spectrum, eigs, beta, 150.0, noise=NOISE)
+    ridges, widths = 50 * jnp.array(RIDGES)[:, None], 50 * jnp.array(WIDTHS)[None, :]
+    exact = law(widths, ridge=ridges).test
+    converges(simulate, np.asarray(exact).ravel(), 10, 200)
+    undivided = law(widths, ridge=ridges / widths).test / exact
+    assert (jnp.abs(undivided - 1).max(axis=1) > 0.2).all()

@@ -184,10 +184,9 @@ class Gates:
             assert_same(entry, {name: value}, {name: expected[name]}, allowed, "float32 against float64")
 
     @gate("derivatives", needs=lambda entry: entry.derivatives, slow=True)
-    def test_first_and_second_derivatives_are_those_of_differences(self, entry):
-        for asked in entry.derivatives:
-            with jax.enable_x64(True):
-                check_derivative(entry, asked)
+    def test_first_and_second_derivatives_are_those_of_differences(self, entry, asked):
+        with jax.enable_x64(True):
+            check_derivative(entry, asked)
 
 
 def check_derivative(entry: Entry, asked: Any) -> None:

@@ -339,6 +339,14 @@ ENTRIES = [
         skip={"derivatives": "tests/double_descent/test_width_path.py, against closed forms"},
         slow=True,
     ),
+    Entry(
+        "double_descent.width_ridge",
+        double_descent.width_ridge,
+        {"ridge": number(0.25), "width": quantity([2.0, 3.0])},
+        invalid={"ridge": (-1.0,), "width": (np.float32([0.0, 1.0]),)},
+        permute={"width": {"": 0}},
+        derivatives=(Derivative(("ridge", "width")),),
+    ),
 ]
 
 

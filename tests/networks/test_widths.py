@@ -454,6 +454,10 @@ def test_bad_data_is_named(unchecked):
         go(x[:2], y[:2], x_test, y_test)
     with pytest.raises(ValueError, match="y must be labels"):
         go(x, y - 1, x_test, y_test)
+    with pytest.raises(ValueError, match=r"y must be labels \[n\], or floating targets, got y=shape \(15, 1\)"):
+        go(x, y[:, None], x_test, y_test[:, None])
+    with pytest.raises(ValueError, match="x must be known, got x=a traced array; call outside jit"):
+        jax.jit(lambda x: go(x, y, x_test, y_test).dataset.test_loss.values)(x)
     with pytest.raises(ValueError, match='loss must be "mse" for floating targets'):
         go(x, x[:, 0], x_test, x_test[:, 0], loss="xent")
     state = train(**BUCKETS).state
