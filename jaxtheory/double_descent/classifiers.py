@@ -110,6 +110,9 @@ def _logistic(delta: Array, ridge: Array, signal: Array, loss: Loss, link: Link)
         # a step of Newton squares what is left, down to rounding
         eps = float(jnp.finfo(norm.dtype).eps)
         lost = ~(left < 100 * eps**0.75)
+        # how far rounding of the equations moves the solution: one that a tiny ridge alone decides is not found
+        inverse = jnp.stack([solved(rates, row) for row in jnp.eye(3, dtype=norm.dtype)])
+        lost = lost | ~(eps * jnp.abs(inverse).max() < eps**0.5)
         if loss in AGAIN:
             # how far the solution is from that of other nodes
             again = jnp.stack(_unbalanced(at, means(at, AGAIN[loss]), delta, ridge))

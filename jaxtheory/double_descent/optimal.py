@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, require
+from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Status, status_where
 
 _GRID, _HALVINGS = 49, 60
@@ -38,8 +39,9 @@ def optimal_ridge(
         low, high: 0 < low < high, the range of λ.
 
     Returns:
-        `Optimum`; NOT_CONVERGED where the risk is lowest at an end of the range (no noise: the best ridge is 0) or
-        its derivative does not change sign around the lowest point; NOT_FINITE where a risk is not finite.
+        `Optimum`; NOT_CONVERGED where the risk is, to rounding, lowest at an end of the range (no noise: the best
+        ridge is 0) or its derivative does not change sign around the lowest point; NOT_FINITE where a risk is not
+        finite.
 
     Raises:
         ValueError: a range that is none, or a risk that is not one floating number.
@@ -63,6 +65,7 @@ def optimal_ridge(
     require(scalar, "risk", shape, "return one floating number for one λ", "return e.g. isotropic(...).excess")
     values = jax.vmap(along)(grid)
     best = jnp.argmin(values)
+    unit = power_of_two(values[best])  # derivatives of small risks would underflow
     around = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, _GRID - 1)]
 
     def bisect(slope: Callable[[Array], Array], _: Array) -> Array:
@@ -75,7 +78,10 @@ def optimal_ridge(
         return (low + high) / 2
 
     log_lam = jax.lax.custom_root(
-        jax.grad(along), jax.lax.stop_gradient(grid[best]), bisect, lambda linear, y: y / linear(jnp.ones_like(y))
+        jax.grad(lambda x: along(x) / unit),
+        jax.lax.stop_gradient(grid[best]),
+        bisect,
+        lambda linear, y: y / linear(jnp.ones_like(y)),
     )
     lam, inside = jnp.exp(log_lam), (best > 0) & (best < _GRID - 1)
     found = along(log_lam)
@@ -84,5 +90,6 @@ def optimal_ridge(
     slack = (around[1] - around[0]) / 2**10
     turns = inside & (log_lam > around[0] + slack) & (log_lam < around[1] - slack)
     lowest = values[best] + 4 * float(jnp.finfo(values.dtype).eps) * jnp.abs(values[best])
-    converged = turns & (found <= lowest)
+    rises = jnp.minimum(values[0], values[-1]) > lowest  # by more than rounding
+    converged = turns & rises & (found <= lowest)
     return Optimum(lam, found, status_where((~finite, Status.NOT_FINITE), (~converged, Status.NOT_CONVERGED)))

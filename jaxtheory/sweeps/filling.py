@@ -62,7 +62,7 @@ def fill(
 
     Raises:
         TimeoutError: a block took longer than the sweep's limit.
-        Exception: what the point raised, where it did so at all static values that were to do.
+        Exception: what the point raised, where it did so at all static values.
     """
     left = todo(found, share, retry)
     inside, sweep = found.laid, found.laid.sweep

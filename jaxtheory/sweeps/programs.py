@@ -186,9 +186,11 @@ class Programs:
 
         Raises:
             ValueError: other outputs at other static values.
-            Exception: what the point raised, where it did so at all of them.
+            Exception: what the point raised, where it did so at all of them and nothing else says what it returns.
         """
         found = [schema for place in places for schema in self._schema_at(place)]
+        if not found and self._schema is not None:
+            return self._schema
         if not found:
             raise self._raised(places)
         for other in found[1:]:

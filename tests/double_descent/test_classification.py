@@ -171,6 +171,15 @@ def test_what_has_no_solution_is_not_ok(float64):
         logistic(0.0, 0.1, 2.0)
 
 
+@pytest.mark.slow
+def test_a_ridge_below_rounding_decides_nothing():
+    """In float32 separable data at 1e-30: the equations hold to rounding at norms 10^5 too large."""
+    fit = logistic(2.0, jnp.float32([1e-30, 1e-10]), 2.0, loss="hinge")
+    assert fit.status.tolist() == [Status.NOT_CONVERGED, Status.OK]
+    best = max_margin(0.5, 2.0)
+    assert float(fit.squared_norm[1]) == pytest.approx(float(best.margin) ** -2, rel=1e-4)
+
+
 def test_nodes_that_are_too_coarse_are_not_ok(float64):
     """Labels almost without noise: ‖b‖ exceeds 200, and the loss bends on 1/200 of the scale of the margins."""
     fit = logistic(jnp.array([1e3, 30.0]), jnp.zeros(2), jnp.array([200.0, 5.0]))

@@ -294,9 +294,21 @@ def test_the_best_ridge_of_every_law_is_stationary_and_lowest(float64):
         assert not found.status.any()
 
 
-def test_without_noise_the_best_ridge_is_none(float64):
-    found = optimal_ridge(lambda lam: isotropic(0.5, signal=1.0, noise=0.0, lam=lam).excess)
-    assert int(found.status) == Status.NOT_CONVERGED
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_noise_the_best_ridge_is_none(dtype):
+    """Also where rounding alone makes an inner point the lowest."""
+    with jax.enable_x64(dtype == np.float64):
+        for gamma in (0.5, 2.0):
+            found = optimal_ridge(lambda lam, gamma=gamma: isotropic(gamma, signal=1.0, noise=0.0, lam=lam).excess)
+            assert int(found.status) == Status.NOT_CONVERGED
+
+
+def test_the_best_ridge_does_not_depend_on_the_unit_of_the_risk():
+    """In float32 the derivative of a tiny risk would underflow."""
+    for unit in (1e-35, 1.0, 1e25):
+        found = optimal_ridge(lambda lam, unit=unit: unit * (lam + 4 / lam))
+        assert found.status == Status.OK
+        assert float(found.lam) == pytest.approx(2.0, rel=1e-6)
 
 
 # --- Bad input, jit and float32 ---------------------------------------------------------------------------------------

@@ -142,8 +142,24 @@ def test_a_static_value_that_raises_marks_its_points_and_the_sweep_goes_on(tmp_p
     assert "width=3 are marked INVALID_INPUT: ArithmeticError: three is odd" in capsys.readouterr().err
     kept = json.loads(str(xarray.open_zarr(out, chunks=None).attrs["errors"]))
     assert kept == {"width=3": "ArithmeticError: three is odd"}
+    again = run(point, grid, out=out, static="width", retry="failed")
+    xarray.testing.assert_identical(again.drop_attrs(), ds.drop_attrs())
+    assert "width=3 are marked INVALID_INPUT" in capsys.readouterr().err
     with pytest.raises(ArithmeticError, match="three is odd"):
         run(point, sweeps.grid(width=[3], x=[1.0]), static="width")
+
+
+def test_a_static_value_that_raises_is_marked_in_a_store_that_grows_too(tmp_path):
+    """Whether it comes with the others or after them."""
+
+    def point(width, x, key):
+        if width == 3:
+            raise ArithmeticError("three is odd")
+        return {"value": width * x}
+
+    for widths in ([2], [2, 3]):
+        ds = run(point, sweeps.grid(width=widths, x=[1.0]), out=tmp_path / "a.zarr", static="width")
+    assert ds.status.values.tolist() == [[0], [Status.INVALID_INPUT]]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
