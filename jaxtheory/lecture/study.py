@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from jaxtheory.lecture.claims import Claims
 from jaxtheory.lecture.topic import Topic
 
 _PANEL = (5.4, 4.3)  # inches
+_Config = TypeVar("_Config", bound="BaseConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class BaseConfig:
     """what the preset "paper" has in place of a topic's own sizes"""
 
     @classmethod
-    def of(cls, preset: str) -> Self:
+    def of(cls: type[_Config], preset: str) -> _Config:
         """The configuration of a preset."""
         return replace(cls(), preset="paper", **cls.PAPER) if preset == "paper" else cls()  # type: ignore[call-arg]
 

@@ -32,7 +32,7 @@ class Config(SweptConfig):
     """s of the Sobolev spaces on the circle: 1, 2 or both"""
     circle_sizes: tuple[int, ...] = (30, 100, 300, 1000)
     """training sizes on the circle"""
-    circle_seeds: int = 64
+    circle_seeds: int = 48
     """independent training sets on the circle"""
 
     PAPER: ClassVar = {
