@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 from jaxtheory.lecture import Claim, judge
-from jaxtheory.lecture.claims import SIGNIFICANT, needed, student
+from jaxtheory.lecture.claims import SIGNIFICANT, needed, negative, positive, statistical, student
 from jaxtheory.lecture.registry import TOPICS
 
 
@@ -84,6 +84,23 @@ def test_few_draws_are_judged_by_students_quantile(draws):
     for measured, holds in ((0.99 * allowed, True), (1.01 * allowed, False)):
         data = xr.Dataset({"mean": measured, "mean_error": 1.0, "mean_draws": float(draws)})
         assert judge([claim], data)[0].holds is holds
+
+
+@pytest.mark.parametrize(("make", "side"), [(negative, -1.0), (positive, 1.0)])
+def test_a_sign_is_significant_on_its_side_alone(make, side):
+    """Beyond 4.5 standard errors of many draws it holds; within them, at no effect and on the other side it fails."""
+    claim = make("gain", "the gain", "nobody")
+    for effect, holds in ((4.6 * side, True), (4.4 * side, False), (0.0, False), (-9.0 * side, False)):
+        assert judge([claim], xr.Dataset({"gain": effect, "gain_error": 1.0, "gain_draws": 1e9}))[0].holds is holds
+
+
+def test_a_statistical_claim_is_allowed_its_tolerance_and_errors_and_rejects_its_rival():
+    """1 ± (0.2 + 4.5 · 0.1): 1.6 holds and 1.7 fails; a rival at 1.9 is 3 standard errors too near, one at 2 is not."""
+    for measured, rival, holds in ((1.6, 2.0, True), (1.7, 2.0, False), (1.6, 1.9, False), (1.6, None, True)):
+        claim = statistical("peak", "height", "nobody", 1.0, "a remainder", tolerance=0.2, rival=(rival, "another law"))
+        data = xr.Dataset({"peak": measured, "peak_error": 0.1, "peak_draws": 1e9})
+        assert judge([claim], data)[0].holds is holds
+    assert claim.basis == "a remainder; 4.5 standard errors"
 
 
 def test_a_sign_of_three_draws_needs_an_effect_of_many_errors():
