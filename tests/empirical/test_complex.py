@@ -89,6 +89,7 @@ def test_every_method_and_output(float64, method, output):
             hermitian(found)
 
 
+@pytest.mark.slow
 def test_a_complex_parameter_counts_as_two_real_ones(float64):
     """Of a holomorphic function the kernel is twice that of its complex derivatives; of a real one it is real."""
     params = {"w": jnp.asarray(COMPLEX["w"])}
