@@ -177,8 +177,7 @@ def rmsprop_flow(
     '0.0100 20.00'
     """
     given = _given(loss, params, step_size, steps, directions, substeps)
-    wish = "lie in [1/2, 1): the second moment changes slowly"
-    beta = constrain("decay", decay, lambda v: (v >= 0.5) & (v < 1), wish, "pass e.g. decay=0.99")
+    beta = constrain("decay", decay, lambda v: (v >= 0.5) & (v < 1), "lie in [1/2, 1)", "pass e.g. decay=0.99")
     beta, small = (jnp.asarray(v, given.start.dtype) for v in (beta, nonnegative("eps", eps, "pass e.g. eps=1e-8")))
     if second_moment is None:
         squares = jax.grad(given.value)(given.start) ** 2
