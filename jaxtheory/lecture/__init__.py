@@ -1,8 +1,8 @@
 """The lecture: each topic predicts, then measures, then draws; verdicts are held against the saved predictions.
 
 `run(TOPICS["double-descent"], config)` runs one from Python; the scripts run them from the command line. A topic is
-a module with a frozen `Config`, three functions `predict`, `measure`, `draw`, and a `TOPIC` that names them; one
-that is measured by sweeps names those too, so that `share(topic, config)` can do a part of them.
+a folder of studies (`lecture.study`): a `Config` with its presets, and a `TOPIC` made of studies that own their claims,
+their measurement and their panel; where studies are measured by sweeps, `share(topic, config)` does a part of them.
 
 >>> from jaxtheory import lecture
 >>> "double-descent" in lecture.TOPICS
