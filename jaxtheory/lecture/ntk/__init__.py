@@ -21,7 +21,7 @@ class Config(SweptConfig):
     x64: bool = False
     widths: tuple[int, ...] = (64, 256, 1024, 4096)
     """hidden units of the networks drawn at initialization"""
-    draws: int = 1000
+    draws: int = 1500
     """networks of each width"""
     drift_widths: tuple[int, ...] = (1024, 4096, 16384)
     """hidden units of the networks trained to see how far their kernel moves"""

@@ -23,12 +23,14 @@ _COSINE = 0.5  # of the two unit inputs whose kernel is drawn
 def predict(config: Any) -> Claims:
     """Mean and standard deviation of the kernel, and the exponent of width in the latter."""
     mean, deviation = relu_pair_moments(_COSINE)
+    active = (1 - np.arccos(_COSINE) / np.pi) / 2  # of units, for both inputs
+    signs = float((deviation**2 - 8 * _COSINE**2 * active) ** 0.5)  # E a⁴ = 1 for 3 in E (2a² cos θ)² active
     claims = (
         statistical("mean", "start: mean kernel at cosine 1/2, narrowest ReLU network", "Cho, Saul (2009), eqs. 3-8",
                     mean, over="over draws",
-                    rival=(float(mean - _COSINE * (1 - np.arccos(_COSINE) / np.pi)), "the last layer's part alone")),
+                    rival=(float(mean - 2 * _COSINE * active), "the last layer's part alone")),
         statistical("deviation", "start: standard deviation · √width, all widths", "Cho, Saul (2009), eqs. 3-8",
-                    deviation, over="over draws"),
+                    deviation, over="over draws", rival=(signs, "a last layer of signs")),
         statistical("deviation_slope", "start: exponent of width in the deviation", "Jacot et al. (2018), Thm 1", -0.5,
                     over="of the fit", rival=(-1.0, "a spread of order 1/width")),
     )  # fmt: skip
