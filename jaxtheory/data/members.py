@@ -20,7 +20,7 @@ _IDX_PARTS = {"x": "train-images", "y": "train-labels", "x_test": "t10k-images",
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _DAMAGE = (ValueError, EOFError, OSError, RuntimeError, TypeError, SyntaxError, zipfile.BadZipFile, zlib.error)
-_PIECE = 2**20
+_PIECE, _LONGEST_HEADER = 2**20, 2**16
 
 
 class Member(NamedTuple):
@@ -62,7 +62,8 @@ def _one_of(path: Path, held: dict[str, zipfile.ZipInfo], name: str) -> zipfile.
 
 def _npz_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     """One array: its header, and how to read the rest of it."""
-    with _plain_arrays(path), archive.open(info) as file:
+    with _plain_arrays(path), archive.open(info) as packed:
+        file = io.BytesIO(packed.read(_LONGEST_HEADER))  # a header may claim gigabytes
         header = _NPY_HEADERS.get(np.lib.format.read_magic(file))
         if header is None:
             raise ValueError("a version of the npy format for arrays of records")

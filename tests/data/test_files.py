@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import struct
 import tracemalloc
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -170,6 +171,17 @@ def test_only_what_is_wanted_is_inflated(tmp_path):
     np.savez_compressed(path, x=np.ones((5, 3)), y=np.arange(5), weights=np.zeros(2**23))
     with peak_memory() as peak:
         assert data.load_arrays(path).x.shape == (5, 3)
+    assert peak() < 2**23
+
+
+def test_a_header_that_claims_gigabytes_is_not_unpacked(tmp_path):
+    """The length of a header of version 2 is a number of 32 bits, and NumPy read as much."""
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(2**25))
+        archive.writestr("y.npy", b"")
+    with peak_memory() as peak, pytest.raises(ValueError, match=r"mine.npz must be an npz file of plain arrays"):
+        data.load_arrays(path)
     assert peak() < 2**23
 
 
