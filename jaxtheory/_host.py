@@ -2,7 +2,6 @@
 
 import operator
 import typing
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ _EXAMPLES = {int: "(64, 128)", float: "(1.0, 2.0)", str: '("a", "b")'}
 
 
 class Entries(NamedTuple):
-    """What `tuple[float, ...]`, `tuple[int, int]` or `Sequence[str]` asks for: a type, and a length if one is said."""
+    """What `tuple[float, ...]` or `tuple[int, int]` asks for: a type, and a length if one is said."""
 
     kind: type
     length: int | None
@@ -28,9 +27,9 @@ class Entries(NamedTuple):
         Entries(kind=<class 'float'>, length=None)
         """
         origin, kinds = typing.get_origin(annotation), typing.get_args(annotation)
-        if origin not in (tuple, Sequence) or not kinds or kinds[0] not in _NOUNS:
+        if origin is not tuple or not kinds or kinds[0] not in _NOUNS:
             return None
-        if origin is Sequence or kinds[1:] == (Ellipsis,):
+        if kinds[1:] == (Ellipsis,):
             return cls(kinds[0], None)
         return cls(kinds[0], len(kinds)) if set(kinds) == {kinds[0]} else None
 

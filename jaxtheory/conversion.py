@@ -5,7 +5,6 @@ are integers: `Int[Array, ...]` or `int`. The annotation decides, once, for call
 integers.
 """
 
-import enum
 import functools
 import inspect
 import types
@@ -16,7 +15,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from jaxtheory._host import (
@@ -54,9 +52,9 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
     | `float` (also with `Float[Array, ""]`) | any real number | `float`, or a 0-d floating array |
     | `Int[Array, "n"]`, `int` | integers; not booleans for `int` | an integer array, `int` |
     | `Key[Array, ""]` | keys of `jax.random.key` | the key |
-    | `tuple[float, ...]`, `Sequence[int]`, `tuple[int, int]`, … | tuples, lists, arrays of known numbers | a tuple |
+    | `tuple[float, ...]`, `tuple[int, int]`, … | tuples, lists, arrays of known numbers | a tuple |
     | an argument named `dtype` | a floating type, or None for the default float | the type |
-    | `bool`, `str`, `Literal`, `Callable`, `Mapping`, a class of this package or of optax | one of those | the same |
+    | `bool`, `str`, `Literal`, `Callable`, `Mapping`, a result type | one of those | the same |
     | anything else | everything | the same |
 
     Integers take the dtype of the floating arrays beside them, or the default float. float16 and bfloat16 are computed
@@ -167,7 +165,6 @@ class _Kind(NamedTuple):
     function: bool
     none: bool
     entries: Entries | None = None
-    array: bool = False  # a NumPy array of them stays one
     dtype: bool = False
 
     @classmethod
@@ -201,8 +198,6 @@ class _Kind(NamedTuple):
         entries = Entries.of(member)
         if entries is not None:
             return self._replace(entries=entries)
-        if member is np.ndarray and self.entries is not None:
-            return self._replace(array=True)
         names = _array_dtypes(member)
         if names is not None:
             if names == {"prng_key"}:
@@ -212,7 +207,7 @@ class _Kind(NamedTuple):
             if all(name.startswith(("int", "uint")) for name in names):
                 return self._replace(integer=_Axes.of(member))
             return None
-        if (isinstance(member, type) and member in (bool, str)) or _is_class(member):
+        if (isinstance(member, type) and member in (bool, str)) or _is_result(member):
             return self._replace(others=(*self.others, member))
         if origin is Mapping:
             return self._replace(others=(*self.others, Mapping))
@@ -228,11 +223,11 @@ class _Kind(NamedTuple):
                 listed = ", ".join(map(repr, self.options))
                 raise ValueError(f"{name} must be one of {listed}, got {name}={value!r}; choose one of these.")
             return value
-        if any(isinstance(value, other) or _has_fields(value, other) for other in self.others):
+        if self.others and isinstance(value, self.others):
             return value
         entries = None if self.entries is None else self.entries.convert(value)
         if entries is not None:
-            return value if isinstance(value, np.ndarray) and self.array else entries
+            return entries
         if self.function and callable(value):
             return value
         if self.key is not None and _is_key(value):
@@ -366,17 +361,8 @@ def _array_dtypes(member: object) -> set[str] | None:
     return set(names)
 
 
-def _is_class(member: Any) -> bool:
-    """Whether an annotation is a class whose instances alone make sense: of this package, or of what it works with."""
-    if not isinstance(member, type) or issubclass(member, enum.Enum) or getattr(member, "_is_protocol", False):
-        return False
-    return member is Mesh or member.__module__.partition(".")[0] in ("jaxtheory", "matplotlib", "optax", "xarray")
-
-
-def _has_fields(value: object, other: type) -> bool:
-    """Whether another library's value has the fields of an optimizer."""
-    foreign = not other.__module__.startswith("jaxtheory")
-    return foreign and hasattr(other, "_fields") and all(hasattr(value, field) for field in other._fields)
+def _is_result(member: Any) -> bool:
+    return isinstance(member, type) and hasattr(member, "_fields") and member.__module__.startswith("jaxtheory")
 
 
 def _described(noun: str, axes: _Axes) -> str:

@@ -135,11 +135,7 @@ def feature_weights(
     ['3.0000', '3.0000', '3.0000', '3.0000', '3.0000']
     """
     _require_drawable(features, width, key)
-    wanted = jnp.dtype(dtype)
-    available = jnp.issubdtype(wanted, jnp.floating) and jax.dtypes.canonicalize_dtype(wanted) == wanted
-    hint = 'use float32, or call jax.config.update("jax_enable_x64", True) first'
-    require(available, "dtype", wanted.name, "be a floating type that is available", hint)
-    return _draw(features, width, key, weights, wanted)
+    return _draw(features, width, key, weights, jnp.dtype(dtype))
 
 
 @partial(jax.jit, static_argnames=("features", "width", "weights", "dtype"))

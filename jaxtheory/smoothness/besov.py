@@ -310,9 +310,10 @@ def unit_blocks(
     """
     check_exponents(p, p)
     _check_kind(kind, p)
+    host_numbers("counts", counts, axes=1)
     some = len(counts) >= 1 and bool(min(counts) >= 1)
     require(some, "counts", counts, "be >= 1, one a block at least", "leave out blocks without entries")
-    fits = weights is None or len(weights) == len(counts)
+    fits = weights is None or len(host_numbers("weights", weights, axes=1)) == len(counts)
     require(fits, "weights", weights, f"be one for each of {len(counts)} blocks", "pass as many as counts")
     ids, start = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts[:-1]])
     order = np.arange(len(ids)) - start[ids]
@@ -382,6 +383,7 @@ def block_norms(
     [5.0, 2.0]
     """
     check_exponents(p, p)
+    host_numbers("counts", counts, axes=1)
     fits = int(np.sum(counts)) == len(values) and bool(min(counts, default=0) >= 0)
     require(fits, "counts", np.sum(counts), f"sum to the {len(values)} values", "give the size of each block")
     ids, blocks = np.repeat(np.arange(len(counts)), counts), len(counts)

@@ -185,7 +185,7 @@ def test_bad_arguments_are_named(x, key, unchecked):
     with pytest.raises(ValueError, match="features must be >= 1"):
         kernels.feature_weights(0, 3, key)
     for dtype in ("float64", "int32"):
-        with pytest.raises(ValueError, match="dtype must be a floating type that is available"):
+        with pytest.raises(ValueError, match=r"dtype must be (a floating type|at most 32 bits)"):
             kernels.feature_weights(2, 3, key, dtype=dtype)
 
 

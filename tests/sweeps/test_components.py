@@ -87,11 +87,14 @@ def test_components_of_a_sweep():
     np.testing.assert_allclose(found["sum"].values[1:], [4.0, 5 / 3, 0.0], atol=1e-6)
 
 
-def test_bad_tables_are_named():
+def test_bad_tables_are_named(unchecked):
     x = xarray.Dataset({"x": (("a", "b"), np.ones((2, 3)))})
     for dims, message in (("c", "dims must be among"), ("a", "dims must have >= 3 levels"), (("b", "b"), "once")):
         with pytest.raises(ValueError, match=message):
             sweeps.variance_components(x, dims)
+    for junk in (None, 2, [["a"]]):
+        with pytest.raises(ValueError, match="dims must be names of dimensions"):
+            sweeps.variance_components(x, junk)
     with pytest.raises(ValueError, match="x must be finite"):
         sweeps.variance_components(x.where(x.x > 1), "b")
     with pytest.raises(ValueError, match="dataset must have a numeric variable"):
