@@ -30,10 +30,11 @@ class Ingredients:
 def field_of(
     graph: Graph, where: Site, children: tuple[Node, ...], index: Shape, make: Callable[[list[jax.Array]], jax.Array]
 ) -> n.Field | None:
-    """make(arrays of the children) as a node, None where these cannot be drawn or nothing is to be."""
-    if not graph.draws or any(sampler(child, Ingredients()) is None for child in children):
+    """make(arrays of the children) as a node, None where these cannot be drawn; of use where the graph has draws."""
+    if any(sampler(child, Ingredients()) is None for child in children):
         return None
-    graph.ordinal(children[0])
+    if graph.draws:
+        graph.ordinal(children[0])
     return n.Field(where, index, leaves_of(children), False, False, children=children, make=make)
 
 

@@ -43,13 +43,13 @@ def _as_one_node(graph: Graph, factors: list[Node], where: Node) -> list[Node]:
     if len(factors) < 2:
         return factors
     made = function(where.site, factors, _times)
-    if made is None and graph.draws:
-        made = joint(graph, where.site, factors, _times)
-    if made is None:
-        made = field_of(graph, where.site, tuple(factors), joint_index(factors), _multiply)
+    drawn = made or joint(graph, where.site, factors, _times)
+    drawn = drawn or field_of(graph, where.site, tuple(factors), joint_index(factors), _multiply)
+    made = drawn if graph.draws else made
     if made is None:
         reason = "it multiplies values that depend on each other but are not functions of one Gaussian value"
-        refuse(where.site, reason, "put a layer of weights into one of the factors")
+        opt_in = "" if drawn is None else ", or draw it: pass monte_carlo=MonteCarlo(key)"
+        refuse(where.site, reason, "put a layer of weights into one of the factors" + opt_in)
     # between its factors and the product, so that it is computed after the former and before the latter
     return [graph.products.setdefault((where.number, *(f.number for f in factors)), replace(made, before=where))]
 

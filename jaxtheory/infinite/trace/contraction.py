@@ -54,7 +54,10 @@ def dot(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> l
         return _times_matrix(where, equation, _Matrix(left, of_left, True), right, of_right)
     if isinstance(left, ChannelArray) and isinstance(right, Deterministic):
         return _times_matrix(where, equation, _Matrix(right, of_right, False), left, of_left)
-    refuse(where, "it multiplies two parameters", "apply them to the input one after the other")
+    hint = (
+        "apply them to the input one after the other; leave a normalization of weights out, with the variance that it"
+    )
+    refuse(where, "it multiplies two parameters", hint + " makes in the prior")
 
 
 def _each_channel_alone(value: Value, dims: Dimensions, weight: Value) -> bool:

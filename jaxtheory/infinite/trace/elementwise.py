@@ -44,6 +44,7 @@ from jaxtheory.infinite.trace.operands import Operand, place_value, refuse_weigh
 from jaxtheory.infinite.trace.rules import Rule
 from jaxtheory.programs.calls import Equation
 
+_OPT_IN = ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
 _SAME = ("copy", "copy_p", "reduce_precision", "optimization_barrier", "convert_element_type")
 
 
@@ -229,10 +230,11 @@ def _function(graph: Graph, where: Site, equation: Equation, operands: list[Oper
         if isinstance(x, Deterministic):
             if x.value is None or not x.scalar:
                 drawn = _field(graph, where, equation, operands)
-                if drawn is not None:
+                if drawn is not None and graph.draws:
                     return drawn
                 reason = "it mixes a random value with a number that depends on the example or the place"
-                refuse(where, reason, "add or multiply such numbers, which is linear, before the layer's weights")
+                hint = "add or multiply such numbers, which is linear, before the layer's weights"
+                refuse(where, reason, hint + ("" if drawn is None else _OPT_IN))
             arguments.append(constant(np.asarray(x.value)))
         else:
             arguments.append(x)
@@ -244,7 +246,7 @@ def _function(graph: Graph, where: Site, equation: Equation, operands: list[Oper
     if several is None:
         several = _field(graph, where, equation, operands)
     if several is None or not graph.draws:
-        opt_in = "" if several is None else ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
+        opt_in = "" if several is None else _OPT_IN
         refuse_weights(where, *(x for x in operands if isinstance(x, Node)), otherwise=opt_in)
         if graph.constants and any(isinstance(x, Node) and _holds_numbers(x) for x in operands):
             reason = "it is given known numbers that differ between channels"

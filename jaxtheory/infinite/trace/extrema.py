@@ -56,8 +56,8 @@ def _node(graph: Graph, where: Site, node: Node, places: dict[int, int], operati
         return node
     index = tuple(places.get(k, m) for k, m in enumerate(node.index))
     made = field_of(graph, where, (node,), index, lambda arrays: operation(arrays[0], tuple(places)))
-    if made is None:
-        refuse(where, _REASON, _HINT + ("" if graph.draws else _DRAW))
+    if made is None or not graph.draws:
+        refuse(where, _REASON, _HINT + ("" if made is None else _DRAW))
     return made
 
 

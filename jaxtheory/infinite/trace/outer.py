@@ -46,7 +46,8 @@ def _labels(dims: tuple[Dimensions, Dimensions], shapes: tuple[Shape, Shape]) ->
     pairs = [*zip(left.batch, right.batch, strict=True), *zip(left.contracted, right.contracted, strict=True)]
     for label, axes in enumerate(pairs):
         names[0][axes[0]] = names[1][axes[1]] = label
-    count, free = len(pairs), ([], [])
+    count = len(pairs)
+    free: tuple[list[int], list[int]] = ([], [])
     for side, shape, own, mine in zip(dims, shapes, names, free, strict=True):
         for d in side.free(len(shape)):
             own[d] = count
@@ -127,9 +128,11 @@ def _product(a: jax.Array, of_a: Sequence[int], b: jax.Array, of_b: Sequence[int
     b, of_b = _squeeze(b, of_b, [x for x in of_b if x in ones or x not in (*of_a, *out)])
     common = [x for x in of_a if x in of_b]
     batch, summed = ([x for x in common if (x in out) is kept] for kept in (True, False))
-    places = [[[axes.index(x) for x in group] for axes in (of_a, of_b)] for group in (summed, batch)]
+    contracted, together = (
+        ([of_a.index(x) for x in group], [of_b.index(x) for x in group]) for group in (summed, batch)
+    )
     found = [*batch, *(x for x in of_a if x not in common), *(x for x in of_b if x not in common)]
-    product = lax.dot_general(a, b, tuple(tuple(map(tuple, pair)) for pair in places))
+    product = lax.dot_general(a, b, (contracted, together))
     new = [x for x in out if x not in found]
     product = lax.expand_dims(product, range(len(found), len(out))) if new else product
     found += new
