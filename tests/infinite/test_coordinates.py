@@ -175,10 +175,10 @@ def test_gradients_are_those_of_the_samples_and_those_of_kinks_are_refused(float
 
 
 def test_the_opt_in_is_named():
-    """Without it the sum is refused; what it cannot do either, it does not offer."""
+    """Without it a sum is refused, and a product of dependent values, which are drawn together."""
     shapes = structs(residual_shapes(8, 1), jnp.float32)
     with pytest.raises(infinite.NoLimitError, match=r"monte_carlo=MonteCarlo\(key\)"):
         infinite.limit(as_written(residual), shapes, points((3,)), prior=RULE)
     tied = lambda p, x: jnp.tanh((x @ p["in"]) * (x[:, ::-1] @ p["in"])) @ p["o"]  # noqa: E731
-    with pytest.raises(infinite.NoLimitError, match=r"two nonlinearities.$"):
+    with pytest.raises(infinite.NoLimitError, match=r"two nonlinearities, or draw its channels: pass monte_carlo"):
         infinite.limit(as_written(tied), shapes, points((3,)), prior=RULE)

@@ -101,7 +101,7 @@ def _from_cache(key: str, holder: "_Holder") -> Callable[[Array], Array]:
     def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         # at 0 itself the pieces of a smooth function, as max(x, 0) + log1p(exp(-|x|)), take sides that do not match
         (x,), (dx,) = primals, tangents
-        beside = jnp.where(x == 0, jnp.full_like(x, _BESIDE_ZERO), x)
+        beside = x + jnp.where(x == 0, _BESIDE_ZERO, 0).astype(x.dtype)  # a sum, whose own derivative is 1 at 0 too
         _, slope = jax.jvp(lambda y: evaluate(holder.expression, {"x": y}), (beside,), (jnp.ones_like(x),))
         return function(x), slope * dx
 
