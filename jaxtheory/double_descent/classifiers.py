@@ -65,8 +65,8 @@ def logistic(
 
     Returns:
         `Classifier`; NOT_CONVERGED where the equations are not solved, as without a ridge where no one solution exists
-        (separable data, or fewer samples than dimensions), or where other nodes would move the angle of b and the
-        teacher, log ‖b‖ or log V by √ε.
+        (separable data, or fewer samples than dimensions), or where other nodes or rounding would move the angle of b
+        and the teacher, log ‖b‖ or log V by √ε.
 
     Raises:
         ValueError: arguments that are negative or not finite, δ = 0.
