@@ -1,4 +1,4 @@
-"""Gates, graphs, state spaces and masks against drawn networks of 512 channels."""
+"""Gates, recurrent cells, graphs and state spaces against drawn networks of 512 channels."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,18 @@ def swiglu(p, x):
     h = x @ p["in"]
     h = h + (jax.nn.silu(h @ p["a"]) * (h @ p["b"])) @ p["c"]
     return (jax.nn.silu(h @ p["d"]) * (h @ p["e"])) @ p["o"]
+
+
+def gru(p, x):
+    """As a scan over time."""
+
+    def step(h, now):
+        r, z = (jax.nn.sigmoid(now @ p["u" + k] + h @ p["w" + k]) for k in "rz")
+        new = jnp.tanh(now @ p["un"] + r * (h @ p["wn"]))
+        return (1 - z) * new + z * h, None
+
+    start = jnp.zeros((len(x), p["wn"].shape[0]))
+    return lax.scan(step, start, x.swapaxes(0, 1))[0] @ p["o"]
 
 
 def graph(p, x):
@@ -84,6 +96,30 @@ def masked(p, x):
     return (jax.nn.relu(h @ p["w"]) * real).sum(1) / (1 + real.sum(1)) @ p["o"]
 
 
+def encoder(p, x):
+    """As BERT: embeddings of words, positions and types, normalization after each sum, a pooler of the first token."""
+    h = normalized(p["word"][x] + p["place"][None] + p["type"][x // 4])
+    for layer in p["layers"]:
+        q, k, v = (jnp.einsum("btc,chd->bthd", h, layer[name]) for name in "qkv")
+        weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5, -1)
+        h = normalized(h + jnp.einsum("bthd,hdc->btc", jnp.einsum("bhts,bshd->bthd", weights, v), layer["mix"]))
+        h = normalized(h + jax.nn.gelu(h @ layer["up"]) @ layer["down"])
+    return jnp.tanh(h[:, 0] @ p["pool"]) @ p["o"]
+
+
+def _encoder_shapes(n, o):
+    heads = {**dict.fromkeys("qkv", (n, 16, n // 16)), "mix": (16, n // 16, n)}
+    layer = {**heads, "up": (n, n), "down": (n, n)}
+    return {"word": (7, n), "place": (3, n), "type": (2, n), "layers": [layer], "pool": (n, n), "o": (n, o)}
+
+
+def rule(path, shape):
+    """Heads are outputs of the weights of queries, keys and values; rows of tables have variance 1."""
+    if path in ("word", "place", "type"):
+        return infinite.Moments(0.0, 1.0, 1.0)
+    return RULE(path, (shape[0], 1) if path[-1] in "qkv" and len(shape) == 3 else shape)
+
+
 def _layers(n):
     return [dict.fromkeys(("from", "to", "self", "sum"), (n, n))] * 2
 
@@ -92,9 +128,14 @@ def _images(n, o):
     return {"k": (3, 3, 2, n), "l": (3, 3, n, n), "o": (n, o)}
 
 
-VECTOR, TOKENS, NODES, IMAGE = (3,), (3, 3), (5, 3), (4, 4, 2)
+def _inner(n):
+    return dict.fromkeys(("wr", "wz", "wn"), (n, n))
+
+
+VECTOR, STEPS, TOKENS, NODES, IMAGE = (3,), (2, 3), (3, 3), (5, 3), (4, 4, 2)
 NETWORKS = {
     "swiglu": (swiglu, lambda n, o: {"in": (3, n), **dict.fromkeys("abcde", (n, n)), "o": (n, o)}, VECTOR),
+    "gru": (gru, lambda n, o: {**dict.fromkeys(("ur", "uz", "un"), (3, n)), **_inner(n), "o": (n, o)}, STEPS),
     "graph": (graph, lambda n, o: {"in": (3, n), "rounds": _layers(n), "o": (n, o)}, NODES),
     "squeeze": (squeeze_and_excite, lambda n, o: {**_images(n, o), "down": (n, n // 2), "up": (n // 2, n)}, IMAGE),
     "max-pooling": (max_pooled, _images, IMAGE),
@@ -104,6 +145,7 @@ NETWORKS = {
         TOKENS,
     ),
     "masked": (masked, lambda n, o: {"in": (3, n), "w": (n, n), "o": (n, o)}, TOKENS),
+    "encoder": (encoder, _encoder_shapes, (3,)),
     "decays": (decaying, lambda n, o: {"in": (3, n), "decay": (n,), "w": (n, n), "o": (n, o)}, TOKENS),
 }
 
@@ -113,7 +155,9 @@ NETWORKS = {
 def test_drawn_networks_have_the_kernels_of_the_limit(name):
     """Within five standard errors of both and a bias of order one over the width."""
     f, shapes, example = NETWORKS[name]
-    x = jnp.asarray(0.6 * np.random.default_rng(3).standard_normal((3, *example)), jnp.float32)
+    rng, width = np.random.default_rng(3), WIDTH if f is not encoder else 16  # the bias is of order one over heads
+    x = jnp.asarray(0.6 * rng.standard_normal((3, *example)), jnp.float32)
+    x = jnp.asarray(rng.integers(0, 7, (3, 3))) if f is encoder else x
     given, draws = structs(shapes(WIDTH, 1), jnp.float32), MonteCarlo(jax.random.key(5), 128, 8)
-    exact = infinite.limit(as_written(f), given, x, prior=RULE, monte_carlo=draws, check_width=False).estimate(x)
-    agree(exact, measure(as_written(f), shapes(WIDTH, OUTPUTS), RULE, x, jax.random.key(1), DRAWS, OUTPUTS), WIDTH)
+    exact = infinite.limit(as_written(f), given, x, prior=rule, monte_carlo=draws, check_width=False).estimate(x)
+    agree(exact, measure(as_written(f), shapes(WIDTH, OUTPUTS), rule, x, jax.random.key(1), DRAWS, OUTPUTS), width)
