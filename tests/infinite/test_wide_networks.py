@@ -24,6 +24,16 @@ def swiglu(p, x):
     return (jax.nn.silu(h @ p["d"]) * (h @ p["e"])) @ p["o"]
 
 
+def lstm(p, x):
+    """Gates from one product, as optimized cells have them."""
+    c = h = jnp.zeros((len(x), p["w"].shape[0]))
+    for t in range(x.shape[1]):
+        i, f, g, o = jnp.split(x[:, t] @ p["u"] + h @ p["w"] + p["bias"], 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return h @ p["o"]
+
+
 def gru(p, x):
     """As a scan over time."""
 
@@ -135,6 +145,7 @@ def _inner(n):
 VECTOR, STEPS, TOKENS, NODES, IMAGE = (3,), (2, 3), (3, 3), (5, 3), (4, 4, 2)
 NETWORKS = {
     "swiglu": (swiglu, lambda n, o: {"in": (3, n), **dict.fromkeys("abcde", (n, n)), "o": (n, o)}, VECTOR),
+    "lstm": (lstm, lambda n, o: {"u": (3, 4 * n), "w": (n, 4 * n), "bias": (4 * n,), "o": (n, o)}, STEPS),
     "gru": (gru, lambda n, o: {**dict.fromkeys(("ur", "uz", "un"), (3, n)), **_inner(n), "o": (n, o)}, STEPS),
     "graph": (graph, lambda n, o: {"in": (3, n), "rounds": _layers(n), "o": (n, o)}, NODES),
     "squeeze": (squeeze_and_excite, lambda n, o: {**_images(n, o), "down": (n, n // 2), "up": (n // 2, n)}, IMAGE),
