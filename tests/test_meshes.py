@@ -143,6 +143,7 @@ def test_the_compilers_own_count_agrees(devices):
     assert compiled.memory_analysis().output_size_in_bytes == known.bytes
 
 
+@pytest.mark.slow
 def test_a_layer_of_infinite_width_costs_its_flops():
     """Operations of one hidden layer more, each counted once; what it does for each point alone is few for an entry."""
     n = 4096
@@ -169,6 +170,7 @@ def on_centres(mesh, x, ridge):
     return kernels.fit(meshes.KERNEL, x, jnp.asarray(meshes.V, x.dtype), ridge, **options).alpha
 
 
+@pytest.mark.slow
 def test_regression_on_centres_adds_up_numbers_of_centres():
     """The right-hand side, a turn of each loop, corrections, what is left out: no more numbers each."""
     x, ridge = jnp.asarray(meshes.X), jnp.linspace(0.5, 2.0, N, dtype=jnp.float32)

@@ -60,6 +60,7 @@ def test_expectation_is_the_closed_form(name):
     assert expectation(function) == pytest.approx(expected, rel=PROMISED if "power" in name else ROUND_OFF)
 
 
+@pytest.mark.slow
 @given(st.floats(-6.0, 6.0))
 @settings(max_examples=60, deadline=None)
 def test_a_jump_and_a_kink_are_resolved_wherever_they_are(where):

@@ -92,6 +92,7 @@ def test_narrow_labels_do_not_wrap(kind, key, unchecked):
     assert marked.tolist() == [-1, 0]
 
 
+@pytest.mark.slow
 def test_standardized_columns_have_the_derivatives_of_differences(float64, key):
     """Also beside a constant column, whose result is 0 with derivative 0, and where the smallest value is tied."""
     x = jnp.concatenate([jax.random.normal(key, (6, 2)), jnp.full((6, 1), 3.0)], axis=1).at[1].set(jnp.zeros(3) + 3)

@@ -204,6 +204,7 @@ def test_training_error_grows_with_the_ridge_from_its_ridgeless_limit(psi1, psi2
                 np.testing.assert_allclose(predicted.excess[1], predicted.excess[0], rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.first_case
 def test_arguments_broadcast_and_vmap_and_jit_agree(dtype):
     psi1, lam = jnp.linspace(0.5, 4.0, 7, dtype=dtype)[:, None], jnp.array([[0.0, 0.01, 1.0]], dtype)

@@ -40,6 +40,7 @@ def test_thresholds_of_separability(float64):
     np.testing.assert_allclose(found, [0.5, 0.438939, 0.344930, 0.185052], atol=6e-7)
 
 
+@pytest.mark.slow
 def test_almost_clean_labels(dtype):
     """ρψ* tends to its limit as 1/ρ², with slope −ψ*/ρ; ψ is the margin over 1.00446 where ρ is infinite, ψ → 0."""
     signal = jnp.asarray([1e3, 1e5, 1e8, 1e15, 1e30], dtype)

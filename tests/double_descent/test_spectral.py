@@ -110,6 +110,7 @@ def repeated(m):
     return np.repeat(LEVELS, m), np.repeat(np.sqrt(SIGNAL / m), m)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "lam"), [(2.0, 0.05), (6.0, 0.2)])
 def test_general_covariance_is_the_limit_of_ridge_regression(float64, ratio, lam):
     """n = ratio · m for 4m modes, ridge n·lam on XᵀX, averaged over the noise and the signs of β exactly."""

@@ -109,6 +109,7 @@ def test_every_width_of_many_blocks_is_the_least_squares_solution(float64, ridge
 SHAPES = [pytest.param(*shape, marks=pytest.mark.slow) for shape in ((20, 20), (20, 41), (20, 19), (30, 1), (12, 100))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "limit"), [(20, 7), (2, 9), *SHAPES])
 @pytest.mark.smoke
 @pytest.mark.first_case
@@ -132,6 +133,7 @@ def test_where_the_rank_is_deficient_the_answer_is_that_of_the_pseudo_inverse(fl
     assert_solved(path, problem, ridge, range(1, LIMIT + 1), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["columns", "rows", "both", "pixels"])
 @pytest.mark.first_case
 def test_where_the_rank_is_deficient_float32_is_right_or_says_so(kind):
@@ -159,6 +161,7 @@ def test_raw_pixels_of_digits_have_the_answer_of_the_pseudo_inverse(float64):
     assert_solved(path, problem, 0.0, (20, 100, 150, 180, 200, 220, 250, 280, 300, 400, 784), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
 def test_leave_one_out_is_leaving_one_out(float64, ridge):
     """Refitting without each point in turn, at widths on both sides of n = 20, also with repeats."""

@@ -80,6 +80,7 @@ def test_every_method_block_and_mesh_gives_the_same_numbers(method, output, floa
         np.testing.assert_allclose(two, expected[:, :4], rtol=0, atol=1e-10 * abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["full", "diagonal"])
 def test_strips_give_the_same_numbers(output, float64, key, monkeypatch):
     """Small kernels are taken in one piece; told that a loop costs nothing, in strips with half the pairs left out."""
@@ -170,6 +171,7 @@ def test_memory_is_what_it_is_told(unchecked):
     assert lowered.compile().memory_analysis().temp_size_in_bytes < quarter
 
 
+@pytest.mark.slow
 def test_sweeps_give_the_same_numbers(float64, key):
     """Little memory means more sweeps over channels, not another kernel."""
     network, memory = NETWORKS["conv"], 5.2e4

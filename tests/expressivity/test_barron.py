@@ -19,6 +19,7 @@ def test_gaussian_constant_is_its_radial_integral(dim):
     assert barron.gaussian_constant(dim, 0.5) == pytest.approx(2 * barron.gaussian_constant(dim), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_constant_from_random_frequencies():
     """In 10 dimensions, from a Student proposal whose weights are not flat: within 4 standard errors of 3.084328."""

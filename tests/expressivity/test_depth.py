@@ -165,6 +165,7 @@ def test_the_adversary_does_not_beat_the_radial_bound(key):
     assert (result.errors + 4 * result.standard_error >= bound).all()
 
 
+@pytest.mark.slow
 def test_the_adversary_finds_what_can_be_found(key):
     """A teacher of three neurons is fitted to under 1% by six."""
     x = jax.random.normal(key, (3000, 2))

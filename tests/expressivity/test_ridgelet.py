@@ -131,6 +131,7 @@ def test_transform_of_a_gaussian_in_closed_form(dim, derivative, float64):
     np.testing.assert_allclose(got, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", [3, 4])
 def test_slices_are_the_direct_transform(derivative, float64):
     """An off-centre image in two dimensions, through its Fourier slices."""

@@ -88,6 +88,7 @@ def test_modes_solve_their_equation(float64, start, imbalance):
     )
 
 
+@pytest.mark.slow
 def test_modes_at_the_ends_of_the_range():
     modes = linear_modes(np.array([1e-20, 1.0, 1e4], np.float32), np.array([0.0, 1e3], np.float32), start=0.5)
     np.testing.assert_allclose(modes[0], 0.5, rtol=1e-6)

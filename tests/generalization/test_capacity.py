@@ -47,6 +47,7 @@ def test_rademacher_of_few_points_by_enumeration(float64):
     assert float(found.standard_error) == 0
 
 
+@pytest.mark.slow
 def test_rademacher_of_many_points_lies_in_its_interval():
     """Orthogonal points give the upper end exactly, one point repeated the lower one up to 1/n."""
     n = 200

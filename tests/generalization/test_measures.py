@@ -185,6 +185,7 @@ def test_modules_are_measured_as_weights_are():
     assert_close(gen.measures(net, (x, y)).margin, np.float32(expected), condition=100)
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_linen_and_nnx_give_the_same_chain():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))

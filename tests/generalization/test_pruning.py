@@ -45,6 +45,7 @@ def test_degrees_of_freedom_are_those_of_the_covariance(float64):
         np.testing.assert_allclose(value, (eigenvalues / (eigenvalues + lam)).sum(), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", [False, True])
 def test_the_smaller_network_is_written_out(drawn, float64):
     """Its matrices, losses and change by numpy's least squares, and the bound of the change by hand."""
@@ -121,6 +122,7 @@ def test_units_by_degrees_of_freedom_lose_what_the_theorem_allows(float64):
     assert greedy.losses[0] ** 2 < min(lost)
 
 
+@pytest.mark.slow
 def test_trained_networks_have_bounds_with_fewer_units(trained, sample):
     """On the digits: half of the units, within the bounds of the change and of the error."""
     weights, _ = trained

@@ -255,6 +255,7 @@ def module(width=16):
     return [Linear(sizes["w"], sizes["b"]), Linear(sizes["v"], sizes["c"], lambda x: x)]
 
 
+@pytest.mark.slow
 def test_weights_of_out_and_in_have_the_fan_in_that_is_contracted():
     """A list of modules, one module, a transposed kernel, a vector that reads out; the rule that was used is told."""
     nngp, ntk = relu_kernels(X, 1, SIGMA_W, SIGMA_B)
@@ -330,6 +331,7 @@ def test_tied_embeddings_are_refused(name, bias):
     assert "test_inputs.py:" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_limit_made_inside_jit_serves_other_traces():
     """A function that is cached makes it there; what it found out of tokens belongs to no trace."""
     shapes, tokens, made = {"e": (5, 16), "o": (16, 1)}, jnp.array([[0, 1], [4, 2]]), []

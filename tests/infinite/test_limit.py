@@ -71,6 +71,7 @@ def test_published_values_of_the_bias_free_relu_network(depth, expected, float64
     np.testing.assert_allclose(ntk[0], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_flax_modules_of_both_kinds_are_their_plain_functions(float64):
     """Linen and NNX, with shapes only or with parameters."""
 
@@ -246,6 +247,7 @@ def test_what_has_no_limit_is_refused_with_its_line(name):
     assert "test_limit.py:" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_modules_whose_widths_are_attributes_are_widened():
     """A linen module is read at twice its width too, with those of the modules in it."""
 

@@ -61,6 +61,7 @@ def test_infinite_time_is_min_norm_regression(problem):
     assert_close(path.test[0], cross @ weights, condition=1e3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("friction", [0.1, 1.0, 30.0])
 def test_heavy_ball_flow_is_the_ode(friction, problem):
     theta, cross, y, start, at_test = problem

@@ -46,6 +46,7 @@ def test_every_solver_is_scikit_learns_kernel_ridge(method, ridge, problem):
     assert np.abs(kernels.predict(model, test, block=4) - oracle.predict(test)).max() <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["cholesky", "cg", "eigenpro"])
 @pytest.mark.first_case
 def test_residual_and_dtype_are_those_of_the_problem(solver, key):
@@ -144,6 +145,7 @@ def is_flagged(kernel, x, y, ridge, centres):
     return model.status != Status.OK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [kernels.gaussian(0.5), kernels.matern(2.5, 0.7)], ids=["gaussian", "matern"])
 @pytest.mark.parametrize("data", ["line", "plane", "repeated"])
 @pytest.mark.first_case

@@ -81,6 +81,7 @@ def mp_eigenvalue(dim, k):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [0, 1, 2, 10, 40, 100, 200])
 def test_thousand_dimensions_against_sixty_digits(k, float64):
     """Relative accuracy where the contour serves, 1e-8 (its stated error for a_200 ~ 1e-6 from values of order 1)."""

@@ -126,6 +126,7 @@ def test_duplicates_are_ill_conditioned_not_invalid(ridge):
     assert int(model.status) == Status.ILL_CONDITIONED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.first_case
 def test_centres_with_a_singular_matrix(copies, float64):

@@ -14,7 +14,7 @@ from conftest import relaxed_promotion
 from lowering.programs import host_calls, imprecise, lowered, programs, spread, traced
 
 RECORDED: dict[str, int] = json.loads((Path(__file__).parent / "sizes.json").read_text())
-SMALL, FAST = 20_000, 40
+SMALL, FAST = 20_000, 25
 # Of each platform's libraries of linear algebra; anything else must be looked at before it is added.
 CUSTOM_CALLS = {
     *(f"cusolver_{name}_ffi" for name in ("potrf", "syevd", "gesvdj", "geqrf", "orgqr", "getrf")),

@@ -50,6 +50,7 @@ def gradient_draws(estimator, cloud, memory, count=4000):
     return jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(5), count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stochastic", "svrg"])
 @pytest.mark.first_case
 def test_estimates_of_the_gradient_are_unbiased(name):

@@ -118,6 +118,7 @@ def test_every_padded_network_is_its_unpadded_twin(float64, deep):
         assert_twins(run, width, seed, depth=1, abc=networks.standard(2)._replace(c=0.0), loss="mse")
 
 
+@pytest.mark.slow
 def test_padding_is_silent_whatever_it_holds(float64):
     """ε = 0 makes 0/0 of Adam's step for a gradient that is exactly zero; the mask holds padding all the same."""
     run = train(float64, optimizer=optax.adam(0.01, eps=0.0), steps=20)
@@ -196,6 +197,7 @@ def test_buckets_are_those_given_or_of_the_state(groups):
     assert groups(*data_, **trained, padded=[70], state=state) == [(1, 50, 60, 70)]
 
 
+@pytest.mark.slow
 def test_draws_of_all_layers_at_once_are_those_of_each():
     """Bit for bit, whichever layer is the widest."""
     for sizes in ((5, 70, 70, 3), (90, 4, 6), (2, 3, 40)):
@@ -391,6 +393,7 @@ def test_arguments_are_converted(unchecked):
     xr.testing.assert_identical(whole, same)
 
 
+@pytest.mark.slow
 def test_regression_targets_of_one_output(float64):
     x, _, x_test, _ = points(float64)
     y, y_test = x[:, 0] * 0.5, x_test[:, 0] * 0.5

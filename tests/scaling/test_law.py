@@ -42,6 +42,7 @@ def test_starts_far_from_the_truth_find_it(truth):
     np.testing.assert_allclose(law.estimate, truth, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_units_do_not_matter():
     """N in billions, D in batches of 2^20, the loss in bits: the exponents are the same to the noise of rounding."""
     loss = noisy(loss_of(SIZES, TOKENS), 1)

@@ -27,6 +27,7 @@ def test_on_a_line_it_is_piecewise_linear_interpolation(level, float64):
     np.testing.assert_allclose(adaptive_grid.evaluate(found, jnp.asarray(x)), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_interpolates_at_its_points_and_no_vector_lacks_a_smaller_one(float64):
     def rough(x):
         return jnp.sin(7 * x[:, 0] + 3 * x[:, 1] ** 2) + jnp.abs(x[:, 2] - 0.3) * x[:, 0]
@@ -67,6 +68,7 @@ def test_a_sum_of_functions_of_one_variable_needs_lines_alone(float64):
     assert len(found.surpluses) < 500 < boundary_grid.size(0, 10)
 
 
+@pytest.mark.slow
 def test_it_needs_fewer_points_than_the_regular_grid_where_variables_differ(float64):
     """One rough and three smooth variables: a smaller error than the sparse grid of level 4, at fewer points."""
 

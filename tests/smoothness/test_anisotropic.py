@@ -131,6 +131,7 @@ def test_the_exponent_of_hyperbolic_sets_is_that_of_the_roughest_axis(s, ties):
     assert (late < 0.7 * early + 1e-5).all(), (early, late)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["spike+dense", "weak-lp", "gaussian"])
 def test_samples_lie_on_the_sphere_and_are_their_splines(kind, float64):
     """The norm by hand, and values by SciPy's B-splines; the network is within its accuracy."""
@@ -154,6 +155,7 @@ def test_samples_lie_on_the_sphere_and_are_their_splines(kind, float64):
     assert error <= 1e-4 * np.abs(few.weights).sum()
 
 
+@pytest.mark.slow
 def test_sums_of_splines_are_smooth_along_their_own_axes():
     """Both norms stay together from 4 to 6 steps; with the axes exchanged, the norm by moduli doubles in each."""
     grid = np.stack(np.meshgrid(np.arange(64) / 64, np.arange(32) / 32, indexing="ij"), axis=-1).reshape(-1, 2)

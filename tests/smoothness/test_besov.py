@@ -179,6 +179,7 @@ def test_signals_have_the_published_features(float64):
     assert float(jnp.abs(signals.doppler(t)).max()) < 0.5
 
 
+@pytest.mark.slow
 def test_random_pieces_have_their_jumps_and_their_smoothness(key, float64):
     t = (jnp.arange(4096.0) + 0.5) / 4096
     f = signals.piecewise_smooth(key, t, 5, 2.5)

@@ -31,6 +31,7 @@ def test_minimax_exponents_to_a_hundredth(s, p, estimator, float64):
     assert abs(fit_slope(jnp.asarray(SIZES), risk).slope - theory) < 0.01
 
 
+@pytest.mark.slow
 def test_best_soft_thresholds_lie_between_benchmark_and_linear(float64):
     """Never below what keeps the right coefficients, by at most 1 + 2 log m above; better than linear at p < 2."""
     n = jnp.asarray(SIZES[::5])
