@@ -28,7 +28,7 @@ class Config(BaseConfig):
     flow_steps: int = 500
     """steps that the central flow follows"""
     window: int = 200
-    """the last of them, which are compared with descent"""
+    """of them, at the edge and the last that are, which are compared with descent"""
     width: int = 500
     """hidden units of the network that is thrown"""
 

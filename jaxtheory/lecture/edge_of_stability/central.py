@@ -31,8 +31,16 @@ def _flow(config: Any) -> CentralFlow:
 
 
 def _window(config: Any) -> slice:
-    """Steps that are compared, long after the edge was reached."""
-    return slice(config.flow_steps - config.window, config.flow_steps)
+    """Steps that are compared, the last at whose end the variance of the oscillation is above a quarter of its mean.
+
+    Where the curvature falls below 2/η by itself the oscillation dies out, and averages near its end are not those of
+    a steady one. The edge is reached within the first fifth of the steps.
+    """
+    spread = np.trace(np.asarray(_flow(config).covariance), axis1=1, axis2=2)
+    ends = range(config.flow_steps, config.flow_steps // 5 + config.window - 1, -_BLOCK)
+    steady = (end for end in ends if spread[end] > spread[end - config.window : end].mean() / 4)
+    end = next(steady, config.flow_steps)
+    return slice(end - config.window, end)
 
 
 def claims(config: Any) -> Claims:
@@ -85,7 +93,7 @@ def _remainder(config: Any) -> float:
         share = jnp.linalg.norm(force - slope(w) - second) / jnp.linalg.norm(second)
         return share, jnp.abs(lower), _STEP**2 * 4 * jnp.sum(second**2) / square  # ω²
 
-    kept = slice(_window(config).start, config.flow_steps, _BLOCK)
+    kept = slice(_window(config).start, _window(config).stop, _BLOCK)
     find = jax.jit(lambda *records: jax.lax.map(missed, records))
     share, lower, squared = find(flow.params[kept], flow.covariance[kept])
     swing = 4 * (lower + growth[::_BLOCK]).max() / (squared.min() * config.window)
@@ -116,7 +124,7 @@ def _descended_flow(config: Any) -> Array:
     """Sharpness of the gradient flow at the time of the window's middle."""
     problem, fine = digits(config), 20
     move = lambda _, w: w - _STEP / fine * jax.grad(problem.loss)(w)  # noqa: E731
-    steps = fine * (config.flow_steps - config.window // 2)
+    steps = fine * (_window(config).stop - config.window // 2)
     return jax.jit(lambda w: top_curvature(problem.loss, jax.lax.fori_loop(0, steps, move, w)))(problem.starts[0])
 
 
