@@ -172,7 +172,7 @@ def test_labels_that_do_not_pair_are_refused(y, unchecked):
     x, w = np.ones((2, 1)), np.zeros(1)
     loss, wrong = (lambda w, x, y: ((x @ w - y) ** 2).mean()), (lambda w, x, y: (y * (x @ w) <= 0).mean())
     with pytest.raises(ValueError, match="y must "):
-        gen.gaussian_posterior(loss, wrong, w, w, x, y, jax.random.key(0))
+        gen.gaussian_posterior(loss, wrong, w, w, x, y, key=jax.random.key(0))
     with pytest.raises(ValueError, match="y must "):
         gen.gradient_signal(loss, w, x, y)
     with pytest.raises(ValueError, match="y must "):

@@ -152,7 +152,7 @@ def test_sizes_that_make_no_network_are_refused(unchecked):
 
 
 SHAPES = {
-    "example": (lambda: networks.mlp(2).init(jax.random.key(0), 4, 8), r"example must be the shape of one example.*=4"),
+    "example": (lambda: networks.mlp(2).init(jax.random.key(0), 4, 8), "example must be a tuple of integers.*=4"),
     "images": (lambda: networks.cnn(2).init(jax.random.key(0), (4, 4), 8), r"example must have the axes \[h w c\]"),
     "tokens": (lambda: networks.attention().init(jax.random.key(0), (4,), 8), r"example must have the axes \[t c\]"),
     "eighths": (lambda: networks.myrtle(5).init(jax.random.key(0), (12, 4, 1), 8), "divisible by 8"),
