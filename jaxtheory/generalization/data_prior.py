@@ -53,10 +53,11 @@ def learned_prior(
     Cost: learning, and that of `gaussian_posterior` on S₁.
     Source: Ambroladze, Parrado-Hernández, Shawe-Taylor (2006); Dziugaite, Hsu, Gharbieh, Arpino, Roy (2021).
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> x = jnp.tile(jnp.array([[1.0], [-1.0], [0.5], [-0.5]]), (100, 1))
     >>> loss = lambda w, x, y: jnp.logaddexp(0.0, -y * (x @ w)).mean() / jnp.log(2.0)
     >>> wrong = lambda w, x, y: (y * (x @ w) <= 0).astype(x.dtype).mean()
-    >>> import jax
     >>> learn = lambda x, y: x.T @ y / len(x)
     >>> found = learned_prior(loss, wrong, learn, x, jnp.sign(x[:, 0]), jax.random.key(0), steps=50)
     >>> bool(found.bound < 0.25)
