@@ -165,5 +165,10 @@ def as_array(value: object) -> Numbers | None:
 
 
 def short(value: object) -> str:
+    """A value for an error, on one line; its type where it is long.
+
+    >>> short([1, 2]), short("x" * 100)
+    ('[1, 2]', 'str')
+    """
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{type(value).__name__}"

@@ -105,8 +105,8 @@ def raised_legs(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """q12 and `raised_separation`, both over one power of two that brings them near 1.
 
-    >>> [float(leg) for leg in raised_legs(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(1.0))]
-    [1.0, 1.7320507764816284]
+    >>> [f"{leg:.4f}" for leg in raised_legs(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(1.0))]
+    ['1.0000', '1.7321']
     """
     (_, down1), (_, down2) = _unit(1 + q11), _unit(1 + q22)
     low1, low2 = down1 * down1, down2 * down2  # their product is below the smallest number from variances of 1e23

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -68,19 +69,10 @@ def optimal_ridge(
     unit = power_of_two(values[best])  # derivatives of small risks would underflow
     around = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, _GRID - 1)]
 
-    def bisect(slope: Callable[[Array], Array], _: Array) -> Array:
-        def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-            middle = (bounds[0] + bounds[1]) / 2
-            rising = slope(middle) > 0
-            return jnp.where(rising, bounds[0], middle), jnp.where(rising, middle, bounds[1])
-
-        low, high = jax.lax.fori_loop(0, _HALVINGS, halve, jax.lax.stop_gradient(around))
-        return (low + high) / 2
-
     log_lam = jax.lax.custom_root(
         jax.grad(lambda x: along(x) / unit),
         jax.lax.stop_gradient(grid[best]),
-        bisect,
+        partial(_bisected, bracket=jax.lax.stop_gradient(around)),
         lambda linear, y: y / linear(jnp.ones_like(y)),
     )
     lam, inside = jnp.exp(log_lam), (best > 0) & (best < _GRID - 1)
@@ -93,3 +85,15 @@ def optimal_ridge(
     rises = jnp.minimum(values[0], values[-1]) > lowest  # by more than rounding
     converged = turns & rises & (found <= lowest)
     return Optimum(lam, found, status_where((~finite, Status.NOT_FINITE), (~converged, Status.NOT_CONVERGED)))
+
+
+def _bisected(slope: Callable[[Array], Array], _: Array, *, bracket: tuple[Array, Array]) -> Array:
+    """Where a rising slope changes its sign, within a bracket."""
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        middle = (bounds[0] + bounds[1]) / 2
+        rising = slope(middle) > 0
+        return jnp.where(rising, bounds[0], middle), jnp.where(rising, middle, bounds[1])
+
+    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)
+    return (low + high) / 2
