@@ -2,7 +2,7 @@
 
 Each function is named after the call whose memory it predicts and takes sizes in place of arrays. The formulas are
 those of programs that XLA compiles for a CPU; temporaries differ by device, and `compiled` asks the compiler of this
-one, for any other call too.
+one, for any other call too, as `ntk` does.
 
 >>> needed = gram(100_000, dimension=784, block=2048)
 >>> f"{needed.result / 2**30:.1f} GiB of {needed.peak / 2**30:.1f} GiB"
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from jaxtheory import empirical
@@ -221,11 +220,11 @@ def width_path(
 def ntk(
     f: Callable[..., PyTree], params: PyTree, x1: PyTree, x2: PyTree | None = None, **options: Any
 ) -> Bytes:  # fmt: skip
-    """Of `empirical.ntk(f, params, x1, x2, **options)`, by the model of memory from which it chooses its blocks.
+    """Of `empirical.ntk(f, params, x1, x2, **options)`, as the compiler allots it on the default device.
 
-    The model counts activations apart from the factors that they become, so that temporaries are an upper bound:
-    the compiler allots them whole for sequences, and half to a fifth of them for small dense networks, which
-    `empirical.ntk` computes in one block.
+    No formula holds for every f, since what XLA fuses decides: `empirical.explain(f, params, x1, x2, **options).bytes`
+    is the bound on temporaries from which `ntk` chooses its blocks, without compiling; small dense networks need a
+    fifth to half of it, sequences all of it.
 
     Args:
         f: as in `ntk`.
@@ -235,7 +234,7 @@ def ntk(
     Raises:
         ValueError: as `ntk`.
 
-    Cost: traces of f; nothing is computed.
+    Cost: the compilation of `ntk`, nothing is allocated or run.
 
     >>> shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((784, 4096), (4096, 10))]
     >>> x = jax.ShapeDtypeStruct((5000, 784), "float32")
@@ -243,9 +242,9 @@ def ntk(
     >>> f"{needed.result / 2**20:.0f} MiB"
     '95 MiB'
     """
-    table = empirical.explain(f, params, x1, x2, **options)
-    kernel = jax.eval_shape(lambda *given: empirical.ntk(f, *given, **options), params, x1, x2)
-    return Bytes(_held((params, x1, x2)), _held(kernel), table.bytes)
+    if x2 is None:
+        return compiled(lambda params, x1: empirical.ntk(f, params, x1, **options), params, x1)
+    return compiled(lambda params, *points: empirical.ntk(f, params, *points, **options), params, x1, x2)
 
 
 def largest_block(needed: Callable[[int], Bytes], largest: int, limit: float) -> int:
@@ -270,10 +269,6 @@ def largest_block(needed: Callable[[int], Bytes], largest: int, limit: float) ->
 
 def _bytes(itemsize: int, *numbers: int | float) -> Bytes:
     return Bytes(*(float(itemsize * count) for count in numbers))
-
-
-def _held(tree: PyTree) -> float:
-    return float(sum(np.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
 def _require_sizes(**sizes: int | None) -> None:

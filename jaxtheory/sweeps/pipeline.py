@@ -1,7 +1,8 @@
 """From points to chunks without pauses: blocks on their way while the last is fetched, chunks written beside.
 
 The next block is dispatched before the one in front is fetched, also where the next belongs to another program, which
-is compiled meanwhile. Finished chunks go to a thread that writes them in order, at most two of them waiting.
+is compiled meanwhile. Finished chunks go to a thread that writes them in order, at most two of them waiting. A trace of
+`jax.profiler` shows all of it under the names `sweeps.compile`, `.dispatch`, `.wait` and `.write`.
 """
 
 import functools
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jax.profiler import TraceAnnotation
 from jaxtyping import PyTree
 
 from jaxtheory.sweeps.layout import Chunk
@@ -94,7 +96,8 @@ def computed(tasks: Iterable[Task], program: Callable[[Chunk], Program], limit: 
     """The outputs of every task, block after block; with a time limit one block at a time."""
     ahead: deque[Flight] = deque()
     for task in tasks:
-        made = program(task.combination)
+        with TraceAnnotation("sweeps.compile"):
+            made = program(task.combination)
         for start, stop in _cuts(task, 0, len(task.slots), made.points()):
             ahead.append(_departed(made, task, start, stop, limit))
             while len(ahead) > (_AHEAD if limit is None else 0):
@@ -118,10 +121,11 @@ def _departed(program: Program, task: Task, start: int, stop: int, limit: float 
     filled = np.where(window >= 0, window, window[np.argmax(window >= 0)])
     flight = Flight(program, task, start, stop, program.points(), lambda: None)
     try:
-        start_points = program.dispatch(task.positions[filled])
-        if limit is not None:
-            return flight._replace(outputs=start_points)
-        outputs = start_points()
+        with TraceAnnotation("sweeps.dispatch"):
+            start_points = program.dispatch(task.positions[filled])
+            if limit is not None:
+                return flight._replace(outputs=start_points)
+            outputs = start_points()
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         return flight._replace(outputs=functools.partial(_raised, error))
     return flight._replace(outputs=lambda: outputs)
@@ -135,7 +139,8 @@ def _landings(flight: Flight, limit: float | None) -> Iterator[Landed]:
     """A block's outputs; of smaller blocks, one by one, where memory runs out."""
     program, task, rows, real = flight.program, flight.task, flight.stop - flight.start, flight.real
     try:
-        outputs = within(limit, lambda: program.fetch(flight.outputs(), rows))
+        with TraceAnnotation("sweeps.wait"):
+            outputs = within(limit, lambda: program.fetch(flight.outputs(), rows))
         yield Landed(program, task, real, {name: array[real - flight.start] for name, array in outputs.items()})
     except TimeoutError:
         yield Landed(program, task, real, program.void(len(real)))
@@ -189,7 +194,7 @@ class Writer:
     def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Do this after what was given before."""
         self._collect(_WAITING - 1)
-        self._waiting.append(self._pool.submit(call, *arguments))
+        self._waiting.append(self._pool.submit(_written, call, *arguments))
 
     def finish(self) -> None:
         """Wait until everything is done."""
@@ -199,3 +204,8 @@ class Writer:
         """Take what is done, and wait until no more than so many are not."""
         while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
             self._told(self._waiting.popleft().result())
+
+
+def _written(call: Callable[..., Any], *arguments: Any) -> Any:
+    with TraceAnnotation("sweeps.write"):
+        return call(*arguments)

@@ -4,6 +4,7 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sweeps.common import plain, run
@@ -103,3 +104,35 @@ def test_an_error_of_the_writer_ends_the_run(tmp_path, monkeypatch):
         run(plain, GRID, out=tmp_path / "a.zarr")
     monkeypatch.undo()
     np.testing.assert_array_equal(run(plain, GRID, out=tmp_path / "a.zarr").status, 0)
+
+
+def test_a_trace_of_the_profiler_shows_what_runs_beside(tmp_path):
+    """Chunks are written while the device computes, and the second program is compiled while a block is on its way."""
+
+    def slow(ridge, seed, key):
+        start = jnp.full((200, 200), jnp.float32(seed) + ridge)
+        return {"sum": jax.lax.fori_loop(0, 60, lambda _, v: jnp.tanh(v @ v / 200), start).sum()}
+
+    grid = sweeps.grid(ridge=[0.1, 1.0], seed=range(8))
+    one = jax.make_mesh((1,), ("points",), devices=jax.devices()[:1])
+    with jax.profiler.trace(tmp_path / "trace"):
+        sweeps.run(slow, grid, static="ridge", key=jax.random.key(0), out=tmp_path / "a.zarr", block=2, mesh=one)
+    spans = _spans(next((tmp_path / "trace").rglob("*.xplane.pb")))
+    waits, sent = spans["wait"], spans["dispatch"]
+    assert (len(waits), len(sent), len(spans["write"])) == (8, 8, 4)
+    together = [min(w.stop, d.stop) - max(w.start, d.start) for w in spans["write"] for d in waits]
+    assert max(together) > 1e6  # nanoseconds; where the caller writes there is none
+    assert all(sent[i + 1].stop <= waits[i].start for i in range(7))
+    second = next(span for span in spans["compile"] if span.start >= sent[3].stop)
+    assert second.stop <= waits[3].start
+
+
+def _spans(path):
+    """Begin and end of what the driver names, in nanoseconds."""
+    lines = [line for plane in jax.profiler.ProfileData.from_file(str(path)).planes for line in plane.lines]
+    found = [event for line in lines for event in line.events if event.name.startswith("sweeps.")]
+    spans = {}
+    for event in sorted(found, key=lambda event: event.start_ns):
+        start = int(event.start_ns)
+        spans.setdefault(event.name.removeprefix("sweeps."), []).append(range(start, start + int(event.duration_ns)))
+    return spans
