@@ -11,9 +11,9 @@ import importlib
 import pkgutil
 import types
 
-from jaxtheory._compiler import keep_sums_right
+from jaxtheory._compiler import choose_options
 
-keep_sums_right()
+choose_options()
 
 # The one place of the version: pyproject.toml reads this line, and a source tree knows it without installation.
 __version__ = "0.1.0"

@@ -1,9 +1,11 @@
-"""A fault of one release of XLA, kept away before it makes a number wrong.
+"""Two faults of one release of XLA, kept away before they make a number wrong or a program wait for ever.
 
 On the CPU, jaxlib 0.10.2 (the newest for Python 3.11) hands sums to a library that returns wrong values where a sum
 follows a product of matrices and the arrays are large: `jit(vmap(lambda row: sum((m @ row) ** 2)))` of 32,769 rows is
-0.8 % off, the Jacobian of a layer normalization before a dense layer 29 %. It is right in 0.10.1 and from 0.11.0 on.
-The compiler reads its options when JAX first uses a device, so that they must be set before.
+0.8 % off, the Jacobian of a layer normalization before a dense layer 29 %. It also runs factorizations and triangular
+solves of batches at the same time, and on few cores each waits for threads that the other holds: six lasso problems of
+256 samples under `vmap` never end. Its older schedule, one after another, ends, and is no slower. Both are right in
+0.10.1 and from 0.11.0 on. The compiler reads its options when JAX first uses a device, so that they must be set before.
 """
 
 import os
@@ -11,20 +13,25 @@ import sys
 import warnings
 from importlib.metadata import distributions
 
-_OPTION = "--xla_cpu_experimental_ynn_fusion_type"
+_OPTIONS = {
+    "--xla_cpu_experimental_ynn_fusion_type": "-reduce",
+    "--xla_cpu_enable_concurrency_optimized_scheduler": "false",
+}
 _AFFECTED = any(found.version == "0.10.2" for found in distributions(name="jaxlib"))
 
 
-def keep_sums_right() -> None:
-    """Switch these sums off by an option of XLA, unless the user has chosen one; warn where it comes too late."""
+def choose_options() -> None:
+    """Set the options of XLA that keep both away, unless the user has chosen; warn where it comes too late."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if not _AFFECTED or _OPTION in flags:
+    ours = [f"{option}={value}" for option, value in _OPTIONS.items() if option not in flags]
+    if not _AFFECTED or not ours:
         return
-    os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=-reduce".strip()
+    os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
     if _device_was_used():
         warnings.warn(
-            "jaxlib 0.10.2 computes some sums wrongly on the CPU, and JAX had used a device before jaxtheory was "
-            f"imported; import jaxtheory first, set XLA_FLAGS={_OPTION}=-reduce, or install another jaxlib.",
+            "jaxlib 0.10.2 computes some sums wrongly on the CPU and may wait for ever for batches of factorizations, "
+            "and JAX had used a device before jaxtheory was imported; import jaxtheory first, set "
+            f'XLA_FLAGS="{" ".join(ours)}", or install another jaxlib.',
             RuntimeWarning,
             stacklevel=3,
         )

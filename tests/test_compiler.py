@@ -1,4 +1,4 @@
-"""Sums that jaxlib 0.10.2 computes wrongly on the CPU are right after `import jaxtheory`, or there is a warning."""
+"""What jaxlib 0.10.2 does wrongly on the CPU is right after `import jaxtheory`, or there is a warning."""
 
 import subprocess
 import sys
@@ -19,6 +19,18 @@ norm = lambda h: (h - h.mean(-1, keepdims=True)) * jax.lax.rsqrt(h.var(-1, keepd
 g = jax.vmap(jax.jacrev(lambda h: (norm(h) @ w)[-1]))
 print(float(jax.jit(f)(rows)[-1] / 32_768.0**2), float(abs(jax.jit(g)(h) - g(h)).max() / abs(g(h)).max()))
 jaxtheory.results.fit_slope(i[1:5], i[1:5])
+"""
+
+
+LASSOS = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_enable_x64", True)
+from jaxtheory.smoothness import bspline
+from jaxtheory.smoothness.lasso import lasso
+t = (jnp.arange(256) + 0.5) / 256
+y = jnp.sin(12 * t) + jax.random.normal(jax.random.key(0), (6, 256))
+print(jax.jit(jax.vmap(lambda y: lasso(bspline.dictionary(t, 1, 7), y, 3.0).gap))(y).max())
 """
 
 
@@ -53,3 +65,10 @@ def test_a_choice_of_the_user_stays(monkeypatch):
         (total, _), said = run("")
         assert total == 1
         assert "RuntimeWarning" not in said
+
+
+@pytest.mark.slow
+def test_batches_of_factorizations_do_not_wait_for_each_other(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    done = subprocess.run([sys.executable, "-c", LASSOS], capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 1e-7
