@@ -19,9 +19,11 @@ class Config(SweptConfig):
 
     out: Path = field(default=Path("runs/double_descent"), compare=False)
     x64: bool = False
-    samples: int = 600
-    """training images n, of MNIST's 5,000; the rest is for testing"""
-    width: int = 1800
+    samples: int = 400
+    """training images n"""
+    images: int = 2500
+    """of MNIST's 5,000, in each draw; those that do not train are for testing"""
+    width: int = 1200
     """largest number of random features of an image"""
     activation: str = "relu"
     """of the random features"""
@@ -41,7 +43,7 @@ class Config(SweptConfig):
     """independent draws of the tanh features, a sixteenth of those of the Gaussian features"""
 
     PAPER: ClassVar = {
-        "x64": True, "samples": 4000, "width": 16000, "seeds": 20, "dimension": 300, "sphere_seeds": 50,
+        "x64": True, "samples": 4000, "images": 5000, "width": 16000, "seeds": 20, "dimension": 300, "sphere_seeds": 50,
         "law_dimension": 200, "law_seeds": 50,
     }  # fmt: skip
 

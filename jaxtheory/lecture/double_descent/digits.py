@@ -17,8 +17,6 @@ from jaxtheory.lecture.claims import Claim, Claims, averaged, negative, statisti
 from jaxtheory.lecture.double_descent.paths import joined, named_path, ridge_label, swept_paths
 from jaxtheory.lecture.study import Study
 
-_IMAGES = 5000
-
 
 def predict(config: Any) -> Claims:
     """The place of the peak, what lies beyond it, and what a ridge changes."""
@@ -58,8 +56,8 @@ def measure(config: Any) -> xr.Dataset:
 
 
 def _pool(config: Any) -> tuple[Array, Array]:
-    """All images, centered and scaled to a mean squared norm of d, and their labels."""
-    split = data.mnist5k(train=_IMAGES - 1, dtype="float64" if config.x64 else "float32")
+    """The images, centered and scaled to a mean squared norm of d, and their labels."""
+    split = data.mnist5k(train=4999, dtype="float64" if config.x64 else "float32")
     images = jnp.concatenate([split.x, split.x_test])
     images = images - images.mean(axis=0, keepdims=True)
     return images / jnp.sqrt((images**2).mean()), jnp.concatenate([split.y, split.y_test])
@@ -70,7 +68,7 @@ def _digits(
 ) -> dict[str, object]:
     """One path on the digits: which images train, and the random features, are drawn from `key`."""
     cut, draw = jax.random.split(key)
-    order = jax.random.permutation(cut, len(images))
+    order = jax.random.permutation(cut, len(images))[: config.images]
     features = random_features(images[order], config.width, draw, activation=config.activation)
     targets = data.one_hot(labels[order], 10, dtype=images.dtype)
     n = config.samples

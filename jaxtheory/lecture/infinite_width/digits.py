@@ -14,7 +14,7 @@ from jaxtheory import data, figures, infinite, kernels
 from jaxtheory.lecture.claims import Claims, averaged, negative
 from jaxtheory.lecture.study import Study
 
-_NOISE = 0.1
+_NOISE, _SHAPE = 0.1, (8, 8, 1)
 
 
 class _DigitsCNN(nn.Module):
@@ -39,21 +39,25 @@ def predict(config: Any) -> Claims:
 def measure(config: Any) -> xr.Dataset:
     """Misclassification of Gaussian processes on digits, the CNN's limit and a linear kernel on the same splits."""
     key, dtype = jax.random.split(jax.random.key(config.seed), 3)[2], jnp.float64 if config.x64 else jnp.float32
+    cnn, linear = _limit(key, dtype), kernels.polynomial(1)
     wrong = []
     for each in jax.random.split(key, config.splits):
         split = data.digits(config.images, key=each, dtype=jnp.dtype(dtype).name)
-        x, x_test = (part.reshape(-1, 8, 8, 1) for part in (split.x, split.x_test[:400]))
-        model = _DigitsCNN()
-        shapes = jax.eval_shape(model.init, key, x[:1])
-        kernel = infinite.limit(model, shapes, x[:1], prior=infinite.prior.ntk(2**0.5, 0.1)).nngp
-        linear = kernels.polynomial(1)
-        targets = data.one_hot(split.y, 10, dtype=x.dtype) - jnp.asarray(0.1, x.dtype)
-        flat, flat_test = x.reshape(len(x), -1), x_test.reshape(len(x_test), -1)
-        pairs = ((kernel, x, x_test), (linear, flat, flat_test))
-        wrong.append([_misclassified(k, a, targets, b, split.y_test[:400]) for k, a, b in pairs])
-    cnn, line = np.asarray(wrong).T
-    errors = {"cnn_error": ("split", cnn), "linear_error": ("split", line)}
-    return xr.Dataset(errors | averaged("gp_gain", jnp.asarray(cnn - line), None))
+        flat, flat_test, labels = split.x, split.x_test[:400], split.y_test[:400]
+        x, x_test = (part.reshape(-1, *_SHAPE) for part in (flat, flat_test))
+        targets = data.one_hot(split.y, 10, dtype=dtype) - jnp.asarray(0.1, dtype)
+        pairs = ((cnn, x, x_test), (linear, flat, flat_test))
+        wrong.append([_misclassified(kernel, a, targets, b, labels) for kernel, a, b in pairs])
+    cnn_error, linear_error = np.asarray(wrong).T
+    errors = {"cnn_error": ("split", cnn_error), "linear_error": ("split", linear_error)}
+    return xr.Dataset(errors | averaged("gp_gain", jnp.asarray(cnn_error - linear_error), None))
+
+
+def _limit(key: Array, dtype: Any) -> Any:
+    """The NNGP of the CNN, whose width and parameters are those of any draw."""
+    model, image = _DigitsCNN(), jnp.zeros((1, *_SHAPE), dtype)
+    shapes = jax.eval_shape(model.init, key, image)
+    return infinite.limit(model, shapes, image, prior=infinite.prior.ntk(2**0.5, 0.1)).nngp
 
 
 def _misclassified(kernel: Any, x: Array, y: Array, x_test: Array, labels: Array) -> float:

@@ -33,7 +33,7 @@ class Config(BaseConfig):
     """neurons, and inputs, of the planted ReLU teacher"""
     surplus: tuple[int, ...] = (0, 1, 2, 4)
     """how many neurons more the student has"""
-    starts: int = 64
+    starts: int = 48
     """of each student"""
 
     PAPER: ClassVar = {
