@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import boundary, holds, require
+from jaxtheory.checks import Checked, boundary, holds, require
 
 __all__ = ["Loss", "cross_entropy", "curvatures", "hinge", "logistic", "resolve", "slopes", "squared", "values"]
 
@@ -109,16 +109,17 @@ _NAMED: dict[str, Loss] = {"squared": squared, "logistic": logistic, "cross_entr
 
 
 def resolve(loss: str | Loss) -> Loss:
-    """The loss of one sample behind a name; a function is returned as it is.
+    """The loss of one sample behind a name; a function of the user's, with a check of what it returns.
 
     Raises:
-        ValueError: the name is not "squared", "logistic", "cross_entropy" or "hinge".
+        ValueError: the name is not "squared", "logistic", "cross_entropy" or "hinge"; when called, a function that does
+            not return one floating number.
 
     >>> resolve("squared") is squared
     True
     """
     if callable(loss):
-        return loss
+        return loss if isinstance(loss, Checked) or loss in _NAMED.values() else Checked("loss", loss)
     known = isinstance(loss, str) and loss in _NAMED
     require(known, "loss", repr(loss), f"be a function or one of {', '.join(_NAMED)}", "pass ℓ(prediction, target)")
     return _NAMED[loss]

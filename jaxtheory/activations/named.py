@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import require
+from jaxtheory.checks import Checked, require
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -75,6 +75,17 @@ def resolve(activation: str | Activation) -> Activation:
         "pass a function for any other activation",
     )
     return _NAMED[activation]
+
+
+def elementwise(activation: str | Activation) -> Activation:
+    """`resolve`, and a check that a function of the user's returns real numbers of its argument's shape.
+
+    >>> elementwise(lambda x: x > 0)(jnp.ones(2))
+    Array([1., 1.], dtype=float32)
+    """
+    function = resolve(activation)
+    own = isinstance(activation, str) or isinstance(function, Checked)
+    return function if own else Checked("activation", function, "same", whole=True)
 
 
 def _hashable(value: Activation) -> bool:

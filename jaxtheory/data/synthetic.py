@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.checks import Checked, boundary, nonnegative, positive, require
 
 
 class Inputs(NamedTuple):
@@ -159,6 +159,7 @@ def random_teacher(
     """
     require(x.shape[1] >= 1, "x", f"shape {x.shape}", "have at least one feature", "pass one point a row")
     require(width >= 1, "width", width, "be >= 1", "a teacher needs a neuron")
+    activation = Checked("activation", activation, "same", whole=True)
     return _random_teacher(x, width, key, activation, jnp.asarray(_variance("noise", noise), x.dtype))
 
 

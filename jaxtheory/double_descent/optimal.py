@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import Checked, boundary, require
 from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Status, status_where
 
@@ -58,12 +58,7 @@ def optimal_ridge(
     ends = jnp.log(jnp.array([low, high], float))
     grid = jnp.linspace(ends[0], ends[1], _GRID)
 
-    def along(log_lam: Array) -> Array:
-        return risk(jnp.exp(log_lam))
-
-    shape = jax.eval_shape(along, grid[0])
-    scalar = getattr(shape, "shape", None) == () and jnp.issubdtype(shape.dtype, jnp.floating)
-    require(scalar, "risk", shape, "return one floating number for one λ", "return e.g. isotropic(...).excess")
+    along = Checked("risk", lambda log_lam: risk(jnp.exp(log_lam)))
     values = jax.vmap(along)(grid)
     best = jnp.argmin(values)
     unit = power_of_two(values[best])  # derivatives of small risks would underflow

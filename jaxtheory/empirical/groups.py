@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Inexact, PyTree
 
 from jaxtheory import placement
+from jaxtheory._host import short
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
@@ -94,6 +95,9 @@ def _members(groups: Groups, paths: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in paths:
         name = name_of(path)
+        require(
+            isinstance(name, str | None), "groups", short(name), "return a name or None", "return a part of the path"
+        )
         if name is not None:
             found.setdefault(name, []).append(path)
     return found

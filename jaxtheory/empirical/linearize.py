@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, require, require_arrays
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
 from jaxtheory.empirical.validation import Batch, Function, parameters, prepared, require_function
@@ -54,7 +54,8 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
         A function of (θ, x), a polynomial in θ; θ and θ₀ are taken in the wider of their types.
 
     Raises:
-        ValueError: a negative degree; params that are not floating-point; θ of another structure or other shapes.
+        ValueError: a negative degree; params that are not floating-point; θ of another structure or other shapes;
+            on evaluation, outputs that are no floating-point or complex arrays.
 
     Cost: degree + 1 nested forward-mode derivatives, up to 2^degree passes.
     Source: Bai and Lee (2020), section 3 (degree 2).
@@ -70,7 +71,7 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
     @jax.default_matmul_precision("highest")
     def polynomial(moved: PyTree, x: PyTree) -> Array:
         start, step = _step(center, moved)
-        term: Callable[[PyTree], Array] = lambda p: f(p, x)  # noqa: E731
+        term: Callable[[PyTree], Array] = lambda p: _inexact(f(p, x))  # noqa: E731
         total, factorial = term(start), 1.0
         for k in range(1, degree + 1):
             term = _along(term, step)
@@ -79,6 +80,15 @@ def taylor(f: Function, params: PyTree, degree: int) -> Function:
         return total
 
     return polynomial
+
+
+def _inexact(outputs: PyTree) -> PyTree:
+    """Outputs that can be differentiated."""
+    require_arrays("f", outputs)
+    whole = [leaf for leaf in jax.tree.leaves(outputs) if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    kinds = [jnp.result_type(leaf).name for leaf in whole]
+    require(not whole, "f", kinds, "return floating-point or complex outputs", "make them floating, by astype(float)")
+    return outputs
 
 
 def _step(center: PyTree, moved: PyTree) -> tuple[PyTree, PyTree]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxtheory import guarded
-from jaxtheory.activations import resolve
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import boundary, constrain, host_numbers, require
 from jaxtheory.expressivity.ridgelet_grids import Grid, PolarGrid, grid, polar_grid
 from jaxtheory.expressivity.ridgelet_transforms import (
@@ -235,7 +235,7 @@ def _reconstruct(coefficients: Array, a: Array, b: Array, x: Array, activation: 
 def _neurons(a: Array, b: Array, x: Array, activation: Activation) -> Array:
     """σ(a_k·x_i − b_k), one column a neuron."""
     t = jnp.matmul(x, a.T, precision="highest") - b[None, :]
-    return gaussian_derivative(t, activation) if isinstance(activation, int) else resolve(activation)(t)
+    return gaussian_derivative(t, activation) if isinstance(activation, int) else elementwise(activation)(t)
 
 
 @boundary(static=("neurons",))

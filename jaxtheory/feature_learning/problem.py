@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtheory import activations, losses
+from jaxtheory import losses
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import constrain, holds, positive, require
 
 
@@ -78,7 +79,7 @@ def problem(
     rate, scale, heavy = (jnp.asarray(number, x.dtype) for number in (step_size, richness, momentum))
     data = Data(x, targets, test, batches, scale, rate, heavy)
     batch = n if batches is None else batches.shape[1]
-    return Problem(data, Plan(shape, batch, steps, every, function, activations.resolve(activation)))
+    return Problem(data, Plan(shape, batch, steps, every, function, elementwise(activation)))
 
 
 def _targets(x: Array, y: Array, loss: Any, outputs: int | None) -> tuple[Array, tuple[int, ...]]:

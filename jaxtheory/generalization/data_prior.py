@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, labels_or_targets, require
+from jaxtheory.checks import boundary, labels_or_targets, require, require_arrays
 from jaxtheory.generalization.pac_bayes import Certificate, gaussian_posterior
 
 
@@ -70,6 +70,7 @@ def learned_prior(
     told, wish = f"{first} and {len(x) - first} examples", "leave at least one example to each part"
     require(1 <= first < len(x), "share", told, wish, "pass a larger sample, or share=0.5")
     prior = learn(x[:first], labels[:first])
+    require_arrays("learn", prior)
     start = prior if params is None else params
     return gaussian_posterior(
         loss, wrong, start, prior, x[first:], labels[first:], key=key, delta=delta, steps=steps, rate=rate, draws=draws

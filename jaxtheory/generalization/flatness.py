@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import Checked, boundary, require
 
 
 @boundary(static=("loss",))
@@ -42,8 +42,7 @@ def relative_flatness(
     """
     require(weight.size >= 1, "weight", weight.shape, "hold at least one number", "pass the matrix of a layer")
     require(batch >= 1, "batch", batch, "be >= 1", "use the default")
-    shape = getattr(jax.eval_shape(loss, weight), "shape", None)
-    require(shape == (), "loss", f"outputs of shape {shape}", "return one number", "take its mean")
+    loss = Checked("loss", loss)
     with jax.default_matmul_precision("highest"):  # of the loss's own products
         return _relative_flatness(loss, weight, batch)
 

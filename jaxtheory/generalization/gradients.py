@@ -10,7 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import boundary, labels_or_targets, quantity, require
+from jaxtheory.checks import Checked, boundary, labels_or_targets, quantity, require
 from jaxtheory.guarded import norm
 
 
@@ -55,9 +55,7 @@ def gradient_signal(
     require(labels.shape[:1] == x.shape[:1], "y", labels.shape, f"pair with {len(x)} examples", "pass (x, y)")
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params))
     require(flat.size > 0, "params", params, "hold at least one number", "pass the trained parameters")
-    one = lambda w, a, b: loss(unravel(w), a[None], b[None])  # noqa: E731
-    shape = getattr(jax.eval_shape(one, flat, x[0], labels[0]), "shape", None)
-    require(shape == (), "loss", f"outputs of shape {shape}", "return one number", "take its mean")
+    one = Checked("loss", lambda w, a, b: loss(unravel(w), a[None], b[None]))
     return _signal(jax.grad(one), flat, x, labels)
 
 

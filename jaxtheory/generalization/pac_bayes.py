@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import boundary, constrain, labels_or_targets, quantity, require, within
+from jaxtheory.checks import boundary, constrain, labels_or_targets, quantity, require, returned, within
 from jaxtheory.networks import train
 from jaxtheory.results import Status, finite_status
 
@@ -213,7 +213,9 @@ def _gaussian_posterior(
         w, log_s, log_lam = posterior
         noisy = w + jnp.exp(log_s / 2) * jax.random.normal(key, w.shape, w.dtype)
         level = jnp.maximum(_GRID * (np.log(_SCALE) - log_lam), 1)
-        return loss(unravel(noisy), x, y) + jnp.sqrt(jnp.maximum(budget((w, log_s), level)[0], 0) / 2)
+        return returned("loss", loss(unravel(noisy), x, y), ()) + jnp.sqrt(
+            jnp.maximum(budget((w, log_s), level)[0], 0) / 2
+        )
 
     small = jnp.log(jnp.maximum(jnp.abs(mean) / 10, 1e-3)) * 2
     start = (mean, small, jnp.full((), -6.0, mean.dtype))
@@ -224,7 +226,8 @@ def _gaussian_posterior(
     rate_bound, divergence = budget((w, log_s), level)
 
     def one(key: Array) -> Array:
-        return wrong(unravel(w + jnp.exp(log_s / 2) * jax.random.normal(key, w.shape, w.dtype)), x, y)
+        drawn = w + jnp.exp(log_s / 2) * jax.random.normal(key, w.shape, w.dtype)
+        return returned("wrong", wrong(unravel(drawn), x, y), (), whole=w.dtype)
 
     errors = lax.map(one, jax.random.split(draw_key, draws))
     rates = ((errors >= 0) & (errors <= 1)).all()

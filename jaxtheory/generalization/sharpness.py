@@ -9,7 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, positive, quantity, require
+from jaxtheory.checks import Checked, boundary, positive, quantity, require
 from jaxtheory.guarded import norm
 from jaxtheory.results import standard_error
 
@@ -100,6 +100,4 @@ def _flat(loss: Callable[[Any], Array], params: PyTree) -> tuple[Array, Callable
     """The parameters as one vector, and the loss of such a vector."""
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(quantity("params", leaf)), params))
     require(flat.size > 0, "params", params, "hold at least one number", "pass the trained parameters")
-    shape = getattr(jax.eval_shape(lambda w: loss(unravel(w)), flat), "shape", None)
-    require(shape == (), "loss", f"outputs of shape {shape}", "return one number", "take its mean")
-    return flat, lambda w: loss(unravel(w))
+    return flat, Checked("loss", lambda w: loss(unravel(w)))

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from jaxtheory import activations
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 
 Law = Literal["gaussian", "sphere"]
@@ -82,7 +82,7 @@ def random_features(
     scale = positive("scale", scale, "use 1.0 for inputs of norm √d")
     bias = nonnegative("bias", bias, "pass a standard deviation, 0.0 for no bias")
     fourier = isinstance(activation, str) and activation == "cos"
-    function = activations.resolve(activation)
+    function = elementwise(activation)
     factor, offset = jnp.asarray(scale, x.dtype), jnp.asarray(bias, x.dtype)
     return _random_features(x, width, key, function, fourier, factor, bias=offset, weights=weights)
 

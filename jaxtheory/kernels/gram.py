@@ -51,7 +51,7 @@ def gram(
     >>> gram(laplace(), jnp.arange(6.0)[:, None], block=2).shape
     (6, 6)
     """
-    wrapped, x1 = as_kernel(kernel, x1, "x1")
+    wrapped, x1 = as_kernel(kernel, x1, "x1", several=mesh is None)
     _require_block(block)
     x2 = None if x2 is None else _others(wrapped, x2, x1, "x1")
     if mesh is None:

@@ -9,16 +9,17 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxtheory import guarded
-from jaxtheory.checks import quantity, require
+from jaxtheory.checks import Checked, quantity, require
 from jaxtheory.kernels import functions
 from jaxtheory.kernels.functions import Kernel, as_indices, is_indexed, precomputed, widest
 
 
-def as_kernel(kernel: Kernel | Any, x: Any, name: str = "x") -> tuple[Any, Array]:
+def as_kernel(kernel: Kernel | Any, x: Any, name: str = "x", *, several: bool = False) -> tuple[Any, Array]:
     """The pytree kernel and its points, for a kernel function, or for a Gram matrix (then x = None, or indices).
 
-    Without indices a Gram matrix with one number that is not finite is NaN everywhere: a method that looks at some of
-    its columns sees it too.
+    What a function of the user's returns is checked: [n1 n2], or [n1 n2 ...] of `several` kernels at once. Without
+    indices a Gram matrix with one number that is not finite is NaN everywhere: a method that looks at some of its
+    columns sees it too.
 
     Raises:
         ValueError: what is neither a kernel function nor a square matrix; points that are missing or no numbers.
@@ -38,8 +39,25 @@ def as_kernel(kernel: Kernel | Any, x: Any, name: str = "x") -> tuple[Any, Array
     require(
         x is not None, name, None, "hold the points of a kernel function", "pass None for x with a Gram matrix only"
     )
-    wrapped = kernel if isinstance(kernel, Partial) else Partial(kernel)
+    wrapped = _checked(kernel, several)
     return wrapped, as_points(wrapped, x, name)
+
+
+def _checked(kernel: Any, several: bool) -> Partial:
+    """The kernel as a pytree, with what a function of the user's returns checked."""
+    kernel = kernel if isinstance(kernel, Partial) else Partial(kernel)
+    if isinstance(kernel.func, Checked) or str(getattr(kernel.func, "__module__", "")).startswith("jaxtheory."):
+        return kernel
+    checked = Checked("kernel", kernel.func, "several" if several else "pairs", whole=True)
+    return Partial(checked, *kernel.args, **kernel.keywords)
+
+
+def _computes_whole(kernel: Any, x1: Array, x2: Array) -> bool:
+    """Whether a kernel of integers computes with them as such."""
+    jax.eval_shape(kernel, x1, x2)  # refuses by name what is no matrix
+    bare = kernel.func.function if isinstance(getattr(kernel, "func", None), Checked) else None
+    plain = kernel if bare is None else Partial(bare, *kernel.args, **kernel.keywords)
+    return bool(jnp.issubdtype(jnp.result_type(jax.eval_shape(plain, x1, x2)), jnp.integer))
 
 
 def as_points(kernel: Any, x: Any, name: str = "x", first: Array | None = None) -> Array:
@@ -57,10 +75,9 @@ def as_points(kernel: Any, x: Any, name: str = "x", first: Array | None = None) 
     if is_indexed(kernel):
         return as_indices(name, given, kernel.args[0].shape[0])
     require(given.ndim >= 1, name, f"shape {given.shape}", "hold points along its first axis", "pass an array [n d]")
-    if given.dtype in (jnp.int32, jnp.int64):
-        whole = jax.eval_shape(kernel, (given if first is None else first)[:1], given[:1])
-        if not jnp.issubdtype(jnp.result_type(whole), jnp.integer):
-            return given
+    counts = given.dtype in (jnp.int32, jnp.int64)
+    if counts and not _computes_whole(kernel, (given if first is None else first)[:1], given[:1]):
+        return given
     return numbers[:, None] if numbers.ndim == 1 else numbers
 
 

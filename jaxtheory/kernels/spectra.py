@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Shaped
 
-from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
+from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require, returned
 from jaxtheory.guarded import over, power_of_two
 from jaxtheory.kernels.functions import Kernel
 from jaxtheory.kernels.gram import diagonal, matvec
@@ -161,7 +161,8 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
     require(nodes.ndim == 2, "nodes", f"shape {nodes.shape}", "be of shape [probes order]", "pass a row for each probe")
     alike = weights.shape == nodes.shape
     require(alike, "weights", f"shape {weights.shape}", f"have the shape of nodes, {nodes.shape}", "pass one each")
-    sums = jnp.sum(weights * function(nodes), axis=1)
+    values = returned("function", function(nodes), nodes.shape, whole=nodes.dtype)
+    sums = jnp.sum(weights * values, axis=1)
     spread = standard_error(sums) if sums.shape[0] > 1 else jnp.full((), jnp.nan, sums.dtype)
     return Estimate(sums.mean(), spread)
 

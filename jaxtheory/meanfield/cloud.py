@@ -20,7 +20,7 @@ from jax.tree_util import GetAttrKey
 from jaxtyping import Array, Float, PyTree
 
 from jaxtheory import placement
-from jaxtheory.checks import boundary, known, nonnegative, quantity, require
+from jaxtheory.checks import Checked, boundary, known, nonnegative, quantity, require, require_arrays
 from jaxtheory.guarded import power_of_two
 from jaxtheory.transport.costs import weighted_sum
 
@@ -207,7 +207,7 @@ def mean(
         The value of φ's shape, the same on all devices.
 
     Raises:
-        ValueError: block < 1.
+        ValueError: block < 1, or a feature that returns no arrays.
 
     Cost: N evaluations of φ; the gradient evaluates φ once more and its reverse once. Memory block · m beside the
     particles. On a mesh: one all-reduce of m numbers, none for the gradient. Source: compensated sums, Kahan (1965).
@@ -217,11 +217,17 @@ def mean(
     """
     require(block is None or block >= 1, "block", block, "be >= 1 particle", "use None for a block that fits the cache")
     cloud = as_cloud(cloud)
+
+    def checked(theta: PyTree[Array]) -> PyTree[Array]:
+        found = feature(theta)
+        require_arrays("feature", found)
+        return found
+
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cloud.particles)
-    numbers = sum(math.prod(out.shape) for out in jax.tree.leaves(jax.eval_shape(feature, one)))
+    numbers = sum(math.prod(out.shape) for out in jax.tree.leaves(jax.eval_shape(checked, one)))
 
     def term(part: tuple[PyTree[Array], Array]) -> PyTree[Array]:
-        return jax.tree.map(partial(weighted_sum, part[1]), jax.vmap(feature)(part[0]))
+        return jax.tree.map(partial(weighted_sum, part[1]), jax.vmap(checked)(part[0]))
 
     return summed(cloud, term, block or max(1, _values() // max(numbers, 1)))
 
@@ -273,7 +279,7 @@ def pair_mean(
         block: rows of the kernel matrix at once.
 
     Raises:
-        ValueError: block < 1.
+        ValueError: block < 1, or a kernel that returns no real numbers [n1 n2].
 
     Cost: N² kernel entries, twice more in the gradient; memory block · N/devices entries. On a mesh of D devices, the
     particles go once around a ring: D − 1 messages of N/D · (d + 1) numbers from each, as many again for the gradient,
@@ -284,7 +290,8 @@ def pair_mean(
     """
     require(block is None or block >= 1, "block", block, "be >= 1 row", "use None for a block that fits the cache")
     cloud = as_cloud(cloud)
-    pairs, mine = partial(_pairs, kernel, block), (rows(cloud), cloud.weights)
+    checked = Checked("kernel", kernel, "pairs", whole=True)
+    pairs, mine = partial(_pairs, checked, block), (rows(cloud), cloud.weights)
     if cloud.mesh is None:
         return pairs(mine, mine)
     ring = jax.shard_map(

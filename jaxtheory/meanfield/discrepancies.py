@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import boundary, nonnegative, require
+from jaxtheory.checks import Checked, boundary, nonnegative, require
 from jaxtheory.meanfield.cloud import Cloud, mean, pair_mean, rows
 from jaxtheory.meanfield.estimators import Estimator
 from jaxtheory.meanfield.flows import Schedule, gaussian_noise, moved, scheduled
@@ -50,9 +50,10 @@ def stein_discrepancy(
     '2.0'
     """
     require(block is None or block >= 1, "block", block, "be >= 1 row", "use None for a block that fits the cache")
+    checked = Checked("kernel", kernel, "pairs")
 
     def entry(x: Array, y: Array, x_score: Array, y_score: Array) -> Array:
-        k = lambda a, b: kernel(a[None], b[None])[0, 0]  # noqa: E731
+        k = lambda a, b: checked(a[None], b[None])[0, 0]  # noqa: E731
         value, (by_x, by_y) = jax.value_and_grad(k, (0, 1))(x, y)
         along = lambda e: jax.jvp(lambda a: jax.grad(k, 1)(a, y), (x,), (e,))[1] @ e  # noqa: E731
         trace = jax.vmap(along)(jnp.eye(len(x), dtype=x.dtype)).sum()
@@ -64,20 +65,11 @@ def stein_discrepancy(
         return jax.vmap(column)(left)
 
     def value(cloud: Cloud) -> Array:
-        scores = jax.tree.map(jnp.negative, jax.vmap(jax.grad(_scalar(energy)))(cloud.particles))
+        scores = jax.tree.map(jnp.negative, jax.vmap(jax.grad(Checked("energy", energy)))(cloud.particles))
         both = jnp.concatenate([rows(cloud), rows(replace(cloud, particles=scores))], 1)
         return pair_mean(replace(cloud, particles=both), steined, block=block)
 
     return Functional(value)
-
-
-def _scalar(energy: Callable[[PyTree], Array]) -> Callable[[PyTree], Array]:
-    def value(theta: PyTree) -> Array:
-        found = energy(theta)
-        require(jnp.shape(found) == (), "energy", jnp.shape(found), "be one number a particle", "sum it")
-        return found
-
-    return value
 
 
 @boundary(static=("order", "block"))
@@ -103,6 +95,7 @@ def many_body(energy: Callable[..., Array], order: int, *, block: int | None = N
     """
     require(order >= 1, "order", order, "be >= 1 particle", "use 2 for pairs")
     require(block is None or block >= 1, "block", block, "be >= 1 particle", "use None for a block that fits the cache")
+    checked = Checked("energy", energy, whole=True)
 
     def value(cloud: Cloud) -> Array:
         alone = replace(cloud, mesh=None)
@@ -110,7 +103,7 @@ def many_body(energy: Callable[..., Array], order: int, *, block: int | None = N
         def bound(held: tuple[PyTree, ...]) -> Array:
             """The sum over the particles that are not held."""
             if len(held) == order:
-                return _scalar(lambda chosen: energy(*chosen))(held)
+                return checked(*held)
             return mean(alone, lambda theta: bound((*held, theta)), block=block)
 
         return bound(()) / math.factorial(order)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import boundary, require
+from jaxtheory.checks import boundary, require, require_arrays, returned
 from jaxtheory.meanfield.cloud import Cloud, as_cloud, split
 from jaxtheory.meanfield.flows import Flow
 from jaxtheory.results import Status, status_where
@@ -190,7 +190,9 @@ def _recorded(
         state, over = carry
         state = stretch(state, over)
         seen = None if observe is None else observe(state)
-        over = over if stop is None else over | jnp.asarray(stop(state), bool)
+        if observe is not None:
+            require_arrays("observe", seen)
+        over = over if stop is None else over | returned("stop", stop(state), (), whole=bool).astype(bool)
         return (state, over), (seen, state.step)
 
     (state, _), (seen, recorded_at) = scan(record, (state, jnp.array(False)))

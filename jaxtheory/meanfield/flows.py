@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import boundary, nonnegative, positive, quantity, require
+from jaxtheory.checks import boundary, nonnegative, positive, require, returned
 from jaxtheory.meanfield.cloud import Cloud, floating, split
 from jaxtheory.meanfield.estimators import Estimator, Resample, as_estimator, offspring
 from jaxtheory.meanfield.functionals import Functional
@@ -230,7 +230,7 @@ def _like(scalar: Array, leaf: ArrayLike) -> Array:
 def scheduled(name: str, value: Schedule, check: Callable[[str, Any, str], Any], hint: str) -> Any:
     """A number or a schedule as a function of the step's index, checked (inside `jit`, NaN where forbidden)."""
     if callable(value):
-        return lambda index: jnp.asarray(check(name, quantity(name, value(index)), hint))
+        return lambda index: jnp.asarray(check(name, returned(name, value(index), (), whole=float), hint))
     number = check(name, value, hint)
     return lambda index: jnp.asarray(number)
 

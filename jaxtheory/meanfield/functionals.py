@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory import losses
-from jaxtheory.activations import resolve
-from jaxtheory.checks import boundary, constrain, nonnegative, quantity, require
+from jaxtheory.activations.named import elementwise
+from jaxtheory.checks import Checked, boundary, constrain, nonnegative, quantity, require
 from jaxtheory.losses import Loss
 from jaxtheory.meanfield.cloud import (
     Cloud,
@@ -114,7 +114,7 @@ def neuron(activation: str | Callable[[Array], Array], *, precision: str = "high
     >>> float(neuron("relu")(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])))
     3.0
     """
-    function = resolve(activation)
+    function = elementwise(activation)
 
     def unit(x: Array, theta: Array) -> Array:
         x = x.reshape(1) if x.ndim == 0 and theta.shape == (1,) else x
@@ -147,27 +147,29 @@ def predict(
         block: particles at once, as in `mean`.
 
     Raises:
-        ValueError: the unit refuses particles or points of these shapes.
+        ValueError: the unit refuses particles or points of these shapes, or returns no array of real numbers.
 
     Cost: N n evaluations of the unit, memory block · n.
 
     >>> predict(neuron("identity"), jnp.array([[1.0], [3.0]]), jnp.array([[1.0], [2.0]]))
     Array([2., 4.], dtype=float32)
     """
-    cloud = as_cloud(cloud)
+    cloud, unit = as_cloud(cloud), Checked("unit", unit, "any", whole=True)
     _require_fit(unit, cloud, x)
     return mean(cloud, lambda theta: jax.vmap(lambda point: unit(point, theta))(x), block=block)
 
 
-def _require_fit(unit: Unit, cloud: Cloud, x: Array) -> None:
+def _require_fit(unit: Checked, cloud: Cloud, x: Array) -> None:
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cloud.particles)
+    point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     try:
-        jax.eval_shape(unit, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), one)
+        jax.eval_shape(lambda x, theta: unit.function(x, theta) is None, point, one)
     except (TypeError, ValueError, IndexError) as error:
         shapes = [leaf.shape for leaf in jax.tree.leaves(cloud.particles)]
         wish = f"fit the unit at points of shape {x.shape[1:]} and dtype {x.dtype}"
         action = "pass one particle a row, with the unit's number of components"
         raise ValueError(f"particles must {wish}, got shapes {shapes} ({error}); {action}.") from error
+    jax.eval_shape(unit, point, one)
 
 
 @boundary(static=("block",))
@@ -239,12 +241,16 @@ def potential(energy: Callable[[PyTree], Array], *, block: int | None = None) ->
     Args:
         energy: V of one particle. block: as in `mean`.
 
+    Raises:
+        ValueError: on evaluation, an energy that is not one real number a particle.
+
     Its first variation is V. Cost: N evaluations of V.
 
     >>> f"{potential(lambda theta: theta @ theta / 2)(jnp.array([[2.0], [4.0]])):.1f}"
     '5.0'
     """
-    return Functional(lambda cloud: mean(cloud, energy, block=block))
+    checked = Checked("energy", energy, whole=True)
+    return Functional(lambda cloud: mean(cloud, checked, block=block))
 
 
 @boundary
@@ -307,13 +313,14 @@ def mmd(
     """
     other = measure("target", target, "target_weights", target_weights)
     points, constant = rows(other), pair_mean(other, kernel, block=block)
+    checked = Checked("kernel", kernel, "pairs", whole=True)
 
     def nearness(theta: PyTree) -> Array:
         one = matrix(jax.tree.map(lambda leaf: leaf[None], theta))
         wish = f"have the target's {points.shape[1]} components"
         require(one.shape[1] == points.shape[1], "particles", one.shape[1:], wish, "pass points of one space")
         with jax.default_matmul_precision("highest"):  # of a kernel's own products
-            entries = kernel(one, points)[0]
+            entries = checked(one, points)[0]
         return jnp.dot(entries, other.weights, precision="highest")
 
     cross = potential(nearness)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxtheory.checks import boundary, nonnegative, positive, require
+from jaxtheory.checks import Checked, boundary, nonnegative, positive, require
 from jaxtheory.guarded import norm
 from jaxtheory.meanfield.cloud import (
     AXIS,
@@ -255,13 +255,14 @@ def stein(
     heat = nonnegative("temperature", temperature, "use 0.0 for no repulsion")
     size = positive("step_size", step_size, "reverse the functional's sign to climb")
     require(block >= 1, "block", block, "be >= 1 particle", "use 64")
+    checked = Checked("kernel", kernel, "pairs")
     estimator = as_estimator(drift)
 
     def pull(at: Array, shown: tuple[Array, Array, Array]) -> Array:
         x, slope, weights = shown
 
         def witness(shift: Array) -> tuple[Array, Array]:
-            row = kernel(x + shift[None], at[None])[:, 0] * weights
+            row = checked(x + shift[None], at[None])[:, 0] * weights
             return row.sum(), row
 
         with jax.default_matmul_precision("highest"):  # of a kernel's own products
@@ -340,7 +341,7 @@ def consensus(
 
 
 def _consensus_point(objective: Callable[[PyTree], Array], cloud: Cloud, sharpness: Any) -> PyTree[Array]:
-    values = jax.vmap(objective)(cloud.particles)
+    values = jax.vmap(Checked("objective", objective, whole=True))(cloud.particles)
     exponent = -jnp.asarray(sharpness, values.dtype) * values
     tilt = cloud.weights * _relative(exponent, cloud)
     return mean(replace(cloud, weights=tilt / tilt.sum()), lambda theta: theta)

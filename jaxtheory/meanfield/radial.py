@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from jaxtheory.activations import resolve
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 from jaxtheory.meanfield.cloud import Cloud, mean
 from jaxtheory.meanfield.estimators import Estimator
@@ -119,7 +119,7 @@ def tabulate(
     mass = np.exp((dimension - 2) * np.log(np.cos(offsets)))
     nodes, weights = jnp.asarray(-np.sin(offsets), dtype), jnp.asarray(mass / mass.sum(), dtype)
     arguments = jnp.linspace(0, jnp.asarray(reach, dtype), points, dtype=dtype)
-    return Partial(_hermite, _table(resolve(activation), arguments, nodes, weights))
+    return Partial(_hermite, _table(elementwise(activation), arguments, nodes, weights))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -277,7 +277,7 @@ def least_risk(activation: Activation, delta: float, *, points: int = 1000) -> f
     """
     delta = _difference(delta)
     require(points >= 2, "points", points, "be >= 2", "use 1000")
-    curve = _curve(resolve(activation), delta, points)
+    curve = _curve(elementwise(activation), delta, points)
     target = np.array([1.0, -1.0])
     # The distance to a hull is the best over directions of the margin by which a half-plane leaves it out.
     angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)

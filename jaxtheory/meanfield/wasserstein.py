@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxtheory import transport
-from jaxtheory.checks import boundary, known, require
+from jaxtheory.checks import boundary, known, require, returned
 from jaxtheory.meanfield.cloud import Cloud, central_moments
 from jaxtheory.meanfield.costs import both, points_of
 from jaxtheory.results import Slope, Status, fit_slope, standard_error
@@ -273,8 +273,11 @@ def empirical_rate(
 
 @partial(jax.jit, static_argnums=(0, 1, 4, 5))
 def _matching_costs(dimension: int, n: int, key: Array, p: Array, repeats: int, sample: Any) -> Array:
+    def drawn(key: Array) -> Array:
+        return returned("sample", sample(key, (n, dimension)), (n, dimension), whole=float)
+
     def cost(one: Array) -> Array:
-        first, second = (sample(k, (n, dimension)) for k in jax.random.split(one))
+        first, second = (drawn(k) for k in jax.random.split(one))
         order = p.astype(first.dtype)
         if dimension == 1:
             return line_cost(first[:, 0], second[:, 0], order, None, None)

@@ -21,7 +21,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.activations import resolve
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import boundary, nonnegative, require
 from jaxtheory.networks.multilayer import Activation as Activation
 from jaxtheory.networks.multilayer import examples
@@ -93,7 +93,7 @@ def mlp(depth: int = 3, activation: Activation = "relu") -> Architecture:
     (1, 16, 16)
     """
     require(depth >= 1, "depth", depth, "be >= 1", "count hidden layers")
-    phi = resolve(activation)
+    phi = elementwise(activation)
 
     def layer(h: Array, weights: Weights) -> Array:
         return _dense(weights, phi(h))
@@ -112,7 +112,7 @@ def resnet_mlp(blocks: int = 3, activation: Activation = "relu") -> Architecture
     (2, 1)
     """
     require(blocks >= 1, "blocks", blocks, "be >= 1", "use mlp for a network without blocks")
-    phi = resolve(activation)
+    phi = elementwise(activation)
 
     def block(h: Array, weights: Weights) -> Array:
         return h + _dense(weights, phi(h)) / jnp.asarray(blocks**0.5, h.dtype)
@@ -156,7 +156,7 @@ def cnn(
     (2, 1)
     """
     require(depth >= 1, "depth", depth, "be >= 1", "count convolutions")
-    phi = resolve(activation)
+    phi = elementwise(activation)
 
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
@@ -192,7 +192,7 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
     >>> len(myrtle(7).shapes((8, 8, 1), 4, 1)["convolutions"])
     6
     """
-    phi, stages = resolve(activation), _MYRTLE[depth]
+    phi, stages = elementwise(activation), _MYRTLE[depth]
 
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
@@ -227,7 +227,7 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
     (16, 4, 16)
     """
     require(heads >= 1, "heads", heads, "be >= 1", "use resnet_mlp for a network without attention")
-    phi = resolve(activation)
+    phi = elementwise(activation)
 
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.activations import resolve
+from jaxtheory.activations.named import elementwise
 from jaxtheory.checks import boundary, holds, nonnegative, require
 from jaxtheory.networks.abc import ABC, ntk
 
@@ -112,7 +112,7 @@ def multilayer(
     """
     width = _one_width(width)
     require(hidden_layers >= 1, "hidden_layers", hidden_layers, "be >= 1", "count the layers between input and readout")
-    phi, exponents = resolve(activation), (ntk(hidden_layers + 1) if abc is None else abc)
+    phi, exponents = elementwise(activation), (ntk(hidden_layers + 1) if abc is None else abc)
     size = _array_size(width, padded)
     _check({"inputs": inputs, "width": width, "outputs": outputs}, hidden_layers + 1, exponents)
     weight_variance = nonnegative("weight_variance", weight_variance, "pass σ², not −σ")

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import boundary, known, quantity, require, require_arrays
+from jaxtheory.checks import boundary, known, quantity, require, require_arrays, returned
 from jaxtheory.results import finite_status
 
 
@@ -99,7 +98,7 @@ def train(
 
     def stretch(carry: tuple[PyTree, TrainingState], part: PyTree) -> tuple[tuple[PyTree, TrainingState], PyTree]:
         carry, values = jax.lax.scan(step, carry, part, length=record_every)
-        return carry, (values[-1], None if record is None else record(carry[0]))
+        return carry, (values[-1], None if record is None else _recorded(record, carry[0]))
 
     parts = jax.tree.map(lambda leaf: leaf.reshape(-1, record_every, *leaf.shape[1:]), batches)
     (last, state), (losses, records) = jax.lax.scan(stretch, (params, state), parts, length=steps // record_every)
@@ -123,7 +122,7 @@ def _step(
         given = (*given, batch) if batched else given
 
         def now(params: PyTree) -> Array:
-            return _scalar(loss(params, *given))
+            return returned("loss", loss(params, *given), ())
 
         value, gradient = jax.value_and_grad(now)(params)
         gradient = _held(mask, gradient)
@@ -209,14 +208,9 @@ def _require_like(name: str, tree: PyTree, like: PyTree, kind: str, hint: str) -
         )
 
 
-def _scalar(value: object) -> Array:
-    hint = "take its mean, and return nothing beside it"
-    if not isinstance(value, (int, float, jax.Array, np.ndarray, np.generic)):
-        require(False, "loss", type(value).__name__, "return a single real number", hint)
-        raise AssertionError
-    found = jnp.asarray(value)
-    single = found.shape == () and jnp.issubdtype(found.dtype, jnp.floating)
-    require(single, "loss", f"{found.dtype}{list(found.shape)}", "return a single real number", hint)
+def _recorded(record: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
+    found = record(params)
+    require_arrays("record", found)
     return found
 
 

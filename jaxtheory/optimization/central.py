@@ -10,7 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, constrain, nonnegative, positive, quantity, require
+from jaxtheory.checks import Checked, boundary, constrain, nonnegative, positive, quantity, require
 from jaxtheory.guarded import over
 from jaxtheory.results import Status, finite_status, status_where
 
@@ -241,9 +241,8 @@ def _given(
     require(substeps >= 2, "substeps", substeps, "be at least 2 for stability", "use 4")
     wish = f"lie in 1..{flat.size}, the number of parameters"
     require(1 <= directions <= flat.size, "directions", directions, wish, "use 1 to 3")
-    value = lambda p: jnp.asarray(loss(unravel(p)))  # noqa: E731
-    shape = jax.eval_shape(value, flat).shape
-    require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")
+    value = Checked("loss", lambda p: loss(unravel(p)))
+    jax.eval_shape(value, flat)
     return _Given(value, unravel, flat, eta, steps, directions, substeps)
 
 

@@ -17,7 +17,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxtheory.checks import boundary, constrain, positive, quantity, require
+from jaxtheory.checks import Checked, boundary, constrain, positive, quantity, require
 from jaxtheory.optimization.central import AdaptiveFlow, CentralFlow, central_flow, rmsprop_flow
 from jaxtheory.optimization.oscillations import steady_curvature
 from jaxtheory.results import Status, finite_status, status_where
@@ -85,9 +85,8 @@ def sharpness(loss: Callable[..., Any], params: PyTree, key: Key[Array, ""], *, 
     flat, unravel = ravel_pytree(params)
     require(flat.size >= 1, "params", params, "hold at least one number", "pass the parameters of a model")
     require(steps >= 1, "steps", steps, "be at least 1", "pass e.g. 40")
-    value = lambda p: jnp.asarray(loss(unravel(p)))  # noqa: E731
-    shape = jax.eval_shape(value, flat).shape
-    require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")
+    value = Checked("loss", lambda p: loss(unravel(p)))
+    jax.eval_shape(value, flat)
     product = lambda p, v: jax.jvp(jax.grad(value), (p,), (v,))[1]  # noqa: E731
     still = lax.stop_gradient(flat)
     pair = top_eigenpairs(partial(product, still), flat.shape, 1, key, steps=min(steps, flat.size))

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxtheory import guarded
-from jaxtheory.checks import boundary, constrain, quantity, require
+from jaxtheory.checks import boundary, constrain, quantity, require, returned
 from jaxtheory.guarded import over
 from jaxtheory.networks.training import relaxed_promotion
 from jaxtheory.results import Status, finite_status, status_where
@@ -91,9 +91,7 @@ def margin_kkt(model: Callable[..., Any], params: PyTree, x: Float[Array, "n ...
     labels = labels.astype(theta.dtype)
 
     def scores(flat: Array) -> Array:
-        out = jnp.asarray(model(unravel(flat), x))
-        require(out.shape == labels.shape, "model", f"shape {out.shape}", "return one output an example", "squeeze it")
-        return labels * out
+        return labels * returned("model", model(unravel(flat), x), labels.shape)
 
     q, pull = jax.vjp(scores, theta)
     weights = jax.nn.softmax(jax.nn.log_sigmoid(-q))

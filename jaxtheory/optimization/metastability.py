@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxtheory.checks import boundary, constrain, positive, require
+from jaxtheory.checks import Checked, boundary, constrain, positive, require
 from jaxtheory.results import Status, finite_status, status_where
 
 Number = float | Float[Array, ""]
@@ -69,9 +69,7 @@ def eyring_kramers(
         for name, value in (("minimum", minimum), ("saddle", saddle))
     )
     eps = jnp.asarray(positive("temperature", temperature, "pass e.g. a fifth of the barrier"), minimum.dtype)
-    shape = jax.eval_shape(potential, minimum).shape
-    require(shape == (), "potential", f"shape {shape}", "return one number", "use a scalar function of a vector")
-    return _crossing(potential, *points, eps)
+    return _crossing(Checked("potential", potential), *points, eps)
 
 
 @partial(jax.jit, static_argnames="potential")

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxtheory import guarded
-from jaxtheory.checks import boundary, constrain, positive, require
+from jaxtheory.checks import Checked, boundary, constrain, positive, require
 from jaxtheory.results import Status, finite_status, relative_residual, status_where
 
 Number = float | Float[Array, ""]
@@ -45,8 +45,7 @@ def _checked(x: Array, y: Array, inverse: Callable[[Array], Array], start: Array
     require(callable(inverse), "inverse", inverse, "be a function", "pass the inverse of ∇ψ, e.g. jnp.exp")
     theta = jnp.zeros(x.shape[1], x.dtype) if start is None else start.astype(x.dtype)
     require(theta.shape == x.shape[1:], "start", theta.shape, f"have shape {x.shape[1:]}", "one entry a column of x")
-    shape = jax.eval_shape(inverse, theta).shape
-    require(shape == theta.shape, "inverse", f"shape {shape}", "act elementwise", "pass e.g. jnp.exp")
+    jax.eval_shape(Checked("inverse", inverse, "same"), theta)
     finite = lambda v: (v > -jnp.inf) & (v < jnp.inf)  # noqa: E731
     return constrain("start", theta, finite, "be finite", "pass ∇ψ at the first weights")
 

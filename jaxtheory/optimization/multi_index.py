@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from jaxtheory.checks import boundary, constrain, known, positive, require
+from jaxtheory.checks import boundary, constrain, known, positive, require, returned
 from jaxtheory.guarded import power_of_two
 from jaxtheory.optimization.runge_kutta import ascending, integrate
 from jaxtheory.results import Status, finite_status, status_where
@@ -120,7 +120,7 @@ def _rule(function: Callable[..., Any], basis: np.ndarray, degree: int, count: i
     grid = np.stack(np.meshgrid(*[nodes] * variables, indexing="ij"), axis=-1)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         points = jnp.asarray(grid.reshape(-1, variables) @ basis)
-        values = np.asarray(jax.vmap(lambda x: jnp.asarray(function(x), float).reshape(()))(points))
+        values = np.asarray(jax.vmap(lambda x: returned("function", function(x), (), whole=float))(points))
     values = values.reshape(grid.shape[:-1])
     scale = np.array([math.sqrt(math.factorial(k)) for k in range(degree + 1)])
     polynomials = np.polynomial.hermite_e.hermevander(nodes, degree) / scale * weights[:, None]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from jaxtheory.checks import boundary, constrain, positive, quantity, require
+from jaxtheory.checks import Checked, boundary, constrain, positive, quantity, require
 from jaxtheory.guarded import norm, over
 
 Number = float | Float[Array, ""]
@@ -55,12 +55,8 @@ def steady_curvature(
     size = norm(moved)
     direction = over(moved, size)
 
-    def value(t: Array) -> Array:
-        return jnp.asarray(loss(unravel(flat + t * direction)))
-
+    value = Checked("loss", lambda t: loss(unravel(flat + t * direction)))
     origin = jnp.zeros((), flat.dtype)
-    shape = jax.eval_shape(value, origin).shape
-    require(shape == (), "loss", f"shape {shape}", "return one number", "return a mean over examples")
     fourth = _slope(_slope(_slope(_slope(value))))(origin)
     found = 2 * (1 + b) / eta - size**2 * fourth / 6
     return jnp.where(jnp.isfinite(flat).all(), found, jnp.nan)  # a derivative may be the same at every center

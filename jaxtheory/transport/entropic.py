@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxtheory.checks import boundary, positive, require
+from jaxtheory.checks import Checked, boundary, positive, require
 from jaxtheory.guarded import divided, power_of_two
 from jaxtheory.results import Status, status_where
 from jaxtheory.transport.blocks import Pairs, Problem, power_cost, squared_cost
@@ -202,9 +202,7 @@ def _pairs(cost: Cost | None, p: Any, x: Array, y: Array, block: int | None) -> 
         function = squared_cost if usual else power_cost
         return Pairs(function, function, block), order
     require(usual, "p", p, "be left out beside a cost", "put the power into the cost")
-    shape = jax.eval_shape(cost, x[0], y[0])
-    number = getattr(shape, "shape", None) == () and jnp.issubdtype(shape.dtype, jnp.floating)
-    require(number, "cost", shape, "be a real number for two points", "sum it over the components")
+    cost = Checked("cost", cost)
     lifted, parameters = jax.closure_convert(cost, x[0], y[0])
     given: Any = lifted if parameters else cost  # the same function again is the same program again
     forth: Any = _Given(given, False)

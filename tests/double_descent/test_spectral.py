@@ -404,7 +404,7 @@ def test_a_best_ridge_that_is_not_found_is_not_ok(unchecked):
     assert without.status != Status.OK
     jump = optimal_ridge(lambda lam: jnp.where(lam < 1.0, 2.0 - lam, 3.0 + lam))
     assert jump.status != Status.OK
-    with pytest.raises(ValueError, match="risk must return one floating number"):
+    with pytest.raises(ValueError, match="risk must return one real number"):
         optimal_ridge(lambda lam: jnp.ones(2) * lam)
     with pytest.raises(ValueError, match="low must be known when the program is compiled"):
         jax.jit(lambda low: optimal_ridge(jnp.square, low=low).lam)(0.1)

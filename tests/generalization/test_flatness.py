@@ -58,7 +58,7 @@ def test_it_can_be_jitted_and_differentiated_and_shows_what_is_not_finite(float6
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gen.relative_flatness(lambda w: w, W), "loss must return one number"),
+        (lambda: gen.relative_flatness(lambda w: w, W), "loss must return one real number"),
         (lambda: gen.relative_flatness(jnp.sum, W[:0]), "weight must hold at least one number"),
         (lambda: gen.relative_flatness(jnp.sum, W, batch=0), "batch must be >= 1"),
     ],

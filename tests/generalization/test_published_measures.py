@@ -115,7 +115,7 @@ def test_a_learned_prior_is_nearer_and_its_bound_smaller(clouds):
     ("call", "message"),
     [
         (lambda: gen.layer_margins(gen.chain(WEIGHTS[:1]), X, Y + 5), "y must hold labels within"),
-        (lambda: gen.gradient_signal(lambda w, x, y: w, jnp.zeros(2), X, jnp.zeros(12)), "loss must return one number"),
+        (lambda: gen.gradient_signal(lambda w, x, y: w, jnp.zeros(2), X, jnp.zeros(12)), "loss must return one real"),
         (lambda: gen.gradient_signal(logistic, jnp.zeros(3), X[:1], jnp.ones(1)), "x must hold at least two"),
         (lambda: gen.learned_prior(logistic, mistakes, lambda x, y: x[0], X[:2], jnp.ones(2), jax.random.key(0),
                                    share=0.1), "share must leave at least one"),

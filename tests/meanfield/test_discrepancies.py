@@ -127,7 +127,7 @@ def test_discrepancies_do_not_depend_on_the_number_of_devices(key):
 
 
 def test_errors_name_the_argument(unchecked):
-    with pytest.raises(ValueError, match="energy must be one number"):
+    with pytest.raises(ValueError, match="energy must return one real number"):
         meanfield.stein_discrepancy(lambda t: t, linear)(jnp.ones((2, 2)))
     with pytest.raises(ValueError, match="order must be >= 1"):
         meanfield.many_body(half_square, 0)

@@ -207,7 +207,7 @@ def test_what_entropic_refuses(unchecked):
         ({"p": 0.0}, "p must be positive"),
         ({"penalty": 0.0}, "penalty must be positive"),
         ({"cost": manhattan, "p": 1.0}, "p must be left out beside a cost"),
-        ({"cost": lambda u, v: u - v}, "cost must be a real number for two points"),
+        ({"cost": lambda u, v: u - v}, "cost must return one real number"),
         ({"x_weights": jnp.ones(2)}, r"x_weights must have shape \(3,\)"),
         ({"block": 0}, "block must be >= 1 pair"),
         ({"max_iterations": 0}, "max_iterations must be >= 1"),
