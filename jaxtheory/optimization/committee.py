@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtheory.activations.angle import angle, separation
+from jaxtheory.activations.angle import angle, raised_separation, separation
 from jaxtheory.guarded import over, root
 
 _NODES = 24
@@ -37,26 +37,41 @@ def erf_integrals(c: Float[Array, "F F"], students: int) -> Integrals:
     >>> f"{jax.jit(erf_integrals, static_argnums=1)(jnp.eye(2), 1).slopes[0, 0]:.4f}"
     '0.3676'
     """
-    own = 1 + jnp.diagonal(c)
-    k = students
-    lengths = own[:, None] * own[None, :]
-    sine = lambda top, square: angle(top, root(square - top**2))  # noqa: E731
-    pair = sine(c, lengths) * (2 / math.pi)
+    q, k = jnp.diagonal(c), students
+    apart = raised_separation(q[:, None], c, q[None, :])  # √((1 + q_i)(1 + q_j) − c_ij²)
+    pair = angle(c, apart) * (2 / math.pi)
     # indices a, j, l
-    inner = (lengths - c**2)[:k, None, :]
-    top = c[None, :, :] * own[:k, None, None] - c[:k, :, None] * c[:k, None, :]
-    drive = (2 / math.pi) * top / (own[:k, None, None] * root(inner))
-    # indices a, b, c, d
-    c1, c2 = own[:k, None, None, None], own[None, :k, None, None]
-    c3, c4, c34 = own[None, None, :, None], own[None, None, None, :], c[None, None]
-    c12, c13, c14 = c[:k, :k, None, None], c[:k, None, :, None], c[:k, None, None, :]
-    c23, c24 = c[None, :k, :, None], c[None, :k, None, :]
-    l4 = c1 * c2 - c12**2
-    l0 = l4 * c34 - c23 * c24 * c1 - c13 * c14 * c2 + c12 * (c13 * c24 + c14 * c23)
-    l1 = l4 * c3 - c23**2 * c1 - c13**2 * c2 + 2 * c12 * c13 * c23
-    l2 = l4 * c4 - c24**2 * c1 - c14**2 * c2 + 2 * c12 * c14 * c24
-    push = (4 / math.pi**2) * sine(l0, l1 * l2) / root(l4)
-    return Integrals(pair, drive, (2 / math.pi) / root(l4[:, :, 0, 0]), push)
+    qa = q[:k, None, None]
+    top = c[None] + _minor(qa, c[None], c[:k, :, None], c[:k, None, :])
+    drive = (2 / math.pi) * top / (1 + qa) / apart[:k, None, :]
+    low = apart[:k, :k, None, None]
+    s = _given(c, k, low**2)  # covariances of c and d, the noise of a and b and of g' added and given
+    p = jnp.diagonal(s, axis1=2, axis2=3)
+    p, r = p[..., :, None], p[..., None, :]
+    push = (4 / math.pi**2) * angle(s, root(1 + p + r + _minor(p, r, s, s))) / low
+    return Integrals(pair, drive, (2 / math.pi) / low[:, :, 0, 0], push)
+
+
+def _given(c: Array, k: int, square: Array) -> Array:
+    """C_cd − C_c,ab (1 + C_ab)⁻¹ C_ab,d, indices a, b, c, d, with `square` the determinant of 1 + C_ab.
+
+    By minors of C, which are exactly 0 where units coincide: with the entries of 1 + C, the 1 is lost in large C.
+    """
+    q = jnp.diagonal(c)
+    qa, qb, ab = q[:k, None, None, None], q[None, :k, None, None], c[:k, :k, None, None]
+    ac, ad, cd = c[:k, None, :, None], c[:k, None, None, :], c[None, None]
+    bc, bd = c[None, :k, :, None], c[None, :k, None, :]
+    first, second = _minor(qa, cd, ac, ad), _minor(qb, cd, bc, bd)
+    by_c, by_d = _minor(qa, bc, ab, ac), _minor(qa, bd, ab, ad)
+    third = _minor(_minor(qa, qb, ab, ab) / square, over(first, qa), by_c / square, over(by_d, qa))
+    return (cd + first + second) / square + third
+
+
+def _minor(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """a b − c d, exactly 0 where the factors are the same: a fused multiply-add leaves the rounding of one product."""
+    found = a * b - c * d
+    same = ((a == c) & (b == d)) | ((a == d) & (b == c))
+    return found - jax.lax.stop_gradient(jnp.where(same, found, jnp.zeros_like(found)))
 
 
 def relu_integrals(c: Float[Array, "F F"], students: int) -> Integrals:

@@ -12,7 +12,8 @@ from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
 from jaxtheory.results import Status, finite_status, status_where
 
 Number = float | Float[Array, ""]
-_NODES = 2048  # of the Marchenko-Pastur law: relative errors below 1e-8
+# of the Marchenko-Pastur law: what is beyond holds less than 1e-16 of it
+_LOGS, _STEP = np.linspace(-38.0, 14.0, 2048, retstep=True)
 _NEWTON = 60  # steps from the left, of which each at least doubles a time that is far off
 
 
@@ -135,8 +136,9 @@ def marchenko_pastur(aspect: Number) -> Spectrum:
 
         √((h₊ − h)(h − h₋))/(2πγh) dh on h± = (1 ± √γ)²,   and for γ > 1 an atom at 0 of mass 1 − 1/γ
 
-    With h = 1 + γ − 2√γ cos ψ it is (2/π) sin²ψ/h dψ. The midpoint rule in φ, tan(ψ/2) = a tan(φ/2), converges
-    exponentially, and a² = |1 − √γ|/(1 + √γ), at least 1e-4, keeps its rate where h₋ is near 0.
+    With h = 1 + γ − 2√γ cos ψ it is (2/π) sin²ψ/h dψ. In s = ln tan(ψ/2) its singularities are at |Im s| = π/2 for
+    every γ, where the trapezoidal rule converges exponentially: the mass and the moments have an error of rounding,
+    1e-12 of their values in float64 and 1e-5 in float32, for γ from 1e-6 to 1e6 and at γ = 1.
 
     Args:
         aspect: γ > 0.
@@ -159,11 +161,10 @@ def marchenko_pastur(aspect: Number) -> Spectrum:
 @jax.jit
 def _marchenko_pastur(gamma: Array) -> Spectrum:
     root = jnp.sqrt(gamma)
-    edge = jnp.maximum(jnp.abs(1 - root) / (1 + root), 1e-4)
-    half = (np.arange(_NODES) + 0.5) * np.pi / _NODES / 2
-    cosine, sine = (jnp.asarray(turn(half), gamma.dtype) for turn in (np.cos, np.sin))
-    below = cosine**2 + edge * sine**2  # edge = a²
-    nodes = ((1 - root) ** 2 * cosine**2 + (1 + root) ** 2 * edge * sine**2) / below
-    shares = 8 * edge**1.5 * (sine * cosine) ** 2 / below**3 / nodes / _NODES
+    tangent = jnp.asarray(np.exp(_LOGS), gamma.dtype)  # of ψ/2
+    gap = (1 - gamma) / (1 + root)
+    above = gap**2 + (1 + root) ** 2 * tangent**2
+    nodes = above / (1 + tangent**2)
+    shares = (16 * float(_STEP) / np.pi) * tangent * (tangent**2 / above) / (1 + tangent**2) ** 2
     atom = jnp.maximum(1 - 1 / gamma, 0)
     return Spectrum(jnp.append(nodes, jnp.zeros_like(gamma)), jnp.append(shares, atom))

@@ -94,15 +94,29 @@ def polar(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 @polar.defjvp
 def _polar_jvp(primals: PyTree, tangents: PyTree) -> tuple[Array, Array]:
-    """In the singular bases Z_ij = (dK_ij − dK_ji)/(s_i + s_j) within the range and dK_ij/s between range and rest."""
-    left, values, right = jnp.linalg.svd(primals[0])
-    present = _present(primals[0], values)
-    both, any_ = present[:, None] * present[None], jnp.maximum(present[:, None], present[None])
-    sums = (values * present)[:, None] + (values * present)[None]
-    inverse = any_ / jnp.where(any_ > 0, sums, jnp.ones_like(sums))
-    change = product(left.T, tangents[0], right.T)
-    turned = product(left, (change - both * change.T) * inverse, right)
-    return polar(primals[0]), turned
+    """The Z with U Kᵀ Z + Z Uᵀ K = dK − U dKᵀ U, the divisors of which are sums of singular values; 0 where those are.
+
+    Its derivatives are those of the equation, so that no order divides by a difference of singular values.
+    """
+    (matrix,), (change,) = primals, tangents
+    found = polar(matrix)
+    rows, columns = symmetric(product(found, matrix.T)), symmetric(product(found.T, matrix))
+
+    def solve(_: PyTree, right: Array) -> Array:
+        left, values, across = jnp.linalg.svd(matrix)
+        kept = values * _present(matrix, values)
+        sums = kept[:, None] + kept[None]
+        inverse = jnp.where(sums > 0, 1 / jnp.where(sums > 0, sums, jnp.ones_like(sums)), jnp.zeros_like(sums))
+        inverse = jnp.where(jnp.isfinite(values).all(), inverse, jnp.full_like(inverse, jnp.nan))
+        return product(left, product(left.T, right, across.T) * inverse, across)
+
+    return found, jax.lax.custom_linear_solve(
+        lambda z: product(rows, z) + product(z, columns),
+        change - product(found, change.T, found),
+        solve,
+        solve,
+        symmetric=True,
+    )
 
 
 def _present(matrix: Array, values: Array) -> Array:

@@ -103,6 +103,22 @@ def test_derivatives_of_bures_at_repeated_eigenvalues(float64):
     np.testing.assert_allclose(jax.jit(jax.jacfwd(distance))(c), slope, rtol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [0.0, 0.5])
+def test_third_derivatives_of_bures_at_repeated_eigenvalues(turn, float64):
+    """Covariances that commute, a = 3/2 + t v and b = 1 + s w on each axis: third derivatives of −2 √(a b)."""
+    spin = jnp.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    along, other = (spin @ jnp.diag(jnp.array(values)) @ spin.T for values in ([1.0, 0.5], [1.0, -1.0]))
+
+    def distance(t, s):
+        return wasserstein.bures(jnp.zeros(2), 1.5 * jnp.eye(2) + t * along, jnp.zeros(2), jnp.eye(2) + s * other)
+
+    second = jax.grad(jax.grad(distance))
+    found = jax.jit(lambda t, s: jnp.stack(jax.grad(second, (0, 1))(t, s)))(0.0, 0.0)
+    expected = [-0.75 * 1.5**-2.5 * (1 + 0.125), 0.25 * 1.5**-1.5 * (1 - 0.25)]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
 def test_derivatives_of_bures_at_zero_eigenvalues(float64):
     """A and B on one line: (√a − √b)² in the line's variance; a singular A against a B on the plane: 1 in B's rest."""
     line = jnp.array([0.6, 0.8])

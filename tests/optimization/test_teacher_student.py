@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy.special import erf
@@ -40,6 +41,28 @@ def test_integrals_are_means_over_gaussian_fields(activation, float64):
         assert (abs(samples.mean(axis=0) - getattr(found, name)) < 4.5 * error).all(), name
 
 
+@pytest.mark.parametrize("q", [1.0, 1e4, 1e8])
+def test_integrals_of_erf_units_keep_the_one_beside_large_overlaps(q):
+    """Three fields, two of them one student of size q, in float32; 1 + q alone rounds to q. Against 60 digits."""
+    c = np.float32(np.array([[q, q, 0.25 * q**0.5], [q, q, 0.25 * q**0.5], [0.25 * q**0.5, 0.25 * q**0.5, 1.0]]))
+    found = jax.jit(erf_integrals, static_argnums=1)(jnp.asarray(c), 2)
+    with mpmath.workdps(60):
+        cov = mpmath.matrix(c.astype(float).tolist())
+        arcsine = lambda s: mpmath.asin(s[0, 1] / mpmath.sqrt((1 + s[0, 0]) * (1 + s[1, 1])))  # noqa: E731
+        low = mpmath.sqrt(1 + 2 * cov[0, 0])
+        for i, j in np.ndindex(3, 3):
+            pair = mpmath.matrix([[cov[i, i], cov[i, j]], [cov[j, i], cov[j, j]]])
+            np.testing.assert_allclose(found.pair[i, j], float(2 / mpmath.pi * arcsine(pair)), rtol=1e-6)
+            known = mpmath.matrix([[cov[0, i], cov[0, j]], [cov[1, i], cov[1, j]]])
+            given = pair - known.T * mpmath.inverse(mpmath.eye(2) + cov[:2, :2]) * known
+            push = float(4 / mpmath.pi**2 * arcsine(given) / low)
+            np.testing.assert_allclose(found.push[0, 1, i, j], push, rtol=1e-6)
+            drive = 2 / mpmath.pi * (cov[i, j] - cov[0, i] * cov[0, j] / (1 + cov[0, 0]))
+            drive = drive / mpmath.sqrt(1 + cov[j, j] - cov[0, j] ** 2 / (1 + cov[0, 0])) / mpmath.sqrt(1 + cov[0, 0])
+            np.testing.assert_allclose(found.drive[0, i, j], float(drive), rtol=1e-6)
+        np.testing.assert_allclose(found.slopes, float(2 / mpmath.pi / low), rtol=1e-6)
+
+
 @pytest.mark.parametrize("activation", UNITS)
 def test_integrals_of_equal_units_are_those_of_one(activation, float64):
     """Units 0 and 1 are the same field, and so are 2 and 3: singular covariances, without a loss of digits."""
@@ -50,7 +73,9 @@ def test_integrals_of_equal_units_are_those_of_one(activation, float64):
     keep = np.array([0, 2])
     np.testing.assert_allclose(large.pair, np.asarray(one.pair)[np.ix_(keep, keep)][np.ix_(index, index)], rtol=1e-12)
     push = np.asarray(one.push)[0, 0][np.ix_(keep, keep)][np.ix_(index, index)]
-    np.testing.assert_allclose(large.push, np.broadcast_to(push, (2, 2, 4, 4)), rtol=3e-7)
+    np.testing.assert_allclose(
+        large.push, np.broadcast_to(push, (2, 2, 4, 4)), rtol=1e-12 if activation == "erf" else 3e-7
+    )
 
 
 def test_relu_second_moments_of_one_unit_are_half_those_of_the_field(float64):
