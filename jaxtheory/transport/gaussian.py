@@ -32,8 +32,8 @@ def bures(
     Raises:
         ValueError: shapes that do not fit, or a matrix that is not symmetric (NaN inside `jit`).
 
-    Differentiable to any order, also at repeated and zero eigenvalues along directions that keep the rank; where A is singular
-    and B is not on its null space, the derivative in A there is −∞, and that part is given as 0.
+    Differentiable to any order, also at repeated and zero eigenvalues along directions that keep the rank; where A is
+    singular and B is not on its null space, the derivative in A there is −∞, and that part is given as 0.
     Cost: six decompositions of d × d matrices, about 100 d³ flops.
     Source: Dowson, Landau (1982); Villani (2003), section 4.1; Bhatia, Jain, Lim (2019) for the rotations.
 
