@@ -175,6 +175,15 @@ def test_a_step_has_no_slope_to_follow():
         losses.slopes(lambda f, y: jnp.int32(f > y), Y, Y)
 
 
+def test_steps_keep_nan():
+    """x > 0 is False at NaN, which is no feature of it."""
+    bad = jax.jit(lambda x: kernels.random_features(x, 4, KEY, activation="step"))(X.at[1, 0].set(jnp.nan))
+    assert np.isnan(bad[1]).all()
+    assert np.isfinite(bad[0]).all()
+    density = kernels.SpectralDensity(jnp.array([[jnp.nan, 1.0], [1.0, 3.0]]), jnp.ones((2, 2)))
+    assert np.isnan(kernels.spectral_sum(density, lambda v: v > 2).value)
+
+
 def test_the_same_function_is_the_same_program():
     """Equal where the functions are: nothing is compiled again."""
     assert Checked("loss", jnp.sum) == losses.resolve(jnp.sum)

@@ -170,7 +170,8 @@ def _random_teacher(
     inner_key, outer_key, noise_key = jax.random.split(key, 3)
     inner = jax.random.normal(inner_key, (x.shape[1], width), x.dtype)
     outer = jax.random.normal(outer_key, (width,), x.dtype)
-    hidden = activation(jnp.matmul(x, inner, precision="highest") / jnp.sqrt(jnp.asarray(x.shape[1], x.dtype)))
+    inside = jnp.matmul(x, inner, precision="highest") / jnp.sqrt(jnp.asarray(x.shape[1], x.dtype))
+    hidden = jnp.where(jnp.isnan(inside), inside, activation(inside))  # a step would make a number of NaN
     signal = jnp.matmul(hidden, outer, precision="highest") / jnp.sqrt(jnp.asarray(width, x.dtype))
     return Regression(x, signal + jnp.sqrt(noise) * jax.random.normal(noise_key, signal.shape, x.dtype), signal)
 

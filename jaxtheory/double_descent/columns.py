@@ -334,7 +334,11 @@ def _width(fit: _Fit, move: Move, at: Split, targets: Array, task: Task) -> Widt
     # ‖β‖² is ⟨r, Aβ⟩/λ, or what the slack leaves of the norm
     aligned = over(root((within * fitted).sum()), root(ridge))
     rest = root(move.norm**2 - ridge * (fit.alpha**2).sum())
-    norm = jnp.where((within**2).sum() > (fitted**2).sum(), aligned, rest)
+    strong = (within**2).sum() > (fitted**2).sum()
+    norm = jnp.where(strong, aligned, rest)
+    # how much larger than λ‖β‖² what it is the difference of is
+    total = jnp.where(strong, length(within) * length(fitted), ridge * move.norm**2)
+    blurred = jnp.where(ridge * norm**2 > 0, total / (ridge * norm**2), jnp.where(total > 0, jnp.inf, 0.0))
     # where a point alone decides a direction (leverage 1), its error is the limit of no ridge
     alone = at.outside <= (_ALONE * at.noise) ** 2
     weight = jnp.where(ridge > 0, ridge, alone.astype(ridge.dtype))
@@ -349,7 +353,7 @@ def _width(fit: _Fit, move: Move, at: Split, targets: Array, task: Task) -> Widt
         loo=(left_out**2).sum(axis=1).mean(),
         inverse=fit.diagonal.sum(),
         loss=jnp.maximum(move.loss, over(fit.largest, move.norm)),
-        worn=jnp.maximum(over(fit.peak, fit.diagonal).max(), turned),
+        worn=jnp.maximum(jnp.maximum(over(fit.peak, fit.diagonal).max(), turned), blurred),
         rank=at.rank,
         dropped=at.dropped,
         alone=(alone & (ridge * fit.diagonal <= 100 * at.noise**2) & (at.rank < samples)).any(),

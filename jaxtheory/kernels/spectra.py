@@ -162,7 +162,7 @@ def spectral_sum(density: SpectralDensity, function: Callable[[Array], Array]) -
     alike = weights.shape == nodes.shape
     require(alike, "weights", f"shape {weights.shape}", f"have the shape of nodes, {nodes.shape}", "pass one each")
     values = returned("function", function(nodes), nodes.shape, whole=nodes.dtype)
-    sums = jnp.sum(weights * values, axis=1)
+    sums = jnp.where(jnp.isfinite(nodes).all(axis=1), jnp.sum(weights * values, axis=1), jnp.nan)
     spread = standard_error(sums) if sums.shape[0] > 1 else jnp.full((), jnp.nan, sums.dtype)
     return Estimate(sums.mean(), spread)
 

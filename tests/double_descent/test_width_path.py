@@ -286,6 +286,24 @@ def test_float32_is_right_or_says_so():
     assert flagged > 100
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1e-8, 1e-4, 1.0])
+def test_a_norm_beside_a_ridge_is_right_or_flagged(size):
+    """A column far below √λ: the residual it could take up has 10⁸ times its coefficient's norm as slack."""
+    features, targets, *test = draw(20, 6, dtype=np.float32)
+    scale = np.where(np.arange(6) == 3, np.float32(size), np.float32(1.0))[None]
+    path = width_path(features * scale, targets, test[0] * scale, test[1], ridge=1e-8)
+    wide = features.astype(np.float64) * scale
+    for width in range(1, 7):
+        shown = wide[:, :width]
+        exact = np.linalg.solve(shown.T @ shown + 1e-8 * np.eye(width), shown.T @ targets.astype(np.float64))
+        if path.status[width - 1] == Status.OK:
+            np.testing.assert_allclose(path.norm[width - 1], np.linalg.norm(exact), rtol=0.1)
+        else:
+            assert width >= 4
+    assert (path.status == Status.OK).all() == (size > 1e-5)
+
+
 def test_peak_in_float32_is_not_clipped():
     """A cut-off of small singular values would lower the peak at p = n; float32 keeps it to 1%."""
     problem = draw(dtype=np.float32)
