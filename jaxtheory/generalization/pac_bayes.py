@@ -75,7 +75,7 @@ def _kl_inverse(q: Array, c: Array) -> Array:
 @jax.custom_jvp
 def _solved(q: Array, c: Array) -> tuple[Array, Array]:
     """p and s = ln((1 − q)/(1 − p)), by Newton's method from above, which is monotone since kl is convex in s."""
-    inner = (q > 0) & (q < 1) & (c > 0) & (c < jnp.inf)
+    inner = (q > 0) & (q < 1) & (c > 0) & (c / (1 - q) < jnp.inf)
     at, level = jnp.where(inner, q, 0.5), jnp.where(inner, c, 1.0)
 
     def step(_: Any, s: Array) -> Array:
@@ -89,8 +89,8 @@ def _solved(q: Array, c: Array) -> tuple[Array, Array]:
     near = -jnp.log1p(-jnp.where(wide < 1, wide, 0))
     start = jnp.where(wide < 1, jnp.minimum(near, 1 + level / (1 - at)), 1 + level / (1 - at))
     s = lax.fori_loop(0, 70, step, start)
-    # q = 0: kl = −ln(1 − p); c = 0: p = q; q = 1 or c = ∞: p = 1
-    s = jnp.where(inner, s, jnp.where(c == 0, c, jnp.where(q == 1, jnp.inf, c)))
+    # q = 0: kl = −ln(1 − p); c = 0: p = q; q = 1, c = ∞ or s > c/(1 − q) beyond the dtype: p = 1
+    s = jnp.where(inner, s, jnp.where((q == 0) | (c == 0), c, jnp.inf))
     p = jnp.where(s == jnp.inf, 1, q - (1 - q) * jnp.expm1(-jnp.where(s == jnp.inf, 1, s)))
     bad = jnp.isnan(q) | jnp.isnan(c)
     return jnp.where(bad, jnp.nan, p), jnp.where(bad, jnp.nan, s)

@@ -50,6 +50,7 @@ def test_kl_inverse_at_the_ends(float64):
     assert float(jax.grad(by_c, 1)(0.0, 0.1)) == pytest.approx(-np.exp(-0.1), rel=1e-13)
     found = gen.kl_inverse(jnp.array([0.2, 1.0, 0.2, 0.0]), jnp.array([0.0, 0.5, jnp.inf, jnp.inf]))
     np.testing.assert_array_equal(found, [0.2, 1.0, 1.0, 1.0])
+    assert float(gen.kl_inverse(0.9, 1e308)) == 1  # s is beyond the dtype
     by_q = jax.grad(gen.kl_inverse, 0)
     assert [float(by_q(q, c)) for q, c in ((0.2, 0.0), (1.0, 0.5), (0.0, 0.1))] == [1.0, 0.0, np.inf]
     assert np.isinf(float(by_c(0.2, 0.0)))
