@@ -27,9 +27,14 @@ threadpoolctl.threadpool_limits(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave accelerators alone, but where they are asked for."""
+    """Leave accelerators alone, but where they are asked for; compile the fast set in less time, to slower programs.
+
+    The slow set, the examples, the smoke tests and those for accelerators run the programs that a user runs.
+    """
     if config.option.markexpr != "accelerator":
         jax.config.update("jax_platforms", "cpu")
+    if "not slow" in config.option.markexpr:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.hookimpl(tryfirst=True)

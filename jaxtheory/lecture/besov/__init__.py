@@ -23,7 +23,7 @@ class Config(SweptConfig):
     """first and last log2 n of the risk curves"""
     replicates: int = 60
     """independent functions and noises of each point of the risk curves"""
-    signal_octaves: tuple[int, int] = (6, 9)
+    signal_octaves: tuple[int, int] = (6, 8)
     """first and last log2 n of the estimators on one signal, trained networks among them"""
     signal_replicates: int = 6
     """independent noises of each"""
