@@ -133,7 +133,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Excess risk over samples per feature, without ridge and under the best one."""
     for index, (name, label) in enumerate((("samples", "min-norm"), ("samples ridge", "best ridge"))):
         values, laws = dataset.law_samples.isel(law_kind=index), ("samples n", name, dataset.attrs["law_dimension"])
-        draw_series(ax, claims.curves, *laws, values, "law_over", label, index)
+        draw_series(ax, claims.curves, laws, values, over="law_over", label=label, index=index)
     figures.threshold(ax, 1.0, "$n = p$")
     figures.label_axes(ax, "samples per feature, $n/p$", "excess risk", "more data hurts", yscale="log")
     ax.set_ylim(0.4, 20)
@@ -142,7 +142,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
 def draw_features(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
     """Excess risk over features seen per sample."""
     laws = ("features p", "features", dataset.attrs["law_fixed"])
-    draw_series(ax, claims.curves, *laws, dataset.law_features, "law_p", "min-norm", 0)
+    draw_series(ax, claims.curves, laws, dataset.law_features, over="law_p", label="min-norm", index=0)
     figures.threshold(ax, 1.0, "$p = n$")
     title = f"p of D = {2 * dataset.attrs['law_dimension']} Gaussian features"
     figures.label_axes(ax, "features seen per sample, $p/n$", "excess risk", title, yscale="log")

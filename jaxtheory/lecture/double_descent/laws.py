@@ -101,10 +101,11 @@ def ridge_inverse(design: Float[Array, "n p"], ridge: float) -> Float[Array, "p 
 
 
 def draw_series(
-    ax: Axes, curves: dict[str, list[float]], x: str, y: str, unit: int, values: xr.DataArray, over: str, label: str,
+    ax: Axes, curves: dict[str, list[float]], law: tuple[str, str, int], values: xr.DataArray, *, over: str, label: str,
     index: int,
 ) -> None:  # fmt: skip
-    """One law and its points, over sizes in units of `unit`."""
+    """One law and its points; the law by the names of its sizes and values among `curves`, and the unit of sizes."""
+    x, y, unit = law
     color = figures.PALETTE[index]
     figures.theory_line(ax, np.array(curves[x]) / unit, curves[y], color=color, label=label)
     draw_means(ax, values[over].values / unit, values, values.dims[1], color=color)

@@ -116,7 +116,7 @@ def draw(ax: Axes, dataset: xr.Dataset, claims: Claims) -> None:
         label = f"$\\lambda = 10^{{{round(np.log10(lam))}}}$"
         values = dataset.law_triple.isel(law_lambda=index)
         laws = ("triple n", f"triple {lam:g}", dataset.attrs["law_dimension"])
-        draw_series(ax, claims.curves, *laws, values, "law_n", label, index)
+        draw_series(ax, claims.curves, laws, values, over="law_n", label=label, index=index)
     for x, name in ((1.0, "$n = d$"), (float(FEATURES), "$n = N$")):
         figures.threshold(ax, x, name)
     title = "triple descent: tanh, $N = 10d$"

@@ -60,9 +60,9 @@ def _beside_linearization(width: int, config: Any, key: PRNGKeyArray) -> dict[st
     theta, cross = (empirical.ntk(f, params, a, x, output="trace", method="structured") for a in (x, x_test))
     values, vectors = jnp.linalg.eigh(theta)
     rate = 1 / values[-1]
-    run = partial(_descend, params, x, x_test, y, rate, config.lazy_steps)
-    seen, seen_test = run(f)
-    flat = run(empirical.linearize(f, params))[0]
+    run = partial(_descend, params=params, y=y, rate=rate, steps=config.lazy_steps)
+    seen, seen_test = run(f, x, x_test)
+    flat = run(empirical.linearize(f, params), x, x_test)[0]
     steps = jnp.arange(config.lazy_steps + 1)
     law = kernels.gradient_descent(
         theta, y, learning_rate=rate, steps=steps, initial=f(params, x)[:, 0], ntk_test=cross,
@@ -77,7 +77,7 @@ def _beside_linearization(width: int, config: Any, key: PRNGKeyArray) -> dict[st
 
 
 def _descend(
-    params: Any, x: Array, x_test: Array, y: Array, rate: Any, steps: int, f: Callable[..., Array]
+    f: Callable[..., Array], x: Array, x_test: Array, *, params: Any, y: Array, rate: Any, steps: int
 ) -> tuple[Array, Array]:
     """Outputs on training and test inputs before training and after every step of gradient descent."""
     both = jnp.concatenate([x, x_test])
