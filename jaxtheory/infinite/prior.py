@@ -43,9 +43,9 @@ OfVariance = Callable[[Scalar], Scalar]
 
 
 class Role(NamedTuple):
-    """How a program uses a parameter: the axes that it contracts, or as a table whose rows are looked up."""
+    """How a program uses a parameter: the axes that it contracts, if any, or as a table whose rows are looked up."""
 
-    inputs: frozenset[int]
+    inputs: frozenset[int] = frozenset()
     table: bool = False
 
 
@@ -58,7 +58,7 @@ class ByRole(Protocol):
         ...
 
     def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
-        """The moments of a parameter that a program contracts or looks up."""
+        """The moments of a parameter as a program uses it."""
         ...
 
 
@@ -77,7 +77,9 @@ def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     Layers that are stacked into one leaf, as by `nn.scan` or `nn.vmap`, need a rule of their own, such as lambda path,
     shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are biases, or, by their names,
     scales (1, not trained: `scale`, `gamma`, `g`, or a `weight` of one axis) and running averages (`mean` 0, `var` 1,
-    not trained); leaves named `embedding` and tables that a program looks up have variance σ_w².
+    not trained). A leaf of several axes is no scale where a program contracts it, and by shape alone where it is
+    named `g` and two of its axes are longer than 1. Leaves named `embedding` and tables that a program looks up have
+    variance σ_w².
 
     Args:
         sigma_w, sigma_b: standard deviations, ≥ 0; may be traced.
@@ -310,6 +312,21 @@ class _ByShape:
         self._kernel, self._bias, self._table, self._weight = kernel, bias, table, weight
 
     def __call__(self, path: str, shape: tuple[int, ...]) -> Moments:
+        if _last(path) == "g" and sum(n > 1 for n in shape) > 1:
+            return self._centered(self._kernel(math.prod(shape[:-1])))
+        return self._named(path, shape)
+
+    def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
+        """The moments of a parameter as a program uses it."""
+        name = _last(path)
+        if role.table or name == "embedding":
+            return self._rows(shape)
+        # by shape alone the last axis is that of outputs, and names tell what is no weight
+        if len(shape) - 1 in role.inputs or (role.inputs and name in (*_SCALES, *_CONSTANTS, "bias")):
+            return self._centered(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
+        return self._named(path, shape)
+
+    def _named(self, path: str, shape: tuple[int, ...]) -> Moments:
         name = _last(path)
         if name in _CONSTANTS:
             return Moments(1.0 if name == "var" else 0.0, 0.0, 0.0)
@@ -319,14 +336,6 @@ class _ByShape:
             return self._rows(shape)
         inputs = shape[:1] if len(shape) == 3 and path.endswith(_OF_HEADS) else shape[:-1]
         return self._centered(self._bias if len(shape) < 2 or name == "bias" else self._kernel(math.prod(inputs)))
-
-    def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
-        """The moments of a parameter that a program contracts or looks up."""
-        if role.table or _last(path) == "embedding":
-            return self._rows(shape)
-        if len(shape) - 1 not in role.inputs:  # its last axis is that of outputs, as by shape alone
-            return self(path, shape)
-        return self._centered(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
 
     def _rows(self, shape: tuple[int, ...]) -> Moments:
         return self._centered(1.0 / shape[-1] if self._table is None else self._table)

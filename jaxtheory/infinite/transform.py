@@ -174,7 +174,8 @@ def _many(found: list[Limit], tree: PyTreeDef) -> Limit:
         return [tree.unflatten(part) for part in zip(*results, strict=True)]
 
     rules = [limit.prior for limit in found if isinstance(limit.prior, ResolvedPrior)]
-    roles = {path: role for rule in rules for path, role in rule.roles.items()}
+    every = [item for rule in rules for item in rule.roles.items()]
+    roles = dict(sorted(every, key=lambda item: item[1] != Role()))  # what one output does not use another may
     return Limit(
         lambda x1, x2=None: tree.unflatten([limit.nngp(x1, x2) for limit in found]),
         lambda x1, x2=None: tree.unflatten([limit.ntk(x1, x2) for limit in found]),

@@ -15,7 +15,7 @@ from jaxtheory.infinite.evaluation.widths import difference, refuse_width, wider
 from jaxtheory.infinite.graph.nodes import Use
 from jaxtheory.infinite.graph.views import Leaf
 from jaxtheory.infinite.models import Model
-from jaxtheory.infinite.prior import Prior
+from jaxtheory.infinite.prior import Prior, Role
 from jaxtheory.infinite.trace import estimated_power, nominal_sizes, relative_deviation
 from jaxtheory.programs.calls import Program
 
@@ -73,7 +73,8 @@ def _powers_of_width(
         return None
     narrow, first = _measure(made, given), None
     roles = made.decision.roles
-    fan_ins = [(i, tuple(roles[path].inputs)) for i, path in enumerate(model.paths) if path in roles]
+    used = [(i, roles.get(path, Role())) for i, path in enumerate(model.paths)]
+    fan_ins = [(i, tuple(role.inputs)) for i, role in used if role != Role()]
     for widths in (frozenset[int](), widths_between(model.shapes, other.shapes, fan_ins)):
         decision = made.decision._replace(leaves=wide_leaves, widths=widths)
         try:

@@ -12,7 +12,7 @@ from jaxtheory.infinite.prior import ByRole, Moments, Prior, Role, check_moments
 
 
 def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[str, Role]:
-    """Roles of the parameters that are contracted or looked up, by path.
+    """Roles of all parameters by path; an empty one where a parameter is neither contracted nor looked up.
 
     Raises:
         ValueError: a parameter that is contracted over different axes in different places.
@@ -27,7 +27,7 @@ def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[st
                 found = f"axes {sorted(roles[paths[number]].inputs)} in one place and {sorted(axes)} in another"
                 hint = "split it into a parameter for each place"
                 raise ValueError(f"parameter {paths[number]} must have one fan-in, got {found} contracted; {hint}.")
-    return roles
+    return dict.fromkeys(paths, Role()) | roles
 
 
 def _fan_in_axes(use: n.LinearLayer, shape: tuple[int, ...]) -> frozenset[int]:
