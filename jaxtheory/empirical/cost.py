@@ -292,16 +292,16 @@ def _counts(
     if method == "products":
         flops = (3 * part.pairs + 2 * part.n2) * o * forward
         return flops, flops, 2.0 * o * (part.n2 * parameters(found) + part.pairs * total)
+    # what does not depend on the direction is taken out of the loop over directions
+    once = 1 / rounds if used.tiles.columns >= part.n1 else 1.0
     pairs = part.pairs * pair_flops(found, part, method)
     convolutions = examples * o * forward_flops(found.findings.plan.jaxpr, CONVOLUTIONS)
     if method in ("jacobian", "directions"):
-        # what does not depend on the direction is taken out of the loop over directions
-        once = 1 / rounds if used.tiles.columns >= part.n1 else 1.0
         slower = (GROUPED if rounds == 1 else LOOPED) - 1
         moved = examples * o * (total + 2 * parameters(found))
         return examples * (once + 2 * o) * forward + pairs, slower * convolutions, moved
     costs = chosen(found, part)
-    flops = examples * (used.sweeps * (1 + o) * forward + sum(c.example_flops for c in costs)) + pairs
+    flops = examples * (used.sweeps * (once + o) * forward + sum(c.example_flops for c in costs)) + pairs
     held = o * differentiated_size(found) + sum(c.example_size for c in costs)
     copied = 2 * part.pairs * sum(c.pair_size for c in costs)
     return flops, convolutions if rounds > 1 else 0.0, used.sweeps * examples * o * total + 2 * examples * held + copied
