@@ -54,10 +54,19 @@ def _checked(kernel: Any, several: bool) -> Partial:
 
 def _computes_whole(kernel: Any, x1: Array, x2: Array) -> bool:
     """Whether a kernel of integers computes with them as such."""
-    jax.eval_shape(kernel, x1, x2)  # refuses by name what is no matrix
-    bare = kernel.func.function if isinstance(getattr(kernel, "func", None), Checked) else None
-    plain = kernel if bare is None else Partial(bare, *kernel.args, **kernel.keywords)
-    return bool(jnp.issubdtype(jnp.result_type(jax.eval_shape(plain, x1, x2)), jnp.integer))
+    func = getattr(kernel, "func", None)
+    if not isinstance(func, Checked):
+        return bool(jnp.issubdtype(jnp.result_type(jax.eval_shape(kernel, x1, x2)), jnp.integer))
+    kinds = []
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        value = func.function(*args, **kwargs)
+        kinds.append(getattr(value, "dtype", None))
+        return value
+
+    spied = Checked(func.name, recorded, func.shape, func.whole)
+    jax.eval_shape(Partial(spied, *kernel.args, **kernel.keywords), x1, x2)
+    return kinds[-1] is not None and bool(jnp.issubdtype(kinds[-1], jnp.integer))
 
 
 def as_points(kernel: Any, x: Any, name: str = "x", first: Array | None = None) -> Array:
