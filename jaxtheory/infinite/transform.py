@@ -262,15 +262,12 @@ def _symmetric(
     whole = bool(plan.output.axes) and not plan.output.equal  # a mirror image has its positions swapped
 
     def pairs(i: Array, j: Array) -> Array:
-        found = tile(inputs.rows(x, i), inputs.rows(x, j))
-        # rounding depends on the order of a pair; both orders are computed in tiles of the diagonal alone
-        return found if whole else jnp.where((i == j).all(), (found + flip(found)) / 2, found)
+        return tile(inputs.rows(x, i), inputs.rows(x, j))
 
     block = max(1, math.isqrt(_ENTRIES // plan.entries))
     matrix = gram(pairs, places, places if whole else None, block=block)
     # equal examples have correlation 1 exactly, which their product as two examples would miss by √eps in angle
     matrix = matrix.at[places, places].set(diagonal)
-    if drawn or whole:  # a pair and its mirror image draw one normal matrix in two orders of tokens
-        matrix = jax.lax.optimization_barrier(matrix)  # or each of the terms is computed in an order of its own
-        matrix = (matrix + flip(matrix)) / 2
-    return matrix
+    # a pair and its mirror image are rounded, and draw one normal matrix, in two orders
+    matrix = jax.lax.optimization_barrier(matrix)  # or each of the terms is computed in an order of its own
+    return (matrix + flip(matrix)) / 2

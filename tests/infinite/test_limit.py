@@ -294,3 +294,18 @@ def test_max_pooling_is_refused():
     shapes = structs({"k": (3, 3, 1, 8), "o": (8, 1)}, jnp.float32)
     with pytest.raises(infinite.NoLimitError, match=r"reduce_window_max.*average pooling"):
         infinite.limit(f, shapes, jnp.ones((1, 4, 4, 1)), prior=prior.ntk())
+
+
+@pytest.mark.slow
+def test_kernels_of_one_batch_are_symmetric_to_the_bit():
+    """One block of pairs, with an activation that is rounded differently in the two orders of a pair."""
+
+    def network(params, x):
+        hidden = jax.nn.elu(jax.nn.elu(x @ params[0]) @ params[1] / params[1].shape[0] ** 0.5)
+        return hidden @ params[2] / params[2].shape[0] ** 0.5
+
+    params = [jnp.zeros((1, 64)), jnp.zeros((64, 64)), jnp.zeros((64, 1))]
+    x = jnp.linspace(-31, 31, 40)[:, None]
+    found = infinite.limit(network, params, x, prior=lambda path, shape: infinite.prior.Moments(0.0, 1.0, 1.0))
+    for kernel in (found.nngp(x), found.ntk(x)):
+        assert (kernel == kernel.T).all()
