@@ -27,15 +27,27 @@ def values_first(q, k, v):
     return jnp.einsum("bed,btd->bte", jnp.einsum("bse,bsd->bed", v, k), q)
 
 
+def causal(q, k, v):
+    return jnp.einsum("btd,btde->bte", q, jnp.cumsum(jnp.einsum("btd,bte->btde", k, v), 1))
+
+
+def causal_by_products(q, k, v):
+    return jnp.einsum("btd,btde->bte", q, jnp.cumsum(k[..., None] * v[:, :, None], 1))
+
+
+def anticausal(q, k, v):
+    return jnp.einsum("btd,btde->bte", q, jax.lax.cumsum(jnp.einsum("btd,bte->btde", k, v), 1, reverse=True))
+
+
 def scores_first(q, k, v):
     return (q @ k.swapaxes(1, 2)) @ v
 
 
-def network(p, x, attend=keys_first, feature=jax.nn.relu):
-    """One layer, over d or with weights that add up to one, read at the last token."""
+def network(p, x, attend=keys_first, feature=jax.nn.relu, token=-1):
+    """One layer, over d or with weights that add up to one, read at one token, the last if not said otherwise."""
     q, k, v = (x @ p[name] for name in "qkv")
     q, k = feature(q) / q.shape[-1], feature(k)
-    return (attend(q, k, v) @ p["w"])[:, -1]
+    return (attend(q, k, v) @ p["w"])[:, token]
 
 
 def normalized(p, x):
@@ -45,6 +57,16 @@ def normalized(p, x):
         q, k, v = (h @ layer[name] for name in "qkv")
         q, k = jax.nn.elu(q) + 1, jax.nn.elu(k) + 1
         h = h + keys_first(q, k, v) / jnp.einsum("btd,bd->bt", q, k.sum(1))[..., None]
+    return h.mean(1) @ p["o"]
+
+
+def causal_layers(p, x):
+    """The same where each token sums over those before it."""
+    h = x @ p["in"]
+    for layer in (p["one"], p["two"]):
+        q, k, v = (h @ layer[name] for name in "qkv")
+        q, k = jax.nn.elu(q) + 1, jax.nn.elu(k) + 1
+        h = h + causal(q, k, v) / jnp.einsum("btd,btd->bt", q, jnp.cumsum(k, 1))[..., None]
     return h.mean(1) @ p["o"]
 
 
@@ -90,7 +112,27 @@ def test_weights_are_products_of_means_in_every_order():
         np.testing.assert_allclose(other.ntk, found.ntk, rtol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("attend", "some"),
+    [
+        (causal, [1, 1, 0]),
+        pytest.param(causal_by_products, [1, 1, 0], marks=pytest.mark.slow),
+        pytest.param(anticausal, [0, 1, 1], marks=pytest.mark.slow),
+    ],
+    ids=["einsum", "products", "reverse"],
+)
+def test_running_sums_are_masks_of_the_weights(attend, some):
+    """At the second token, over those up to it or from it on."""
+    kernel = SIGMA**2 * np.einsum("atc,bsc->abts", X, X) / CHANNELS
+    size = np.sqrt(np.einsum("aatt->at", kernel) / (2 * np.pi))
+    weights = size[:, 1, None] * size * np.array(some)
+    expected = SIGMA**2 * np.einsum("as,abst,bt->ab", weights, kernel, weights)
+    found = limit(partial(network, attend=attend, token=1), check_width=False).nngp(X)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
 DRAWN = {
+    "causal": (causal_layers, deep_shapes, RULE),
     "over d": (network, shapes, RULE),
     "normalized": (normalized, deep_shapes, RULE),
     "of heads": (of_heads, head_shapes, rule),
@@ -116,6 +158,13 @@ def test_what_such_a_matrix_is_not_used_for_is_refused_with_a_step():
     with pytest.raises(infinite.NoLimitError, match=r"channels by channels.*write \(q @ k.T\) @ v") as caught:
         limit(bent)
     assert "test_linear_attention.py:" in str(caught.value)
+
+    def summed(p, x):
+        q, k, v = (x @ p[name] for name in "qkv")
+        return ((q[..., None] * (k[..., None] + v[:, :, None])).sum(2) @ p["w"])[:, -1]
+
+    with pytest.raises(infinite.NoLimitError, match="a matrix of channels by channels"):
+        limit(summed)
     plain = partial(network, feature=lambda a: a)
     assert not np.asarray(limit(plain).nngp(X)).any()  # over d they vanish
     with pytest.raises(infinite.NoLimitError, match="keeps fluctuating"):

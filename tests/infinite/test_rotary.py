@@ -38,6 +38,14 @@ def pairs(x):
     return turned.reshape(x.shape)
 
 
+def complex_pairs(x):
+    """The same as the first implementation of Llama writes it, by complex numbers."""
+    parts = x.reshape(*x.shape[:-1], -1, 2)
+    angle = (jnp.arange(x.shape[1])[:, None] * frequencies(x.shape[-1] // 2))[:, None]
+    turned = jax.lax.complex(parts[..., 0], parts[..., 1]) * jnp.exp(1j * angle)
+    return jnp.stack([turned.real, turned.imag], -1).reshape(x.shape)
+
+
 def partly(x):
     """The first half of the channels rotated, the others as they are, as GPT-NeoX does it with a quarter."""
     turned, kept = jnp.split(x, [x.shape[-1] // 2], -1)
@@ -175,6 +183,7 @@ def test_all_ways_to_write_rotations_and_groups_have_one_limit(shared):
     [
         (halves, repeated, 48),
         (pairs, grouped, 24),
+        (complex_pairs, repeated, 48),
         (ramp, repeated, 48),
         (in_three, repeated, 48),
         (partly_in_pairs, repeated, 48),

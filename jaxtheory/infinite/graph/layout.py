@@ -98,11 +98,20 @@ class Blocks(NamedTuple):
         return (*first[: self.axis], total, *first[self.axis + 1 :])
 
 
+class Running(NamedTuple):
+    """Labels of a running sum, of its axis and of what it sums, and whether it starts from the end."""
+
+    out: int
+    summed: int
+    reverse: bool
+
+
 class Outer(NamedTuple):
     """A product of two random arrays that is not summed over channels, times and over numbers.
 
     Labels tell which axes of the two run together; those in `out` are the axes of the product (of size one where they
-    are negative), others are summed over.
+    are negative), others are summed over. Each of `running` is an axis of the product over whose earlier places (or
+    later, in reverse) an axis of both is summed.
     """
 
     left: ChannelArray
@@ -111,14 +120,27 @@ class Outer(NamedTuple):
     right_axes: tuple[int, ...]
     out: tuple[int, ...]
     factors: tuple[tuple[str, Deterministic], ...]
+    running: tuple[Running, ...] = ()
 
     @property
     def shape(self) -> Shape:
         sizes = dict(zip((*self.left_axes, *self.right_axes), (*self.left.shape, *self.right.shape), strict=True))
+        sizes |= {run.out: sizes[run.summed] for run in self.running}
         return tuple(sizes.get(label, 1) for label in self.out)
 
 
-Value = Deterministic | Param | ChannelArray | Blocks | Outer
+class Complex(NamedTuple):
+    """A complex array as its real and its imaginary part."""
+
+    real: ChannelArray
+    imag: ChannelArray
+
+    @property
+    def shape(self) -> Shape:
+        return self.real.shape
+
+
+Value = Deterministic | Param | ChannelArray | Blocks | Outer | Complex
 
 
 def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
@@ -132,6 +154,10 @@ def meeting(where: Site, values: Sequence[Value], shape: Shape) -> Layout:
         axes[channel], channels = (Factor("c", 0, shape[channel]),), (shape[channel],)
     if any(r.channels != channels for r in rands):
         refuse(where, "its operands group channels differently", "reshape both in the same way")
+    along = [f.place for factors in axes for f in factors if f.kind == "c"]
+    if len(along) > len({*along}):
+        reason = "it makes a matrix of channels by channels, which is no average over channels"
+        refuse(where, reason, "multiply, or sum over one of the two first")
     taken = {f.place for factors in axes for f in factors if f.kind == "i"}
     for a, factors in enumerate(axes):
         bare = shape[a] > 1 and all(f.kind == "b" for f in factors)

@@ -32,10 +32,10 @@ from jaxtheory.infinite.trace.sources import draw_source, output_source
 from jaxtheory.programs.calls import Equation
 
 _ELEMENTWISE = """
-abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh
-digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max
-min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
-sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier
+abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj convert_element_type copy
+copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log
+log1p logistic lt max min mul ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n sign sin sinh
+sqrt square stop_gradient sub tan tanh xor shift_left shift_right_logical shift_right_arithmetic optimization_barrier
 bitcast_convert_type
 """
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())

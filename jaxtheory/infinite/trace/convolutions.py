@@ -5,7 +5,19 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.graph import Blocks, ChannelArray, Factor, Factors, Graph, Outer, Param, Value, reshape, views
+from jaxtheory.infinite.graph import (
+    Blocks,
+    ChannelArray,
+    Complex,
+    Factor,
+    Factors,
+    Graph,
+    Outer,
+    Param,
+    Value,
+    reshape,
+    views,
+)
 from jaxtheory.infinite.graph.nodes import AxisRole, Deterministic
 from jaxtheory.infinite.graph.views import Key
 from jaxtheory.infinite.graph.windows import Window, window_of
@@ -38,7 +50,11 @@ def convolution(graph: Graph, where: Site, equation: Equation, values: list[Valu
     p, shape = equation.params, equation.outvars[0].aval.shape
     if isinstance(image, ChannelArray) and isinstance(kernel, Deterministic):
         return [filter_channels(where, equation, image, kernel)]
-    if isinstance(image, Param | Blocks | Outer) or not isinstance(kernel, Param) or p["batch_group_count"] != 1:
+    if (
+        isinstance(image, Param | Blocks | Outer | Complex)
+        or not isinstance(kernel, Param)
+        or p["batch_group_count"] != 1
+    ):
         refuse(where, "only an image is convolved with a weight here", "use a parameter for the kernel")
     require_plain(where, kernel)
     (_, channel, *space), (kout, kin, *kspace), outs = p["dimension_numbers"]

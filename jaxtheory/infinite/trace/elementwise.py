@@ -12,6 +12,7 @@ from jaxtheory.infinite.errors import Site, refuse
 from jaxtheory.infinite.graph import (
     ONE,
     ChannelArray,
+    Factors,
     Graph,
     Layout,
     Param,
@@ -41,14 +42,15 @@ from jaxtheory.infinite.trace.alignment import aligned, with_room
 from jaxtheory.infinite.trace.arithmetic import ELEMENTWISE
 from jaxtheory.infinite.trace.binding import bind_broadcast
 from jaxtheory.infinite.trace.operands import Operand, place_value, refuse_weights
-from jaxtheory.infinite.trace.rules import Rule
+from jaxtheory.infinite.trace.outer import outer_of_factors
+from jaxtheory.infinite.trace.rules import Rewriting, Rule
 from jaxtheory.programs.calls import Equation
 
 _OPT_IN = ", or draw its channels: pass monte_carlo=MonteCarlo(key)"
 _SAME = ("copy", "copy_p", "reduce_precision", "optimization_barrier", "convert_element_type")
 
 
-def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
+def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value] | Rewriting:
     """The output of an elementwise equation with a random or trainable operand."""
     name, out = equation.primitive.name, equation.outvars[0].aval
     if name in _SAME and (name != "convert_element_type" or _real_to_real(equation)):
@@ -59,6 +61,12 @@ def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Valu
     rescaled = _scale_parameter(name, values, out.shape)
     if rescaled is not None:
         return [rescaled]
+    rands = only(ChannelArray, values)
+    matrix = outer_of_factors(where, *rands) if name == "mul" and len(rands) == 2 else None
+    if matrix is not None:
+        return [matrix]
+    if name == "select_n" and _chosen_by_channel(values):
+        return _choice(equation, values)
     values = with_room(graph, where, aligned(graph, where, values), out.shape)
     layout = meeting(where, [_along_draws(v, s) for v, s in zip(values, sources, strict=True)], out.shape)
     pieces = []
@@ -78,6 +86,33 @@ def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Valu
         node = combine(graph, where, equation, operands, layout)
         pieces.append((node, segment.size))
     return [ChannelArray(tuple(pieces), layout.axes, layout.channels)]
+
+
+def _chosen_by_channel(values: list[Value]) -> bool:
+    """Whether known flags that differ between channels choose between two finite arrays."""
+    flags, *cases = values
+    if not isinstance(flags, Deterministic) or flags.value is None or flags.random or len(cases) != 2:
+        return False
+    numbers = [np.asarray(v.value) for v in only(Deterministic, cases) if v.value is not None]
+    rands = only(ChannelArray, cases)
+    channels = {d for r in rands if len(r.axes) == len(flags.shape) for d, fs in enumerate(r.axes) if _has_channels(fs)}
+    return all(np.isfinite(v).all() for v in numbers) and any(not flags.uniform[d] for d in channels)
+
+
+def _has_channels(factors: Factors) -> bool:
+    return any(f.kind == "c" for f in factors)
+
+
+def _choice(equation: Equation, values: list[Value]) -> Rewriting:
+    """A choice by flags as the sum of what each multiplies."""
+    shape, dtype = equation.outvars[0].aval.shape, equation.outvars[0].aval.dtype
+    avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+
+    def program(flags: jax.Array, no: jax.Array, yes: jax.Array) -> jax.Array:
+        one = jnp.broadcast_to(flags, shape).astype(dtype)
+        return no * (1 - one) + yes * one
+
+    return Rewriting(jax.make_jaxpr(program)(*avals), values)
 
 
 def _along_draws(value: Value, source: Source | None) -> Value:

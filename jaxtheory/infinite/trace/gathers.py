@@ -26,6 +26,8 @@ from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic, Embedding
 from jaxtheory.infinite.graph.views import Key
 from jaxtheory.programs.calls import Equation
 
+REORDERED = "; leave out an order of channels that only layers of weights follow, which are independent in any order"
+
 
 def gather(graph: Graph, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
     """Rows of a table for tokens; places of a random array, at known indices along one axis."""
@@ -47,7 +49,8 @@ def _take(where: Site, equation: Equation, value: ChannelArray, indices: Determi
     plain = numbers.collapsed_slice_dims == numbers.start_index_map == (axis,) and tuple(sizes) == whole
     if not plain or len(indices.shape) > 2 or indices.value is None or [f.kind for f in value.axes[axis]] != ["i"]:
         reason = "it gathers random values at places that depend on the example, of channels, or along several axes"
-        refuse(where, reason, "take known places along one axis of places, or multiply by a 0-1 matrix")
+        hint = "take known places along one axis of places, or multiply by a 0-1 matrix"
+        refuse(where, reason, hint + (REORDERED if any(f.kind == "c" for f in value.axes[axis]) else ""))
     chosen = np.broadcast_to(np.asarray(indices.value), indices.shape).ravel()
     if chosen.min() < 0 or chosen.max() >= value.shape[axis]:
         refuse(where, "it gathers places that are not there", "clip the indices")

@@ -31,7 +31,7 @@ from jaxtheory.infinite.graph import (
 )
 from jaxtheory.infinite.graph.nodes import AxisMap, Deterministic
 from jaxtheory.infinite.graph.views import Parts
-from jaxtheory.infinite.trace.gathers import gather
+from jaxtheory.infinite.trace.gathers import REORDERED, gather
 from jaxtheory.infinite.trace.restriction import restrict
 from jaxtheory.infinite.trace.rules import Rule, random_array
 from jaxtheory.programs.calls import Equation
@@ -217,7 +217,7 @@ def _running(size: int, reverse: bool) -> AxisMap:
 
 def _placewise(where: Site, value: Value, dims: Sequence[int], how: Callable[[int], AxisMap]) -> ChannelArray:
     if not isinstance(value, ChannelArray) or any([f.kind for f in value.axes[d]] not in (["i"], []) for d in dims):
-        refuse(where, "it reorders channels or parameters", "use it on an axis of places")
+        refuse(where, "it reorders channels or parameters", "use it on an axis of places" + REORDERED)
     pieces = value.pieces
     for d in dims:
         for f in value.axes[d]:

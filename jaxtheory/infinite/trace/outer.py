@@ -1,5 +1,7 @@
 """Keys times values summed over tokens, as linear attention writes it: φ(q) (φ(k)ᵀ v) is (φ(q) φ(k)ᵀ) v.
 
+A causal sum, by `cumsum`, is a mask of those scores.
+
 A matrix of channels by channels is no average over channels. It is kept as its two factors until it is multiplied by a
 third array along the channels of one of them, which gives a sum over channels first.
 """
@@ -8,10 +10,11 @@ import math
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax import lax
 
 from jaxtheory.infinite.errors import Site, refuse
-from jaxtheory.infinite.graph import ChannelArray, Graph, Outer, Value
+from jaxtheory.infinite.graph import ChannelArray, Graph, Outer, Running, Value
 from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Shape
 from jaxtheory.infinite.trace.rules import Dimensions, Rewriting, dot_dimensions
@@ -20,7 +23,7 @@ from jaxtheory.programs.calls import Equation
 _SAME = ("copy", "copy_p", "convert_element_type")
 _RESHAPES = ("reshape", "squeeze", "expand_dims")
 _REASON = "it is given a matrix of channels by channels, which is no average over channels"
-_HINT = "multiply queries by it at once, or write (q @ k.T) @ v"
+_HINT = "multiply queries by it at once, add over tokens by cumsum, or write (q @ k.T) @ v"
 
 
 def outer(where: Site, equation: Equation, values: Sequence[Value]) -> Outer | None:
@@ -38,6 +41,34 @@ def outer(where: Site, equation: Equation, values: Sequence[Value]) -> Outer | N
         refuse(where, _REASON, _HINT)
     labels, out = _labels(dims, (left.shape, right.shape))
     return Outer(left, right, labels[0], labels[1], out, ())
+
+
+def outer_of_factors(where: Site, left: ChannelArray, right: ChannelArray) -> Outer | None:
+    """An elementwise product of arrays whose channels are on different axes; None where they are on one."""
+    own = [{d for d, fs in enumerate(rand.axes) if any(f.kind == "c" for f in fs)} for rand in (left, right)]
+    if len(left.axes) != len(right.axes) or not all(own) or own[0] & own[1]:
+        return None
+    if left.node.drawn or right.node.drawn:
+        refuse(where, _REASON, _HINT)
+    rank, narrow = len(left.axes), []
+    for rand in (left, right):
+        axes = tuple(() if all(f.kind == "b" for f in factors) else factors for factors in rand.axes)
+        narrow.append(rand._replace(axes=axes))
+    labels = [
+        tuple(d if m > 1 or other == 1 else (1 + side) * rank + d for d, (m, other) in enumerate(sizes))
+        for side, sizes in enumerate(_pairs(narrow))
+    ]
+    sizes = [max(pair) for pair in zip(left.shape, right.shape, strict=True)]
+    alone = [d for d, m in enumerate(sizes) if m > 1 and all(rand.shape[d] == 1 for rand in narrow)]
+    if alone:
+        refuse(where, _REASON, _HINT)
+    return Outer(narrow[0], narrow[1], labels[0], labels[1], tuple(range(rank)), ())
+
+
+def _pairs(arrays: Sequence[ChannelArray]) -> list[list[tuple[int, int]]]:
+    """Sizes of each array's axes with those of the other."""
+    one, two = (rand.shape for rand in arrays)
+    return [list(zip(one, two, strict=True)), list(zip(two, one, strict=True))]
 
 
 def _labels(dims: tuple[Dimensions, Dimensions], shapes: tuple[Shape, Shape]) -> tuple[list[tuple[int, ...]], Shape]:
@@ -70,6 +101,10 @@ def of_outer(graph: Graph, where: Site, equation: Equation, values: list[Value])
         kept = _without_ones(given, equation.outvars[0].aval.shape)
         if kept is not None:
             return [kept]
+    if name == "cumsum":
+        summed = _summed_along(given, equation.params["axis"], reverse=equation.params["reverse"])
+        if summed is not None:
+            return [summed]
     others = [v for i, v in enumerate(values) if i != place]
     if name == "mul" or (name == "div" and place == 0):
         factor = only(Deterministic, others)
@@ -78,6 +113,16 @@ def of_outer(graph: Graph, where: Site, equation: Equation, values: list[Value])
     if name == "dot_general" and isinstance(others[0], ChannelArray):
         return _times(where, equation, given, others[0], place)
     refuse(where, _REASON, _HINT)
+
+
+def _summed_along(given: Outer, axis: int, *, reverse: bool) -> Outer | None:
+    """With a running sum along an axis of tokens, as causal linear attention has it; None for any other axis."""
+    label = given.out[axis]
+    if given.running or label not in given.left_axes or label not in given.right_axes:
+        return None
+    fresh = max((*given.left_axes, *given.right_axes)) + 1
+    out = tuple(fresh if d == axis else other for d, other in enumerate(given.out))
+    return given._replace(out=out, running=(Running(fresh, label, reverse),))
 
 
 def _without_ones(given: Outer, shape: Shape) -> Outer | None:
@@ -97,11 +142,13 @@ def _times(where: Site, equation: Equation, given: Outer, rand: ChannelArray, pl
     second = given.right_axes if first is given.left_axes else given.left_axes
     if not along <= {*first} - {*second}:
         refuse(where, _REASON, _HINT)
-    fresh = max((*given.left_axes, *given.right_axes)) + 1
+    fresh = max((*given.left_axes, *given.right_axes, *given.out)) + 1
     names = {d: fresh + k for k, d in enumerate(other.free(len(rand.shape)))}
     pairs = [*zip(other.batch, own.batch, strict=True), *zip(other.contracted, own.contracted, strict=True)]
     names |= {d: given.out[e] for d, e in pairs}
     queries = tuple(names[d] for d in range(len(rand.shape)))
+    if any(run.out not in queries or run.out in along for run in given.running):
+        refuse(where, _REASON, "multiply the running sum at each token by the query of that token")
     free = [[queries[d] for d in other.free(len(queries))], [given.out[d] for d in own.free(len(given.out))]]
     result = [*(given.out[d] for d in own.batch), *(free[0] + free[1] if place else free[1] + free[0])]
 
@@ -111,12 +158,21 @@ def _times(where: Site, equation: Equation, given: Outer, rand: ChannelArray, pl
         for (kind, _), factor in zip(given.factors, factors, strict=True):
             number = lax.broadcast_in_dim(lax.reshape(factor, ()), scores.shape, ())
             scores = lax.mul(scores, number) if kind == "mul" else lax.div(scores, number)
+        for run in given.running:
+            scores = lax.mul(scores, _before(run, between, scores))
         return _product(scores, between, b, second, result)
 
     one, two = (given.left, given.right) if first is given.left_axes else (given.right, given.left)
     inputs: list[Value] = [rand, one, two, *(factor for _, factor in given.factors)]
     dtype = equation.outvars[0].aval.dtype
     return Rewriting(jax.make_jaxpr(program)(*(jax.ShapeDtypeStruct(v.shape, dtype) for v in inputs)), inputs)
+
+
+def _before(run: Running, labels: Sequence[int], scores: jax.Array) -> jax.Array:
+    """One where a running sum has the token, zero elsewhere."""
+    axes = (labels.index(run.out), labels.index(run.summed))
+    now, then = (lax.broadcasted_iota(np.int32, scores.shape, axis) for axis in axes)
+    return (now <= then if run.reverse else now >= then).astype(scores.dtype)
 
 
 def _product(a: jax.Array, of_a: Sequence[int], b: jax.Array, of_b: Sequence[int], out: Sequence[int]) -> jax.Array:

@@ -11,10 +11,11 @@ from jaxtheory.programs.calls import Atom, Equation
 
 
 class Rewriting(NamedTuple):
-    """The outputs of an operation as those of a program of simpler ones."""
+    """The outputs of an operation as those of a program of simpler ones, or as what `pack` makes of those."""
 
     program: ClosedJaxpr
     inputs: list[Value]
+    pack: Callable[[list[Value]], list[Value]] = list
 
 
 class _Part(NamedTuple):

@@ -11,11 +11,24 @@ from jax.extend.core import Literal
 from jax.typing import ArrayLike
 
 from jaxtheory.infinite.errors import UNKNOWN, Site, refuse, site
-from jaxtheory.infinite.graph import Blocks, ChannelArray, Graph, Outer, Param, Value, derive, known, unknown, views
+from jaxtheory.infinite.graph import (
+    Blocks,
+    ChannelArray,
+    Complex,
+    Graph,
+    Outer,
+    Param,
+    Value,
+    derive,
+    known,
+    unknown,
+    views,
+)
 from jaxtheory.infinite.graph.kinds import only
 from jaxtheory.infinite.graph.nodes import Deterministic, Record
 from jaxtheory.infinite.trace import arithmetic
 from jaxtheory.infinite.trace.blocks import by_blocks
+from jaxtheory.infinite.trace.complex_numbers import by_parts, pair
 from jaxtheory.infinite.trace.concatenation import RULES as CONCATENATIONS
 from jaxtheory.infinite.trace.contraction import dot
 from jaxtheory.infinite.trace.convolutions import convolution
@@ -188,7 +201,7 @@ class Context:
         for each in body.eqns:
             values = [known(np.asarray(v.val)) if isinstance(v, Literal) else env[v] for v in each.invars]
             env.update(zip(each.outvars, self.equation(part_of(equation, each), values, where), strict=True))
-        return [env[v] for v in body.outvars]
+        return rewriting.pack([env[v] for v in body.outvars])
 
     def _cond(self, equation: Equation, values: list[Value]) -> list[Value]:
         choice = values[0]
@@ -218,13 +231,16 @@ _RULES: dict[str, Rule] = {
     **SCATTERS,
     **EXTREMA,
     **REDUCTIONS,
+    "complex": pair,
 }
 
 
 def _rule_of(name: str, values: list[Value]) -> Rule | None:
-    """The rule of a primitive; operations on concatenated parameters go block by block."""
+    """The rule of a primitive; operations on concatenated parameters go block by block, on complex arrays by parts."""
     if only(Outer, values):
         return of_outer
+    if only(Complex, values):
+        return by_parts
     return by_blocks if only(Blocks, values) else _RULES.get(name)
 
 
