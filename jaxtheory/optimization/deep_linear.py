@@ -64,7 +64,7 @@ def _mode(depth: int, t: Array, s: Array, start: Array) -> Array:
     if depth == 1:
         return s + (start - s) * jnp.exp(-t)
     if depth == 2:
-        return start / (jnp.exp(-2 * s * t) + 2 * t * start * mean_decay(2 * s * t))
+        return _two_layers(t, s, start)
     share, log_share = start / (start + s), jnp.log(start) - jnp.log(start + s)
     last = 4 - math.log(jnp.finfo(s.dtype).eps)  # of τ: the gap is then below round-off
     top = jnp.minimum(depth * jnp.maximum(s, start) ** (2 - 2 / depth) * t, last) - log_share
@@ -82,6 +82,19 @@ def _mode(depth: int, t: Array, s: Array, start: Array) -> Array:
 
     z = lax.custom_root(excess, 0 * top, bisect, lambda slope, y: y / slope(jnp.ones_like(y)))
     return _value(z, s, start, share, log_share)
+
+
+def _two_layers(t: Array, s: Array, start: Array) -> Array:
+    """σ = s/(1 − e + e s/σ₀) late, e = e^(−2st), and σ₀/(e + c σ₀) or 1/(e/σ₀ + c) early: no derivative cancels."""
+    late, zero, one = 2 * s * t > 1, jnp.zeros_like(s), jnp.ones_like(s)
+    early_s, early_t = jnp.where(late, zero, s), jnp.where(late, zero, t)
+    e, c = jnp.exp(-2 * early_s * early_t), 2 * early_t * mean_decay(2 * early_s * early_t)
+    forgets = (c * start > 1) & (c < 1e15)  # c² is to be a number
+    divisor = jnp.where(forgets, start, one)
+    early = jnp.where(forgets, 1 / (e / divisor + jnp.where(forgets, c, one)), start / (e + c * start))
+    last, end, first = jnp.where(late, t, one), jnp.where(late, s, one), jnp.where(late, start, one)
+    ratio = jnp.exp(jnp.log(end) - jnp.log(first) - 2 * end * last)
+    return jnp.where(late, end / (ratio + (1 - jnp.exp(-2 * end * last))), early)
 
 
 def _value(z: Array, s: Array, start: Array, share: Array, log_share: Array) -> Array:

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -210,6 +211,25 @@ def test_modes_without_a_singular_value_decay(depth, dtype):
     found, moved = jax.jvp(mode, at, (jnp.ones((), dtype), jnp.ones(3, dtype)))
     assert_close(found, exact, condition=10)
     assert_close(moved, (exact / start) ** (1 + power) - depth * exact ** (1 + power), condition=100)
+
+
+def test_derivatives_of_two_layers_do_not_cancel(dtype):
+    """σ = s/(1 + e (s − σ₀)/σ₀), e = e^(−2st), long after it is learned, before, and at scales far apart."""
+    cases = [(1e15, 1e-20, 1e20), (1e-20, 0.1, 1e10), (2.0, 0.1, 10.0), (1.0, 5.0, 3.0), (3.0, 1e-6, 2.0), (1, 1, 3)]
+    mode = lambda s, start, t: bias.deep_linear_modes(s[None], 2, start, t[None])[0, 0]  # noqa: E731
+    found = jax.jit(jax.vmap(jax.grad(mode, argnums=(0, 1, 2))))(*jnp.asarray(cases, dtype).T)
+    with mpmath.workdps(60):
+        right = [_two_layers(*map(mpmath.mpf, np.asarray(case, dtype).tolist())) for case in cases]
+    # e and s/σ₀ are known to the rounding of their exponents, of which the largest is 40
+    np.testing.assert_allclose(np.transpose(found), np.array(right, float), rtol=100 * jnp.finfo(dtype).eps)
+
+
+def _two_layers(s, start, t):
+    """∂σ/∂s, ∂σ/∂σ₀ and ∂σ/∂t."""
+    e = mpmath.exp(-2 * s * t)
+    below = 1 + e * (s - start) / start
+    along = 1 / below - s / below**2 * (e / start - 2 * t * e * (s - start) / start)
+    return along, (s / below / start) ** 2 * e, 2 * s**2 / below**2 * e * (s - start) / start
 
 
 @pytest.mark.parametrize("depth", [2, 3])
