@@ -1,7 +1,7 @@
 r"""PAC-Bayes: the inverse of the binary relative entropy, and a bound with a Gaussian posterior fitted to the data."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,8 +48,10 @@ def kl_inverse(q: Float[Array, "..."] | float, c: Float[Array, "..."] | float) -
         c: ≥ 0; may be ∞, where p = 1.
 
     Returns:
-        p within [q, 1]. At c = 0, where p = q, ∂p/∂q = 1 and ∂p/∂c = ∞; at q = 0 < c, ∂p/∂q = ∞; at q = 1 both are 0.
-        NaN where an argument is out of range (inside jit).
+        p within [q, 1]. At q = 0, p = 1 − e^(−c), ∂p/∂q = ∞ and ∂²p/∂q² = ∂²p/∂q∂c = −∞ where c > 0. At c = 0, p = q,
+        ∂p/∂c = ∞ and ∂²p/∂c² = −∞ where 0 < q < 1, and ∂²p/∂q∂c is ∞ below q = ½, −4/3 there and −∞ above. At q = 1 and
+        at c = ∞, p = 1. Of third derivatives at these ends only those in c at q = 0 are right. NaN where an argument is
+        out of range (inside jit).
 
     Raises:
         ValueError: arguments out of range (outside jit).
@@ -113,22 +115,79 @@ def _log_rest(x: Array) -> Array:
 
 @partial(_solved.defjvp, symbolic_zeros=True)
 def _solved_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
-    q, c = primals
-    p, s = _solved(q, c)
-    one, far, none = jnp.ones_like(q), s == jnp.inf, s == 0
-    at = jnp.where(far | none, one, s)
-    slope = jnp.exp(-at) / -jnp.expm1(-at)  # 1 / (e^s − 1)
-    gap = jnp.where(far, one, -(1 - q) * jnp.expm1(-at))  # p − q
-    length = at + jnp.where(q == 0, jnp.inf, jnp.log1p(gap / jnp.where(q == 0, one, q)))  # ln(p/q) + s
-    by_c = jnp.where(none, jnp.inf, jnp.where(far, 0, p * slope))
-    by_q = jnp.where(none, 1, jnp.where(far, 0, p * slope * length))
-    s_by_c = jnp.where(none, jnp.inf, jnp.where(far, 0, p / gap))
-    s_by_q = jnp.where(none | far, 0, (length * p + jnp.expm1(-at)) / gap)
-    moves = [jnp.zeros_like(q), jnp.zeros_like(q)]
-    for tangent, slopes in zip(tangents, ((by_q, s_by_q), (by_c, s_by_c)), strict=True):
+    # slope · tangent as m · (b · tangent): ∞ is b · b, so that ∞ · 0 = 0 and the product is linear
+    inner = _inside(*primals)[2]
+    scale = jnp.where(inner, 1, _large(primals[0]))
+    scaled = [t if isinstance(t, SymbolicZero) else scale * t for t in tangents]
+    return _solved(*primals), _moved(_slopes(*primals), scaled)
+
+
+def _large(q: Array) -> Array:
+    """b, a power of 2 whose square is infinite and whose inverse is not 0."""
+    return jnp.full_like(q, 2.0 ** int(0.6 * jnp.finfo(q.dtype).maxexp))
+
+
+def _at_end(slope: Array) -> Array:
+    """slope / b at the ends, b for ∞."""
+    large = _large(slope)
+    return jnp.where(jnp.isinf(slope), jnp.sign(slope) * large, slope / large)
+
+
+def _moved(slopes: tuple[tuple[Array, ...], ...], tangents: Sequence[Any]) -> tuple[Array, ...]:
+    """Σ of slopes by q and by c times their tangents."""
+    moves = [jnp.zeros_like(slope) for slope in slopes[0]]
+    for tangent, each in zip(tangents, slopes, strict=True):
         if not isinstance(tangent, SymbolicZero):
-            moves = [move + slope * tangent for move, slope in zip(moves, slopes, strict=True)]
-    return (p, s), tuple(moves)
+            moves = [move + slope * tangent for move, slope in zip(moves, each, strict=True)]
+    return tuple(moves)
+
+
+@jax.custom_jvp
+def _slopes(q: Array, c: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Derivatives of p and s by q, and by c; at the ends of p = 1 − e^(−c), q or 1, over b."""
+    at, level, inner = _inside(q, c)
+    (by_q, s_by_q), (by_c, s_by_c) = _inner_slopes(at, level)
+    one, none = jnp.ones_like(q), jnp.zeros_like(q)
+    end_q = jnp.where(c == 0, one, jnp.where((q == 0) & (c < jnp.inf), jnp.inf, none))
+    end_c = jnp.where(q == 0, jnp.exp(-c), jnp.where((c == 0) & (q < 1), jnp.inf, none))
+    lost = jnp.where(jnp.isnan(q) | jnp.isnan(c), jnp.nan, none)
+    by_q, by_c = jnp.where(inner, by_q, _at_end(end_q)), jnp.where(inner, by_c, _at_end(end_c))
+    return (by_q + lost, s_by_q + lost), (by_c + lost, s_by_c + lost)
+
+
+@partial(_slopes.defjvp, symbolic_zeros=True)
+def _slopes_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    q, c = primals
+    at, level, inner = _inside(q, c)
+    one, none = jnp.ones_like(q), jnp.zeros_like(q)
+    (by_qq, s_by_qq), (by_cq, s_by_cq) = jax.jvp(_inner_slopes, (at, level), (one, none))[1]
+    (by_qc, s_by_qc), (by_cc, s_by_cc) = jax.jvp(_inner_slopes, (at, level), (none, one))[1]
+    # p(q, 0) = q, p(1, c) = p(q, ∞) = 1, p(0, c) = 1 − e^(−c); near c = 0: p = q + √(2 q (1 − q) c) + ⅔ (1 − 2q) c
+    start, zero = c == 0, (q == 0) & (c < jnp.inf)
+    turning = jnp.where(q == 0.5, -4 / 3, jnp.where(q < 0.5, jnp.inf, -jnp.inf * one))
+    mixed = _at_end(jnp.where(start, turning, jnp.where(zero, -jnp.inf, none)))
+    end_qq = _at_end(jnp.where(zero & ~start, -jnp.inf, none))
+    end_cc = _at_end(jnp.where(zero, -jnp.exp(-c), jnp.where(start & (q < 1), -jnp.inf, none)))
+    by_q = tuple(jnp.where(inner, a, b) for a, b in ((by_qq, end_qq), (by_cq, mixed)))
+    by_c = tuple(jnp.where(inner, a, b) for a, b in ((by_qc, mixed), (by_cc, end_cc)))
+    moved = _moved(((*by_q, s_by_qq, s_by_cq), (*by_c, s_by_qc, s_by_cc)), tangents)
+    return _slopes(q, c), ((moved[0], moved[2]), (moved[1], moved[3]))
+
+
+def _inside(q: Array, c: Array) -> tuple[Array, Array, Array]:
+    """The arguments where both are inside of their ranges, others elsewhere, and where that is."""
+    inner = (q > 0) & (q < 1) & (c > 0) & (_solved(q, c)[1] < jnp.inf)
+    return jnp.where(inner, q, 0.5), jnp.where(inner, c, 1.0), inner
+
+
+def _inner_slopes(q: Array, c: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    p, s = _solved(q, c)
+    slope = jnp.exp(-s) / -jnp.expm1(-s)  # 1 / (e^s − 1)
+    gap = -(1 - q) * jnp.expm1(-s)  # p − q
+    far = gap > q
+    near = jnp.log1p(jnp.where(far, 0, gap) / jnp.where(far, 1, q))
+    length = s + jnp.where(far, jnp.log(jnp.where(far, p, 1)) - jnp.log(jnp.where(far, q, 1)), near)  # ln(p/q) + s
+    return (p * slope * length, (length * p + jnp.expm1(-s)) / gap), (p * slope, p / gap)
 
 
 @boundary(static=("delta", "steps", "rate", "draws"))

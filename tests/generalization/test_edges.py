@@ -56,6 +56,33 @@ def test_kl_inverse_at_the_ends(float64):
     assert np.isinf(float(by_c(0.2, 0.0)))
 
 
+INF = np.inf
+ENDS = [  # q, c, the slopes by q and c, and the second derivatives qq, qc, cc; one-sided limits of the equation
+    (0.0, 0.1, (INF, np.exp(-0.1)), (-INF, -INF, -np.exp(-0.1))),
+    (0.0, 0.0, (1, 1), (0, INF, -1)),
+    (0.2, 0.0, (1, INF), (0, INF, -INF)),
+    (0.5, 0.0, (1, INF), (0, -4 / 3, -INF)),
+    (0.8, 0.0, (1, INF), (0, -INF, -INF)),
+    (1.0, 0.0, (1, 0), (0, -INF, 0)),
+    (1.0, 0.3, (0, 0), (0, 0, 0)),
+    (0.3, INF, (0, 0), (0, 0, 0)),
+    (0.0, INF, (0, 0), (0, 0, 0)),
+]
+
+
+def test_kl_inverse_has_second_derivatives_at_the_ends(float64):
+    """Forward over reverse and reverse over reverse, of a vector (q, c); at a tiny q, ∂²p/∂q² = −e^(−c)/q."""
+    at = jnp.array([row[:2] for row in ENDS] + [(1e-300, 0.1)])
+    inverse = lambda v: gen.kl_inverse(v[0], v[1])  # noqa: E731
+    ways = (jax.grad(inverse), jax.hessian(inverse), jax.jacrev(jax.jacrev(inverse)))
+    slopes, *curves = jax.jit(lambda v: [jax.vmap(way)(v) for way in ways])(at)
+    np.testing.assert_allclose(slopes[:-1], [row[2] for row in ENDS], rtol=1e-13)
+    for curve in curves:
+        np.testing.assert_allclose(curve[:-1], [[row[3][:2], row[3][1:]] for row in ENDS], rtol=1e-13)
+        assert float(curve[-1, 0, 0]) == pytest.approx(-np.exp(-0.1) * 1e300, rel=1e-10)
+        assert float(curve[-1, 0, 1]) == pytest.approx(float(curve[-1, 1, 0]), rel=1e-10)
+
+
 @pytest.mark.slow
 def test_a_layer_of_zeros_has_its_measures(float64):
     """Σ_l of what layer l adds, times the norms of the others; with finite derivatives."""
