@@ -3,11 +3,15 @@
 from typing import Any, NamedTuple
 
 from jaxtheory.lecture import (
+    adaptivity,
     besov,
     depth,
     double_descent,
     double_descent_networks,
+    double_descent_sources,
+    edge_of_stability,
     expressivity,
+    feature_learning,
     generalization,
     implicit_bias,
     infinite_width,
@@ -16,17 +20,35 @@ from jaxtheory.lecture import (
     mixed_smoothness,
     ntk,
     saddles,
+    scaling_laws,
+    teacher_student,
 )
 
 
 class Tiny(NamedTuple):
-    """A configuration, and the names of claims that are laws or bounds at any size; the others need the presets'."""
+    """A configuration, and the names of claims that are laws or bounds at any size; the others need the presets'.
+
+    `undefined` may be NaN: the exponent of a mean below its limit, or of a best rate at the end of a sweep.
+    """
 
     config: Any
     always: tuple[str, ...]
+    undefined: tuple[str, ...] = ()
 
 
 TINY = {
+    "adaptivity": Tiny(
+        adaptivity.Config(
+            samples=(32, 64, 128), functions=24, steps=50, width=8, octaves=(6, 8, 10), grid=256, replicates=40,
+            noises=200, manifold_samples=(32, 64, 128), manifold_functions=20, composite_samples=(256, 512),
+            composite_functions=3,
+        ),
+        (
+            "plane_linear", "loop_gaussian_linear", "loop_weak_linear", "loop_sparse_linear",
+            "loop_bound", "rate_line", "rate_cube", "rate_plane", "rate_space", "rate_seven", "rate_sum",
+            "rate_varying",
+        ),
+    ),
     "besov": Tiny(
         besov.Config(
             levels=12, octaves=(5, 8), replicates=20, signal_octaves=(5, 6), signal_replicates=2, steps=80, width=8
@@ -50,11 +72,40 @@ TINY = {
         ),
         ("flow_first_minimum", "flow_bump", "flow_end"),
     ),
+    "double-descent-sources": Tiny(
+        double_descent_sources.Config(
+            samples=30, crossings=40, points=40, classifiers=40, flows=100, images=60, seeds=3
+        ),
+        (
+            "sources_0.5", "sources_1", "sources_2", "sources_interaction", "classify_margin_0.6", "classify_margin_1",
+            "classify_margin_1.5", "classify_ridged_0.6", "classify_ridged_1.5", "time_valley", "time_hill",
+            "time_best",
+        ),
+    ),
+    "edge-of-stability": Tiny(
+        edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=40, width=50),
+        (
+            "threshold_momentum", "threshold_nesterov", "threshold_adam", "catapult_curvature", "catapult_peak",
+            "catapult_onset", "catapult_end",
+        ),
+    ),
     "expressivity": Tiny(
         expressivity.Config(
             dims=(2,), draws=20, greedy=32, grid=16, terms=(5,), scales=(10.0,), neurons=100, seeds=2, training=300
         ),
         ("random_2_8", "random_2_512", "superposition_5", "blur_10", "increment", "sprecher", "digit"),
+    ),
+    "feature-learning": Tiny(
+        feature_learning.Config(
+            samples=6, tests=4, steps=4, draws=2048, repeats=2, widths=(8, 16, 32), count=32, counts=(32, 32, 32),
+            batch=32, richness=(0.5, 3.0), check_widths=(64, 128), examples=24, transfer_widths=(32, 64),
+            transfer_steps=1, rates=(0.01, 0.1, 1.0), seeds=8,
+        ),
+        (
+            "classes_apart", "coordinates_hidden_maximal", "coordinates_out_maximal", "coordinates_hidden_standard",
+            "coordinates_out_standard",
+        ),
+        ("width_mean", "transfer_mlp_maximal", "transfer_mlp_standard"),
     ),
     "generalization": Tiny(
         generalization.Config(
@@ -108,5 +159,17 @@ TINY = {
             surplus=(0, 2), starts=8,
         ),
         ("strict", "exit_0.1"),
+    ),
+    "scaling-laws": Tiny(
+        scaling_laws.Config(
+            features=10, streams=200, modes=512, widest=128, steps=1500, repetitions=3, draws=200, resamples=20
+        ),
+        ("one_pass_10", "one_pass_100", "one_pass_500", "regimes_data", "regimes_width", "regimes_data_variance"),
+    ),
+    "teacher-student": Tiny(
+        teacher_student.Config(
+            dim=20, committees=3, dims=(16, 32, 64), steep_dims=(10, 13, 16), walkers=2, students=14, descents=5000
+        ),
+        ("complexity", "collapse_gap", "collapse_objective", "collapse_weights", "collapse_cosine"),
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import judge, run
@@ -12,14 +13,12 @@ from jaxtheory.lecture.adaptivity import TOPIC, Config, compositions, half_plane
 from jaxtheory.lecture.exponents import exponents, minus, named_apart
 from jaxtheory.results import Status
 
-TINY = {"samples": (32, 64, 128), "functions": 4, "steps": 50, "width": 8, "octaves": (6, 8, 10), "grid": 256,
-        "manifold_samples": (32, 64, 128), "manifold_functions": 20,
-        "composite_samples": (256, 512), "composite_functions": 3}  # fmt: skip
+TINY = tiny_topics.TINY["adaptivity"].config
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    return run(TOPIC, Config(out=tmp_path_factory.mktemp("tiny"), replicates=6, noises=50, **TINY))
+    return run(TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.mark.slow
@@ -39,7 +38,7 @@ def test_every_claim_is_measured_and_bayes_bounds_hold_at_any_size(outcome):
 def test_shares_of_a_sweep_are_the_sweep(study, tmp_path):
     """Two of three parts leave points missing, and a run continues there to what one run finds, bit by bit."""
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        config = Config(out=tmp_path / "shared", replicates=3, **TINY)
+        config = replace(TINY, out=tmp_path / "shared", replicates=3)
         for part, missing in (("0/3", 2 / 3), ("2/3", 1 / 3), (None, 0)):
             (found,) = study.sweep(replace(config, shard=part)).values()
             status = found.status.load().values

@@ -1,18 +1,21 @@
 """The topic of the sources of error: at a size for tests, and with wrong laws in place of the right ones."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 
 from jaxtheory.lecture import judge, run
 from jaxtheory.lecture.double_descent_sources import TOPIC, Config, classifiers, components, digits, epochs
 
-TINY = {"samples": 30, "crossings": 4, "points": 40, "classifiers": 4, "flows": 8, "images": 60, "seeds": 3}
+TINY = tiny_topics.TINY["double-descent-sources"].config
 
 
 @pytest.mark.slow
 def test_every_claim_is_measured(tmp_path):
-    outcome = run(TOPIC, Config(out=tmp_path, **TINY))
+    outcome = run(TOPIC, replace(TINY, out=tmp_path))
     assert len(outcome.verdicts) == 19
     assert all(np.isfinite(verdict.measured) for verdict in outcome.verdicts)
     assert all((tmp_path / f"figure{end}").exists() for end in (".png", ".svg", "-dark.svg"))

@@ -5,11 +5,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 
 from jaxtheory.lecture import edge_of_stability, judge, run
 from jaxtheory.lecture.edge_of_stability import catapults, central, hovering
 
-TINY = edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=40, width=50)
+TINY = tiny_topics.TINY["edge-of-stability"].config
 
 
 @pytest.fixture(scope="module")

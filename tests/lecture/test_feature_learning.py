@@ -4,16 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import feature_learning, judge, run
 from jaxtheory.lecture.feature_learning import training, transfer, width
 
-TINY = feature_learning.Config(
-    samples=6, tests=4, steps=4, draws=2048, repeats=2, widths=(8, 16, 32), count=8, counts=(16, 16, 16), batch=8,
-    richness=(0.5, 3.0), check_widths=(64, 128), examples=24, transfer_widths=(32, 64), transfer_steps=1,
-    rates=(0.01, 0.1, 1.0), seeds=2,
-)  # fmt: skip
+TINY = tiny_topics.TINY["feature-learning"].config
 
 
 @pytest.fixture(scope="module")

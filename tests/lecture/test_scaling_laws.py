@@ -1,22 +1,24 @@
 """The topic of scaling laws: at a size for tests, and with wrong laws in place of the right ones."""
 
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+import tiny_topics
 import xarray as xr
 
 from jaxtheory.lecture import judge, run
 from jaxtheory.lecture.claims import estimated
 from jaxtheory.lecture.scaling_laws import TOPIC, Config, fits, frontier, one_pass, regimes
 
-TINY = {"features": 10, "streams": 200, "modes": 512, "widest": 128, "steps": 1500, "repetitions": 3, "draws": 40}
+TINY = tiny_topics.TINY["scaling-laws"].config
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    return run(TOPIC, Config(out=tmp_path_factory.mktemp("tiny"), resamples=20, **TINY))
+    return run(TOPIC, replace(TINY, out=tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.mark.slow

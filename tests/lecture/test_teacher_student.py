@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_topics
 
 from jaxtheory.lecture import judge, run, teacher_student
 from jaxtheory.lecture.teacher_student import collapse, exponents, grokking
 from jaxtheory.optimization.teacher_student import information_exponent
 
-TINY = teacher_student.Config(
-    dim=20, committees=3, dims=(16, 32, 64), steep_dims=(10, 13, 16), walkers=2, students=14, descents=5000
-)  # fmt: skip
+TINY = tiny_topics.TINY["teacher-student"].config
 
 
 @pytest.fixture(scope="module")
