@@ -85,8 +85,9 @@ TINY = {
     "edge-of-stability": Tiny(
         edge_of_stability.Config(samples=30, starts=2, steps=400, flow_steps=60, window=40, width=50),
         (
-            "threshold_momentum", "threshold_nesterov", "threshold_adam", "catapult_curvature", "catapult_peak",
-            "catapult_onset", "catapult_end",
+            "central_loss", "central_gradient", "central_spread", "central_sharpness", "threshold_momentum",
+            "threshold_nesterov", "threshold_adam", "catapult_curvature", "catapult_peak", "catapult_onset",
+            "catapult_end",
         ),
     ),
     "expressivity": Tiny(

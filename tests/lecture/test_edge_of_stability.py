@@ -53,6 +53,20 @@ def test_a_flow_without_its_oscillation_fails(monkeypatch, float64):
     assert not any(verdicts[f"central_{name}"] for name in ("loss", "gradient", "spread"))
 
 
+@pytest.mark.parametrize(
+    ("square", "draws", "error"),
+    [([1.0, 1.0, 1.0], 3.0, (1 / 3) ** 0.5), ([2.0, 1.0, 1.0], 16 / 6, (3.875 / 2 / 3) ** 0.5 * 3 / 4),
+     ([1.0, 1e-9, 1e-9], 2.0, np.nan)],
+)  # fmt: skip
+def test_an_error_over_starts_counts_the_starts_that_oscillate(square, draws, error):
+    """Of the curvatures 3, 4, 5: equal starts count in full; where one alone oscillates there is no error."""
+    square, curvature = np.reshape(square, (1, 3, 1)), np.array([3.0, 4.0, 5.0])
+    found = hovering._pooled(["edge"], curvature[None, :, None] * square, square)
+    mean = np.average(curvature, weights=square.ravel())
+    right = {"edge": mean, "edge_error": error, "edge_draws": draws}
+    assert found == pytest.approx(right, nan_ok=True)
+
+
 def test_the_start_of_a_catapult_has_its_output_and_curvature(float64):
     """After one step from f₀ = 1, λ₀ = 2 with n = 50: f₁ and λ₁ of the recursion, by hand."""
     outputs, curvatures = jax.jit(lambda e: catapults._thrown(TINY, e, 1))(3.0)

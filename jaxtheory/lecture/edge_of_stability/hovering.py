@@ -17,7 +17,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
-from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
+from jaxtheory.lecture.claims import Claim, Claims, averaged, estimated, statistical
 from jaxtheory.lecture.edge_of_stability.problem import Problem, digits, oscillation, top_curvature
 from jaxtheory.lecture.study import Study
 from jaxtheory.networks import train
@@ -46,12 +46,14 @@ def _late(values: np.ndarray) -> np.ndarray:
 def _pooled(names: list[str], bent: np.ndarray, square: np.ndarray) -> dict[str, float]:
     """The quotient of late sums over starts [row, start, record], and its standard error, a row for each name.
 
-    A start counts as much as it oscillates; one that has not reached the edge does not count.
+    A start counts as much as it oscillates; one that has not reached the edge does not count. The draws are Kish's
+    effective number, (Σ square)²/Σ square²: where one start alone oscillates nothing says how far starts scatter.
     """
     found: dict[str, float] = {}
     for name, above, below in zip(names, _late(bent).sum(-1), _late(square).sum(-1), strict=True):
-        quotient = above.sum() / below.sum()
-        found |= averaged(name, quotient + (above - quotient * below) / below.mean(), None)
+        quotient, draws = above.sum() / below.sum(), below.sum() ** 2 / (below**2).sum()
+        error = (above - quotient * below).std(ddof=1) / below.mean() / len(below) ** 0.5
+        found |= estimated(name, quotient, error if draws >= 2 else np.nan, max(draws, 2.0))
     return found
 
 
