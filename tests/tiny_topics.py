@@ -100,7 +100,7 @@ TINY = {
         feature_learning.Config(
             samples=6, tests=4, steps=4, draws=2048, repeats=2, widths=(8, 16, 32), count=32, counts=(32, 32, 32),
             batch=32, richness=(0.5, 3.0), check_widths=(64, 128), examples=24, transfer_widths=(32, 64),
-            transfer_steps=1, rates=(0.01, 0.1, 1.0), seeds=8,
+            transfer_steps=1, rates=(0.01, 0.1, 1.0), seeds=16,
         ),
         (
             "classes_apart", "coordinates_hidden_maximal", "coordinates_out_maximal", "coordinates_hidden_standard",
