@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -32,14 +33,18 @@ def canvas(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = _PAN
         The figure, and its axes row by row: `figure, (left, right) = canvas(1, 2)`.
 
     Raises:
-        ValueError: no panels.
+        ValueError: no panels, or a panel without a size.
 
     >>> figure, axes = canvas(2, 2)
     >>> len(axes), figure.get_size_inches().tolist()
     (4, [14.0, 9.0])
     """
     for name, count in (("rows", rows), ("columns", columns)):
-        require(count >= 1, name, count, "be >= 1", "a figure needs a panel")
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool) and count >= 1
+        require(whole, name, count, "be >= 1, whole", "a figure needs a panel")
+    sizes = panel if isinstance(panel, tuple | list) else ()
+    sound = len(sizes) == 2 and all(isinstance(v, int | float | np.number) and 0 < v < np.inf for v in sizes)
+    require(sound, "panel", panel, "be a width and a height > 0, in inches", "write panel=(7.0, 4.5)")
     with style():
         figure = Figure(figsize=(columns * panel[0], rows * panel[1]))
         axes = figure.subplots(rows, columns, squeeze=False)
@@ -60,6 +65,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
         The paths of the PNG and of the PDF.
 
     Raises:
+        ValueError: what is no figure, or no name of a file.
         OSError: of the kind that occurred (no permission, disk full, ...), naming the path.
 
     >>> import tempfile
@@ -67,6 +73,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     ...     [path.name for path in save(canvas()[0], f"{folder}/width=0.5")]
     ['width=0.5.png', 'width=0.5.pdf']
     """
+    require(isinstance(figure, Figure), "figure", type(figure).__name__, "be a figure of matplotlib", "use canvas()")
+    named = isinstance(path, str | os.PathLike) and bool(Path(path).name)
+    require(named, "path", repr(path), "name a file", 'write "figures/risk"')
     stem = Path(path)
     if stem.suffix in _METADATA:
         stem = stem.with_suffix("")

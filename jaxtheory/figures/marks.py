@@ -1,7 +1,7 @@
 """What goes on axes: the line of a theory, the points of a measurement, a band, a threshold, the labels."""
 
 import math
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,6 +41,7 @@ def theory_line(
     >>> theory_line(ax, [1, 2, 3], [1.0, float("nan"), 9.0], label="theory").get_lines()[0].get_label()
     'theory'
     """
+    _require_axes(ax)
     horizontal, vertical = _finite_pairs(x, y)
     ax.plot(horizontal, vertical, label=label, color=color, linestyle=linestyle, zorder=3)
     return ax
@@ -74,6 +75,7 @@ def points(
     >>> len(points(ax, [1, 2, 3], [1.1, 3.9, 9.2], [0.1, 0.1, 0.2], label="measured").containers)
     1
     """
+    _require_axes(ax)
     horizontal, vertical = _finite_pairs(x, y)
     bars = None if error is None else _errors(error, vertical)
     drawn = ax.errorbar(
@@ -111,8 +113,9 @@ def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str,
     >>> len(band(ax, [1, 2], [0.9, 3.8], [1.1, 4.2], color=figures.PALETTE[0]).collections)
     1
     """
-    horizontal, below = _finite_pairs(x, low)
-    above = _finite_pairs(x, high)[1]
+    _require_axes(ax)
+    horizontal, below = _finite_pairs(x, low, "low")
+    above = _finite_pairs(x, high, "high")[1]
     crossed = int((below > above).sum())
     require(crossed == 0, "low", f"{crossed} points above high", "be <= high", "pass the lower curve first")
     ax.fill_between(horizontal, below, above, color=color, alpha=0.22, linewidth=0, label=label, zorder=2)
@@ -135,7 +138,10 @@ def threshold(ax: Axes, x: float, label: str | None = None) -> Axes:
     >>> [text.get_text() for text in threshold(ax, 100.0, "p = n").texts]
     ['p = n']
     """
-    require(bool(np.isfinite(x)), "x", x, "be finite", "a threshold has a place")
+    _require_axes(ax)
+    place = _numbers("x", x)
+    require(place.size == 1 and bool(np.isfinite(place).all()), "x", x, "be finite", "a threshold has one place")
+    x = float(place.item())
     ax.axvline(x, color="#777777", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
     if label is not None:
         ax.annotate(
@@ -165,29 +171,30 @@ def heat_map(
         limits: the ends of the colours, beyond which they do not change; those of the values when None.
 
     Raises:
-        ValueError: a table of another shape, or without a finite positive value.
+        ValueError: a table of another shape, or without a finite positive value; centres that do not increase.
 
     >>> from jaxtheory import figures
     >>> _, (ax,) = figures.canvas()
     >>> heat_map(ax, [1, 10, 100], [1, 2], [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], "risk").get_xscale()
     'log'
     """
-    table = np.asarray(values, float)
-    shape = (len(np.asarray(y)), len(np.asarray(x)))
+    _require_axes(ax)
+    table, columns, rows = _numbers("values", values), _positive("x", x), _positive("y", y)
+    shape = (len(rows), len(columns))
     require(table.shape == shape, "values", f"shape {table.shape}", f"be [rows, columns] = {shape}", "transpose it")
     shown = np.where(np.isfinite(table) & (table > 0), table, np.nan)
     require(bool(np.isfinite(shown).any()), "values", "no positive finite value", "hold one", "look at the status")
     low, high = limits or (np.nanmin(shown), np.nanmax(shown))
-    mesh = ax.pcolormesh(_edges(x), _edges(y), shown, norm=LogNorm(low, high), cmap="cividis", rasterized=True)
+    mesh = ax.pcolormesh(_edges(columns), _edges(rows), shown, norm=LogNorm(low, high), cmap="cividis", rasterized=True)
     ax.figure.colorbar(mesh, ax=ax, label=label)
     ax.set(xscale="log", yscale="log")
     ax.grid(visible=False)
     return ax
 
 
-def _edges(centres: ArrayLike) -> np.ndarray:
+def _edges(centres: np.ndarray) -> np.ndarray:
     """Edges of cells around their centres, halfway in logarithm."""
-    logs = np.log(np.asarray(centres, float))
+    logs = np.log(centres)
     middles = (logs[1:] + logs[:-1]) / 2 if len(logs) > 1 else np.array([])
     first = logs[0] - (middles[0] - logs[0] if len(middles) else 0.5)
     last = logs[-1] + (logs[-1] - middles[-1] if len(middles) else 0.5)
@@ -211,11 +218,20 @@ def label_axes(
         title: what is to be seen, in a line.
         xscale, yscale: matplotlib's names.
 
+    Raises:
+        ValueError: a name that is not text, another scale.
+
     >>> from jaxtheory import figures
     >>> _, (ax,) = figures.canvas()
     >>> label_axes(ax, "width p", "test error", yscale="log").get_yscale()
     'log'
     """
+    _require_axes(ax)
+    for name, text in (("xlabel", xlabel), ("ylabel", ylabel), ("title", "" if title is None else title)):
+        require(isinstance(text, str), name, text, "be text", "write it as it is to be read")
+    for name, scale in (("xscale", xscale), ("yscale", yscale)):
+        known = isinstance(scale, str) and scale in get_args(Scale)
+        require(known, name, scale, f"be one of {get_args(Scale)}", f'write {name}="log"')
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
     for axis, scale in ((ax.xaxis, xscale), (ax.yaxis, yscale)):
         if scale == "log":
@@ -237,13 +253,19 @@ def ticks_at(axis: Axis, values: ArrayLike, most: int = 5) -> Axis:
         values: positive, increasing.
         most: how many ticks at most.
 
+    Raises:
+        ValueError: values that are not positive or do not increase, or none; most < 1.
+
     >>> from jaxtheory import figures
     >>> _, (ax,) = figures.canvas()
     >>> _ = figures.label_axes(ax, "n", "risk", xscale="log")
     >>> [text.get_text() for text in ticks_at(ax.xaxis, [64, 128]).get_ticklabels()]
     ['64', '128']
     """
-    places = np.asarray(values, float)
+    require(isinstance(axis, Axis), "axis", type(axis).__name__, "be an axis of matplotlib", "pass ax.xaxis")
+    places = _positive("values", values)
+    whole = isinstance(most, int | np.integer) and not isinstance(most, bool) and most >= 1
+    require(whole, "most", most, "be a whole number >= 1", "use 5")
     wanted = np.geomspace(places[0], places[-1], most)
     picked = places if len(places) <= most else places[sorted({int(abs(np.log(places / w)).argmin()) for w in wanted})]
     axis.set_major_locator(FixedLocator(picked.tolist()))
@@ -274,21 +296,50 @@ class _FewMinor(Formatter):
         return f"${lead:.0f} \\times 10^{{{power}}}$" if min(abs(lead - 2), abs(lead - 5)) < 1e-6 else ""
 
 
-def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Real numbers as floats, NaN where they are masked."""
+    try:
+        given = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+        kind = given.dtype.name
+        # text of digits, dates and complex numbers would be read as other numbers than they are
+        found = None if given.dtype.kind in "USMmc" else np.ma.filled(given.astype(float), np.nan)
+    except (TypeError, ValueError, OverflowError):
+        found, kind = None, type(values).__name__
+    require(
+        found is not None, name, kind, "be real numbers", "pass an array or a list of numbers, rows of equal length"
+    )
+    assert found is not None
+    return found
+
+
+def _require_axes(ax: object) -> None:
+    require(isinstance(ax, Axes), "ax", type(ax).__name__, "be axes of matplotlib", "take one from figures.canvas()")
+
+
+def _positive(name: str, values: Any) -> np.ndarray:
+    """Places on a logarithmic axis."""
+    found = _numbers(name, values)
+    wish = "be one or more positive numbers in increasing order"
+    sound = found.ndim == 1 and found.size > 0 and bool(((found > 0) & (found < np.inf)).all())
+    require(sound and bool((np.diff(found) > 0).all()), name, found, wish, "leave out what has no logarithm")
+    return found
+
+
+def _finite_pairs(x: ArrayLike, y: ArrayLike, name: str = "y") -> tuple[np.ndarray, np.ndarray]:
     """x and y as floats, NaN in both where one is not finite."""
-    horizontal, vertical = np.asarray(x, float), np.asarray(y, float)
+    horizontal, vertical = _numbers("x", x), _numbers(name, y)
     same = horizontal.ndim == vertical.ndim == 1 and horizontal.shape == vertical.shape
     wish = f"be one-dimensional, as long as x of shape {horizontal.shape}"
-    require(same, "y", f"shape {vertical.shape}", wish, "pass one curve a call")
+    require(same, name, f"shape {vertical.shape}", wish, "pass one curve a call")
     finite = np.isfinite(horizontal) & np.isfinite(vertical)
     hint = "look at the status of the computation that made it"
-    require(bool(finite.any()), "y", f"{vertical.size} values, none finite", "hold a finite point", hint)
+    require(bool(finite.any()), name, f"{vertical.size} values, none finite", "hold a finite point", hint)
     return np.where(finite, horizontal, np.nan), np.where(finite, vertical, np.nan)
 
 
 def _errors(error: ArrayLike, y: np.ndarray) -> np.ndarray:
     """Standard errors as floats, NaN where there is none."""
-    bars = np.asarray(error, float)
+    bars = _numbers("error", error)
     require(bars.shape == y.shape, "error", f"shape {bars.shape}", f"have the shape of y, {y.shape}", "pair them")
     worst = "NaN" if np.isnan(bars).all() else np.nanmin(bars)
     require(not (bars < 0).any(), "error", worst, "be >= 0", "pass standard errors, not signed residuals")

@@ -12,7 +12,7 @@ that depth costs no compile time. `multilayer` has the abc family and nested wid
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +125,7 @@ def _deep(layer: Callable[[Array, Weights], Array], turns: int, phi: Callable[[A
 
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "... outputs"]:
+        _require_weights(p, shapes, None, "in")
         x = examples(x, p["in"]["kernel"].shape[0])
         h = lax.scan(lambda h, weights: (layer(h, weights), None), _dense(p["in"], x), p["hidden"])[0]
         return _dense(p["out"], phi(h))
@@ -161,6 +162,7 @@ def cnn(
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "h", "w", "c"))
+        _require_weights(p, shapes, x.shape[1:], "in")
 
         def step(h: Array, layer: Weights) -> tuple[Array, None]:
             return _conv(layer, phi(h)), None
@@ -198,6 +200,7 @@ def myrtle(depth: Literal[5, 7, 10] = 5, activation: Activation = "relu") -> Arc
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "h", "w", "c"))
         _require_eighths("x", x.shape[1:])
+        _require_weights(p, shapes, x.shape[1:], "convolutions", 0)
         layers = iter(p["convolutions"])
         for count in stages:
             for _ in range(count):
@@ -232,6 +235,7 @@ def attention(heads: int = 4, activation: Activation = "relu") -> Architecture:
     @boundary
     def apply(p: PyTree, x: Float[Array, "..."]) -> Float[Array, "n outputs"]:
         _require_axes("x", x.shape, ("n", "t", "c"))
+        _require_weights(p, shapes, x.shape[1:], "in")
         h = _dense(p["in"], x)
         q, v = (_product("btc,chd->bthd", h, p[name]["kernel"]) for name in ("query", "value"))
         scores = _product("bthd,bshd->bhts", q, q) / jnp.asarray(q.shape[-1], q.dtype)
@@ -275,6 +279,29 @@ def _shape(example: object) -> Shape:
 def _require_axes(name: str, shape: Shape, axes: tuple[str, ...]) -> None:
     hint = "pass a batch, x[None] for one example" if axes[0] == "n" else "pass x.shape[1:]"
     require(len(shape) == len(axes), name, f"shape {tuple(shape)}", f"have the axes [{' '.join(axes)}]", hint)
+
+
+def _require_weights(
+    p: PyTree, shapes: Callable[[Shape, int, int], PyTree], example: Shape | None, *first: str | int
+) -> None:
+    """Raise unless `p` has the shapes of this network's parameters, at the width and outputs that its ends have."""
+    hint = "pass params from this network's init(key, x.shape[1:], width)"
+    found = {_path(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(p)[0]}
+    ends: list[Any] = [found.get(".".join(map(str, (*end, "kernel")))) for end in (first, ("out",))]
+    known = all(getattr(end, "ndim", 0) >= 1 for end in ends)
+    require(known, "params", f"{type(p).__name__} of {sorted(found)}", "hold this network's weights", hint)
+    example = ends[0].shape[:1] if example is None else example
+    wanted = shapes(example, *(end.shape[-1] for end in ends))
+    leaves = jax.tree_util.tree_flatten_with_path(wanted, is_leaf=_is_shape)[0]
+    expected = {_path(path): shape for path, shape in leaves}
+    require(set(found) == set(expected), "params", sorted(found), f"have the leaves {sorted(expected)}", hint)
+    for path, shape in expected.items():
+        own = getattr(found[path], "shape", None)
+        require(own == shape, f"params {path}", own, f"have shape {shape} for examples of shape {example}", hint)
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _require_eighths(name: str, shape: Shape) -> None:

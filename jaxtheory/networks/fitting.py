@@ -145,9 +145,9 @@ def whole_numbers(name: str, values: object, least: int, hint: str) -> list[int]
     if not isinstance(given, (list, tuple, range, set, frozenset)) or len(given) == 0:
         require(False, name, values, "be a sequence of integers", hint)
         raise AssertionError
-    real = all(isinstance(value, (int, float, np.integer, np.floating)) for value in given)
+    real = all(isinstance(value, (int, float, np.integer, np.floating)) and value is not True for value in given)
     numbers = [int(value) if real and abs(value) < 2**31 else None for value in given]
-    require(numbers == list(given), name, list(given), "be whole numbers", "round them")
+    require(real and numbers == list(given), name, list(given), "be whole numbers", "round them")
     kept = [number for number in numbers if number is not None]
     distinct = len(set(kept)) == len(kept) and min(kept) >= least
     require(distinct, name, kept, f"be distinct and >= {least}", "name each once")

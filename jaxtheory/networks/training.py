@@ -165,6 +165,7 @@ def _batches(steps: int, every: int, batches: PyTree) -> PyTree:
     for name, count in (("steps", steps), ("record_every", every)):
         require(known(count), name, "a traced number", "be known", f"name {name} in static_argnames of jit")
     require(steps >= 1, "steps", steps, "be >= 1", "train for at least one step")
+    require(steps < 2**31, "steps", steps, "be < 2**31", "go on from the state")
     divides = every >= 1 and steps % every == 0
     require(divides, "record_every", every, f"divide steps, {steps}", "choose a divisor, or round steps up")
     if jax.tree.leaves(batches):

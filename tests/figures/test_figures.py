@@ -195,6 +195,47 @@ def test_bad_marks_are_named(ax):
         figures.canvas(0, 1)
 
 
+@pytest.mark.parametrize("junk", ["abc", ["1", "2"], [1j, 2, 3], [[1, 2], [3]], [10**400], {"a": 1}, [object()]])
+def test_what_is_no_number_is_named(ax, junk, unchecked):
+    calls = {
+        "x": [lambda: figures.theory_line(ax, junk, X), lambda: figures.threshold(ax, junk)],
+        "y": [lambda: figures.points(ax, X, junk), lambda: figures.heat_map(ax, X, junk, np.eye(5), "risk")],
+        "error": [lambda: figures.points(ax, X, X, junk)],
+        "low": [lambda: figures.band(ax, X, junk, X, color="k")],
+        "high": [lambda: figures.band(ax, X, X, junk, color="k")],
+        "values": [lambda: figures.heat_map(ax, X, X, junk, "risk"), lambda: figures.ticks_at(ax.xaxis, junk)],
+    }
+    for name, draws in calls.items():
+        for draw in draws:
+            with pytest.raises(ValueError, match=f"{name} must be real numbers"):
+                draw()
+
+
+def test_what_is_no_figure_axes_or_label_is_named(ax, tmp_path, unchecked):
+    for call, message in (
+        (lambda: figures.theory_line(None, X, X), "ax must be axes"),
+        (lambda: figures.ticks_at(None, X), "axis must be an axis"),
+        (lambda: figures.ticks_at(ax.xaxis, []), "values must be one or more positive"),
+        (lambda: figures.ticks_at(ax.xaxis, [0.0, 1.0]), "values must be one or more positive"),
+        (lambda: figures.heat_map(ax, [2, 1], [1, 2], np.eye(2), "risk"), "x must be one or more positive"),
+        (lambda: figures.threshold(ax, X), "x must be finite"),
+        (lambda: figures.label_axes(ax, None, "y"), "xlabel must be text"),
+        (lambda: figures.label_axes(ax, "x", "y", xscale="cubic"), "xscale must be one of"),
+        (lambda: figures.canvas("a"), "rows must be >= 1"),
+        (lambda: figures.canvas(1, True), "columns must be >= 1"),
+        (lambda: figures.canvas(panel=(0, 1)), "panel must be a width and a height"),
+        (lambda: figures.save(None, tmp_path / "risk"), "figure must be a figure"),
+        (lambda: figures.save(ax.figure, ""), "path must name a file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_masked_values_leave_a_gap(ax):
+    figures.theory_line(ax, X, np.ma.array(X, mask=[False, True, False, False, False]))
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1, np.nan, 3, 4, 5])
+
+
 def test_saved_files_are_a_png_of_200_dots_an_inch_and_a_pdf_with_its_fonts(tmp_path):
     png, pdf = figures.save(demo(), tmp_path / "new" / "folder" / "risk")
     assert imread(png).shape[:2] == (900, 1400)

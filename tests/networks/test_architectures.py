@@ -180,6 +180,20 @@ def test_examples_of_another_shape_are_named(what, unchecked):
         call()
 
 
+@pytest.mark.parametrize("name", ["mlp", "gap", "myrtle", "attention"])
+def test_parameters_of_another_network_are_named(name, unchecked):
+    network, example = NETWORKS[name]
+    shapes = network.shapes(example, WIDTH, OUTPUTS)
+    params = jax.tree.map(np.zeros, shapes, is_leaf=lambda node: isinstance(node, tuple))
+    shorter = jax.tree.map(lambda leaf: leaf[..., None], params)
+    texts = jax.tree.map(lambda leaf: "a", params)
+    lists = jax.tree.map(lambda leaf: leaf.tolist(), params)
+    wide = params | {"out": {"kernel": np.zeros((99, OUTPUTS)), "bias": np.zeros(OUTPUTS)}}
+    for junk in (None, "abc", 3, [1, 2], {}, np.ones(3), network, shorter, texts, lists, wide):
+        with pytest.raises(ValueError, match=r"params.* must h"):
+            network.apply(junk, np.ones((2, *example), np.float32))
+
+
 def test_a_negative_variance_is_nan_inside_jit(key):
     network = networks.mlp(1)
     drawn = jax.jit(lambda v: network.init(key, (2,), 3, weight_variance=v))(-1.0)

@@ -419,6 +419,8 @@ BAD = {
     r"widths must be distinct": {"widths": [4, 4]},
     r"widths must be a sequence of integers, got widths=5; list the widths": {"widths": 5},
     r"widths must be a sequence": {"widths": []},
+    r"widths must be whole numbers, got widths=\[None\]": {"widths": [None]},
+    r"widths must be whole numbers, got widths=\[True\]": {"widths": [True]},
     r"widths must be whole numbers, got widths=\['a'\]": {"widths": ["a"]},
     r"padded must reach the largest width, 8, got padded=\[7\]; add a size": {"padded": [7]},
     r"padded must be whole numbers, got padded=\[8.5\]": {"padded": [8.5]},
