@@ -78,6 +78,7 @@ def _entropy(cloud: Cloud, neighbours: int) -> Estimate:
 
 def mean_and_error(terms: Float[Array, " N"], masses: Float[Array, " N"], bias: Array) -> tuple[Array, Array]:
     """Σ w t of terms that share neighbours, and the root of twice its variance and its squared bias."""
+    terms = jnp.where(masses > 0, terms, 0.0)  # what has no mass may be anywhere
     mean = weighted_sum(masses, terms)
     spread = weighted_sum(masses**2, (terms - mean) ** 2) / (1 - weighted_sum(masses, masses))
     return mean, jnp.sqrt(2 * spread + bias**2)

@@ -84,3 +84,13 @@ def test_observables_say_what_is_wrong(unchecked):
         observables.duality_gap(F, 0.0, jnp.zeros((5, 1)), nodes)
     with pytest.raises(ValueError, match="outputs must hold at least 4"):
         observables.clt_variance(jnp.zeros((3, 1)), 5)
+
+
+def test_particles_without_mass_leave_the_error_of_a_free_energy():
+    """In float32 the square of their energy, 1e40, is infinite."""
+    x = jax.random.normal(jax.random.key(0), (40, 1))
+    more = meanfield.as_cloud(jnp.concatenate([x, jnp.full((3, 1), 1e10)]), jnp.r_[jnp.ones(40), jnp.zeros(3)])
+    found, alone = (observables.free_energy(meanfield.quadratic(1.0), 1.0, cloud) for cloud in (more, x))
+    np.testing.assert_allclose(found.value, alone.value, rtol=1e-4)
+    np.testing.assert_allclose(found.standard_error, alone.standard_error, rtol=1e-4)
+    assert int(found.status) == 0
