@@ -10,6 +10,8 @@ sums and linear maps go through, and a product of independent factors is the pro
 
 from functools import partial
 
+from jax import lax
+
 from jaxtheory.activations.duals import unchecked_dual, unchecked_pair
 from jaxtheory.infinite.errors import refuse
 from jaxtheory.infinite.graph import RolledLoop, joints
@@ -26,6 +28,8 @@ from jaxtheory.infinite.schedule.means import MEANS
 from jaxtheory.infinite.schedule.products import factor_groups
 from jaxtheory.infinite.schedule.requests import Answer, Drawn, Item, Need, Plan, Planner, Sides, Want, average, made
 from jaxtheory.infinite.schedule.rolled import outcome, plan_loop
+
+_SMALL = 1024  # pairs, below which a program is all overhead
 
 
 def planner(c: Computation) -> Planner:
@@ -199,6 +203,8 @@ def _dual(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
         first = zero if own.kernel is None else as_left(own.kernel, mask)
         second = zero if other.kernel is None else as_right(other.kernel, mask)
         covariance = zero if cross.kernel is None else cross.kernel
+        if covariance.size > _SMALL:  # or layers are fused into one loop, which the compiler then cannot vectorize
+            first, covariance, second = lax.optimization_barrier((first, covariance, second))
         if not wanted or cross.tangent is None:
             return Entry(value(first, covariance, second), None)
         kernel, derivative = both(first, covariance, second)
