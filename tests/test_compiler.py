@@ -50,6 +50,7 @@ def test_sums_are_right_after_the_import(monkeypatch):
 
 @pytest.mark.parametrize("before", ["jax.devices()", "jnp.ones(3)"])
 @pytest.mark.first_case
+@pytest.mark.slow
 def test_a_late_import_warns_where_sums_are_wrong(monkeypatch, before):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     (total, _), said = run(before)
@@ -57,6 +58,7 @@ def test_a_late_import_warns_where_sums_are_wrong(monkeypatch, before):
     assert (total != 1) == (version("jaxlib") == "0.10.2")
 
 
+@pytest.mark.slow
 def test_a_choice_of_the_user_stays(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     assert run("")[0][0] == 1

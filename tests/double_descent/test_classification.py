@@ -181,6 +181,7 @@ def test_a_ridge_below_rounding_decides_nothing():
     assert float(fit.squared_norm[1]) == pytest.approx(float(best.margin) ** -2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_nodes_that_are_too_coarse_are_not_ok(float64):
     """Labels almost without noise: ‖b‖ exceeds 200, and the loss bends on 1/200 of the scale of the margins."""
     fit = logistic(jnp.array([1e3, 30.0]), jnp.zeros(2), jnp.array([200.0, 5.0]))
@@ -189,6 +190,7 @@ def test_nodes_that_are_too_coarse_are_not_ok(float64):
 
 
 @pytest.mark.parametrize("signal", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.first_case
 def test_a_norm_that_grows_without_bound_is_not_ok(signal, dtype):
     """Maximum likelihood next to where labels can be separated: δ = 2 without signal (Cover), 2.28 at ρ = 1."""
     delta = jnp.asarray([2.0 if signal == 0 else 1 / float(separability_threshold(1.0)), 5.0], dtype)
@@ -231,6 +233,7 @@ def predicted(fit):
 
 
 @pytest.mark.parametrize(("n", "repeats"), [(200, 60), pytest.param(1000, 60, marks=pytest.mark.slow)])
+@pytest.mark.first_case
 def test_ridge_logistic_regression_is_the_limit_of_newton(float64, n, repeats):
     rng = np.random.default_rng(n)
     found = []

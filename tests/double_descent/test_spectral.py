@@ -427,6 +427,7 @@ def drawn(m, seed):
     return x, np.asarray(random_features(axes, 6 * m, jax.random.key(seed), activation=same))
 
 
+@pytest.mark.slow
 def test_a_path_at_the_converted_ridge_is_ridge_regression_on_divided_features(float64):
     """At three ridges and widths, by normal equations."""
     x, weights = drawn(4, 0)

@@ -216,6 +216,7 @@ def test_an_answer_does_not_depend_on_later_columns(seed, width, spread, ridge):
 
 @pytest.mark.parametrize(("power", "ridge"), [(-83, 0.0), (-70, 0.0), (83, 0.0), (-50, 0.1), (60, 0.1)])
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_units_of_the_features_are_free(power, ridge):
     """Features and tests times 2^k, a ridge times 4^k: coefficients over 2^k, and the same errors, to the bit."""
     features, targets, tests, test_targets = draw(dtype=np.float32)

@@ -154,6 +154,7 @@ def test_refusals_name_the_operation_its_line_and_the_way_out():
 
 
 @pytest.mark.parametrize("f", [normalized, pytest.param(turned, marks=pytest.mark.slow)])
+@pytest.mark.first_case
 def test_the_whole_batch_has_the_kernel_of_jacrev(f, float64):
     """J(x1) J(x2)ᵀ of the function of the batch, from the kernel, on a mesh, and from the operator."""
     w, x1, x2 = (jnp.asarray(v, float) for v in (W, X, X[:2] + 0.5))

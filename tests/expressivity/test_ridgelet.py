@@ -10,6 +10,7 @@ import pytest
 from scipy import special
 from tolerances import tolerance
 
+from jaxtheory.activations.named import resolve
 from jaxtheory.expressivity import ridgelet
 
 HATS = {  # Fourier transforms away from 0, as mpmath writes them
@@ -72,7 +73,7 @@ def test_the_spectrum_of_each_activation_is_its_fourier_transform():
     for name, derivative in (("relu", 4), ("softplus", 4), ("tanh", 3), ("erf", 3), ("sigmoid", 3), ("step", 3)):
         spectrum = ridgelet._admissible(name, derivative, 1)
         psi = np.asarray(_gaussian_derivative(t, derivative))
-        direct = np.trapezoid(np.asarray(ridgelet.resolve(name)(jnp.asarray(t, jnp.float32))) * psi, t)
+        direct = np.trapezoid(np.asarray(resolve(name)(jnp.asarray(t, jnp.float32))) * psi, t)
         sign = ((1j**derivative).conjugate() * spectrum.phase).real
         power = derivative - spectrum.pole
         parseval = sign * ridgelet._moment(spectrum, power, 0.0) * math.exp(ridgelet._peak(power)) / math.pi

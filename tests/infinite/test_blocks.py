@@ -54,6 +54,7 @@ def positions_one_by_one(p, x):
     ("f", "plain"), [(gates, gates_one_by_one), (joined, joined_one_by_one), (positions, positions_one_by_one)]
 )
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_concatenated_parameters_have_the_limit_of_single_ones(f, plain):
     """The same parameters, moments and kernels."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3)), jnp.float32)

@@ -20,6 +20,7 @@ def round_off(matrix, dimension, dtype):
 
 @pytest.mark.parametrize("name", ["relu", "erf", pytest.param("tanh", marks=pytest.mark.slow)])
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_kernels_are_positive_semidefinite_on_digits(name, dtype):
     """With repeated images, negatives and blank ones; pixels are sixteenths, so that inner products are exact."""
     x = np.asarray(data.digits(200).x)

@@ -76,6 +76,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_a_merged_axis_is_one_axis_of_tokens(name):
     names, found, plain = PAIRS[name]
     others = [n for n in names if n != "cls"] if name == "and back" else names

@@ -211,6 +211,7 @@ def test_other_examples_are_named():
         kernel("abc")
 
 
+@pytest.mark.slow
 def test_a_negative_variance_is_nan_inside_jit():
     for name, sigmas in {"sigma_w": (-1.0, 0.1), "sigma_b": (1.0, -0.1)}.items():
         with pytest.raises(ValueError, match=f"{name} must be >= 0"):

@@ -151,6 +151,7 @@ def expected_nngp(x, factor, draws):
         *(pytest.param(turn, part_factor, 512, marks=pytest.mark.slow) for turn in (partly, partly_in_pairs)),
     ],
 )
+@pytest.mark.first_case
 def test_scores_have_the_covariance_of_their_channels(turn, factor, samples):
     """A sum over channels that differ is no product of averages; against draws from the explicit covariance."""
     x, draws, groups = points(), 50_000, 32

@@ -115,6 +115,7 @@ def written_out(name, x, draws):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_heads_are_averaged_with_what_is_their_own(name):
     """Against draws written out, within five standard errors; without what is changed the kernel is another one."""
     x, draws = points(), 40_000

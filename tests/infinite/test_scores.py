@@ -279,6 +279,7 @@ PLACES = ("scores", "outputs", "query", "weights", "inputs")
 
 @pytest.mark.parametrize("where", [p if p in PLACES[:3] else pytest.param(p, marks=pytest.mark.slow) for p in PLACES])
 @pytest.mark.first_case
+@pytest.mark.first_case
 def test_the_variance_of_the_scores_decides_wherever_their_factors_stand(where):
     """Over √d they keep fluctuating, over d they vanish: at uniform weights. Also after a normalization."""
     for normalized in (False, True):

@@ -98,6 +98,7 @@ def test_what_grows_with_the_width_is_refused(name):
     infinite.limit(f, structs(SHAPES, jnp.float32), X, prior=prior.unit(), check_width=False)
 
 
+@pytest.mark.slow
 def test_networks_that_hold_their_width_have_a_limit_by_default(float64):
     """`networks.multilayer` computes its multipliers beforehand."""
     net = multilayer(3, WIDTH, 1, hidden_layers=2, weight_variance=1.4**2, dtype=jnp.float64)

@@ -114,6 +114,7 @@ def test_rates_are_slopes_of_the_curve(capacity, source, float64):
 
 
 @pytest.mark.parametrize(("capacity", "source"), [(1.5, 0.5), (2.0, 1.5)])
+@pytest.mark.first_case
 def test_noiseless_rate_is_a_slope_of_the_curve(capacity, source, float64):
     i = jnp.arange(1, 400_001.0)
     eigs = i**-capacity

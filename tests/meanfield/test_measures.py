@@ -192,6 +192,7 @@ def test_variances_over_seeds_far_from_zero():
     assert int(tiny.status) == Status.ILL_CONDITIONED  # 1e-50 is no float32
 
 
+@pytest.mark.slow
 def test_the_entropy_keeps_up_with_a_tree(key):
     """N = 10,000 in 7 dimensions: the value from a k-d tree's distances, in a few times the tree's time (one process).
 

@@ -77,6 +77,7 @@ def test_both_densities_are_one(float64, key):
     np.testing.assert_allclose(total, 2 * jnp.round(total / 2), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_wide_spectra_are_found_at_a_small_scale():
     """Eigenvalues 1, 0.1, 0.01, ... times 1e-25, where products with the basis underflow unless they are scaled."""
     scale = 1e-25
