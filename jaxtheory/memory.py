@@ -1,8 +1,9 @@
 """Bytes that the large calls need, before anything is allocated: formulas in the shapes, and what the compiler says.
 
 Each function is named after the call whose memory it predicts and takes sizes in place of arrays. The formulas are
-those of programs that XLA compiles for a CPU; temporaries differ by device, and `compiled` asks the compiler of this
-one, for any other call too, as `ntk` does.
+those of programs that XLA compiles for a CPU by its own schedule (that of jaxlib 0.10.2 is another, see
+docs/reliability.md, and takes up to a third less); temporaries differ by device, and `compiled` asks the compiler of
+this one, for any other call too, as `ntk` does.
 
 >>> needed = gram(100_000, dimension=784, block=2048)
 >>> f"{needed.result / 2**30:.1f} GiB of {needed.peak / 2**30:.1f} GiB"
