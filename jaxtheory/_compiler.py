@@ -1,4 +1,4 @@
-"""Two faults of one release of XLA, kept away before they make a number wrong or a program wait for ever.
+"""Two faults of one release of XLA, kept away before they make a number wrong or a program hang.
 
 On the CPU, jaxlib 0.10.2 (the newest for Python 3.11) hands sums to a library that returns wrong values where a sum
 follows a product of matrices and the arrays are large: `jit(vmap(lambda row: sum((m @ row) ** 2)))` of 32,769 rows is
@@ -29,7 +29,7 @@ def choose_options() -> None:
     os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
     if _device_was_used():
         warnings.warn(
-            "jaxlib 0.10.2 computes some sums wrongly on the CPU and may wait for ever for batches of factorizations, "
+            "jaxlib 0.10.2 computes some sums wrongly on the CPU and may hang on batches of factorizations, "
             "and JAX had used a device before jaxtheory was imported; import jaxtheory first, set "
             f'XLA_FLAGS="{" ".join(ours)}", or install another jaxlib.',
             RuntimeWarning,

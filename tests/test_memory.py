@@ -15,10 +15,18 @@ def numbers(*shape):
     return jax.ShapeDtypeStruct(shape, "float32")
 
 
+def allotted(function, *arguments):
+    """`memory.compiled` by the compiler's own schedule, which is not the one that jaxlib 0.10.2 is given."""
+    lowered = jax.jit(function).lower(*arguments)
+    own = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_CONCURRENCY_OPTIMIZED"}
+    found = lowered.compile(compiler_options=own if OTHER_SCHEDULE else None).memory_analysis()
+    sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
+    return memory.Bytes(*map(float, sizes))
+
+
 def assert_peak(found, predicted):
-    """Within a fifth; with jaxlib 0.10.2, scheduled otherwise to keep a fault away, not a fifth too low."""
-    assert predicted.peak >= 0.8 * found.peak
-    assert predicted.peak <= 1.2 * found.peak or OTHER_SCHEDULE
+    """Within a fifth."""
+    assert abs(predicted.peak - found.peak) <= found.peak / 5
 
 
 def assert_predicted(found, predicted):
@@ -34,17 +42,15 @@ def assert_predicted(found, predicted):
 )
 def test_gram(n1, n2, d, block):
     others = () if n2 is None else (numbers(n2, d),)
-    found = memory.compiled(lambda x, *x2: kernels.gram(KERNEL, x, *x2, block=block), numbers(n1, d), *others)
+    found = allotted(lambda x, *x2: kernels.gram(KERNEL, x, *x2, block=block), numbers(n1, d), *others)
     assert_predicted(found, memory.gram(n1, n2, dimension=d, block=block))
-    if OTHER_SCHEDULE:
-        return
     # the result is most of it, and says little
     assert abs(memory.gram(n1, n2, dimension=d, block=block).temporaries / found.temporaries - 1) < 0.2
 
 
 @pytest.mark.slow
 def test_gram_of_all_at_once():
-    found = memory.compiled(lambda x: kernels.gram(KERNEL, x), numbers(1024, 16))
+    found = allotted(lambda x: kernels.gram(KERNEL, x), numbers(1024, 16))
     assert_predicted(found, memory.gram(1024, dimension=16))
 
 
@@ -61,7 +67,7 @@ def test_gram_of_all_at_once():
     ],
 )
 def test_fit(n, d, o, options):
-    found = memory.compiled(lambda x, y: kernels.fit(KERNEL, x, y, 0.1, **options), numbers(n, d), numbers(n, o))
+    found = allotted(lambda x, y: kernels.fit(KERNEL, x, y, 0.1, **options), numbers(n, d), numbers(n, o))
     assert_predicted(found, memory.fit(n, dimension=d, outputs=o, **options))
 
 
@@ -79,7 +85,7 @@ def test_simulate(particles, samples, d, block):
         risk = meanfield.risk(meanfield.neuron("tanh"), meanfield.squared_loss, x, y, block=block)
         return meanfield.simulate(meanfield.gradient_flow(risk, 0.1), theta, steps=2, key=jax.random.key(0)).state.cloud
 
-    found = memory.compiled(run, numbers(particles, d), numbers(samples, d), numbers(samples))
+    found = allotted(run, numbers(particles, d), numbers(samples, d), numbers(samples))
     predicted = memory.simulate(particles, d, samples=samples, block=block)
     assert_peak(found, predicted)
 
@@ -95,7 +101,7 @@ def test_solve(n, depth, steps, samples, groups):
     def run(x, y):
         return feature_learning.solve(x, y, richness=1.0, step_size=0.1, key=jax.random.key(0), **options)
 
-    found = memory.compiled(run, numbers(n, 3), numbers(n))
+    found = allotted(run, numbers(n, 3), numbers(n))
     assert_peak(found, memory.solve(n, **options))
 
 
@@ -133,7 +139,7 @@ def test_sizes_below_one_are_refused(unchecked):
 def test_width_path(n, features, m, outputs, ridge):
     """Sizes other than those from which the constants were found."""
     given = (numbers(n, features), numbers(n, outputs), numbers(m, features), numbers(m, outputs))
-    found = memory.compiled(lambda *arrays: double_descent.width_path(*arrays, ridge=ridge), *given)
+    found = allotted(lambda *arrays: double_descent.width_path(*arrays, ridge=ridge), *given)
     predicted = memory.width_path(n, features, tests=m, outputs=outputs, ridge=ridge > 0)
     assert found.arguments == predicted.arguments
     assert abs(found.result - predicted.result) <= 64
@@ -167,3 +173,12 @@ def test_ntk(n, width, outputs, options, least):
     assert found.arguments == 4 * (n * 32 + 32 * width + width**2 + width * outputs)
     peak = found.arguments + found.result + bound
     assert least * peak <= found.peak <= peak
+
+
+def test_the_other_schedule_of_one_release_needs_no_more():
+    run = lambda x, y: kernels.fit(KERNEL, x, y, 0.1, solver="cg", rank=32, block=256)  # noqa: E731
+    found, predicted = (
+        memory.compiled(run, numbers(1024, 8), numbers(1024, 1)),
+        memory.fit(1024, dimension=8, solver="cg", rank=32, block=256),
+    )
+    assert found.peak <= 1.2 * predicted.peak

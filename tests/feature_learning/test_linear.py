@@ -161,10 +161,11 @@ def test_labels_that_the_loss_does_not_take_are_invalid_inside_jit(y):
     assert int(train(jnp.asarray(y).at[:].set(jnp.asarray([1, -1, 1], jnp.asarray(y).dtype)))) == Status.OK
 
 
+@pytest.mark.slow
 def test_a_flow_that_cannot_be_followed_ends():
     """A step is at most 3 over the curvature: of 10⁹ times that, 10⁵ steps reach the stationary point or say so."""
     found = linear_flow([[[1.0]], [[0.1]]], [[1e3]], [1e6])
-    assert int(found.status) in (Status.NOT_CONVERGED, Status.NOT_FINITE) or abs(found.products[0, 0, 0] - 1e3) < 1
+    assert int(found.status) == Status.NOT_CONVERGED or abs(found.products[0, 0, 0] - 1e3) < 1
     with pytest.raises(ValueError, match="times must be finite"):
         linear_flow([[[1.0]], [[0.1]]], [[1.0]], [np.inf])
 
