@@ -1,9 +1,9 @@
 """Bytes that the large calls need, before anything is allocated: formulas in the shapes, and what the compiler says.
 
 Each function is named after the call whose memory it predicts and takes sizes in place of arrays. The formulas are
-those of programs that XLA compiles for a CPU by its own schedule (that of jaxlib 0.10.2 is another, see
-docs/reliability.md, and takes up to a third less); temporaries differ by device, and `compiled` asks the compiler of
-this one, for any other call too, as `ntk` does.
+within a fifth of what XLA allots on a CPU, by its own schedule and by the one that jaxlib 0.10.2 is given (see
+docs/reliability.md), which holds up to a third less; temporaries differ by device, and `compiled` asks the compiler
+of this one, for any other call too, as `ntk` does.
 
 >>> needed = gram(100_000, dimension=784, block=2048)
 >>> f"{needed.result / 2**30:.1f} GiB of {needed.peak / 2**30:.1f} GiB"
@@ -105,7 +105,7 @@ def fit(
     Conjugate gradients hold copies of the preconditioner's factor [n r], of blocks [b b] and of vectors [n o]: three
     factors, and for several outputs two,
 
-        3 n r + 12 n + 2.5 b² + 2 b d  (o = 1),    max(2 n r + 64 n + 6 n o, n r + 12 n o + 2.5 b² + 2 b d)  (o > 1).
+        2.6 n r + 12 n + 2.5 b² + 2 b d  (o = 1),    max(2 n r + 32 n + 3 n o, n r + 5.5 n o + 2.5 b² + 2 b d)  (o > 1).
 
     Args:
         n: points. dimension: d. outputs: o, columns of y.
@@ -128,8 +128,8 @@ def fit(
     block = min(block, n)
     blocks, factor = 2.5 * block**2 + 2 * block * dimension, n * rank
     if outputs == 1:
-        return _bytes(itemsize, given, result, 3 * factor + 12 * n + blocks)
-    making, solving = 2 * factor + n * (64 + 6 * outputs), factor + 12 * n * outputs + blocks
+        return _bytes(itemsize, given, result, 2.6 * factor + 12 * n + blocks)
+    making, solving = 2 * factor + n * (32 + 3 * outputs), factor + 5.5 * n * outputs + blocks
     return _bytes(itemsize, given, result, max(making, solving))
 
 
@@ -165,7 +165,7 @@ def solve(
     n: int, *, depth: int, steps: int, samples: int, groups: int = 8, outputs: int = 1, batch: int | None = None,
     itemsize: int = 4,
 ) -> Bytes:  # fmt: skip
-    r"""Of `feature_learning.solve`, records aside: the state of all groups, and three copies of that of one.
+    r"""Of `feature_learning.solve`, records aside: the state of all groups, and 2.2 times that of one.
 
     A group of M = S/g samples holds for each of L − 1 matrices four frames of R rows and two squares of its updates,
 
@@ -179,7 +179,7 @@ def solve(
         ValueError: a size below 1.
 
     >>> f"{solve(32, depth=3, steps=100, samples=16_384).peak / 2**30:.1f} GiB"
-    '3.8 GiB'
+    '3.6 GiB'
     """
     _require_sizes(n=n, depth=depth, steps=steps, samples=samples, groups=groups, outputs=outputs, batch=batch)
     batch = n if batch is None else batch
@@ -187,7 +187,7 @@ def solve(
     rows = -(-max(steps * batch, n) // width) * width
     share = samples // groups
     state = (depth - 1) * (4 * rows * share + 2 * rows**2) + (2 * n + 3 * outputs) * share
-    return _bytes(itemsize, n * outputs, groups * state, 3 * state)
+    return _bytes(itemsize, n * outputs, groups * state, 2.2 * state)
 
 
 def width_path(
@@ -195,7 +195,7 @@ def width_path(
 ) -> Bytes:  # fmt: skip
     r"""Of `double_descent.width_path` without derivatives: the larger of what its preparation and its loop hold,
 
-        5 n P + 1.4 m P    and    (m + n) P + 1.7 m n + (7.5 or, with a ridge, 10) n² + 5.5 b (m + 2n),
+        3.7 n P + m P    and    (m + n) P + 1.7 m n + (7 or, with a ridge, 9.5) n² + 5 b (m + 2n),
 
     with b columns a block: the power of two next to n/6, 8 to 128.
 
@@ -207,13 +207,13 @@ def width_path(
         ValueError: a size below 1.
 
     >>> f"{width_path(1000, 20_000, tests=10_000).peak / 2**30:.1f} GiB"
-    '2.2 GiB'
+    '1.8 GiB'
     """
     _require_sizes(n=n, features=features, tests=tests, outputs=outputs, itemsize=itemsize)
     block = int(min(max(2 ** round(math.log2(n / 6)), 8), 128))
     padded = max(2, -(-features // block)) * block
-    preparing = 5 * n * padded + 1.4 * tests * padded
-    state = 1.7 * tests * n + (10 if ridge else 7.5) * n**2 + 5.5 * block * (tests + 2 * n)
+    preparing = 3.7 * n * padded + tests * padded
+    state = 1.7 * tests * n + (9.5 if ridge else 7) * n**2 + 5 * block * (tests + 2 * n)
     looping = (tests + n) * padded + state
     return _bytes(itemsize, (n + tests) * (features + outputs), 8 * features, max(preparing, looping))
 

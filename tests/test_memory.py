@@ -16,24 +16,27 @@ def numbers(*shape):
 
 
 def allotted(function, *arguments):
-    """`memory.compiled` by the compiler's own schedule, which is not the one that jaxlib 0.10.2 is given."""
-    lowered = jax.jit(function).lower(*arguments)
-    own = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_CONCURRENCY_OPTIMIZED"}
-    found = lowered.compile(compiler_options=own if OTHER_SCHEDULE else None).memory_analysis()
-    sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
-    return memory.Bytes(*map(float, sizes))
+    """What the compiler allots, by its own schedule and, of jaxlib 0.10.2, by the one that it is given."""
+    lowered, schedules = jax.jit(function).lower(*arguments), [None]
+    if OTHER_SCHEDULE:
+        schedules.append({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_CONCURRENCY_OPTIMIZED"})
+    each = [lowered.compile(compiler_options=options).memory_analysis() for options in schedules]
+    sizes = [(found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes) for found in each]
+    return [memory.Bytes(*map(float, size)) for size in sizes]
 
 
 def assert_peak(found, predicted):
-    """Within a fifth."""
-    assert abs(predicted.peak - found.peak) <= found.peak / 5
+    """Within a fifth, by every schedule."""
+    for one in found:
+        assert abs(predicted.peak - one.peak) <= one.peak / 5
 
 
 def assert_predicted(found, predicted):
     """The peak, and arguments and results within a hundredth."""
     assert_peak(found, predicted)
-    assert abs(predicted.result - found.result) <= found.result / 100
-    assert abs(predicted.arguments - found.arguments) <= found.arguments / 100
+    for one in found:
+        assert abs(predicted.result - one.result) <= one.result / 100
+        assert abs(predicted.arguments - one.arguments) <= one.arguments / 100
 
 
 @pytest.mark.parametrize(
@@ -44,8 +47,8 @@ def test_gram(n1, n2, d, block):
     others = () if n2 is None else (numbers(n2, d),)
     found = allotted(lambda x, *x2: kernels.gram(KERNEL, x, *x2, block=block), numbers(n1, d), *others)
     assert_predicted(found, memory.gram(n1, n2, dimension=d, block=block))
-    # the result is most of it, and says little
-    assert abs(memory.gram(n1, n2, dimension=d, block=block).temporaries / found.temporaries - 1) < 0.2
+    # the result is most of it, and says little: by its own schedule, which is the last of them, the rest is right too
+    assert abs(memory.gram(n1, n2, dimension=d, block=block).temporaries / found[-1].temporaries - 1) < 0.2
 
 
 @pytest.mark.slow
@@ -64,6 +67,7 @@ def test_gram_of_all_at_once():
         (12_288, 64, 1, {"solver": "auto"}),
         (8192, 16, 32, {"solver": "cg", "rank": 256, "block": 512}),
         (4096, 16, 2, {"solver": "cg", "rank": 64, "block": 2048}),
+        (4096, 16, 100, {"solver": "cg", "rank": 128, "block": 512}),
     ],
 )
 def test_fit(n, d, o, options):
@@ -132,6 +136,8 @@ def test_sizes_below_one_are_refused(unchecked):
                 (500, 1500, 200, 1, 0.1),
                 (64, 3000, 64, 3, 0.1),
                 (90, 90, 5000, 1, 0.0),
+                (100, 2000, 20, 10, 0.0),
+                (200, 200, 1000, 1, 0.0),
             ]
         ),
     ],
@@ -141,8 +147,8 @@ def test_width_path(n, features, m, outputs, ridge):
     given = (numbers(n, features), numbers(n, outputs), numbers(m, features), numbers(m, outputs))
     found = allotted(lambda *arrays: double_descent.width_path(*arrays, ridge=ridge), *given)
     predicted = memory.width_path(n, features, tests=m, outputs=outputs, ridge=ridge > 0)
-    assert found.arguments == predicted.arguments
-    assert abs(found.result - predicted.result) <= 64
+    assert {one.arguments for one in found} == {predicted.arguments}
+    assert all(abs(one.result - predicted.result) <= 64 for one in found)
     assert_peak(found, predicted)
 
 
@@ -173,12 +179,3 @@ def test_ntk(n, width, outputs, options, least):
     assert found.arguments == 4 * (n * 32 + 32 * width + width**2 + width * outputs)
     peak = found.arguments + found.result + bound
     assert least * peak <= found.peak <= peak
-
-
-def test_the_other_schedule_of_one_release_needs_no_more():
-    run = lambda x, y: kernels.fit(KERNEL, x, y, 0.1, solver="cg", rank=32, block=256)  # noqa: E731
-    found, predicted = (
-        memory.compiled(run, numbers(1024, 8), numbers(1024, 1)),
-        memory.fit(1024, dimension=8, solver="cg", rank=32, block=256),
-    )
-    assert found.peak <= 1.2 * predicted.peak
