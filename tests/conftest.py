@@ -48,6 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported stays: collections of garbage need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 @pytest.fixture(autouse=True)
 def strict_promotion() -> Iterator[None]:
     """Our code never mixes dtypes or ranks by accident."""
