@@ -23,7 +23,7 @@ from jaxtheory._host import short
 from jaxtheory.conversion import boundary, host_numbers, labels_or_targets, quantity, require_arrays
 
 __all__ = [
-    "Checked", "boundary", "constrain", "holds", "host_numbers", "known", "labels_or_targets",
+    "Checked", "boundary", "constrain", "holds", "host_numbers", "keep_nan", "known", "labels_or_targets",
     "nonnegative", "positive", "quantity", "require", "require_arrays", "returned", "within",
 ]  # fmt: skip
 
@@ -108,6 +108,15 @@ def within(name: str, value: T, low: float, high: float, hint: str) -> T:
     ValueError: delta must lie in [0.0, 1.0], got delta=1.5; pass a probability, e.g. delta=0.05.
     """
     return constrain(name, value, lambda v: (v >= low) & (v <= high), f"lie in [{low}, {high}]", hint)
+
+
+def keep_nan(x: Array, value: Array) -> Array:
+    """The value of an elementwise function at x, in x's dtype, and NaN where x is: a step would make a number of NaN.
+
+    >>> keep_nan(jnp.array([jnp.nan, 2.0]), jnp.array([False, True]))
+    Array([nan,  1.], dtype=float32)
+    """
+    return jnp.where(jnp.isnan(x), x, value.astype(x.dtype))
 
 
 def returned(

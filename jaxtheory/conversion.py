@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxtheory._axes import with_auto_axes
 from jaxtheory._host import (
     Entries,
     Numbers,
@@ -98,7 +99,7 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
             if name in bound.arguments:
                 bound.arguments[name] = _known_number(name, bound.arguments[name])
         try:
-            return function(*bound.args, **bound.kwargs)
+            return with_auto_axes(function, bound.args, bound.kwargs)
         except jax.errors.JAXTypeError:  # a traced number where a Python number shapes the program
             for name, value in given.items():
                 if kinds[name].whole or kinds[name].scalar:

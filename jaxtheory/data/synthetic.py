@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from jaxtheory.checks import Checked, boundary, nonnegative, positive, require
+from jaxtheory.checks import Checked, boundary, keep_nan, nonnegative, positive, require
 
 
 class Inputs(NamedTuple):
@@ -171,7 +171,7 @@ def _random_teacher(
     inner = jax.random.normal(inner_key, (x.shape[1], width), x.dtype)
     outer = jax.random.normal(outer_key, (width,), x.dtype)
     inside = jnp.matmul(x, inner, precision="highest") / jnp.sqrt(jnp.asarray(x.shape[1], x.dtype))
-    hidden = jnp.where(jnp.isnan(inside), inside, activation(inside))  # a step would make a number of NaN
+    hidden = keep_nan(inside, activation(inside))
     signal = jnp.matmul(hidden, outer, precision="highest") / jnp.sqrt(jnp.asarray(width, x.dtype))
     return Regression(x, signal + jnp.sqrt(noise) * jax.random.normal(noise_key, signal.shape, x.dtype), signal)
 

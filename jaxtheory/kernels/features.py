@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from jaxtheory.activations.named import elementwise
-from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
+from jaxtheory.checks import boundary, constrain, keep_nan, nonnegative, positive, require
 
 Law = Literal["gaussian", "sphere"]
 
@@ -102,12 +102,9 @@ def _random_features(
     drawn = _draw(x.shape[1], width, key, weights, x.dtype)
     projected = jnp.matmul(x, drawn.directions.T, precision="highest") / np.sqrt(x.shape[1]).astype(x.dtype)
     inside = scale * projected + (bias * drawn.gaussian)[None]
-    return np.sqrt(2).astype(x.dtype) * jnp.cos(inside + drawn.phase[None]) if fourier else _kept(function, inside)
-
-
-def _kept(function: Callable[[Array], Array], inside: Array) -> Array:
-    """σ(t), and NaN where t is: a step would make a number of it."""
-    return jnp.where(jnp.isnan(inside), inside, function(inside).astype(inside.dtype))
+    if fourier:
+        return np.sqrt(2).astype(x.dtype) * jnp.cos(inside + drawn.phase[None])
+    return keep_nan(inside, function(inside))
 
 
 @boundary(static=("features", "width"))

@@ -36,7 +36,7 @@ class Cloud:
     """The measure Σ_i w_i δ(θ_i): `particles` is a pytree whose leaves are [N, ...], `weights` is [N].
 
     `mesh` (one axis, "particles") says over which devices the leading axes are split; None is one device. Weights are
-    nonnegative: negative ones raise a ValueError outside `jit` and count as NaN inside.
+    nonnegative, one for each particle: negative ones raise a ValueError outside `jit` and count as NaN inside.
     """
 
     # Transformations put specs and axis numbers in place of arrays, so the fields' types are not checked.
@@ -45,7 +45,18 @@ class Cloud:
     mesh: Mesh | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.weights, (jax.Array, np.ndarray)) and known(self.weights):
+        if type(self.weights) in (list, tuple):  # not a subclass of tuple, such as a spec
+            object.__setattr__(self, "weights", jnp.asarray(quantity("weights", self.weights)))
+        arrays = (jax.Array, np.ndarray)
+        if not isinstance(self.weights, arrays):
+            return
+        shape = self.weights.shape  # with axes in front for a batch of clouds
+        others = [leaf.shape for leaf in jax.tree.leaves(self.particles) if isinstance(leaf, arrays)]
+        same = all(other[: len(shape)] == shape for other in others)
+        require(
+            same, "weights", shape, f"have the leading axes of the particles, {others}", "give one to each particle"
+        )
+        if known(self.weights):
             nonnegative("weights", self.weights, _NO_SIGNS)
 
     @property
@@ -137,14 +148,16 @@ def central_moments(cloud: Cloud) -> tuple[Float[Array, " D"], Float[Array, "D D
     law = probability(cloud)
     unit = power_of_two(rows(law))
     held = replace(law, particles=rows(law) / unit)
-    # any number near the mean serves as the origin of the second pass, so its derivative is not needed
-    start = lax.stop_gradient(mean(held, lambda row: row))
+    # any number near the mean serves as the origin of the second pass, so its derivative is not needed; within the
+    # range of the particles, so that those at one place have no spread by rounding
+    fixed = lax.stop_gradient(held)
+    start = jnp.clip(mean(fixed, lambda row: row), rows(fixed).min(0), rows(fixed).max(0))
 
     def term(part: tuple[Array, Array]) -> tuple[Array, Array]:
         offset = part[0] - start[None]
         return weighted_sum(part[1], offset), jnp.matmul(offset.T * part[1][None], offset, precision="highest")
 
-    rest, squares = summed(held, term, max(1, _CPU_VALUES // max(len(start), 64)))
+    rest, squares = summed(held, term, rows_of(max(len(start), 64)))
     return unit * (start + rest), (squares - rest[:, None] * rest[None]) * unit * unit
 
 
@@ -310,7 +323,12 @@ def _pairs(kernel: Callable[[Array, Array], Array], block: int | None, left: PyT
         rows = jnp.matmul(entries, right[1], precision="highest")
         return jnp.vdot(part[1], rows, precision="highest")
 
-    return _blocked(term, block or max(1, _CPU_VALUES // len(right[1])), left)
+    return _blocked(term, block or rows_of(len(right[1])), left)
+
+
+def rows_of(width: int) -> int:
+    """As many rows of a matrix with `width` columns as stay in a core's cache."""
+    return max(1, _CPU_VALUES // max(width, 1))
 
 
 def around(pairs: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None, mine: PyTree, shown: PyTree) -> PyTree:

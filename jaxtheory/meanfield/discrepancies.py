@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxtheory.checks import Checked, boundary, nonnegative, require
-from jaxtheory.meanfield.cloud import Cloud, mean, pair_mean, rows
+from jaxtheory.meanfield.cloud import Cloud, mean, pair_mean, rows, rows_of
 from jaxtheory.meanfield.estimators import Estimator
 from jaxtheory.meanfield.flows import Schedule, gaussian_noise, moved, scheduled
 from jaxtheory.meanfield.functionals import Functional, evaluated
@@ -87,7 +87,7 @@ def many_body(energy: Callable[..., Array], order: int, *, block: int | None = N
     Raises:
         ValueError: order < 1, block < 1; on evaluation, an energy that is not one number.
 
-    Cost: N^k evaluations of W, memory block^(k−1) · N. The sums are not split over a mesh.
+    Cost: N^k evaluations of W, memory block^(k−1) · N, 2^18 numbers by default. The sums are not split over a mesh.
 
     >>> F = many_body(lambda a, b, c: (a * b * c).sum(), 3)
     >>> f"{F(jnp.array([[1.0], [3.0]])):.3f}"  # 2³/3!
@@ -99,12 +99,15 @@ def many_body(energy: Callable[..., Array], order: int, *, block: int | None = N
 
     def value(cloud: Cloud) -> Array:
         alone = replace(cloud, mesh=None)
+        # of each of the outer sums, so that all blocks together are as large as one of pairs
+        outer = block or max(1, int(rows_of(cloud.size) ** (1 / max(order - 1, 1))))
 
         def bound(held: tuple[PyTree, ...]) -> Array:
             """The sum over the particles that are not held."""
             if len(held) == order:
                 return checked(*held)
-            return mean(alone, lambda theta: bound((*held, theta)), block=block)
+            size = outer if len(held) < order - 1 else block
+            return mean(alone, lambda theta: bound((*held, theta)), block=size)
 
         return bound(()) / math.factorial(order)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -234,4 +234,6 @@ def _step(flow: Flow, state: State) -> State:
 def _lost(cloud: Cloud) -> Array:
     """Which particles, or their weights, are not finite."""
     leaves = [cloud.weights, *jax.tree.leaves(cloud.particles)]
-    return ~jnp.stack([jnp.isfinite(leaf).reshape(cloud.size, -1).all(1) for leaf in leaves]).all(0)
+    # not stacked: under vmap a stack does not know how weights that are the same for all lie on an Explicit mesh
+    kept = [jnp.isfinite(leaf).reshape(cloud.size, -1).all(1) for leaf in leaves]
+    return ~reduce(jnp.logical_and, kept)

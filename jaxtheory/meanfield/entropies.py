@@ -98,6 +98,7 @@ def surprise(cloud: Cloud, neighbours: int) -> Surprise:
     own = law.weights > 0
     present = own.sum().astype(points.dtype)
 
+    @partial(jax.checkpoint, prevent_cse=False)
     def nearest(point: Array) -> tuple[Array, Array]:
         squares = jnp.where(own, ((point[None] - points) ** 2).sum(-1), jnp.inf)
         closest, index = jax.lax.top_k(-squares, more + 1)

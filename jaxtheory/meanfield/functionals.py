@@ -28,6 +28,7 @@ from jaxtheory.meanfield.cloud import (
     pair_mean,
     per_particle,
     rows,
+    rows_of,
     stacked,
 )
 
@@ -277,8 +278,7 @@ def interaction(kernel: Callable[[Array, Array], Array], *, block: int | None = 
     r"""Interaction energy ½∬W(θ, θ') μ(dθ) μ(dθ'), its diagonal included.
 
     Args:
-        kernel: W(x1 [n1 d], x2 [n2 d]) -> [n1 n2], of particles as rows. block: rows at once, as in `pair_mean`,
-            whose cost it has.
+        kernel: W(x1 [n1 d], x2 [n2 d]) -> [n1 n2], of particles as rows. block, and cost: as in `pair_mean`.
 
     Its first variation is ½∫(W(θ, θ') + W(θ', θ)) μ(dθ').
 
@@ -305,7 +305,7 @@ def mmd(
     Raises:
         ValueError: negative weights, or on evaluation, particles of another dimension than the target's.
 
-    Cost: N² + N m kernel entries a value; the target stays on every device.
+    Cost: N² + N m kernel entries a value, memory block · (N + m) entries; the target stays on every device.
     Source: Gretton et al. (2012), equation 5; the flow, Arbel et al. (2019).
 
     >>> f"{mmd(lambda x, y: x @ y.T, jnp.ones((2, 1)))(jnp.array([[1.0], [4.0]])):.2f}"
@@ -323,7 +323,7 @@ def mmd(
             entries = checked(one, points)[0]
         return jnp.dot(entries, other.weights, precision="highest")
 
-    cross = potential(nearness)
+    cross = potential(nearness, block=block or rows_of(len(points)))
     return Functional(lambda cloud: pair_mean(cloud, kernel, block=block) - 2 * cross(cloud) + constant)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -258,6 +259,7 @@ def stein(
     checked = Checked("kernel", kernel, "pairs")
     estimator = as_estimator(drift)
 
+    @partial(jax.checkpoint, prevent_cse=False)
     def pull(at: Array, shown: tuple[Array, Array, Array]) -> Array:
         x, slope, weights = shown
 

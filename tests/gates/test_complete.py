@@ -22,6 +22,7 @@ WITHOUT_NUMBERS = {
     "benchmark",
     "cli",
     "__main__",
+    "_axes",
     "_lazy",
     "_compiler",
     "_host",

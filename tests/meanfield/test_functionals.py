@@ -172,6 +172,15 @@ def test_a_measure_has_no_negative_mass(unchecked):
     x, negative = jnp.ones((2, 1)), jnp.array([1.5, -0.5])
     with pytest.raises(ValueError, match="weights must be >= 0"):
         meanfield.Cloud(x, negative)
+    for wrong, words in (
+        ([1.0, -1.0], "be >= 0"),
+        ([1.0, 2.0, 3.0], "leading axes"),
+        (np.ones((1, 2)), "leading axes"),
+    ):
+        with pytest.raises(ValueError, match=f"weights must .*{words}"):
+            meanfield.Cloud(x, wrong)
+    assert meanfield.Cloud(x, [1, 3]).weights.tolist() == [1.0, 3.0]
+    assert meanfield.Cloud(x[None], np.ones((1, 2))).size == 1  # a batch of one cloud, for vmap
     F = meanfield.quadratic(1.0)
     assert jnp.isnan(jax.jit(lambda w: F(meanfield.Cloud(x, w)))(negative))
     gradient = jax.grad(lambda cloud: -meanfield.mean(cloud, lambda theta: theta[0]))(meanfield.as_cloud(x))

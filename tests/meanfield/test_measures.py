@@ -94,6 +94,14 @@ def test_moments_of_millions_far_from_the_origin():
     np.testing.assert_allclose(found.covariance, np.cov(exact, rowvar=False, ddof=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("place", [-3e38, 0.1, 2e-38])
+def test_particles_at_one_place_have_no_covariance(place):
+    """Not even by rounding of their mean, whose square is infinite at the first place."""
+    found = observables.moments(np.full((7, 2), place, np.float32))
+    np.testing.assert_array_equal(found.mean, np.full(2, place, np.float32))
+    np.testing.assert_array_equal(found.covariance, np.zeros((2, 2)))
+
+
 @pytest.mark.slow
 def test_every_observable_and_distance_takes_arrays_pytrees_and_clouds(key, unchecked):
     """A pytree is its leaves side by side; a Cloud of equal weights is its particles."""
