@@ -27,10 +27,17 @@ def with_auto_axes(function: Callable[..., Any], args: tuple[Any, ...], named: d
     >>> with_auto_axes(lambda x: x + 1, (1,), {})
     2
     """
-    kinds = jax.sharding.get_abstract_mesh().axis_types
-    if AxisType.Explicit not in kinds or AxisType.Manual in kinds:
+    mesh: Any = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and (AxisType.Explicit not in mesh.axis_types or AxisType.Manual in mesh.axis_types):
         return function(*args, **named)
     leaves, tree = jax.tree.flatten((args, named))
+    if mesh.empty:  # none is set: that of the arrays
+        meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+        mesh = next((m for m in meshes if AxisType.Explicit in m.axis_types), None)
+        if mesh is None:
+            return function(*args, **named)
+        with jax.sharding.use_abstract_mesh(mesh):
+            return with_auto_axes(function, args, named)
     arrays = [leaf for leaf in leaves if _is_placed(leaf)]
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in arrays)
     if not traced or any(map(_is_split, arrays)) or any(map(_refers_to_axes, leaves)):
@@ -39,7 +46,7 @@ def with_auto_axes(function: Callable[..., Any], args: tuple[Any, ...], named: d
 
     def computed(arrays: list[jax.Array]) -> list[jax.Array]:
         given = iter(arrays)
-        args, named = tree.unflatten([next(given) if _is_placed(leaf) else leaf for leaf in leaves])
+        args, named = jax.tree.unflatten(tree, [next(given) if _is_placed(leaf) else leaf for leaf in leaves])
         found, rest["tree"] = jax.tree.flatten(function(*args, **named))
         rest["found"] = [None if isinstance(leaf, jax.Array) else leaf for leaf in found]
         return [leaf for leaf in found if isinstance(leaf, jax.Array)]
@@ -47,7 +54,7 @@ def with_auto_axes(function: Callable[..., Any], args: tuple[Any, ...], named: d
     values = iter(jax.sharding.auto_axes(computed, out_sharding=PartitionSpec())(arrays))
     if not all(leaf is None or isinstance(leaf, _NUMBERS) for leaf in rest["found"]):
         return function(*args, **named)
-    return rest["tree"].unflatten([next(values) if leaf is None else leaf for leaf in rest["found"]])
+    return jax.tree.unflatten(rest["tree"], [next(values) if leaf is None else leaf for leaf in rest["found"]])
 
 
 def _is_placed(leaf: object) -> bool:

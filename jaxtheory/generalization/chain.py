@@ -35,7 +35,8 @@ def chain(model: Any, x: Float[Array, "n ..."] | None = None) -> Chain:
         model: a flax.nnx module; a pair (flax.linen module, variables); an Equinox module of one example; or a list of
             layers, the first one first: weights [d_in, d_out], pairs (weight, bias) of such, objects with `weight` and
             `bias` (of `networks`: [d_in, d_out]; of Equinox and others that state `in_features` and `out_features`:
-            [d_out, d_in]), or objects with `kernel` [d_in, d_out] and `bias` (of Flax).
+            [d_out, d_in]), objects with `kernel` [d_in, d_out] and `bias` (of Flax), or dictionaries of these two or
+            of `w` and `b` (of Haiku).
         x: for modules, a few inputs: the layers are found by running it, and the chain must reproduce its outputs.
 
     Returns:
@@ -136,7 +137,9 @@ def count_parameters(model: Any) -> int:
 def _layer(entry: Any) -> tuple[Array, Array | None]:
     """Weight [d_out, d_in] and bias of one layer of a list."""
     out_first = False
-    if hasattr(entry, "kernel"):
+    if isinstance(entry, dict) and ("kernel" in entry or "w" in entry):
+        weight, bias = entry["kernel"] if "kernel" in entry else entry["w"], entry.get("bias", entry.get("b"))
+    elif hasattr(entry, "kernel"):
         weight, bias = entry.kernel, getattr(entry, "bias", None)
         weight, bias = (None if part is None else part[...] for part in (weight, bias))
     elif hasattr(entry, "weight"):

@@ -122,7 +122,10 @@ def test_layers_of_flax_are_inputs_by_outputs():
     layers = [nnx.Linear(3, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs)]
     weights = [(layer.kernel[...], layer.bias[...]) for layer in layers]
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    np.testing.assert_allclose(gen.forward(gen.chain(layers), x), numpy_outputs(weights, x), rtol=1e-5, atol=1e-5)
+    flax = [{"kernel": w, "bias": b} for w, b in weights]
+    haiku = [{"w": w, "b": b} for w, b in weights]
+    for model in (layers, flax, haiku):
+        np.testing.assert_allclose(gen.forward(gen.chain(model), x), numpy_outputs(weights, x), rtol=1e-5, atol=1e-5)
 
 
 def test_parameters_are_counted_as_they_are_stored():

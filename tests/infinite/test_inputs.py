@@ -45,6 +45,8 @@ STEPS = {
     "not": lambda h: h * ~(h > 0),
     "an integer": lambda h: h * (h > 0).astype(int),
     "both sides": lambda h: jnp.where((h > 0) & (h < 1), h, 0.0),
+    "an integer power": lambda h: h ** (1 + 0 * (h > 0)) * (h > 0),
+    "a remainder": lambda h: ((h > 0) * 3 % 2) * h,
 }
 SAME = {
     "x (x > 0)": jax.nn.relu,
@@ -52,6 +54,8 @@ SAME = {
     "not": lambda h: -jax.nn.relu(-h),
     "an integer": jax.nn.relu,
     "both sides": lambda h: h * (jnp.heaviside(h, 0.0) - jnp.heaviside(h - 1, 0.0)),
+    "an integer power": jax.nn.relu,
+    "a remainder": jax.nn.relu,
 }
 
 

@@ -155,6 +155,10 @@ def _bind(operation: Operation, values: list[Array], dtype: np.dtype) -> Array:
         return values[0].astype(dtype if jnp.issubdtype(target, jnp.floating) else target)
     if primitive.name in ("copy", "reduce_precision"):
         return values[0]
+    flags = primitive.name == "select_n"
+    if any(jnp.issubdtype(v.dtype, jnp.floating) for v in values[flags:]):
+        # sums and products of integers, as 2 * (x > 0) - 1, have become those of real numbers
+        values = [*values[:flags], *(v.astype(dtype) for v in values[flags:])]
     return primitive.bind(*values, **params)
 
 

@@ -38,8 +38,10 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 
 def _cast(value: Numbers, dtype: object) -> Numbers:
-    """Floating numbers in the precision of the equation; keys, whose dtype is none of NumPy's, as they are."""
+    """Floating numbers in the precision of the equation, or as its integers; keys, of no dtype of NumPy's, as they are.
+
+    Sums of integers with nothing random left in them have been added up as real numbers.
+    """
     if not isinstance(dtype, np.dtype) or not isinstance(value.dtype, np.dtype):
         return value
-    floating = all(jnp.issubdtype(d, jnp.floating) for d in (value.dtype, dtype))
-    return value.astype(_wide(dtype)) if floating else value
+    return value.astype(_wide(dtype)) if jnp.issubdtype(value.dtype, jnp.floating) else value
