@@ -13,6 +13,8 @@ from jaxtheory.sweeps.layout import Attributes, Layout
 from jaxtheory.sweeps.outputs import Schema
 
 _STATUS = {"flag_values": [int(code) for code in Status], "flag_meanings": " ".join(c.name.lower() for c in Status)}
+CHECKSUMS = "checksums"  # the attribute that says what they are of; stores of 0.1.0 have none, nor the axes' values
+_OF = "SHA-256 of values, place, sweep and the axes' values, 64 bits"
 _LABELS = 1024  # values of an axis in one file, at least: an axis that grows does not fall into many
 
 
@@ -31,7 +33,7 @@ def build(where: object, content: Content) -> None:
     layout, schema, names = content.layout, content.schema, content.layout.names
     labels = [*(name for name in content.axes if name not in names), *sorted(schema.labels)]
     named = {"coordinates": " ".join(labels)} if labels else {}
-    group = zarr.create_group(where, zarr_format=3, attributes=content.attributes | named)
+    group = zarr.create_group(where, zarr_format=3, attributes=content.attributes | {CHECKSUMS: _OF} | named)
     for name, variable in schema.variables.items():
         shape, chunk = layout.shape + variable.shape, layout.chunk + variable.shape
         attrs = _STATUS if name == "status" else {}

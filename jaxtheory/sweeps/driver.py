@@ -95,7 +95,7 @@ def run(
     Raises:
         ValueError: bad arguments; a point that decides in Python by a traced value; another run is writing `out`; or
             `out` holds another sweep (key, version, dtypes, outputs, `static` or `paired`), named term by term with
-            both values, or one whose draws were by place, which can be read alone.
+            both values, or one whose draws were by place, which can be read alone; metadata that contradict each other.
         OSError: `out` cannot be written; names the path. What was committed stays.
         MemoryError: not even one point a device fits.
         TimeoutError: a block took longer than `time_limit`; the device may be busy with it until this process ends.

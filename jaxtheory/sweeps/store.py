@@ -3,9 +3,9 @@
 The attribute `grid` says which values each axis has, in the order of their positions; new values come behind. A chunk
 of the sweep is one chunk of each variable; that of `status` is written last, and is the commit. Beside them
 `provenance/environment` holds for each point which entry of the attribute `environments` (versions, device, block,
-code) computed it, -1 where none has, and `provenance/checksum` a hash of each chunk's values, its place and the sweep's
-key, so that a chunk is sound in its own place alone. Every file ends in its crc32c. Nothing is compressed or dated, so
-that equal runs leave equal bytes.
+code) computed it, -1 where none has, and `provenance/checksum` a hash of each chunk's values, its place, its axes'
+values and the sweep's key, so that a chunk is sound in its own place alone. Every file ends in its crc32c. Nothing is
+compressed or dated, so that equal runs leave equal bytes.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +23,12 @@ import zarr
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from jaxtheory.checks import require
-from jaxtheory.sweeps import places
-from jaxtheory.sweeps.building import Content, build, consolidate
+from jaxtheory.sweeps import inspection, places
+from jaxtheory.sweeps.building import CHECKSUMS, Content, build, consolidate
 from jaxtheory.sweeps.layout import Attributes, Chunk
 from jaxtheory.sweeps.outputs import Label, Schema, Variable
 from jaxtheory.sweeps.places import Place
+from jaxtheory.sweeps.sweep import stored_column
 
 # A chunk of fill values is a result too; arrays take this setting when they are opened.
 _WRITE_ALL = {"array.write_empty_chunks": True}
@@ -71,7 +73,7 @@ class Store(NamedTuple):
 
     def variable_dims(self, name: str) -> tuple[str, ...]:
         """Dimensions of a variable, those of the grid first."""
-        return tuple(str(dim) for dim in _dims(self.variables[name]))
+        return tuple(map(str, inspection.dimensions(self.variables[name])))
 
 
 def create(place: Place | None, content: Content) -> tuple[Store, bool]:
@@ -141,16 +143,8 @@ def _where(place: Place) -> Any:
 def _opened(place: Place | None, where: object) -> Store:
     with zarr.config.set(_WRITE_ALL):
         group = zarr.open_group(where, mode="r+", zarr_format=3)
-        arrays = sorted(group.arrays(), key=lambda item: (item[0] == "status", item[0]))
-    found = Store(place, group, json.loads(str(group.attrs["grid"])), {})
-    dims = found.dims
-    found.variables.update({n: a for n, a in arrays if _dims(a)[: len(dims)] == dims and n not in found.grid})
-    return found
-
-
-def _dims(array: zarr.Array) -> tuple[str | None, ...]:
-    names: Any = getattr(array.metadata, "dimension_names", None)
-    return tuple(names or ())
+        grid = json.loads(str(group.attrs["grid"]))
+        return Store(place, group, grid, inspection.variables(group, grid))
 
 
 @contextmanager
@@ -228,6 +222,8 @@ def sound(store: Store, chunk: Chunk) -> Committed | None:
 def _hashed(store: Store, chunk: Chunk, values: Mapping[str, np.ndarray]) -> int:
     """64 bits of a chunk's values, filled up to a whole chunk as in the file, of its place and its sweep."""
     made = hashlib.sha256(store.identity + str(chunk).encode())
+    if CHECKSUMS in store.group.attrs:
+        made.update(_axis_values(store, chunk, values["provenance"] >= 0))
     for name in sorted(values):
         array = values[name]
         whole = store.chunk + array.shape[len(store.chunk) :]
@@ -238,6 +234,19 @@ def _hashed(store: Store, chunk: Chunk, values: Mapping[str, np.ndarray]) -> int
         made.update(name.encode())
         made.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
     return int.from_bytes(made.digest()[:8], "little")
+
+
+def _axis_values(store: Store, chunk: Chunk, done: np.ndarray) -> bytes:
+    """What identifies the axes' values at a chunk's points that are done, as those that a longer axis adds are not."""
+    found = b""
+    for number, (dim, place, length) in enumerate(zip(store.dims, chunk, store.chunk, strict=True)):
+        there = done.any(axis=tuple(other for other in range(done.ndim) if other != number))
+        span = slice(place * length, place * length + len(there))
+        for name, axis in store.grid.items():
+            if axis.get("dim", name) == dim:
+                part = {key: values[span] if isinstance(values, list) else values for key, values in axis.items()}
+                found += b"".join(compress(stored_column(name, part).identities, there))
+    return found
 
 
 def _fill(store: Store, name: str) -> Any:
@@ -351,7 +360,8 @@ def dataset(store: Store) -> xarray.Dataset:
     """The store as labelled arrays: read when they are used where the store is a path, loaded where it is memory."""
     path = store.place is not None and store.place.local and "::" not in store.place.root
     where = store.place.root if store.place is not None and path else store.group.store
-    found = xarray.open_zarr(where, chunks=None)
+    # numbers are what the files hold, whatever attributes for their decoding say
+    found = xarray.open_zarr(where, chunks=None, zarr_format=3, mask_and_scale=False, decode_times=False)
     return found.load() if store.place is None else found
 
 
