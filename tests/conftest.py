@@ -52,7 +52,6 @@ def pytest_collection_finish() -> None:
     """What is imported stays: collections of garbage need not walk it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
 
 
 @pytest.fixture(autouse=True)
