@@ -1,11 +1,11 @@
 """Lassos at penalties far below the data, by proximal steps on the dual: near basis pursuit, where they are few."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxtheory import guarded
 from jaxtheory.guarded import dot
@@ -14,6 +14,7 @@ PENALTY = 1e-3  # of max |Aᵀy|: that of each step
 _ROUNDS = 100  # some suffice where the dual solution is a vertex
 _ROUNDING = 64  # of ε‖y‖, within which y is met
 
+T = TypeVar("T")
 Solve = Callable[[Array, Array], Array]  # (target, penalty) -> coefficients
 
 
@@ -37,17 +38,10 @@ class Norm(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """Rounds so far, the residual ω of the last one, and the best answer."""
+    """Rounds so far, the next target, the part of y that A reaches, what no b changes, and the best answer."""
 
-    rounds: Int[Array, ""]
-    omega: Float[Array, " n"]
-    best: Certified
-
-
-class _Projected(NamedTuple):
-    """The part of y that A reaches, what no b changes of the objective, and the best answer so far."""
-
-    done: Bool[Array, ""]
+    count: Int[Array, ""]
+    target: Float[Array, " n"]
     inside: Float[Array, " n"]
     beyond: Float[Array, ""]
     best: Certified
@@ -76,39 +70,54 @@ def solve_certified(
     """
     if norm is None:
         norm = Norm(jnp.ones_like(unit[0]), jnp.abs, lambda y, penalty, b: _on_support(unit, y, penalty, b))
-    first = solve(y, penalty)
-    found = gap(first)
-    blind = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty) & (found >= 0)
-    start = Certified(first, jnp.zeros_like(y), jnp.where(blind, jnp.ones_like(penalty), found))
     largest = PENALTY * (norm.sizes(dot(y, unit)) / norm.weights).max()
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     share = penalty / largest
     finite = jnp.isfinite(unit).all() & jnp.isfinite(y).all()  # decompositions of what is not may not end
-    needed = finite & (penalty > 0) & (share < 1) & (start.gap > enough)
-
-    def projected(state: _Projected) -> _Projected:
-        inside = _reached(unit, y)
-        beyond, best = _square(y - inside, y), state.best
-        for answer in ((first, inside - dot(unit, first)), norm.on_support(inside, penalty, first)):
-            bound = certified_gap(unit, inside, penalty, *answer, beyond=beyond, norm=norm)
-            best = _better(Certified(*answer, bound), best)
-        return _Projected(jnp.ones_like(state.done), inside, beyond, best)
+    possible = finite & (penalty > 0) & (share < 1)
+    small = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty)
 
     def round_(state: _Round) -> _Round:
-        z, best = (within.inside + state.omega) / (1 + share), state.best
-        b = solve(z, largest)
-        omega = z - dot(unit, b)
-        for answer in (((1 + share) * b, share * omega), norm.on_support(within.inside, penalty, b)):
-            bound = certified_gap(unit, within.inside, penalty, *answer, beyond=within.beyond, norm=norm)
-            best = _better(Certified(*answer, bound), best)
-        return _Round(state.rounds + 1, omega, best)
+        """The first answers for y at λ; the others, for what A reaches, at Λ. One loop, so that `solve` is compiled once."""
+        first = state.count == 0
+        b = solve(state.target, jnp.where(first, penalty, largest))
+        found = gap(b)
+        found = jnp.where(small & (found >= 0), jnp.ones_like(found), found)
+        best = _chosen(first, Certified(b, jnp.zeros_like(y), found), state.best)
+        needed = possible & (best.gap > enough)
+        inside = _once(needed & first, lambda _: _reached(unit, y), state.inside)
+        beyond = jnp.where(first, _square(y - inside, y), state.beyond)
+        left = jnp.where(first, inside, state.target) - dot(unit, b)
+        scaled, dual = jnp.where(first, b, (1 + share) * b), jnp.where(first, left, share * left)
 
-    # loops and not conditions: where no member of a batch needs them, they do not run
-    nothing = _Projected(jnp.zeros((), bool), jnp.zeros_like(y), jnp.zeros_like(penalty), start)
-    within = jax.lax.while_loop(lambda state: needed & ~state.done, projected, nothing)
-    begin = _Round(jnp.int32(1), jnp.zeros_like(y), within.best)
-    more = lambda state: needed & (state.best.gap > enough) & (state.rounds < min(rounds, _ROUNDS))  # noqa: E731
+        def certified(best: Certified) -> Certified:
+            answers = [(scaled, dual), norm.on_support(inside, penalty, b)]
+            both = jax.tree.map(lambda *parts: jnp.stack(parts), *answers)
+            bounds = jax.lax.map(
+                lambda answer: certified_gap(unit, inside, penalty, *answer, beyond=beyond, norm=norm), both
+            )
+            for answer, bound in zip(answers, bounds, strict=True):
+                best = _better(Certified(*answer, bound), best)
+            return best
+
+        best = _once(needed, certified, best)
+        omega = jnp.where(first, jnp.zeros_like(left), left)
+        return _Round(state.count + 1, (inside + omega) / (1 + share), inside, beyond, best)
+
+    none = Certified(jnp.zeros_like(unit[0]), jnp.zeros_like(y), jnp.zeros_like(penalty))
+    begin = _Round(jnp.int32(0), y, jnp.zeros_like(y), jnp.zeros_like(penalty), none)
+
+    def more(state: _Round) -> Array:
+        left = possible & (state.best.gap > enough) & (state.count < min(rounds, _ROUNDS))
+        return (state.count == 0) | left
+
     return jax.lax.while_loop(more, round_, begin).best
+
+
+def _once(wanted: Array, change: Callable[[T], T], start: T) -> T:
+    """`change(start)` if wanted: a loop and not a condition, so that it does not run where no member of a batch asks."""
+    states = jnp.zeros((), bool), start
+    return jax.lax.while_loop(lambda s: wanted & ~s[0], lambda s: (jnp.ones_like(s[0]), change(s[1])), states)[1]
 
 
 def certified_gap(unit: Array, y: Array, penalty: Array, b: Array, dual: Array, *, beyond: Array, norm: Norm) -> Array:
@@ -155,4 +164,8 @@ def _on_support(unit: Array, y: Array, penalty: Array, b: Array) -> tuple[Array,
 
 
 def _better(one: Certified, other: Certified) -> Certified:
-    return jax.tree.map(lambda a, b: jnp.where(one.gap < other.gap, a, b), one, other)
+    return _chosen(one.gap < other.gap, one, other)
+
+
+def _chosen(which: Array, one: Certified, other: Certified) -> Certified:
+    return jax.tree.map(lambda a, b: jnp.where(which, a, b), one, other)
