@@ -27,6 +27,7 @@ from jaxtheory.networks.abc import ABC, ntk
 Activation = str | Callable[[Array], Array]
 Width = int | Array  # known, or traced
 Number = float | Array
+_JOINT = 2**22  # numbers drawn at once, at most: a second copy of larger layers would count
 
 
 @runtime_checkable
@@ -251,13 +252,42 @@ class Draws(NamedTuple):
 
     def __call__(self, key: Key[Array, ""]) -> list[Layer]:
         """One draw."""
-        layers = list(itertools.pairwise(self.sizes))
-        return [self._layer(own, shape) for own, shape in zip(jax.random.split(key, len(layers)), layers, strict=True)]
+        shapes = list(itertools.pairwise(self.sizes))
+        biases = [(1, shape[1]) for shape in shapes] if self.biases else []
+        drawn = _blocks(_layer_keys(key, len(shapes)), shapes + biases, self.dtype)
+        vectors = [rows[0] for rows in drawn[len(shapes) :]] if self.biases else [None] * len(shapes)
+        return [Layer(*both) for both in zip(drawn, vectors, strict=False)]
 
-    def _layer(self, key: Array, shape: tuple[int, int]) -> Layer:
-        weight_key, bias_key = jax.random.split(key)
-        weight = nested_normal(weight_key, shape, self.dtype)
-        return Layer(weight, nested_normal(bias_key, (1, shape[1]), self.dtype)[0] if self.biases else None)
+
+@partial(jax.jit, static_argnames="layers")
+def _layer_keys(key: Key[Array, ""], layers: int) -> Key[Array, " keys"]:
+    """The keys of all weights, then those of all biases."""
+    return jax.vmap(jax.random.split)(jax.random.split(key, layers)).T.ravel()
+
+
+def _blocks(keys: Key[Array, " keys"], shapes: list[tuple[int, int]], dtype: np.dtype) -> list[Array]:
+    """`nested_normal` of each shape and its key; rows of one length are drawn by one program, if they are few."""
+    lengths = [max(columns, 32) for _, columns in shapes]
+    found: dict[int, Array] = {}
+    for length in dict.fromkeys(lengths):
+        own = [i for i, other in enumerate(lengths) if other == length]
+        counts = [shapes[i][0] for i in own]
+        if sum(counts) * length > _JOINT:
+            found |= {i: nested_normal(keys[i], shapes[i], dtype) for i in own}
+            continue
+        index, padding = np.concatenate([np.arange(count) for count in counts]), -sum(counts) % 32
+        rows = _rows(keys, np.pad(np.repeat(own, counts), (0, padding)), np.pad(index, (0, padding)), length, dtype)
+        starts = np.cumsum([0, *counts]).tolist()
+        found |= {i: rows[start : start + shapes[i][0], : shapes[i][1]] for i, start in zip(own, starts, strict=False)}
+    return [found[i] for i in range(len(shapes))]
+
+
+@partial(jax.jit, static_argnames=("length", "dtype"))
+def _rows(
+    keys: Key[Array, " keys"], block: Int[Array, " rows"], index: Int[Array, " rows"], length: int, dtype: np.dtype
+) -> Float[Array, "rows length"]:
+    """Rows of blocks: Gaussians of the block's key and the row's number in it."""
+    return jax.vmap(lambda k, i: jax.random.normal(jax.random.fold_in(k, i), (length,), dtype))(keys[block], index)
 
 
 class JointDraws(NamedTuple):

@@ -78,7 +78,7 @@ def solve_certified(
     small = (penalty > 0) & (4 * float(jnp.finfo(y.dtype).eps) * guarded.norm(y) > enough * penalty)
 
     def round_(state: _Round) -> _Round:
-        """The first answers for y at λ; the others, for what A reaches, at Λ. One loop, so that `solve` is compiled once."""
+        """The first answers for y at λ, the others for what A reaches at Λ: `solve` is compiled once."""
         first = state.count == 0
         b = solve(state.target, jnp.where(first, penalty, largest))
         found = gap(b)
@@ -115,7 +115,7 @@ def solve_certified(
 
 
 def _once(wanted: Array, change: Callable[[T], T], start: T) -> T:
-    """`change(start)` if wanted: a loop and not a condition, so that it does not run where no member of a batch asks."""
+    """`change(start)` if wanted; by a loop, for conditions run both sides in a batch."""
     states = jnp.zeros((), bool), start
     return jax.lax.while_loop(lambda s: wanted & ~s[0], lambda s: (jnp.ones_like(s[0]), change(s[1])), states)[1]
 
