@@ -16,6 +16,8 @@ def test_ridge_inverse_is_the_pseudo_inverse_of_the_ridge(float64, shape, ridge)
     stacked = np.concatenate([design, np.sqrt(ridge) * np.eye(shape[1])])
     expected = np.linalg.pinv(stacked)[:, : shape[0]]
     np.testing.assert_allclose(ridge_inverse(jnp.asarray(design), ridge), expected, atol=1e-12)
+    padded = ridge_inverse(jnp.pad(jnp.asarray(design), ((0, 2), (0, 1))), ridge)
+    np.testing.assert_allclose(padded, np.pad(expected, ((0, 1), (0, 2))), atol=1e-12)
 
 
 def test_peaks_are_at_the_published_places():

@@ -19,23 +19,23 @@ class Config(SweptConfig):
 
     out: Path = field(default=Path("runs/double_descent"), compare=False)
     x64: bool = False
-    samples: int = 400
+    samples: int = 200
     """training images n"""
-    images: int = 2500
+    images: int = 700
     """of MNIST's 5,000, in each draw; those that do not train are for testing"""
-    width: int = 1200
+    width: int = 600
     """largest number of random features of an image"""
     activation: str = "relu"
     """of the random features"""
     ridges: tuple[float, ...] = (1.0, 10.0, 100.0)
     """positive ridges, added to the unnormalized Gram; ridge 0, the min-norm solution, is always there"""
-    seeds: int = 6
+    seeds: int = 10
     """independent draws of images and features"""
     dimension: int = 100
     """d of the sphere panel, with n = 2d samples and up to 6d features"""
     sphere_ridges: tuple[float, ...] = (1.0, 20.0)
     """positive ridges of the sphere panel"""
-    sphere_seeds: int = 24
+    sphere_seeds: int = 16
     """independent draws of the sphere panel"""
     law_dimension: int = 48
     """d of the panels of exact laws: 10d tanh features of d dimensions; 2d Gaussian features"""

@@ -14,7 +14,7 @@ from jaxtheory import data, figures
 from jaxtheory.double_descent import width_path
 from jaxtheory.kernels import random_features
 from jaxtheory.lecture.claims import Claim, Claims, averaged, negative, statistical
-from jaxtheory.lecture.double_descent.paths import joined, named_path, ridge_label, swept_paths
+from jaxtheory.lecture.double_descent.paths import named_path, numbered, ridge_label, swept_paths
 from jaxtheory.lecture.study import Study
 
 
@@ -51,7 +51,7 @@ def sweep(config: Any) -> dict[str, xr.Dataset]:
 
 def measure(config: Any) -> xr.Dataset:
     """Errors at every width, ridge and seed, and the claimed numbers."""
-    found = joined(sweep(config), "digits")
+    found = numbered(sweep(config)["digits"])
     return found.assign(_digits_claims(found, config)).assign_attrs(samples=config.samples)
 
 
@@ -64,7 +64,7 @@ def _pool(config: Any) -> tuple[Array, Array]:
 
 
 def _digits(
-    ridge: float | Float[Array, ""], seed: Array, key: PRNGKeyArray, *, config: Any, images: Array, labels: Array
+    ridge: Float[Array, ""], seed: Array, key: PRNGKeyArray, *, config: Any, images: Array, labels: Array
 ) -> dict[str, object]:
     """One path on the digits: which images train, and the random features, are drawn from `key`."""
     cut, draw = jax.random.split(key)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import figures
@@ -40,19 +40,19 @@ def predict(config: Any) -> Claims:
         negative("features_second", "features: lowest excess risk at p > n minus lowest at p < n",
                  "Belkin, Hsu, Xu (2020)"),
     )  # fmt: skip
-    return Claims((*_about_exact(laws), *signs), {name: [float(v) for v in law] for name, law in curves.items()})
+    drawn = {name: np.asarray(law, float).tolist() for name, law in curves.items()}
+    return Claims((*_about_exact(laws), *signs), drawn)
 
 
 def measure(config: Any) -> xr.Dataset:
     """Min-norm and ridged fits of Gaussian features, averaged over label noise exactly, draw by draw."""
     laws = Laws.of(config)
-    keys, over, seen = jax.random.split(jax.random.key(laws.seed), MANY * laws.seeds), *_sizes(laws)
-    samples = [_gaussian_features(keys, n, laws.dimension, laws) for n in over]
-    features = [_gaussian_features(keys, laws.fixed, p, laws)[:, 0] for p in seen]
+    over, seen = _sizes(laws)
+    risks = _risks(laws, [(n, laws.dimension) for n in over] + [(laws.fixed, p) for p in seen])
     dataset = xr.Dataset(
         {
-            "law_samples": (("law_over", "law_draw", "law_kind"), np.stack(samples)),
-            "law_features": (("law_p", "law_draw"), np.stack(features)),
+            "law_samples": (("law_over", "law_draw", "law_kind"), risks[: len(over)]),
+            "law_features": (("law_p", "law_draw"), risks[len(over) :, :, 0]),
         },
         coords={"law_over": over, "law_p": seen},
         attrs={"law_dimension": laws.dimension, "law_fixed": laws.fixed},
@@ -109,21 +109,39 @@ def _about_exact(laws: Laws) -> list[Claim]:
     return [*claims, ridged]
 
 
-@partial(jax.jit, static_argnames=("samples", "p", "laws"))
-def _gaussian_features(keys: Key[Array, " draws"], samples: int, p: int, laws: Laws) -> Float[Array, "draws 2"]:
-    """Excess risk of the first p of 2d Gaussian features, without ridge and under the best for p = d."""
-    size = 2 * laws.dimension
+def _risks(laws: Laws, sizes: list[tuple[int, int]]) -> np.ndarray:
+    """[size, draw, ridge]: a program for the sizes (n, p) with n < p, and one for the others."""
+    keys = jax.random.split(jax.random.key(laws.seed), MANY * laws.seeds)
+    pairs = np.array(sizes)
+    wide = pairs[:, 0] < pairs[:, 1]
+    found = np.empty((len(pairs), len(keys), 2), laws.dtype)
+    for group in (wide, ~wide):
+        rows, columns = map(int, pairs[group].max(axis=0))
+        found[group] = np.moveaxis(_gaussian_features(keys, jnp.asarray(pairs[group]), rows, columns, laws), 1, 0)
+    return found
+
+
+@partial(jax.jit, static_argnames=("rows", "columns", "laws"))
+def _gaussian_features(
+    keys: Key[Array, " draws"], sizes: Int[Array, "sizes 2"], rows: int, columns: int, laws: Laws
+) -> Float[Array, "draws sizes 2"]:
+    """Excess risk of n ≤ `rows` samples of p ≤ `columns` of 2d features, without ridge and under the best for p = d."""
+    whole = 2 * laws.dimension
+    cases = jnp.repeat(sizes, 2, axis=0), jnp.tile(jnp.asarray([0.0, laws.ridge], laws.dtype), len(sizes))
 
     def draw(key: PRNGKeyArray) -> Array:
-        x = jax.random.normal(key, (samples, size), laws.dtype)
-        beta = jnp.full(size, size**-0.5, x.dtype)
+        x = jax.random.normal(key, (rows, whole), laws.dtype)
+        beta = jnp.full(whole, whole**-0.5, x.dtype)
 
-        def excess(ridge: float) -> Array:
-            solve = ridge_inverse(x[:, :p], ridge)
-            error = solve @ (x @ beta) - beta[:p]
-            return (error**2).sum() + (beta[p:] ** 2).sum() + SMALL_NOISE * (solve**2).sum()
+        def excess(case: tuple[Array, Array]) -> Array:
+            (n, p), ridge = case
+            seen = jnp.where(jnp.arange(whole) < p, beta, 0)
+            live = (jnp.arange(rows)[:, None] < n) & (jnp.arange(columns)[None] < p)
+            solve = ridge_inverse(jnp.where(live, x[:, :columns], 0), ridge)
+            error = solve @ (x @ beta) - seen[:columns]
+            return (error**2).sum() + ((beta - seen) ** 2).sum() + SMALL_NOISE * (solve**2).sum()
 
-        return jnp.stack([excess(0.0), excess(laws.ridge)])
+        return jax.lax.map(excess, cases).reshape(len(sizes), 2)
 
     with jax.default_matmul_precision("highest"):
         return jax.lax.map(draw, keys)

@@ -90,12 +90,15 @@ class Laws(NamedTuple):
         return sorted({round(q * turn) for q in (0.25, 0.5, 0.8, 1.25, 2.0, 3.0)})
 
 
-def ridge_inverse(design: Float[Array, "n p"], ridge: float) -> Float[Array, "p n"]:
-    """(AᵀA + ridge·I)⁻¹Aᵀ from a QR of A above √ridge·I, with the condition of A itself; ridge 0 is min-norm."""
+def ridge_inverse(design: Float[Array, "n p"], ridge: float | Float[Array, ""]) -> Float[Array, "p n"]:
+    """(AᵀA + ridge·I)⁻¹Aᵀ from a QR of A above √ridge·I, with the condition of A itself; ridge 0 is min-norm.
+
+    Rows and columns of zeros, which pad a design, have zeros; the others must be independent where ridge is 0.
+    """
     rows, columns = design.shape
     if rows < columns:
         return ridge_inverse(design.T, ridge).T
-    slack = ridge**0.5 * jnp.eye(columns, dtype=design.dtype)
+    slack = jnp.diag(jnp.where((design != 0).any(axis=0), ridge**0.5, 1.0).astype(design.dtype))
     orthogonal, triangle = jnp.linalg.qr(jnp.concatenate([design, slack]))
     return solve_triangular(triangle, orthogonal[:rows].T)
 

@@ -1,4 +1,4 @@
-"""Whole curves over widths as sweeps: the min-norm solution and every ridge on the same draws."""
+"""Whole curves over widths as a sweep: the min-norm solution and every ridge on the same draws."""
 
 from functools import partial
 from typing import Any
@@ -14,20 +14,14 @@ from jaxtheory.results import Status
 
 
 def swept_paths(point: partial, ridges: tuple[float, ...], seeds: int, config: Any, name: str) -> dict[str, xr.Dataset]:
-    """The min-norm solution and every ridge on the same draws."""
-    bare, ridged = f"{name}-min-norm", f"{name}-ridge"
-    grid = sweeps.grid(ridge=jnp.asarray(ridges), seed=range(seeds))
-    return {
-        bare: swept(config, bare, partial(point, ridge=0.0), sweeps.grid(seed=range(seeds))),
-        ridged: swept(config, ridged, point, grid, paired=("ridge",)),
-    }
+    """The min-norm solution, at ridge 0, and every ridge on the same draws: one program, since the ridge is data."""
+    grid = sweeps.grid(ridge=jnp.asarray((0.0, *ridges)), seed=range(seeds))
+    return {name: swept(config, name, point, grid, paired=("ridge",))}
 
 
-def joined(found: dict[str, xr.Dataset], name: str) -> xr.Dataset:
-    """Ridge × seed × width, the min-norm solution at ridge 0."""
-    bare, ridged = found[f"{name}-min-norm"], found[f"{name}-ridge"]
-    both = xr.concat([bare.expand_dims(ridge=np.zeros(1, ridged.ridge.dtype)), ridged], "ridge", data_vars="all")
-    return both.assign_coords(width=np.arange(1, both.sizes["width"] + 1))
+def numbered(found: xr.Dataset) -> xr.Dataset:
+    """Ridge × seed × width, with the widths as coordinates."""
+    return found.assign_coords(width=np.arange(1, found.sizes["width"] + 1))
 
 
 def named_path(path: WidthPath) -> dict[str, object]:

@@ -14,7 +14,7 @@ from jaxtheory import data, figures
 from jaxtheory.double_descent import Asymptotics, mei_montanari, width_path
 from jaxtheory.kernels import random_features
 from jaxtheory.lecture.claims import Claim, Claims, averages, statistical
-from jaxtheory.lecture.double_descent.paths import joined, named_path, ridge_label, swept_paths
+from jaxtheory.lecture.double_descent.paths import named_path, numbered, ridge_label, swept_paths
 from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study
 
@@ -83,12 +83,12 @@ def sweep(config: Any) -> dict[str, xr.Dataset]:
 
 def measure(config: Any) -> xr.Dataset:
     """Excess risk at every width, ridge and seed, and the claimed points."""
-    found = joined(sweep(config), "sphere")
+    found = numbered(sweep(config)["sphere"])
     panel = found.rename({name: f"sphere_{name}" for name in (*found, *found.dims)})
     return panel.assign(_sphere_claims(found, config)).assign_attrs(sphere_samples=_Sphere.of(config).samples)
 
 
-def _sphere(ridge: float | Float[Array, ""], seed: Array, key: PRNGKeyArray, *, config: Any) -> dict[str, object]:
+def _sphere(ridge: Float[Array, ""], seed: Array, key: PRNGKeyArray, *, config: Any) -> dict[str, object]:
     """One path on the sphere: linear teachers of norm 1, clean test targets, one feature draw for all teachers."""
     dimension, samples, width = _Sphere.of(config)
     keys = jax.random.split(key, 4)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from matplotlib.axes import Axes
 
 from jaxtheory import data, figures
@@ -44,10 +44,9 @@ def predict(config: Any) -> Claims:
 def measure(config: Any) -> xr.Dataset:
     """Ridge regression on random tanh features, averaged over targets and label noise exactly, draw by draw."""
     laws = Laws.of(config)
-    grid, keys = laws.triple_samples(), jax.random.split(jax.random.fold_in(jax.random.key(laws.seed), 1), laws.seeds)
     found = xr.DataArray(
-        np.stack([_random_features(keys, n, laws) for n in grid]),
-        {"law_n": grid, "law_lambda": list(LAMBDAS)},
+        _risks(laws),
+        {"law_n": laws.triple_samples(), "law_lambda": list(LAMBDAS)},
         ("law_n", "law_seed", "law_lambda"),
     )
     small, large = (found.sel(law_lambda=lam) for lam in LAMBDAS)
@@ -88,23 +87,36 @@ def _about_triple(laws: Laws) -> list[Claim]:
     return claims
 
 
-@partial(jax.jit, static_argnames=("samples", "laws"))
-def _random_features(keys: Key[Array, " draws"], samples: int, laws: Laws) -> Float[Array, "draws lambdas"]:
-    """Excess risk of ridge regression on random tanh features, for both λ on the same draws."""
+def _risks(laws: Laws) -> np.ndarray:
+    """[n, draw, λ]: a program for the n below the number of features, and one for the others."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(laws.seed), 1), laws.seeds)
+    grid = np.array(laws.triple_samples())
+    parts = [grid[grid < FEATURES * laws.dimension], grid[grid >= FEATURES * laws.dimension]]
+    found = [_random_features(keys, jnp.asarray(part), int(part[-1]), laws) for part in parts if len(part)]
+    return np.concatenate([np.moveaxis(np.asarray(part), 1, 0) for part in found])
+
+
+@partial(jax.jit, static_argnames=("most", "laws"))
+def _random_features(
+    keys: Key[Array, " draws"], sizes: Int[Array, " sizes"], most: int, laws: Laws
+) -> Float[Array, "draws sizes lambdas"]:
+    """Excess risk of ridge regression on random tanh features, for every n ≤ `most` and both λ on the same draws."""
     d = laws.dimension
+    cases = jnp.repeat(sizes, len(LAMBDAS)), jnp.tile(jnp.asarray(LAMBDAS, laws.dtype), len(sizes))
 
     def draw(key: PRNGKeyArray) -> Array:
         points, weights = jax.random.split(key)
-        x = data.sphere(samples + TESTS, d, points, dtype=laws.dtype).x
+        x = data.sphere(most + TESTS, d, points, dtype=laws.dtype).x
         z = random_features(x, FEATURES * d, weights, activation="tanh", weights="sphere")
 
-        def excess(lam: float) -> Array:
-            ridge = samples * FEATURES * lam  # n N λ/d
-            smoother = z[samples:] @ ridge_inverse(z[:samples], ridge)
-            bias = ((x[samples:] - smoother @ x[:samples]) ** 2).sum() / (d * TESTS)
+        def excess(case: tuple[Array, Array]) -> Array:
+            n, lam = case
+            design = jnp.where(jnp.arange(most)[:, None] < n, z[:most], 0)
+            smoother = z[most:] @ ridge_inverse(design, n * FEATURES * lam)  # n N λ/d
+            bias = ((x[most:] - smoother @ x[:most]) ** 2).sum() / (d * TESTS)
             return bias + NOISE * (smoother**2).sum() / TESTS
 
-        return jnp.stack([excess(lam) for lam in LAMBDAS])
+        return jax.lax.map(excess, cases).reshape(len(sizes), len(LAMBDAS))
 
     with jax.default_matmul_precision("highest"):
         return jax.lax.map(draw, keys)  # one after another: batched decompositions gain nothing
