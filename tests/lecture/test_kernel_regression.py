@@ -9,9 +9,10 @@ import pytest
 import tiny_topics
 import xarray as xr
 
+from jaxtheory import kernels
 from jaxtheory.lecture import judge, kernel_regression, run
 from jaxtheory.lecture.claims import estimated
-from jaxtheory.lecture.kernel_regression import digits
+from jaxtheory.lecture.kernel_regression import circle, digits
 from jaxtheory.lecture.kernel_regression.population import NAMES, kernel_functions
 
 TINY = tiny_topics.TINY["kernel-regression"].config
@@ -58,3 +59,32 @@ def test_a_curve_of_another_kernel_fails():
         for measured, holds in ((claim.predicted, True), (0.0, False), (-claim.predicted, False)):
             data = xr.Dataset(estimated(claim.name, measured, 0.0008, 16))
             assert judge([claim], data)[0].holds is holds
+
+
+def test_one_program_fits_every_number_of_images(float64):
+    """Against numpy on the first n images alone, one of them drawn twice."""
+    rng = np.random.default_rng(0)
+    points, y, drawn, ridge = rng.standard_normal((12, 3)), rng.standard_normal((12, 2)), np.array([3, 7, 3, 0, 9]), 0.3
+    whole = np.exp(-((points[:, None] - points[None]) ** 2).sum(-1))
+    columns = jnp.asarray(np.stack([whole, whole**2])[:, :, drawn])
+    test, used = digits._regressions((2, 5), ridge)(columns, jnp.asarray(drawn), jnp.asarray(y))
+    for i, kernel in enumerate((whole, whole**2)):
+        for j, n in enumerate((2, 5)):
+            seen = drawn[:n]
+            gram = kernel[np.ix_(seen, seen)]
+            inverse = np.linalg.inv(gram + ridge * np.eye(n))
+            error = ((kernel[:, seen] @ inverse @ y[seen] - y) ** 2).sum(1).mean()
+            np.testing.assert_allclose([test[i, j], used[i, j]], [error, np.trace(gram @ inverse)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("s", [1, 2])
+def test_samples_beyond_the_first_n_on_the_circle_are_not_fitted(float64, s):
+    """Against numpy on the first n samples alone."""
+    rng = np.random.default_rng(1)
+    x, y, at = rng.uniform(size=(6, 1)), rng.standard_normal(6), rng.uniform(size=(4, 1))
+    found = circle._excesses((2, 3, 6))(jnp.asarray(s), *map(jnp.asarray, (x, y, at, np.zeros(4))))
+    kernel = kernels.periodic_spline(s)
+    for value, n in zip(found, (2, 3, 6), strict=True):
+        gram = np.asarray(kernel(jnp.asarray(x[:n]), jnp.asarray(x[:n]))) + n ** (1 / (2 * s + 1)) * np.eye(n)
+        predicted = np.asarray(kernel(jnp.asarray(at), jnp.asarray(x[:n]))) @ np.linalg.solve(gram, y[:n])
+        np.testing.assert_allclose(value, (predicted**2).mean(), rtol=1e-12)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtheory import figures, kernels, sweeps
 from jaxtheory.lecture.claims import Claim, Claims, averaged, statistical
 from jaxtheory.lecture.panels import draw_means
 from jaxtheory.lecture.study import Study, swept
-from jaxtheory.results import fit_slope
+from jaxtheory.results import Status, fit_slope
 
 _MODES, _GRID = 400, 2048  # frequencies of the target, and points at which its error is integrated
 _NOISE = 0.25
@@ -28,12 +28,14 @@ def predict(config: Any) -> Claims:
     """The deterministic risk at the largest size, and its slope far out."""
     at = jnp.geomspace(config.circle_sizes[0], config.circle_sizes[-1], 40)
     curves = {f"circle {s}": _curve(s, at).tolist() for s in config.smoothness}
-    claims = [claim for s in config.smoothness for claim in _claims(s, config.circle_sizes[-1])]
+    claims = [claim for s in config.smoothness for claim in _claims(s, at)]
     return Claims(tuple(claims), {"circle n": at.tolist(), **curves})
 
 
-def _claims(s: int, n: int) -> list[Claim]:
-    excess, clean = (float(_curve(s, jnp.asarray([float(n)]), noise=noise)[0]) for noise in (_NOISE, 0.0))
+def _claims(s: int, at: Array) -> list[Claim]:
+    """At the last n of `at`."""
+    excess, clean = (float(_curve(s, at, noise=noise)[-1]) for noise in (_NOISE, 0.0))
+    n = round(float(at[-1]))
     rate = kernels.optimal_rate(2.0 * s, 0.5)[0]
     return [
         Claim(
@@ -54,13 +56,29 @@ def _curve(s: int, n: Array, modes: int = _MODES, noise: float = _NOISE) -> Arra
     coefficients = jnp.concatenate([jnp.zeros(1, n.dtype), k ** (-s - 0.5)])
     counts = jnp.concatenate([jnp.ones(1, n.dtype), jnp.full_like(k, 2)])
     tail = 2 * (_ZETA[2 * s] - float(jnp.sum(k ** (-2.0 * s))))
+    return _excess_curve(_Spectrum(eigs, coefficients, counts, tail), n, _ridge(s, n), noise)
 
-    def excess(at: Array) -> Array:
-        ridge = _ridge(s, at)
+
+class _Spectrum(NamedTuple):
+    """Distinct eigenvalues, the target's coefficients, how often each occurs, and the trace of the rest."""
+
+    eigs: Array
+    coefficients: Array
+    counts: Array
+    tail: Array | float
+
+
+@jax.jit
+def _excess_curve(spectrum: _Spectrum, n: Array, ridges: Array, noise: Array | float) -> Array:
+    """The deterministic excess risk at each n and its ridge: a program for all s."""
+    eigs, coefficients, counts, tail = spectrum
+
+    def excess(case: tuple[Array, Array]) -> Array:
+        at, ridge = case
         curve = kernels.learning_curve(eigs, coefficients, at[None], ridge, noise, multiplicity=counts, tail=tail)
         return curve.test[0] - noise
 
-    return jax.lax.map(excess, n)
+    return jax.lax.map(excess, (n, ridges))
 
 
 def _ridge(s: int, n: Any) -> Any:
@@ -71,10 +89,10 @@ def sweep(config: Any) -> dict[str, xr.Dataset]:
     """Regressions in both balls on independent training sets."""
     grid = sweeps.grid(s=list(config.smoothness), seed=range(config.circle_seeds))
     point = partial(_circle, sizes=config.circle_sizes, x64=config.x64)
-    return {"circle": swept(config, "circle", point, grid, key=config.seed + 1, static=("s",))}
+    return {"circle": swept(config, "circle", point, grid, key=config.seed + 1)}
 
 
-def _circle(s: int, seed: Array, key: PRNGKeyArray, *, sizes: tuple[int, ...], x64: bool) -> dict[str, object]:
+def _circle(s: Array, seed: Array, key: PRNGKeyArray, *, sizes: tuple[int, ...], x64: bool) -> dict[str, object]:
     """Regressions with the periodic spline kernel of a target at the edge of the Sobolev ball, in noise."""
     dtype = jnp.dtype("float64" if x64 else "float32")
     draws = jax.random.split(key, 3)
@@ -83,21 +101,38 @@ def _circle(s: int, seed: Array, key: PRNGKeyArray, *, sizes: tuple[int, ...], x
     k, phase = jnp.arange(1, _MODES + 1, dtype=dtype), 2 * math.pi * jax.random.uniform(draws[2], (_MODES,), dtype)
 
     def target(x: Array) -> Array:
-        return math.sqrt(2) * jnp.cos(2 * math.pi * x * k[None] + phase[None]) @ k ** (-s - 0.5)
+        return math.sqrt(2) * jnp.cos(2 * math.pi * x * k[None] + phase[None]) @ k ** (-s.astype(dtype) - 0.5)
 
     at = (jnp.arange(_GRID, dtype=dtype) / _GRID)[:, None]
     truth, y = target(at), target(x) + noise
-    errors = [_excess(s, n)(x, y, at, truth) for n in sizes]
-    return {"excess": sweeps.named(jnp.stack(errors), "circle_size")}
+    return {"excess": sweeps.named(_excesses(sizes)(s, x, y, at, truth), "circle_size")}
 
 
-def _excess(s: int, n: int) -> Callable[..., Array]:
+def _excesses(sizes: tuple[int, ...]) -> Callable[..., Array]:
+    """Of the first n samples, in the ball of s: a program for the last n, and one for all others.
+
+    Samples beyond n have zeros in the Gram matrix, so that their targets 0 have coefficients 0.
+    """
+
     @jax.custom_batching.sequential_vmap
-    def excess(x: Array, y: Array, at: Array, truth: Array) -> Array:
-        model = kernels.fit(kernels.periodic_spline(s), x[:n], y[:n], _ridge(s, float(n)), solver="cholesky")
-        return jnp.mean((kernels.predict(model, at) - truth) ** 2)
+    def excesses(s: Array, x: Array, y: Array, at: Array, truth: Array) -> Array:
+        def kernel(a: Array, b: Array) -> Array:
+            return jax.lax.switch(s - 1, [kernels.periodic_spline(1), kernels.periodic_spline(2)], a, b)
 
-    return excess
+        def excess(n: Array, most: int) -> Array:
+            seen = jnp.arange(most) < n
+            gram = jnp.where(seen[:, None] & seen[None], kernel(x[:most], x[:most]), 0)
+            ridge = jnp.stack([_ridge(each, n.astype(y.dtype)) for each in (1, 2)])[s - 1]
+            model = kernels.fit(gram, None, jnp.where(seen, y[:most], 0), ridge, solver="cholesky")
+            good = jnp.where(model.status == Status.OK, 1.0, jnp.nan).astype(y.dtype)
+            predicted = jnp.matmul(kernel(at, x[:most]), model.alpha, precision="highest")
+            return jnp.mean((predicted - truth) ** 2) * good
+
+        groups = [group for group in (sizes[:-1], sizes[-1:]) if group]
+        found = [jax.lax.map(partial(excess, most=group[-1]), jnp.asarray(group)) for group in groups]
+        return jnp.concatenate(found)
+
+    return excesses
 
 
 def measure(config: Any) -> xr.Dataset:

@@ -79,32 +79,35 @@ def _digits(
     """Every kernel at every size on nested samples, independent and uniform, as the theory has them; errors on all."""
     drawn = jax.random.randint(key, (config.sizes[-1],), 0, config.images)
     x, y = jax.lax.optimization_barrier((population.x, population.y))  # or the compiler folds kernels of constants
-    fits = []
-    for kernel in functions.values():
-        columns = kernel(x, x[drawn])
-        fits.append(_stacked([_regression(n, config.ridge)(columns, drawn, y) for n in config.sizes]))
-    fields = dict(zip(("test", "used"), _stacked(fits), strict=True))
-    return {name: sweeps.named(values, "kernel", "size") for name, values in fields.items()}
+    columns = jnp.stack([kernel(x, x[drawn]) for kernel in functions.values()])
+    test, used = _regressions(config.sizes, config.ridge)(columns, drawn, y)
+    return {"test": sweeps.named(test, "kernel", "size"), "used": sweeps.named(used, "kernel", "size")}
 
 
-def _stacked(parts: list[tuple[Array, ...]]) -> tuple[Array, ...]:
-    return tuple(jnp.stack(column) for column in zip(*parts, strict=True))
+def _regressions(sizes: tuple[int, ...], ridge: float) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
+    """Fits on the first n images drawn, whose columns of every kernel are given: test errors, degrees of freedom.
 
-
-def _regression(n: int, ridge: float) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
-    """Fit on the first n images drawn, whose kernel columns are given: test error, degrees of freedom."""
+    Images beyond n have zeros in the Gram matrix and as targets, so that their coefficients are 0: one program for all.
+    """
 
     # one seed after another: the matrices of all of them would fill a small machine's memory
     @jax.custom_batching.sequential_vmap
-    def fit(columns: Array, drawn: Array, y: Array) -> tuple[Array, Array]:
-        seen = drawn[:n]
-        path = kernels.ridge_path(columns[seen, :n], None, y[seen], jnp.asarray([ridge], y.dtype))
-        predicted = jnp.matmul(columns[:, :n], path.alpha[0], precision="highest")
-        error = jnp.sum((predicted - y) ** 2, axis=1).mean()
-        good = jnp.where(path.status[0] == Status.OK, 1.0, jnp.nan).astype(y.dtype)
-        return error * good, path.degrees_of_freedom[0]
+    def fits(columns: Array, drawn: Array, y: Array) -> tuple[Array, Array]:
+        def fit(case: tuple[Array, Array]) -> tuple[Array, Array]:
+            (kernel, n), most = case, len(drawn)
+            seen = jnp.arange(most) < n
+            gram = jnp.where(seen[:, None] & seen[None], columns[kernel][drawn], 0)
+            path = kernels.ridge_path(gram, None, jnp.where(seen[:, None], y[drawn], 0), jnp.asarray([ridge], y.dtype))
+            predicted = jnp.matmul(columns[kernel], path.alpha[0], precision="highest")
+            error = jnp.sum((predicted - y) ** 2, axis=1).mean()
+            good = jnp.where(path.status[0] == Status.OK, 1.0, jnp.nan).astype(y.dtype)
+            return error * good, path.degrees_of_freedom[0]
 
-    return fit
+        cases = jnp.repeat(jnp.arange(len(columns)), len(sizes)), jnp.tile(jnp.asarray(sizes), len(columns))
+        found = jax.lax.map(fit, cases)
+        return found[0].reshape(-1, len(sizes)), found[1].reshape(-1, len(sizes))
+
+    return fits
 
 
 def measure(config: Any) -> xr.Dataset:
