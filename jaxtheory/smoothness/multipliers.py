@@ -40,7 +40,7 @@ class Norm(NamedTuple):
 class _Round(NamedTuple):
     """Rounds so far, the next target, the part of y that A reaches, what no b changes, and the best answer."""
 
-    count: Int[Array, ""]
+    done: Int[Array, ""]
     target: Float[Array, " n"]
     inside: Float[Array, " n"]
     beyond: Float[Array, ""]
@@ -79,7 +79,7 @@ def solve_certified(
 
     def round_(state: _Round) -> _Round:
         """The first answers for y at λ, the others for what A reaches at Λ: `solve` is compiled once."""
-        first = state.count == 0
+        first = state.done == 0
         b = solve(state.target, jnp.where(first, penalty, largest))
         found = gap(b)
         found = jnp.where(small & (found >= 0), jnp.ones_like(found), found)
@@ -102,14 +102,14 @@ def solve_certified(
 
         best = _once(needed, certified, best)
         omega = jnp.where(first, jnp.zeros_like(left), left)
-        return _Round(state.count + 1, (inside + omega) / (1 + share), inside, beyond, best)
+        return _Round(state.done + 1, (inside + omega) / (1 + share), inside, beyond, best)
 
     none = Certified(jnp.zeros_like(unit[0]), jnp.zeros_like(y), jnp.zeros_like(penalty))
     begin = _Round(jnp.int32(0), y, jnp.zeros_like(y), jnp.zeros_like(penalty), none)
 
     def more(state: _Round) -> Array:
-        left = possible & (state.best.gap > enough) & (state.count < min(rounds, _ROUNDS))
-        return (state.count == 0) | left
+        left = possible & (state.best.gap > enough) & (state.done < min(rounds, _ROUNDS))
+        return (state.done == 0) | left
 
     return jax.lax.while_loop(more, round_, begin).best
 

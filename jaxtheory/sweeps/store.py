@@ -240,7 +240,7 @@ def _axis_values(store: Store, chunk: Chunk, done: np.ndarray) -> bytes:
     """What identifies the axes' values at a chunk's points that are done, as those that a longer axis adds are not."""
     found = b""
     for number, (dim, place, length) in enumerate(zip(store.dims, chunk, store.chunk, strict=True)):
-        there = done.any(axis=tuple(other for other in range(done.ndim) if other != number))
+        there = np.atleast_1d(done.any(axis=tuple(other for other in range(done.ndim) if other != number)))
         span = slice(place * length, place * length + len(there))
         for name, axis in store.grid.items():
             if axis.get("dim", name) == dim:
