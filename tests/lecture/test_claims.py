@@ -205,7 +205,7 @@ def test_help_tells_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit):
         command.parse(TOPICS["double-descent"], ["--help"])
     text = capsys.readouterr().out
-    for option in ("--preset", "--out", "--seed", "--x64", "--no-x64", "--samples", "400", "training images"):
+    for option in ("--preset", "--out", "--seed", "--x64", "--no-x64", "--samples", "200", "training images"):
         assert option in text
 
 
