@@ -153,9 +153,14 @@ def require_arrays(name: str, tree: object) -> None:
 
 
 def as_array(value: object) -> Numbers | None:
-    """Any array, or a list that may hold tracers, as a NumPy or JAX array; None for what is no array of numbers."""
+    """Any array, or a list that may hold tracers, as a NumPy or JAX array; None for what is no array of numbers.
+
+    Masked entries are no numbers.
+    """
     if isinstance(value, jax.Array):
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        return None
     try:
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
         array = jnp.asarray(value) if traced else np.asarray(value)

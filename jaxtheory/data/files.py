@@ -57,6 +57,8 @@ def load_arrays(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -
     source, wanted = Path(path), floating_dtype("dtype", dtype)
     if not source.exists():
         raise FileNotFoundError(f"no data found; tried {source.absolute()}; pass an npz file or a folder of IDX files.")
+    usual = source.is_file() or source.is_dir()
+    require(usual, "path", str(source), "be a file or a folder", "pass an npz file or a folder of IDX files")
     with contextlib.ExitStack() as opened:
         members = (idx_members if source.is_dir() else npz_members)(source, opened)
         _require_numbers(members, source)

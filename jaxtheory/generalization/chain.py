@@ -32,11 +32,11 @@ def chain(model: Any, x: Float[Array, "n ..."] | None = None) -> Chain:
     """The matrices of a network of affine layers with ReLU between them.
 
     Args:
-        model: a flax.nnx module; a pair (flax.linen module, variables); an Equinox module of one example; or a list of
-            layers, the first one first: weights [d_in, d_out], pairs (weight, bias) of such, objects with `weight` and
-            `bias` (of `networks`: [d_in, d_out]; of Equinox and others that state `in_features` and `out_features`:
-            [d_out, d_in]), objects with `kernel` [d_in, d_out] and `bias` (of Flax), or dictionaries of these two or
-            of `w` and `b` (of Haiku).
+        model: a flax.nnx module or an Equinox module of one example, both without dropout; a pair (flax.linen module,
+            variables); or a list of layers, the first one first: weights [d_in, d_out], pairs (weight, bias) of such,
+            objects with `weight` and `bias` (of `networks`: [d_in, d_out]; of Equinox and others that state
+            `in_features` and `out_features`: [d_out, d_in]), objects with `kernel` [d_in, d_out] and `bias` (of
+            Flax), or dictionaries of these two or of `w` and `b` (of Haiku).
         x: for modules, a few inputs: the layers are found by running it, and the chain must reproduce its outputs.
 
     Returns:
@@ -45,7 +45,8 @@ def chain(model: Any, x: Float[Array, "n ..."] | None = None) -> Chain:
     Raises:
         ValueError: weights that are not finite or do not fit together; a module with layers other than dense and
             convolutional ones (they are named), or whose outputs are not those of its layers with ReLU between
-            (pooling, skips, another activation); a layer too large to unroll.
+            (pooling, skips, another activation), or that calls them inside of a scan, vmap, remat or jit of its own; a
+            layer too large to unroll.
 
     Cost: that of unrolling: d_in convolutions of one image for each convolutional layer.
 
@@ -193,7 +194,8 @@ def _check_reproduces(net: Chain, model: Any, x: Any) -> None:
 def _outputs(model: Any, x: Any) -> Array:
     if isinstance(model, tuple):
         return model[0].apply(model[1], x)
-    return jax.vmap(model)(x) if is_module(model, "equinox") else model(x)
+    rested = _at_rest(model)
+    return jax.vmap(rested)(x) if is_module(model, "equinox") else rested(x)
 
 
 def _traced(model: Any, x: Any) -> list[tuple[Array, Array | None]]:
@@ -203,25 +205,39 @@ def _traced(model: Any, x: Any) -> list[tuple[Array, Array | None]]:
         calls = _linen_calls(model[0], model[1], x)
     else:
         calls = _equinox_calls(model, x) if is_module(model, "equinox") else _nnx_calls(model, x)
-    return [_unrolled(*call) for call in calls]
+    try:
+        return [_unrolled(*call) for call in calls]
+    except jax.errors.UnexpectedTracerError as error:
+        wish = "call its layers outside of scan, vmap, remat and jit of its own"
+        raise ValueError(
+            f"model must {wish}, got model={type(model).__name__}; write its layers one by one."
+        ) from error
 
 
 def _equinox_calls(model: Any, x: Array) -> list[tuple[Any, tuple[int, ...], Array | None]]:
     """As `_nnx_calls`: dense and convolutional layers in the order of the model's fields, which `chain` checks."""
     import equinox as eqx
 
-    kinds = (eqx.nn.Linear, eqx.nn.Conv)
-    layers = jax.tree.leaves(model, is_leaf=lambda part: isinstance(part, kinds))
+    kinds, shared = (eqx.nn.Linear, eqx.nn.Conv), eqx.nn.Shared
+    model = jax.tree.map(lambda part: part() if isinstance(part, shared) else part, model, is_leaf=_is_a(shared))
+    layers = jax.tree.leaves(model, is_leaf=_is_a(kinds))
     known_layers = [layer for layer in layers if isinstance(layer, kinds)]
     others = [leaf for leaf in layers if not isinstance(leaf, kinds) and hasattr(leaf, "dtype")]
-    told = f"arrays of shapes {[leaf.shape for leaf in others]} in other layers"
-    require(not others, "model", told, "have dense and convolutional layers only", "fold or remove these layers")
+    _require_known([f"an array of shape {leaf.shape}" for leaf in others])
     calls, shape = [], x.shape[1:]
     for layer in known_layers:
         given = (int(np.prod(shape)),) if isinstance(layer, eqx.nn.Linear) else shape
         calls.append((_without_offset(layer, given), given, layer.bias))
         shape = jax.eval_shape(layer, jax.ShapeDtypeStruct(given, x.dtype)).shape
     return calls
+
+
+def _is_a(kinds: Any) -> Callable[[Any], bool]:
+    return lambda part: isinstance(part, kinds)
+
+
+def _require_known(unknown: list[str]) -> None:
+    require(not unknown, "model", unknown, "have dense and convolutional layers only", "fold or remove these layers")
 
 
 def _without_offset(layer: Any, shape: tuple[int, ...]) -> Callable[[Array], Array]:
@@ -235,16 +251,27 @@ def _nnx_calls(model: Any, x: Array) -> list[tuple[Any, tuple[int, ...], Array |
 
     hint = "pass an nnx or Equinox module, (linen module, variables), or a list of weights"
     require(isinstance(model, nnx.Module), "model", type(model).__name__, "be a module or a list of layers", hint)
-    copy: Any = nnx.clone(model)
-    calls: list = []
-    copy.eval()
+    copy, calls = _at_rest(model), []
     own = {path: sub for path, sub in nnx.iter_modules(copy) if _holds_parameters(sub)}
     unknown = [f"{type(s).__name__} at {p}" for p, s in own.items() if not isinstance(s, nnx.Linear | nnx.Conv)]
-    require(not unknown, "model", unknown, "have dense and convolutional layers only", "fold or remove these layers")
+    _require_known(unknown)
     for layer in own.values():
         layer.__class__ = _noting(type(layer), calls)
     copy(x[:1])
     return calls
+
+
+def _at_rest(model: Any) -> Any:
+    """A copy that is not in training: without dropout."""
+    if is_module(model, "equinox"):
+        import equinox as eqx
+
+        return eqx.nn.inference_mode(model)
+    from flax import nnx
+
+    copy: Any = nnx.clone(model)
+    copy.eval()
+    return copy
 
 
 def _holds_parameters(module: Any) -> bool:
@@ -270,7 +297,6 @@ def _linen_calls(module: Any, variables: Any, x: Array) -> list[tuple[Any, tuple
     import flax.linen as nn
 
     calls: list = []
-    unknown: list[str] = []
 
     def note(next_fun: Any, args: tuple, kwargs: dict, context: Any) -> Any:
         layer = context.module
@@ -282,12 +308,11 @@ def _linen_calls(module: Any, variables: Any, x: Array) -> list[tuple[Any, tuple
         elif context.method_name == "__call__" and any(
             hasattr(v, "shape") for v in layer.variables.get("params", {}).values()
         ):
-            unknown.append(f"{type(layer).__name__} at {layer.path}")
+            _require_known([f"{type(layer).__name__} at {layer.path}"])
         return next_fun(*args, **kwargs)
 
     with nn.intercept_methods(note):
         module.apply(variables, x[:1])
-    require(not unknown, "model", unknown, "have dense and convolutional layers only", "fold or remove these layers")
     return calls
 
 

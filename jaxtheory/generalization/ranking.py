@@ -43,7 +43,8 @@ def kendall(measure: ArrayLike, gap: ArrayLike) -> float:
     paired = measure.ndim == 1 and measure.shape == gap.shape
     require(paired, "gap", gap.shape, f"have the shape [n] of measure, {measure.shape}", "pair them")
     kept = np.isfinite(measure) & np.isfinite(gap)
-    first, second = (np.sign(v[kept][:, None] - v[kept][None, :]) for v in (measure, gap))
+    pairwise = ((v[kept][:, None], v[kept][None, :]) for v in (measure, gap))
+    first, second = ((a > b).astype(int) - (a < b) for a, b in pairwise)  # differences may leave float64
     pairs = ~np.eye(kept.sum(), dtype=bool)
     return float((first * second)[pairs].mean()) if kept.sum() > 1 else float("nan")
 
@@ -64,7 +65,7 @@ def rank(measure: ArrayLike, gap: ArrayLike, axes: tuple[str, ...], *, draws: in
         `Ranking` with a 95% interval of Ψ; NaN along an axis without a pair of finite values.
 
     Raises:
-        ValueError: shapes that differ, names that do not count the axes, no networks, or traced values.
+        ValueError: shapes that differ, names that repeat or do not count the axes, no networks, or traced values.
 
     Cost: O(size · largest axis). Source: Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020), equations 4 and 5.
 
@@ -75,8 +76,11 @@ def rank(measure: ArrayLike, gap: ArrayLike, axes: tuple[str, ...], *, draws: in
     require(measure.size > 0, "measure", measure.shape, "hold at least one network", "pass [seeds, axes...]")
     require(draws >= 1, "draws", draws, "be >= 1", "use 500")
     require(measure.shape == gap.shape, "gap", gap.shape, f"have the shape of measure, {measure.shape}", "pair them")
-    named = len(axes) == measure.ndim - 1
-    require(named, "axes", axes, f"name the {measure.ndim - 1} axes after the seeds", "give one name an axis")
+    require(measure.ndim >= 2, "measure", measure.shape, "have an axis after the seeds", "use kendall for [n]")
+    named = len(axes) == measure.ndim - 1 and len(set(axes)) == len(axes)
+    wish = f"name the {measure.ndim - 1} axes after the seeds, each by its own name"
+    require(named, "axes", axes, wish, "give one name an axis")
+    require(seed >= 0, "seed", seed, "be >= 0", "use seed=0")
     along = np.array([_along(measure, gap, axis + 1) for axis in range(len(axes))])  # [axes, seeds]
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, measure.shape[0], (draws, measure.shape[0]))

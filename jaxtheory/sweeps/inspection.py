@@ -18,6 +18,7 @@ _KINDS: dict[str, Any] = {
     "shape": list,
     "chunk": list,
 }
+_LABEL = "coordinate "
 _TEXTS: dict[str, Any] = {"outputs": dict, "static": list, "paired": list, "environments": list}  # as JSON
 
 
@@ -36,24 +37,40 @@ def variables(group: zarr.Group, grid: dict[str, Attributes]) -> dict[str, zarr.
     told = _attributes(attributes, len(dims))
     _check_axes(grid, dims, arrays)
     chunk = tuple(told["chunk"])
-    labels = {name for name in told["outputs"] if name.startswith("coordinate ")}
     found = {name: array for name, array in arrays.items() if name in told["outputs"]}
-    for name in sorted(told["outputs"].keys() - labels):
+    for name in sorted(told["outputs"]):
+        if name.startswith(_LABEL):
+            continue
         array = _array(found, name)
         own = dimensions(array)
         kind = Variable(own[len(dims) :], array.shape[len(dims) :], str(array.dtype))  # type: ignore[arg-type]
         _agree(name, (own[: len(dims)], str(kind)), (dims, told["outputs"][name]))
         _agree(f"chunks of {name}", array.chunks, chunk + array.shape[len(dims) :])
-    for name in labels:
-        array = _array(arrays, name.removeprefix("coordinate "))
-        label = Label.of(name, dimensions(array), np.asarray(array[...]))  # type: ignore[arg-type]
-        _agree(name, str(label), told["outputs"][name])
+    for name in labelled(group):
+        found_label = label(name, _array(arrays, name))
+        if found_label is not None:  # else it is damaged, which can be repaired
+            _agree(name, str(found_label), told["outputs"][_LABEL + name])
     environment, checksum = group["provenance/environment"], group["provenance/checksum"]
     assert isinstance(environment, zarr.Array)
     assert isinstance(checksum, zarr.Array)
     _agree("provenance", (environment.dtype, environment.chunks), (np.dtype("int32"), chunk))
     _agree("checksums", (checksum.dtype, checksum.chunks), (np.dtype("uint64"), (1,) * len(chunk)))
     return found
+
+
+def labelled(group: zarr.Group) -> list[str]:
+    """The coordinates of the outputs."""
+    outputs = json.loads(str(group.attrs["outputs"]))
+    return [name.removeprefix(_LABEL) for name in outputs if name.startswith(_LABEL)]
+
+
+def label(name: str, array: zarr.Array) -> Label | None:
+    """A coordinate of the outputs; None where its file is not there or damaged."""
+    try:
+        values = np.asarray(array[...])
+    except (ValueError, OSError):  # a crc32c or a length is wrong
+        return None
+    return Label.of(name, tuple(map(str, dimensions(array))), values) if array.nchunks_initialized else None
 
 
 def dimensions(array: zarr.Array) -> tuple[str | None, ...]:

@@ -168,7 +168,7 @@ def todo(found: Found, share: Share, retry: bool) -> dict[Chunk, np.ndarray]:
 def _cleared(found: Found, chunks: list[Chunk], retry: bool, alone: bool) -> dict[Chunk, np.ndarray]:
     missing = {chunk: _missing(found, chunk, retry) for chunk in chunks}
     damaged = [chunk for chunk, (_, whole) in missing.items() if not whole]
-    store.repair(found.store, found.laid.frame.axes, damaged, alone)
+    store.repair(found.store, found.programs.labels | found.laid.frame.axes, damaged, alone)
     return {chunk: mask for chunk, (mask, _) in missing.items() if mask.any()}
 
 

@@ -205,6 +205,11 @@ class Programs:
         """What a store says that the points return."""
         self._schema = schema
 
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        """The coordinates of the outputs, where it is known what the points return."""
+        return {} if self._schema is None else {name: label.values for name, label in self._schema.labels.items()}
+
     def first_schema(self, places: list[Chunk]) -> Schema:
         """What the point returns at the first of these combinations at which it does not raise."""
         for place in places:

@@ -26,7 +26,7 @@ from jaxtheory.checks import require
 from jaxtheory.sweeps import inspection, places
 from jaxtheory.sweeps.building import CHECKSUMS, Content, build, consolidate
 from jaxtheory.sweeps.layout import Attributes, Chunk
-from jaxtheory.sweeps.outputs import Label, Schema, Variable
+from jaxtheory.sweeps.outputs import Schema, Variable
 from jaxtheory.sweeps.places import Place
 from jaxtheory.sweeps.sweep import stored_column
 
@@ -264,7 +264,7 @@ def files(store: Store, chunk: Chunk) -> dict[str, str]:
     }
 
 
-def repair(store: Store, axes: dict[str, np.ndarray], damaged: list[Chunk], alone: bool) -> None:
+def repair(store: Store, labels: dict[str, np.ndarray], damaged: list[Chunk], alone: bool) -> None:
     """Remove what a kill left: the parts of these chunks, status first, and temporary files; restore the labels.
 
     `alone` says that nobody else writes, so that every temporary file is a dead one; else only those of these chunks.
@@ -280,7 +280,7 @@ def repair(store: Store, axes: dict[str, np.ndarray], damaged: list[Chunk], alon
                 parent, _, own = file.rpartition("/")
                 for stale in () if alone or not place.local else places.matching(place, parent, f"{own}.*.partial"):
                     places.remove(place, stale)
-        for name, values in axes.items():
+        for name, values in labels.items():
             array = _member(store.group, name)
             if not _holds(array, values):
                 array[:] = values
@@ -372,10 +372,8 @@ def schema(store: Store) -> Schema:
         name: Variable(store.variable_dims(name)[count:], array.shape[count:], str(array.dtype))
         for name, array in store.variables.items()
     }
-    held = dataset(store)
-    labels = {
-        str(name): Label.of(str(name), tuple(map(str, array.dims)), array.values)
-        for name, array in held.coords.items()
-        if name not in store.grid
-    }
-    return Schema(dict(sorted(variables.items())), dict(sorted(labels.items())))
+    labels = {name: inspection.label(name, _member(store.group, name)) for name in inspection.labelled(store.group)}
+    lost = [name for name, label in labels.items() if label is None]
+    require(not lost, "out", str(store.place), f"have sound labels {lost}", "use another path or delete it")
+    held = {name: label for name, label in labels.items() if label is not None}
+    return Schema(dict(sorted(variables.items())), dict(sorted(held.items())))

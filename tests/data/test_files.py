@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -233,6 +234,14 @@ def test_arrays_in_columns_and_of_other_byte_orders_keep_their_values(tmp_path):
 def test_a_path_is_a_path(unchecked):
     with pytest.raises(ValueError, match="path must be a path, got path=None"):
         data.load_arrays(None)
+
+
+def test_a_device_or_a_pipe_is_no_file(tmp_path):
+    """Reading one never ends."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.npz", "/dev/zero"):
+        with pytest.raises(ValueError, match="path must be a file or a folder"):
+            data.load_arrays(path)
 
 
 def test_a_flipped_bit_in_an_npz_is_noticed(tmp_path):

@@ -102,6 +102,22 @@ def test_kendall_takes_pairs_alone(unchecked):
             gen.kendall(np.arange(3.0), gap)
 
 
+def test_rankings_of_what_has_no_order_of_its_own_are_refused(unchecked):
+    """Masked entries are no numbers, an axis is named once, and differences may leave float64."""
+    assert gen.kendall([-1.7e308, 1.7e308, 5e-324, 0.0], [1, 4, 3, 2]) == 1
+    masked = np.ma.masked_array([1.0, 9.0, 3.0], [False, True, False])
+    with pytest.raises(ValueError, match="measure must be numbers"):
+        gen.kendall(masked, [1.0, 2.0, 3.0])
+    square = np.ones((2, 2, 2))
+    for call, message in (
+        (lambda: gen.rank(square, square, ("width", "width")), "axes must name the 2 axes"),
+        (lambda: gen.rank(square[0, 0], square[0, 0], ()), "measure must have an axis after the seeds"),
+        (lambda: gen.rank(square[0], square[0], ("width",), seed=-1), "seed must be >= 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 def test_granulated_ranking_unmasks_a_confounder():
     """A measure that follows only one of two knobs: τ along it is 1, along the other 0, and Ψ their mean."""
     one, two = np.arange(4.0)[None, :, None], np.arange(5.0)[None, None, :]

@@ -1,6 +1,7 @@
 """Derivatives of the kl inverse, layers that are 0, layouts of Equinox and Flax, counts, and inputs at the ends."""
 
 import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -115,6 +116,52 @@ def test_equinox_layers_are_outputs_by_inputs():
     assert {m.name: float(m.measure) for m in table.measures}["parameters"] == 12 + 12 + 8
     with pytest.raises(ValueError, match="other activations"):
         gen.chain(eqx.nn.MLP(3, 2, 3, 2, activation=jnp.tanh, key=jax.random.key(0)), x)
+
+
+def test_tied_layers_are_counted_once_and_dropout_is_off():
+    """Two layers with one weight, as Equinox shares it: three matrices, of which two have the same entries."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    first, second = (eqx.nn.Linear(3, 3, key=key) for key in keys[:2])
+    relu = eqx.nn.Lambda(jax.nn.relu)
+    net = eqx.nn.Sequential([first, relu, second, relu, eqx.nn.Dropout(0.5), eqx.nn.Linear(3, 2, key=keys[2])])
+
+    class Tied(eqx.Module):
+        shared: eqx.nn.Shared
+
+        def __call__(self, x):
+            return self.shared()(x)
+
+    tied = Tied(eqx.nn.Shared(net, where=lambda s: s[2].weight, get=lambda s: s[0].weight))
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    rest = [(first.weight.T, first.bias), (first.weight.T, second.bias), (net[5].weight.T, net[5].bias)]
+    np.testing.assert_allclose(gen.forward(gen.chain(tied, x), x), numpy_outputs(rest, x), rtol=1e-5, atol=1e-5)
+    assert count_parameters(tied) == 9 + 3 + 3 + 8
+
+
+@pytest.mark.slow
+def test_layers_that_cannot_be_seen_are_named(unchecked):
+    class Scanned(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            step = nn.scan(
+                lambda layer, x, _: (nn.relu(layer(x)), None),
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=2,
+            )
+            return nn.Dense(2)(step(nn.Dense(3), x, None)[0])
+
+    class Tokens(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(nn.Embed(7, 3)(x).reshape(len(x), -1))
+
+    for module, x, message in (
+        (Scanned(), jnp.ones((2, 3)), "model must call its layers outside of scan"),
+        (Tokens(), jnp.zeros((2, 2), int), r"model must have dense .* got model=.*Embed at"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            gen.chain((module, module.init(jax.random.key(0), x)), x)
 
 
 def test_layers_of_flax_are_inputs_by_outputs():

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import zarr
@@ -137,3 +138,25 @@ def test_a_chunk_that_an_axis_grows_into_stays_sound(tmp_path):
         counts.append(seen[-1])
     assert counts == [7, 1]
     np.testing.assert_array_equal(ds.bits[0], range(100, 108))
+
+
+def test_damaged_labels_of_outputs_are_repaired_or_named(tmp_path):
+    """Where points are vmapped, what they return is known; where they are called, only the store knows it."""
+
+    def point(x, key):
+        return {"risk": sweeps.named(x * jnp.arange(2.0), "width", width=[8, 16], kind=("width", ["a", "b"]))}
+
+    out, grid = tmp_path / "a.zarr", sweeps.grid(x=[1.0, 2.0])
+    run(point, grid, out=out)
+    before = content(out)
+    for name in ("width", "kind", "x"):
+        (out / name / "c" / "0").write_bytes(b"damaged")
+        assert run(point, grid, out=out).load().width.values.tolist() == [8, 16]
+        assert content(out) == before
+    out = tmp_path / "b.zarr"
+    run(point, grid, out=out, vmap=False)
+    (out / "x" / "c" / "0").write_bytes(b"damaged")
+    assert run(point, grid, out=out, vmap=False).x.values.tolist() == [1, 2]
+    (out / "width" / "c" / "0").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"out must have sound labels \['width'\].*b\.zarr"):
+        run(point, grid, out=out, vmap=False)
