@@ -251,7 +251,8 @@ def _nnx_calls(model: Any, x: Array) -> list[tuple[Any, tuple[int, ...], Array |
 
     hint = "pass an nnx or Equinox module, (linen module, variables), or a list of weights"
     require(isinstance(model, nnx.Module), "model", type(model).__name__, "be a module or a list of layers", hint)
-    copy, calls = _at_rest(model), []
+    copy = _at_rest(model)
+    calls: list = []
     own = {path: sub for path, sub in nnx.iter_modules(copy) if _holds_parameters(sub)}
     unknown = [f"{type(s).__name__} at {p}" for p, s in own.items() if not isinstance(s, nnx.Linear | nnx.Conv)]
     _require_known(unknown)

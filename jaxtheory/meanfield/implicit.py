@@ -25,7 +25,7 @@ _ROUNDING = 16
 
 
 @boundary(static=("max_iterations",))
-def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, max_iterations: int = 50) -> Flow:
+def jko(functional: Functional, step_size: Schedule, *, tolerance: Number = 1e-3, max_iterations: int = 50) -> Flow:
     r"""The proximal step of Jordan, Kinderlehrer and Otto on particles: implicit Euler, stable at any step.
 
         θ' = argmin F(μ') + (1/2τ) Σ_i w_i |θ_i' − θ_i|²,   so θ_i' = θ_i − τ ∇δF/δμ(μ')(θ_i')
@@ -35,7 +35,8 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
     θ' = θ/(1 + τκ). A cloud of particles has no entropy; for F − λ Ent there is `langevin`.
 
     Args:
-        functional: F, twice differentiable. step_size: τ > 0, time units of the flow.
+        functional: F, twice differentiable. step_size: τ > 0, time units of the flow, or a function of
+            the step's index.
         tolerance: of what Newton's method would still correct of θ', relative to θ' − θ, or to rounding of θ' where
             θ' − θ is smaller than that; norms weighted by the masses.
         max_iterations: Newton steps, ≥ 1.
@@ -58,12 +59,12 @@ def jko(functional: Functional, step_size: Number, *, tolerance: Number = 1e-3, 
     >>> [f"{theta:.3f}" for theta in end.ravel()]
     ['0.250', '0.500']
     """
-    size = positive("step_size", step_size, "reverse the functional's sign to climb")
+    sizes = scheduled("step_size", step_size, positive, "reverse the functional's sign to climb")
     allowed = positive("tolerance", tolerance, "use e.g. tolerance=1e-3")
     require(max_iterations >= 1, "max_iterations", max_iterations, "be >= 1", "use 50")
 
     def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Int[Array, ""]) -> tuple[Cloud, PyTree]:
-        tau, accuracy = (jnp.asarray(value, cloud.weights.dtype) for value in (size, allowed))
+        tau, accuracy = (jnp.asarray(value, cloud.weights.dtype) for value in (sizes(index), allowed))
         return replace(cloud, particles=_proximal(functional, cloud, tau, accuracy, max_iterations)), memory
 
     return Flow(lambda cloud: (), step, lambda memory, parents: memory)

@@ -24,7 +24,7 @@ from jaxtheory.meanfield.cloud import (
     split,
 )
 from jaxtheory.meanfield.estimators import Estimator, as_estimator, with_slopes
-from jaxtheory.meanfield.flows import Flow, gaussian_noise, moved, resampled
+from jaxtheory.meanfield.flows import Flow, Schedule, gaussian_noise, moved, resampled, scheduled
 from jaxtheory.meanfield.functionals import Functional, gradients, interaction
 from jaxtheory.transport.costs import weighted_sum
 
@@ -33,7 +33,7 @@ Kernel = Callable[[Array, Array], Float[Array, "n1 n2"]]
 
 
 @boundary
-def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number) -> Flow:
+def conic(drift: Functional | Estimator, weight_rate: Schedule, step_size: Schedule) -> Flow:
     r"""Conic particle gradient descent: mirror steps of the masses and gradient steps of the positions.
 
         w = r²:  r' = r exp(−2α J'(θ)), so w' = w exp(−4α J'(θ));   θ' = θ − β ∇J'(θ)
@@ -43,7 +43,7 @@ def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number)
 
     Args:
         drift: J, or an estimator of its slopes. weight_rate: α ≥ 0; 0 keeps the masses. step_size: β ≥ 0; 0 keeps the
-            places.
+            places. Each a number or a function of the step's index.
 
     Raises:
         ValueError: a negative rate (inside `jit`, the particles become NaN); an estimator without `slopes`.
@@ -57,13 +57,13 @@ def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number)
     >>> [f"{weight:.3f}" for weight in run.state.cloud.weights]
     ['0.500', '0.068']
     """
-    weight_rate, step_size = _rate("weight_rate", weight_rate), _rate("step_size", step_size)
+    rates, sizes = _rates("weight_rate", weight_rate), _rates("step_size", step_size)
     estimator, slopes = with_slopes(drift)
 
     def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         (slope, variation), memory = slopes(cloud, memory, key, index)
-        weights = cloud.weights * jnp.exp(-4 * weight_rate * variation)
-        return replace(moved(cloud, slope, -jnp.asarray(step_size)), weights=weights), memory
+        weights = cloud.weights * jnp.exp(-4 * rates(index).astype(variation.dtype) * variation)
+        return replace(moved(cloud, slope, -sizes(index)), weights=weights), memory
 
     return Flow(estimator.init, step, estimator.resample)
 
@@ -71,7 +71,7 @@ def conic(drift: Functional | Estimator, weight_rate: Number, step_size: Number)
 @boundary
 def fisher_rao(
     drift: Functional | Estimator,
-    rate: Number,
+    rate: Schedule,
     *,
     temperature: Number | None = None,
     kernel: Kernel | None = None,
@@ -83,7 +83,8 @@ def fisher_rao(
     Without the term of the density, for a fixed V, this is exact: w(t) ∝ w e^(−tV), t = rate · steps.
 
     Args:
-        drift: F, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0.
+        drift: F, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0, or a function of its
+            index.
         temperature, kernel: λ ≥ 0 and k ≥ 0 of F − λ Ent, as in `birth_death`; None adds nothing.
 
     Raises:
@@ -98,12 +99,12 @@ def fisher_rao(
     >>> [f"{weight:.3f}" for weight in run.state.cloud.weights]
     ['0.731', '0.269']
     """
-    rate, (estimator, slopes) = _rate("rate", rate), with_slopes(drift)
+    rates, (estimator, slopes) = _rates("rate", rate), with_slopes(drift)
     density = _log_density(temperature, kernel)
 
     def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         (_, variation), memory = slopes(cloud, memory, key, index)
-        return replace(cloud, weights=_tilted(variation + density(cloud), cloud, rate)), memory
+        return replace(cloud, weights=_tilted(variation + density(cloud), cloud, rates(index))), memory
 
     return Flow(estimator.init, step, estimator.resample)
 
@@ -118,7 +119,7 @@ class Lineage(NamedTuple):
 @boundary
 def birth_death(
     drift: Functional | Estimator,
-    rate: Number,
+    rate: Schedule,
     *,
     base: Flow | None = None,
     temperature: Number | None = None,
@@ -133,7 +134,8 @@ def birth_death(
     mean rounded up or down, without bias.
 
     Args:
-        drift: F, whose variation decides, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0.
+        drift: F, whose variation decides, or an estimator of its slopes. rate: time units of the flow a step, ≥ 0,
+            or a function of its index.
         base: moves the particles before; None leaves them in place. Offspring inherit what it remembers of their
             parent, e.g. the velocity and the gradient of `kinetic`, by the base's `resample`.
         temperature: λ ≥ 0 of the descent of F − λ Ent; with F = ∫V dμ and λ = 1 it samples e^(−V). None is λ = 0.
@@ -153,7 +155,7 @@ def birth_death(
     >>> meanfield.simulate(flow, [[0.0], [2.0]], steps=1, key=jax.random.key(0)).state.cloud.particles.ravel()
     Array([0., 0.], dtype=float32)
     """
-    rate, (estimator, slopes) = _rate("rate", rate), with_slopes(drift)
+    rates, (estimator, slopes) = _rates("rate", rate), with_slopes(drift)
     density = _log_density(temperature, kernel)
     mover = Flow(lambda cloud: (), lambda cloud, memory, key, index: (cloud, memory)) if base is None else base
 
@@ -169,7 +171,7 @@ def birth_death(
         moving, drawing = jax.random.split(key)
         cloud, base = mover.step(cloud, memory.base, moving, index)
         (_, variation), own = slopes(cloud, memory.estimator, jax.random.fold_in(drawing, 1), index)
-        tilted = _tilted(variation + density(cloud), cloud, rate)
+        tilted = _tilted(variation + density(cloud), cloud, rates(index))
         total, parents = tilted.sum(), _systematic(tilted, drawing)
         particles = split(jax.tree.map(lambda leaf: leaf[parents], cloud.particles), cloud.mesh)
         weights = jnp.full_like(cloud.weights, 1 / cloud.size) * total
@@ -227,7 +229,7 @@ def stein(
     drift: Functional | Estimator,
     kernel: Kernel,
     temperature: Number,
-    step_size: Number,
+    step_size: Schedule,
     *,
     block: int = 64,
 ) -> Flow:
@@ -240,7 +242,7 @@ def stein(
     Args:
         drift: F, or an estimator of its gradient.
         kernel: k(x1 [n1 d], x2 [n2 d]) -> [n1 n2], symmetric positive, of particles as rows.
-        temperature: λ ≥ 0. step_size: η > 0. block: particles moved at once.
+        temperature: λ ≥ 0. step_size: η > 0, or a function of the step's index. block: particles moved at once.
 
     Raises:
         ValueError: λ < 0, η ≤ 0 (inside `jit`, the particles become NaN); block < 1.
@@ -254,7 +256,7 @@ def stein(
     Array([[0.9]], dtype=float32)
     """
     heat = nonnegative("temperature", temperature, "use 0.0 for no repulsion")
-    size = positive("step_size", step_size, "reverse the functional's sign to climb")
+    sizes = scheduled("step_size", step_size, positive, "reverse the functional's sign to climb")
     require(block >= 1, "block", block, "be >= 1 particle", "use 64")
     checked = Checked("kernel", kernel, "pairs")
     estimator = as_estimator(drift)
@@ -280,7 +282,7 @@ def stein(
     def step(cloud: Cloud, memory: PyTree, key: PRNGKeyArray, index: Array) -> tuple[Cloud, PyTree]:
         slope, memory = estimator.gradient(cloud, memory, key, index)
         velocity = _on_mesh(local, cloud.mesh)(rows(cloud), matrix(slope), cloud.weights)
-        return moved(cloud, particles_of(velocity, cloud.particles), jnp.asarray(size)), memory
+        return moved(cloud, particles_of(velocity, cloud.particles), sizes(index)), memory
 
     return Flow(estimator.init, step, estimator.resample)
 
@@ -300,7 +302,7 @@ def consensus(
     drift: Number,
     noise: Number,
     sharpness: Number,
-    step_size: Number,
+    step_size: Schedule,
     diffusion: Literal["isotropic", "anisotropic"] = "isotropic",
 ) -> Flow:
     r"""Consensus-based optimization: particles drift to a weighted mean and shake in proportion to their distance.
@@ -311,7 +313,7 @@ def consensus(
 
     Args:
         objective: V of one particle, which need not be differentiable.
-        drift: λ > 0. noise: σ ≥ 0. sharpness: α ≥ 0. step_size: η > 0.
+        drift: λ > 0. noise: σ ≥ 0. sharpness: α ≥ 0. step_size: η > 0, or a function of the step's index.
         diffusion: isotropic needs 2λ > dσ² to agree; anisotropic 2λ > σ², in any dimension.
 
     Raises:
@@ -325,7 +327,7 @@ def consensus(
     Array([0. , 0.5], dtype=float32)
     """
     drift = positive("drift", drift, "use drift=1.0")
-    size = positive("step_size", step_size, "use e.g. step_size=0.01")
+    sizes = scheduled("step_size", step_size, positive, "use e.g. step_size=0.01")
     noise, sharpness = (
         nonnegative(name, value, "use 0.0 to switch it off")
         for name, value in (("noise", noise), ("sharpness", sharpness))
@@ -336,8 +338,9 @@ def consensus(
         offset = jax.tree.map(lambda leaf, m: leaf - m[None], cloud.particles, center)
         reach = offset if diffusion == "anisotropic" else _distances(offset)
         shaken = jax.tree.map(jnp.multiply, reach, gaussian_noise(key, cloud))
-        spread = noise * jnp.sqrt(jnp.asarray(size))
-        return moved(moved(cloud, offset, -drift * jnp.asarray(size)), shaken, spread), memory
+        size = sizes(index)
+        spread = noise * jnp.sqrt(size)
+        return moved(moved(cloud, offset, -drift * size), shaken, spread), memory
 
     return Flow(lambda cloud: (), step)
 
@@ -354,5 +357,5 @@ def _distances(offset: PyTree[Array]) -> PyTree[Array]:
     return jax.tree.map(lambda leaf: per_particle(distance, jnp.ones_like(leaf)), offset)
 
 
-def _rate(name: str, value: Any) -> Any:
-    return nonnegative(name, value, "reverse the functional's sign to climb")
+def _rates(name: str, value: Schedule) -> Callable[[Array], Array]:
+    return scheduled(name, value, nonnegative, "reverse the functional's sign to climb")

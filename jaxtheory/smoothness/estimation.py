@@ -202,8 +202,15 @@ def linear_oracle_risk(truth: Coefficients, sigma: Number) -> Float[Array, ""]:
 
 @jax.jit
 def _linear_risk(truth: Coefficients, noise: Number) -> Array:
-    parts = jax.tree.leaves(truth)
-    return jnp.sum(jnp.stack([b.size * _kept(b, noise) * jnp.asarray(noise, b.dtype) ** 2 for b in parts]))
+    return jnp.sum(jnp.stack([_level_risk(b, jnp.asarray(noise, b.dtype)) for b in jax.tree.leaves(truth)]))
+
+
+def _level_risk(beta: Array, sigma: Array) -> Array:
+    """E T/(E + T), T = m σ², from the smaller of both, whose square alone must be in the range of the dtype."""
+    size, total = guarded.norm(beta), math.sqrt(beta.size) * sigma
+    small, large = jnp.minimum(size, total), jnp.maximum(size, total)
+    ratio = small / jnp.where(large == 0, jnp.ones_like(large), large)
+    return jnp.where(jnp.isfinite(size), small**2 / (1 + ratio**2), jnp.full_like(size, jnp.nan))
 
 
 @boundary

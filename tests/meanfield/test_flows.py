@@ -291,6 +291,37 @@ def test_a_schedule_of_step_sizes_is_followed_by_every_flow():
     assert (int(ended.status), int(ended.diverged_at)) == (Status.NOT_FINITE, 2)
 
 
+def test_a_schedule_of_rates_is_followed_step_by_step():
+    """Masses w ∝ e^(−4 Σ α_k V) of the conic flow, w ∝ e^(−Σ ρ_k V) of Fisher and Rao's, with α_k = ρ_k = 1/(1 + k)."""
+    V, start, rate = (
+        meanfield.potential(lambda t: t[0] / 4),
+        jnp.array([[0.0], [1.0]]),
+        lambda k: 1 / (1 + k.astype(float)),
+    )
+    masses = run(meanfield.conic(V, rate, 0.0), start, 3).weights
+    np.testing.assert_allclose(masses, [0.5, 0.5 * np.exp(-11 / 6)], rtol=1e-6)
+    weights = run(meanfield.fisher_rao(V, rate), start, 3).weights
+    np.testing.assert_allclose(weights[1] / weights[0], np.exp(-11 / 24), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["birth_death", "stein", "consensus", "jko"])
+@pytest.mark.first_case
+def test_a_constant_schedule_is_its_number(name):
+    F, kernel, start = meanfield.quadratic(1.0), kernels.gaussian(1.0), jnp.arange(1.0, 9.0)[:, None]
+    settings = {"drift": 1.0, "noise": 0.1, "sharpness": 1.0}
+    made = {
+        "birth_death": lambda size: meanfield.birth_death(F, size),
+        "stein": lambda size: meanfield.stein(F, kernel, 1.0, size),
+        "consensus": lambda size: meanfield.consensus(lambda t: t @ t, **settings, step_size=size),
+        "jko": lambda size: meanfield.jko(F, size),
+    }[name]
+    pair = [run(made(size), start, 2).particles for size in (0.1, lambda k: 0.1)]
+    np.testing.assert_array_equal(*pair)
+    backward = run(made(lambda k: -0.1), start, 1)
+    assert np.isnan(backward.weights[:, None] * backward.particles).all()
+
+
 def test_dual_averaging_takes_integer_labels_and_no_regularizer():
     unit, start = meanfield.neuron("tanh"), jnp.linspace(-1.0, 1.0, 4)[:, None]
     labels = jnp.array([1, -1, 1])

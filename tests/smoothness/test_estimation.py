@@ -94,6 +94,19 @@ def test_no_linear_estimator_does_better_over_signs_and_places(float64):
     np.testing.assert_allclose(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(filtered)]), best.sum(1))
 
 
+def test_linear_oracle_risk_where_squares_leave_the_dtype():
+    """E m σ²/(E + m σ²) in exact arithmetic, for a noise and a signal of any scale; E itself where σ is far above."""
+    ones = Coefficients(jnp.ones(1), (jnp.ones((1, 1)), jnp.zeros((1, 2))))
+    for size, sigma in ((1.0, 1e25), (1e18, 1e25), (1e25, 1e18), (1.0, 0.0), (3.0, 3.0), (1e-15, 1e-15)):
+        truth = jax.tree.map(lambda b, size=size: b * size, ones)
+        ratio = min(size, sigma) / max(size, sigma)
+        expected = 2 * min(size, sigma) ** 2 / (1 + ratio**2)
+        np.testing.assert_allclose(estimation.linear_oracle_risk(truth, sigma), expected, rtol=1e-5)
+    slope = jax.grad(estimation.linear_oracle_risk, 1)
+    assert float(slope(ones, 1.0)) == pytest.approx(1.0, rel=1e-6)  # 2 · 2σ/(1 + σ²)²
+    assert float(slope(ones, 0.0)) == 0.0
+
+
 def test_a_linear_estimator_may_beat_the_oracle_at_one_function(float64):
     """The oracle bounds a class, not a function: the projection on the truth itself has risk σ², all of it noise."""
     truth = Coefficients(jnp.full(1, 10.0), (jnp.full((1, 1), 10.0), jnp.full((1, 2), 10.0)))
