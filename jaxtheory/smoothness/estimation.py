@@ -208,8 +208,8 @@ def _linear_risk(truth: Coefficients, noise: Number) -> Array:
 def _level_risk(beta: Array, sigma: Array) -> Array:
     """E T/(E + T), T = m σ², from the smaller of both, whose square alone must be in the range of the dtype."""
     size, total = guarded.norm(beta), math.sqrt(beta.size) * sigma
-    small, large = jnp.minimum(size, total), jnp.maximum(size, total)
-    ratio = small / jnp.where(large == 0, jnp.ones_like(large), large)
+    small = jnp.minimum(size, total)
+    ratio = guarded.over(small, jnp.maximum(size, total))
     return jnp.where(jnp.isfinite(size), small**2 / (1 + ratio**2), jnp.full_like(size, jnp.nan))
 
 

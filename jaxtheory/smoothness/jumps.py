@@ -184,9 +184,11 @@ def loop_linear_risk(samples: int, energy: Number, sigma: Number) -> Float[Array
 
 @jax.jit
 def _wiener_risk(share: Array, energy: Array, sigma: Array) -> Array:
-    """(1/n) Σ_k n e_k σ²/(n e_k + σ²), from the ratio of the standard deviations."""
-    ratio = sigma / jnp.sqrt(share * energy)
-    return jnp.mean((sigma / jnp.sqrt(1 + ratio**2)) ** 2)
+    """(1/n) Σ_k n e_k σ²/(n e_k + σ²), from the ratio of the standard deviations, which is at most 1."""
+    signal = jnp.sqrt(share) * jnp.sqrt(energy)
+    small = jnp.minimum(signal, sigma)
+    ratio = guarded.over(small, jnp.maximum(signal, sigma))
+    return jnp.mean(small**2 / (1 + ratio**2))
 
 
 def _check_samples(samples: int) -> None:

@@ -66,6 +66,16 @@ def test_the_linear_risk_is_that_of_a_dense_filter(n, float64):
     np.testing.assert_allclose(jumps.loop_linear_risk(n, 3.0, 0.3), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("energy", "sigma"), [(1.0, 1e25), (1e30, 1e-3), (1e-30, 1.0), (1e30, 1e15)])
+@pytest.mark.first_case
+def test_the_linear_risk_at_any_scale(energy, sigma):
+    """Σ_k n e_k σ²/(n e_k + σ²)/n in float64: far above the signal a noise leaves its energy, not 0."""
+    covariance = bernoulli(7, 1.0)
+    shares = np.maximum(np.linalg.eigvalsh(covariance), 0) * energy
+    expected = np.mean(shares * (sigma**2 / (shares + sigma**2)))
+    np.testing.assert_allclose(jumps.loop_linear_risk(7, energy, sigma), expected, rtol=1e-4)
+
+
 def test_the_linear_risk_has_its_exponent(float64):
     risks = [float(jumps.loop_linear_risk(2**j, 12.0, 0.3)) for j in (16, 18)]
     assert abs(np.log2(risks[1] / risks[0]) / 2 + 0.5) < 1e-3
