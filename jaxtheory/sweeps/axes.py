@@ -160,6 +160,9 @@ def _numeric(name: str, listed: list[Any]) -> np.ndarray:
         all(truths) or not any(truths), name, listed, "hold numbers or booleans", "write 1 for True and 0 for False"
     )
     array = np.asarray(listed)
+    require(
+        array.dtype.kind != "O", name, listed, "hold integers of at most 64 bits", "write them as floats or strings"
+    )
     exact = all(array[i].item() == value for i, value in enumerate(listed) if isinstance(value, int))
     require(exact, name, listed, f"hold integers that fit in {array.dtype} beside the others", "use other values")
     return array
@@ -214,6 +217,7 @@ def _representable(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def identified(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[bytes, ...]]:
     """Numbers without a negative zero, and SHA-256 of the axis' name, dtype and each little-endian value."""
+    values = values.astype(np.dtype(values.dtype.name))  # NumPy has two types of 64 bits, of which Zarr knows one
     values = values + np.zeros((), values.dtype) if values.dtype.kind == "f" else values
     raw, size = values.astype(values.dtype.newbyteorder("<")).tobytes(), values.dtype.itemsize
     head = f"{name}\0{values.dtype.name}\0".encode()

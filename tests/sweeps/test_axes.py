@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeps.common import keyed
+from sweeps.common import keyed, run
 
 from jaxtheory import sweeps
 from jaxtheory.sweeps import axes, tasks
@@ -186,6 +186,19 @@ def test_bad_grids_are_refused():
 def test_values_that_cannot_be_labels_are_refused(values, static, message):
     with pytest.raises(ValueError, match=f"a must .*{message}"):
         axes.columns(sweeps.grid(a=values), static)
+
+
+@pytest.mark.parametrize("values", [[10**30], [2**70, 1], [-(2**64)]])
+def test_integers_of_more_than_64_bits_are_refused(values):
+    with pytest.raises(ValueError, match="a must hold integers of at most 64 bits"):
+        sweeps.grid(a=values)
+
+
+@pytest.mark.parametrize("values", [[2**63], np.array([1, 2], np.longlong), np.array([3], np.ulonglong)])
+def test_static_integers_of_both_types_of_64_bits_are_stored(values):
+    """NumPy has two of them, and Zarr's tables hold one."""
+    ds = run(lambda a, key: {"b": jnp.float32(1)}, sweeps.grid(a=values), static="a")
+    assert ds.a.values.tolist() == list(values)
 
 
 def test_infinity_and_the_extremes_of_a_dtype_are_values(dtype):
