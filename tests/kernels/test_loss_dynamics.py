@@ -258,14 +258,42 @@ def test_stopped_integration_says_so(float64):
     assert int(run(5).status) == Status.NOT_CONVERGED
 
 
-def test_a_smaller_step_converges_and_a_larger_one_does_not(float64):
-    theta, y = tensors()[0], jnp.asarray(LABELS)
-    for momentum in (0.0, 0.5):
+STABLE = {
+    "of low rank": THETA,
+    "of units 1e-6": 1e-6 * THETA,
+    "of arc-cosines": np.kron(kernels.arc_cosine(1)(ROOT[:N], ROOT[:N]), np.eye(K)),
+}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_smaller_step_converges_and_a_larger_one_does_not(momentum, float64):
+    """On three kernels: residuals along the first eigenvector shrink or grow by 0.9^k or 1.1^k without momentum."""
+    for kernel in STABLE.values():
+        theta = jnp.asarray(kernel)
         edge = kernels.max_learning_rate(theta, momentum=momentum)
-        for factor in (0.97, 1.03):
-            path = kernels.gradient_descent(theta, y, learning_rate=factor * edge, steps=[0, 2000], momentum=momentum)
-            grown = np.abs(np.asarray(path.train[1]) - LABELS).max()
-            assert (grown > 1e6) == (factor > 1)
+        top = np.linalg.eigh(kernel)[1][:, -1]
+        for factor in (0.95, 1.05):
+            path = kernels.gradient_descent(
+                theta, jnp.asarray(LABELS), learning_rate=factor * edge, steps=[0, 500], momentum=momentum
+            )
+            left = np.abs(top @ (np.asarray(path.train[1]) - LABELS).ravel())
+            assert (left > 1e6) if factor > 1 else (left < 1e-6)
+
+
+@pytest.mark.slow
+def test_the_edge_of_cross_entropy_near_its_minimum(float64):
+    """Soft labels, whose minimum is finite: with the curvature there, 0.95 of the step returns to it, 1.05 leaves."""
+    y, theta = jnp.asarray(0.6 * LABELS + 0.2), jnp.asarray(np.eye(N * K) + THETA)
+    minimum = jnp.log(y)
+    for momentum in (0.0, 0.5):
+        edge = kernels.max_learning_rate(theta, loss="cross_entropy", momentum=momentum, outputs=minimum, targets=y)
+        options = {"loss": "cross_entropy", "momentum": momentum, "initial": minimum + 0.01 * jnp.asarray(START)}
+        gaps = []
+        for factor in (0.95, 1.05):
+            path = kernels.gradient_descent(theta, y, learning_rate=factor * edge, steps=[0, 1000], **options)
+            gaps.append(np.abs(jax.nn.softmax(path.train[1]) - y).max())
+        assert gaps[0] < 1e-6
+        assert gaps[1] > 1e-3
 
 
 @pytest.mark.slow
