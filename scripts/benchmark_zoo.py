@@ -3,11 +3,13 @@
     python scripts/benchmark_zoo.py --out runs/benchmark_zoo.json
 
 One row a network: the method that `auto` takes, its time over that of the best way, seconds of each (the median of warm
-runs taken in turns), and bytes of temporaries. "plain" is vmap(jacrev) and an einsum, "loop" gradients of one output
-after another, as users write them. `auto` runs the program of the method that it takes.
+runs taken in turns), bytes of temporaries, and seconds until `auto` and plain code are traced and compiled. "plain" is
+vmap(jacrev) and an einsum, "loop" gradients of one output after another, as users write them. `auto` runs the program
+of the method that it takes.
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,7 +82,7 @@ def ways(f: Any, output: str) -> dict[str, Callable[..., jax.Array]]:
     def by(method: str) -> Callable[..., jax.Array]:
         return lambda p, x: empirical.ntk(f, p, x, output=output, method=method).reshape(len(x), len(x), -1)
 
-    named = {method: by(method) for method in ("structured", "jacobian", "directions", "products")}
+    named = {method: by(method) for method in ("structured", "jacobian", "directions", "products", "auto")}
     return {"plain": partial(plain, f, output), "loop": partial(loop, f, output), **named}
 
 
@@ -88,21 +90,29 @@ def measure(name: str, config: Config) -> dict[str, Any]:
     """One architecture: seconds and temporaries of each way, the ratio of auto to the best, the largest difference."""
     f, params, x = ARCHITECTURES[name](Draws())
     params, x = jax.tree.map(jnp.asarray, (params, x))
-    chosen = empirical.explain(f, params, x, output=config.output)
     every = ways(f, config.output)
-    named = dict.fromkeys((*config.ways, chosen.chosen))
-    compiled = {way: jax.jit(every[way]).lower(params, x).compile() for way in named}
-    medians = time(compiled, (params, x), config)
+    compilation = {way: built(every[way], params, x)[1] for way in ("auto", "plain")}
+    chosen = empirical.explain(f, params, x, output=config.output)
+    compiled = {way: built(every[way], params, x)[0] for way in dict.fromkeys((*config.ways, chosen.chosen))}
+    medians = median_seconds(compiled, (params, x), config)
     kernels = [np.asarray(run(params, x), np.float64) for run in compiled.values()]
     spread = max(float(np.abs(k - kernels[-1]).max() / np.abs(kernels[-1]).max()) for k in kernels)
     memory = {way: getattr(run.memory_analysis(), "temp_size_in_bytes", 0) for way, run in compiled.items()}
     best = min(medians.values())
     return {"name": name, "chosen": chosen.chosen, "directions": chosen.directions, "fallbacks": len(chosen.fallbacks),
             "ratio": medians[chosen.chosen] / best, "seconds": medians, "temporaries": memory,
-            "difference": spread}  # fmt: skip
+            "compilation": compilation, "difference": spread}  # fmt: skip
 
 
-def time(compiled: dict[str, Any], inputs: tuple[Any, ...], config: Config) -> dict[str, float]:
+def built(run: Callable[..., jax.Array], params: Any, x: jax.Array) -> tuple[Any, float]:
+    """The compiled program, and processor seconds to trace and compile it."""
+    jax.clear_caches()
+    start = time.process_time()
+    compiled = jax.jit(run).lower(params, x).compile()
+    return compiled, time.process_time() - start
+
+
+def median_seconds(compiled: dict[str, Any], inputs: tuple[Any, ...], config: Config) -> dict[str, float]:
     """Median seconds of each way; of those that a first warm run finds far behind, the seconds of that run."""
 
     def seconds(names: list[str], repeats: int) -> np.ndarray:
@@ -118,13 +128,16 @@ def main(config: Config) -> None:
     """Measure all, print a table, save it."""
     rows = []
     print(
-        f"{'network':<28}{'chosen':<12}{'auto/best':>9}  " + "".join(f"{w:>22}" for w in config.ways) + "  difference"
+        f"{'network':<28}{'chosen':<12}{'auto/best':>9}  "
+        + "".join(f"{w:>22}" for w in config.ways)
+        + "  compile auto, plain  difference"
     )
     for name in config.names or tuple(ARCHITECTURES):
         row = measure(name, config)
         cells = [f"{row['seconds'][w] * 1e3:>10.1f} ms{row['temporaries'][w] / 1e6:>6.1f} MB" for w in config.ways]
         head = f"{name:<28}{row['chosen']:<12}{row['ratio']:>9.2f}  "
-        print(head + "".join(f"{cell:>22}" for cell in cells) + f"  {row['difference']:.0e}", flush=True)
+        told = f"{row['compilation']['auto']:>13.2f}{row['compilation']['plain']:>7.2f} s"
+        print(head + "".join(f"{cell:>22}" for cell in cells) + told + f"  {row['difference']:.0e}", flush=True)
         rows.append(row)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     told = {"jax": jax.__version__, "device": str(jax.devices()[0]), "output": config.output, "rows": rows}

@@ -133,17 +133,19 @@ def _operands(own: Layout, factors: Factors, other: Layout, index: Array) -> lis
     return [*inputs, read(factors.g, 4, own.batch + own.outputs)]
 
 
-def summed(group: Group, a: Array, b: Array | None, g: Array) -> Array:
+def summed(group: Group, a: Array, b: Array | None, g: Array, added: bool = False) -> Array:
     """The Jacobian of one group in one example, Σ_r a_r ⊗ g_r: [o, batch, outputs, inputs], a bias's input the last.
 
-    That of a look-up is [o, inputs, outputs].
+    That of a look-up is [o, inputs, outputs]. Where products are `added` over directions too, it is [batch, inputs, o,
+    outputs]: with g as it stands, rows before outputs, which is otherwise copied for the product.
     """
     if group.kind == "gather":
         zero = jnp.zeros((g.shape[0], group.sizes.inputs, g.shape[-1]), g.dtype)
         return zero.at[:, a].add(g[:, :, 0])
     if group.bias is not None:
         a = jnp.concatenate([a, _ones(a, b)[..., None]], axis=-1)
-    return jnp.einsum("rbc,orbf->obfc", a.astype(g.dtype), g, precision="highest")
+    letters = "bcof" if added else "obfc"
+    return jnp.einsum(f"rbc,orbf->{letters}", a.astype(g.dtype), g, precision="highest")
 
 
 def summed_parts(tied: Tied, factors: list[tuple[Array, Array | None, Array]]) -> list[Array]:

@@ -172,7 +172,7 @@ class Prepared(NamedTuple):
 
     `factored`: (a, b, g), [n, rows batch inputs], [n, rows, batch] (a bias's input; None: ones) and
     [n, t k, rows batch outputs]. `jacobian`: [n, t k, entries] for groups whose rows are summed at once and for leaves
-    differentiated directly.
+    differentiated directly; with k = 1, where products add up over both, [n, t entries] in any order.
     """
 
     factored: list[FactoredRows]
@@ -214,10 +214,11 @@ def _example(task: Task, leaves: list[Array], sweep: Array | int, numbers: Numbe
         if strategies[group] == "rows":
             factored += [(a.ravel(), b, h.reshape(len(h), -1)) for a, b, h in parts]
         else:
-            reduced += summed_parts(group, parts) if isinstance(group, Tied) else [summed(group, *parts[0])]
+            added = spec.kept == 1
+            reduced += summed_parts(group, parts) if isinstance(group, Tied) else [summed(group, *parts[0], added)]
     if not factored and not reduced:  # outputs that depend on no parameter
         reduced.append(jnp.zeros((len(rows), 1), widened(rows).dtype))
-    flat = [j.reshape(len(j), -1) for j in reduced]
+    flat = [j.ravel() if spec.kept == 1 else j.reshape(len(rows), -1) for j in reduced]
     return Prepared(factored, [jnp.concatenate(flat, axis=-1)] if flat else [])
 
 
@@ -236,7 +237,7 @@ def pair(task: Task, first: Prepared, second: Prepared) -> Array:
     _, strategies, spec, portion = task
     parts = []
     for j1, j2 in zip(first.jacobian, second.jacobian, strict=True):
-        j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, j.shape[-1]) for j in (j1, j2))
+        j1, j2 = (j.reshape(len(j), spec.traced, spec.kept, -1) for j in (j1, j2))
         parts.append(inner(spec, j1, j2))
     one, two = iter(first.factored), iter(second.factored)
     for group in portion.groups:
