@@ -36,6 +36,7 @@ _ELEMENTWISE = frozenset(
     [
         *("add", "add_any", "sub", "mul", "div", "neg", "select_n", "reduce_sum"),
         *("broadcast_in_dim", "convert_element_type", "concatenate", "pad", "squeeze"),
+        *("complex", "real", "imag"),
     ]
 )
 _SAME = frozenset({"convert_element_type", "copy", "copy_p", "reduce_precision", "optimization_barrier"})

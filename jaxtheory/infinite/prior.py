@@ -78,8 +78,8 @@ def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are biases, or, by their names,
     scales (1, not trained: `scale`, `gamma`, `g`, or a `weight` of one axis) and running averages (`mean` 0, `var` 1,
     not trained). A leaf of several axes is no scale where a program contracts it, and by shape alone where it is
-    named `g` and two of its axes are longer than 1. Leaves named `embedding` and tables that a program looks up have
-    variance σ_w².
+    named `g` and two of its axes are longer than 1. Tables that a program looks up have variance σ_w², and so have
+    leaves named `embedding` that none contracts.
 
     Args:
         sigma_w, sigma_b: standard deviations, ≥ 0; may be traced.
@@ -319,10 +319,10 @@ class _ByShape:
     def in_role(self, path: str, shape: tuple[int, ...], role: Role) -> Moments:
         """The moments of a parameter as a program uses it."""
         name = _last(path)
-        if role.table or name == "embedding":
+        if role.table:
             return self._rows(shape)
         # by shape alone the last axis is that of outputs, and names tell what is no weight
-        if len(shape) - 1 in role.inputs or (role.inputs and name in (*_SCALES, *_CONSTANTS, "bias")):
+        if len(shape) - 1 in role.inputs or (role.inputs and name in (*_SCALES, *_CONSTANTS, "bias", "embedding")):
             return self._centered(self._kernel(math.prod(shape[axis] for axis in role.inputs)))
         return self._named(path, shape)
 

@@ -89,3 +89,22 @@ def test_complex_weights_have_rules(name, float64):
     expected = np.einsum("ikp,jlp->ijkl", jacobian, jacobian)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-13 * abs(expected).max())
     assert sum(row.rule == "fallback" and "cheaper" not in row.detail for row in rows) == fallbacks
+
+
+def test_complex_weights_of_each_number_are_direct(float64):
+    """A filter of frequencies and a diagonal state: number by number, so the Jacobian is no larger."""
+
+    def f(p, x):
+        filtered = jnp.fft.irfft(lax.complex(p["a"], p["b"]) * jnp.fft.rfft(x, axis=1), n=4, axis=1)
+        state = lambda h, u: (lax.complex(p["c"], p["d"]) * h + u, None)  # noqa: E731
+        return lax.scan(state, jnp.zeros(len(x), complex), filtered.T.astype(complex))[0].real[:, None]
+
+    params = {name: jnp.asarray(RNG.normal(size=3 if name in "ab" else ())) for name in "abcd"}
+    x = jnp.asarray(X, jnp.float64)
+    with relaxed_promotion():
+        jacobian = flattened(f, params, x)
+        actual = empirical.ntk(f, params, x, method="structured")
+        rows = empirical.explain(f, params, x).rows
+    expected = np.einsum("ikp,jlp->ijkl", jacobian, jacobian)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-13 * abs(expected).max())
+    assert [row.rule for row in rows] == ["direct"] * 4

@@ -91,7 +91,17 @@ def smaller_of_both(p, x):
     return jnp.minimum(jax.nn.relu(g), jnp.tanh(h)) @ p["o"]
 
 
+def depthwise(p, x):
+    """As in ConvMixer: an activation of a convolution of each channel by itself, beside what it convolves."""
+    h = jax.nn.relu(convolve(p["k"], x))
+    d = lax.conv_general_dilated(
+        h, p["d"], (1, 2), "SAME", rhs_dilation=(1, 2), dimension_numbers=NHWC, feature_group_count=h.shape[-1]
+    )
+    return (jnp.maximum(d + p["b"], 0) + h[:, :, : d.shape[2]]).mean((1, 2)) @ p["o"]
+
+
 DRAWN = {
+    "depthwise": (depthwise, lambda n, o: {"k": (2, 2, 2, n), "d": (2, 2, 1, n), "b": (n,), "o": (n, o)}, IMAGES),
     "max-pooling": (max_pooled, lambda n, o: {"k": (3, 3, 2, n), "l": (2, 2, n, n), "o": (2 * n, o)}, IMAGES),
     "activated average": (activated_average, lambda n, o: {"k": (3, 3, 2, n), "o": (2 * n, o)}, IMAGES),
     "residual": (residual_max, lambda n, o: {"k": (3, 3, 2, n), "l": (2, 2, n, n), "o": (n, o)}, IMAGES),

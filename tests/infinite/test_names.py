@@ -27,7 +27,10 @@ def neutral():
     return found, found.ntk(X)
 
 
-@pytest.mark.parametrize("name", ["g", "mean", "bias"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("var", "embedding")]  # as their neighbours
+
+
+@pytest.mark.parametrize("name", ["g", "mean", "bias", "scale", *SLOW])
 def test_a_contracted_leaf_is_a_weight_whatever_its_name(name, neutral):
     found = limit_of(name)
     assert found.prior(name, (WIDTH, WIDTH)) == neutral[0].prior("w", (WIDTH, WIDTH))

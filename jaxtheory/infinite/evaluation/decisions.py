@@ -33,9 +33,8 @@ def decide(model: Model, prior: Prior, given: inputs.Spec, settings: Settings, c
     """Roles of the parameters, then, from the program at twice its width, what vanishes and what has a limit."""
     closed = model.trace(given)
     trial = Decision(leaves(prior, model.paths, model.shapes, {}), {}, assumed=True)
-    try:
-        made = outside(compile_plans, closed, trial, given, settings)
-    except NoLimitError:  # perhaps of what is assumed: without that it has a reason of its own, or none
+    made = _first_reading(closed, trial, given, settings)
+    if made is None:  # perhaps of what is assumed: without that it has a reason of its own, or none
         return trial._replace(assumed=False)
     roles = find_roles(made.visited, model.paths, model.shapes)
     trial = trial._replace(leaves=leaves(prior, model.paths, model.shapes, roles), roles=roles)
@@ -50,7 +49,27 @@ def decide(model: Model, prior: Prior, given: inputs.Spec, settings: Settings, c
     return decision._replace(powers=powers, rolled=not unrolled)
 
 
+def _first_reading(closed: Program, trial: Decision, given: inputs.Spec, settings: Settings) -> Compiled | None:
+    """The program read to see its roles; None where it has no limit.
+
+    A matrix that by its name is a scale has mean 1 until it is seen to be contracted: it is then read as a weight.
+    """
+    weights = [leaf._replace(mean=0.0, variance=1.0) if _named_scale(leaf) else leaf for leaf in trial.leaves]
+    for each in (trial.leaves, weights) if any(map(_named_scale, trial.leaves)) else (trial.leaves,):
+        try:
+            return outside(compile_plans, closed, trial._replace(leaves=each), given, settings)
+        except NoLimitError:
+            continue
+    return None
+
+
+def _named_scale(leaf: Leaf) -> bool:
+    return len(leaf.shape) > 1 and known(leaf.mean) and float(leaf.mean) != 0
+
+
 def _differ(one: Leaf, other: Leaf) -> bool:
+    if known((one.mean, other.mean)) and float(one.mean) != float(other.mean):
+        return True
     if known(one.variance) and known(other.variance):
         return float(one.variance) != float(other.variance)
     return one.variance is not other.variance

@@ -26,5 +26,7 @@ def require_untied(nodes: Iterable[Node]) -> None:
 
 
 def _roles(node: Random) -> tuple[object, ...]:
-    """Which axes of its leaf it makes channels of, which it contracts and how."""
-    return type(node), node.key.rest if isinstance(node, LinearLayer) else ()
+    """Which axes of its leaf it makes channels of, which it contracts and how; of taps none."""
+    if isinstance(node, LinearLayer) and node.taps is None:
+        return LinearLayer, node.key.rest
+    return type(node.taps if isinstance(node, LinearLayer) else node), ()

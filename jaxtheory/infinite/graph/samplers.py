@@ -13,6 +13,7 @@ from jaxtheory.infinite.graph.deterministic import ONE
 from jaxtheory.infinite.graph.expressions import evaluate
 from jaxtheory.infinite.graph.graph import Graph, leaves_of
 from jaxtheory.infinite.graph.nodes import Deterministic, Node, Shape
+from jaxtheory.infinite.graph.windows import Window, slides
 from jaxtheory.programs.sites import Site
 
 Arrays = dict[int, jax.Array]  # over index axes, by the numbers of Gaussian nodes and of deterministic quantities
@@ -21,10 +22,11 @@ Sampler = Callable[[Arrays], jax.Array]
 
 @dataclass
 class Ingredients:
-    """The Gaussian nodes and the deterministic quantities that samplers take, by number."""
+    """The Gaussian nodes and the deterministic quantities that samplers take, by number; and what is convolved."""
 
     roots: dict[int, Node] = field(default_factory=dict)
     dets: dict[int, Deterministic] = field(default_factory=dict)
+    layers: list[Node] = field(default_factory=list)
 
 
 def field_of(
@@ -47,6 +49,8 @@ def sampler(node: Node, ingredients: Ingredients) -> Sampler | None:
         return lambda given: given[node.number]
     if isinstance(node, n.Sum):
         return _sum(node, ingredients)
+    if isinstance(node, n.LinearLayer):
+        return _depthwise(node, ingredients)
     rule = RULES.get(type(node))
     inner = [made for made in (sampler(x, ingredients) for x in node.parts) if made is not None]
     if rule is None or len(inner) < len(node.parts):
@@ -73,6 +77,26 @@ def _sum(node: n.Sum, ingredients: Ingredients) -> Sampler | None:
         return jnp.broadcast_to(jnp.asarray(sum(parts)), node.index)
 
     return total
+
+
+def _depthwise(node: n.LinearLayer, ingredients: Ingredients) -> Sampler | None:
+    """A channel convolved with weights of its own, Σ_t w_t h_{p+t}."""
+    ((child, _),) = node.pieces
+    inner, taps, roles = sampler(child, ingredients), node.taps, node.roles
+    if inner is None or taps is None:
+        return None
+    ingredients.roots[taps.number] = taps
+    ingredients.layers.append(node)
+    windows = [(axis, role) for axis, role in enumerate(roles) if isinstance(role, Window)]
+
+    def convolved(given: Arrays) -> jax.Array:
+        seen = jnp.broadcast_to(inner(given), child.index)
+        for done, (axis, window) in enumerate(windows):
+            seen = jnp.stack(slides(seen, (axis + done,), window))
+        weights = given[taps.number].reshape([window.size for _, window in windows])
+        return jnp.tensordot(weights.T, seen, len(windows), precision="highest")
+
+    return convolved
 
 
 def _linear_map(x: n.LinearMap, parts: list[jax.Array], given: Arrays) -> jax.Array:

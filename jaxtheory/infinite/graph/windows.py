@@ -35,6 +35,11 @@ def window_of(params: Mapping[str, Any], place: int, size: int, out: int) -> Win
 
 def sliding_sum(array: jax.Array, axes: tuple[int, ...], window: Window) -> jax.Array:
     """Σ over taps of the array moved along all of `axes` at once."""
+    return functools.reduce(jnp.add, slides(array, axes, window))
+
+
+def slides(array: jax.Array, axes: tuple[int, ...], window: Window) -> list[jax.Array]:
+    """What each tap sees: the array moved along all of `axes` at once."""
     config = [(0, 0, 0)] * array.ndim
     for axis in axes:
         config[axis] = (window.low, window.high, window.base - 1)
@@ -47,4 +52,4 @@ def sliding_sum(array: jax.Array, axes: tuple[int, ...], window: Window) -> jax.
             stop[axis] = start[axis] + (window.out - 1) * window.stride + 1
             step[axis] = window.stride
         pieces.append(jax.lax.slice(padded, start, stop, step))
-    return functools.reduce(jnp.add, pieces)
+    return pieces

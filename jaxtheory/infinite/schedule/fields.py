@@ -68,6 +68,7 @@ def pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
     """Kernel and tangent of two functions of Gaussians at several positions."""
     ingredients = Ingredients()
     samplers = [_require_sampler(x, ingredients) for x in (a, b)]
+    c.visited += ingredients.layers
     law = law_of(c, ingredients.roots)
     draws, dets = _draws_of(c, law), list(ingredients.dets.values())
     ends = [_End(s, law.ends.index(side)) for s, side in zip(samplers, sides, strict=True)]
@@ -146,6 +147,7 @@ def mean(c: Computation, x: Field, side: int) -> Plan:
     """E h, by draws."""
     ingredients = Ingredients()
     made = _require_sampler(x, ingredients)
+    c.visited += ingredients.layers
     law = law_of(c, ingredients.roots)
     draws, dets, end = _draws_of(c, law), list(ingredients.dets.values()), _End(made, law.ends.index(side))
 

@@ -134,6 +134,8 @@ def _loop(node: n.LoopCarry) -> RolledLoop:
 def _pair(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
     if c.graph.independent(a, b):
         return _independent(c, a, b, sides, mask)
+    if _apart(c, a, b) or _apart(c, b, a):
+        return Plan([], lambda _: ZERO)
     nonlinear = [x for x in (a, b) if isinstance(x, n.Function | n.Product)]
     for x in nonlinear:
         if x.drawn:
@@ -169,6 +171,11 @@ def _atoms(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:
     if rule is None:
         refuse(a.site, f"what it shares with {b.site.operation} at {b.site.place} is not known", "untie them")
     return rule(c, a, b, sides, mask)
+
+
+def _apart(c: Computation, a: Node, b: Node) -> bool:
+    """Whether a is a sum with weights of its own in each channel, of mean 0, that b does not depend on."""
+    return isinstance(a, n.LinearLayer) and a.taps is not None and c.graph.independent(a.taps, b)
 
 
 def _independent(c: Computation, a: Node, b: Node, sides: Sides, mask: Mask) -> Plan:

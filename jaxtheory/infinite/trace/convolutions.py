@@ -18,7 +18,7 @@ from jaxtheory.infinite.graph import (
     reshape,
     views,
 )
-from jaxtheory.infinite.graph.nodes import AxisRole, Deterministic
+from jaxtheory.infinite.graph.nodes import AxisRole, Deterministic, LinearLayer, ParameterVector
 from jaxtheory.infinite.graph.views import Key
 from jaxtheory.infinite.graph.windows import Window, window_of
 from jaxtheory.infinite.trace.filters import filter_channels
@@ -71,7 +71,7 @@ def convolution(graph: Graph, where: Site, equation: Equation, values: list[Valu
     pieces = [(node, inputs) for node, _ in given.pieces] if groups > 1 else given.pieces
     node = layer(graph, where, kernel, key, pieces, tuple(given.roles))
     if kind == "depthwise":  # each channel times weights of its own: a product, not a sum over channels
-        node = replace(node, leaves=node.leaves | given.array.node.leaves, gaussian=False)
+        node = replace(node, leaves=node.leaves | given.array.node.leaves, gaussian=False, taps=_taps(node))
     width = width // groups if kind == "own" else width
     axes: list[Factors] = [()] * len(image.shape)
     groups_axis = given.factors[channel][:1] if kind == "own" else ()
@@ -81,6 +81,16 @@ def convolution(graph: Graph, where: Site, equation: Equation, values: list[Valu
         if given.factors[d] and node.index[given.factors[d][0].place] == 1:
             axes[outs[2 + j]] = ()
     return [layer_output(where, node, kernel, axes, (width,) if width > 1 else ())]
+
+
+def _taps(node: LinearLayer) -> ParameterVector:
+    """The weights of a depthwise convolution, of which every channel has its own."""
+    own = tuple(isinstance(role, Window) for role in node.roles)
+    sizes = tuple(role.size if isinstance(role, Window) else 1 for role in node.roles)
+    return ParameterVector(
+        node.site, sizes, node.leaves, True, True, node.zero,
+        key=node.key, variance=node.variance, weight=node.weight, own=own,
+    )  # fmt: skip
 
 
 def _image(where: Site, image: Deterministic | ChannelArray, channel: int, space: list[int], groups: int) -> _Image:
