@@ -184,8 +184,7 @@ AxisRole = Literal["keep", "sum", "own"] | Window
 class LinearLayer(Random):
     """A weight contracted with channels (and the index axes of role `sum`): pieces are (node, channels).
 
-    Roles of index axes: keep, sum, own (each place has its own weights), or a `Window`. Of a depthwise convolution
-    `taps` are the weights that a channel has of its own; its output is no Gaussian.
+    Roles of index axes: keep, sum, own (each place has its own weights), or a `Window`. `taps`: weights of a channel.
     """
 
     pieces: tuple[tuple[Node, int], ...]
