@@ -39,7 +39,7 @@ def _sums_of(equation: Equation) -> list[tuple[Atom, int]]:
     """Operands and the axes over which an equation sums, or puts in order."""
     name, p, operands = equation.primitive.name, equation.params, equation.invars
     if name in _OVER_AXES:
-        return [(operands[0], d) for d in p["axes"]]
+        return [(operands[0], int(d)) for d in p["axes"]]
     if name in _OVER_AXIS:
         return [(operands[0], p["axis"])]
     if name == "sort":
