@@ -179,7 +179,7 @@ def heat_map(
     'log'
     """
     _require_axes(ax)
-    table, columns, rows = _numbers("values", values), _positive("x", x), _positive("y", y)
+    table, columns, rows = _numbers("values", values), _increasing("x", x), _increasing("y", y)
     shape = (len(rows), len(columns))
     require(table.shape == shape, "values", f"shape {table.shape}", f"be [rows, columns] = {shape}", "transpose it")
     shown = np.where(np.isfinite(table) & (table > 0), table, np.nan)
@@ -250,11 +250,11 @@ def ticks_at(axis: Axis, values: ArrayLike, most: int = 5) -> Axis:
 
     Args:
         axis: `ax.xaxis` or `ax.yaxis`, returned.
-        values: positive, increasing.
+        values: positive, in any order.
         most: how many ticks at most.
 
     Raises:
-        ValueError: values that are not positive or do not increase, or none; most < 1.
+        ValueError: values that are not positive or not finite, or none; most < 1.
 
     >>> from jaxtheory import figures
     >>> _, (ax,) = figures.canvas()
@@ -263,7 +263,7 @@ def ticks_at(axis: Axis, values: ArrayLike, most: int = 5) -> Axis:
     ['64', '128']
     """
     require(isinstance(axis, Axis), "axis", type(axis).__name__, "be an axis of matplotlib", "pass ax.xaxis")
-    places = _positive("values", values)
+    places = np.unique(_positive("values", values))
     whole = isinstance(most, int | np.integer) and not isinstance(most, bool) and most >= 1
     require(whole, "most", most, "be a whole number >= 1", "use 5")
     wanted = np.geomspace(places[0], places[-1], most)
@@ -316,12 +316,19 @@ def _require_axes(ax: object) -> None:
     require(isinstance(ax, Axes), "ax", type(ax).__name__, "be axes of matplotlib", "take one from figures.canvas()")
 
 
-def _positive(name: str, values: Any) -> np.ndarray:
+def _positive(name: str, values: Any, wish: str = "be one or more positive numbers") -> np.ndarray:
     """Places on a logarithmic axis."""
     found = _numbers(name, values)
-    wish = "be one or more positive numbers in increasing order"
     sound = found.ndim == 1 and found.size > 0 and bool(((found > 0) & (found < np.inf)).all())
-    require(sound and bool((np.diff(found) > 0).all()), name, found, wish, "leave out what has no logarithm")
+    require(sound, name, found, wish, "leave out what has no logarithm")
+    return found
+
+
+def _increasing(name: str, values: Any) -> np.ndarray:
+    """Places on a logarithmic axis, in the order of the axis."""
+    wish = "be one or more positive numbers in increasing order"
+    found = _positive(name, values, wish)
+    require(bool((np.diff(found) > 0).all()), name, found, wish, "sort them, and the values with them")
     return found
 
 

@@ -241,13 +241,15 @@ def empirical_rate(
 
     Args:
         dimension: d. sizes: n, at least three. key: of the samples. p: ≥ 1. repeats: independent pairs, ≥ 2.
-        sample: draws (key, (n, d)); uniform on the cube by default.
+        sample: draws (key, (n, d)) as [n, d], or with more columns: points of a d-dimensional set in a larger space.
+            Uniform on the cube by default.
 
     Returns:
         `Rate`, standard errors by the delta method; the slope is weighted by them. NaN where a matching is not OK.
 
     Raises:
-        ValueError: d < 1, fewer than three sizes or one below 1, p < 1, repeats < 2.
+        ValueError: d < 1, fewer than three sizes or one below 1, p < 1, repeats < 2, samples that are not n points of
+            at least d numbers.
 
     Cost: repeats · Σ n³, or n log n in d = 1.
     Source: Fournier, Guillin (2015), theorem 1; Ajtai, Komlós, Tusnády (1984).
@@ -274,12 +276,16 @@ def empirical_rate(
 @partial(jax.jit, static_argnums=(0, 1, 4, 5))
 def _matching_costs(dimension: int, n: int, key: Array, p: Array, repeats: int, sample: Any) -> Array:
     def drawn(key: Array) -> Array:
-        return returned("sample", sample(key, (n, dimension)), (n, dimension), whole=float)
+        points = returned("sample", sample(key, (n, dimension)), (n, ...), whole=float)
+        wish = f"return {n} points of at least {dimension} numbers"
+        fits = points.ndim == 2 and points.shape[1] >= dimension
+        require(fits, "sample", f"shape {list(points.shape)}", wish, "return an array [n, columns]")
+        return points
 
     def cost(one: Array) -> Array:
         first, second = (drawn(k) for k in jax.random.split(one))
         order = p.astype(first.dtype)
-        if dimension == 1:
+        if first.shape[1] == 1:
             return line_cost(first[:, 0], second[:, 0], order, None, None)
         found = matched_cost(first, second, order)
         return jnp.where(found.status == Status.OK, found.cost, jnp.nan)

@@ -147,6 +147,17 @@ def test_the_rate_in_one_dimension(key):
     assert (np.abs(np.asarray(rate.distance) - expected) < 4 * np.asarray(rate.standard_error)).all()
 
 
+def test_samples_of_a_set_in_a_larger_space_are_matched_there(key):
+    """A square in space, turned: its distances are those in the plane."""
+    turn = jnp.array([[2.0, 1.0, 2.0], [-2.0, 2.0, 1.0]]) / 3
+    sizes, options = (2, 3, 4), {"repeats": 2}
+    within = wasserstein.empirical_rate(2, sizes, key, **options)
+    found = wasserstein.empirical_rate(
+        2, sizes, key, sample=lambda k, shape: jax.random.uniform(k, shape) @ turn, **options
+    )
+    np.testing.assert_allclose(found.distance, within.distance, rtol=1e-5)
+
+
 def test_distances_say_what_is_wrong(unchecked):
     x = jnp.zeros(3)
     cloud = jnp.zeros((3, 2))
@@ -158,6 +169,12 @@ def test_distances_say_what_is_wrong(unchecked):
         (lambda: wasserstein.sinkhorn(cloud, cloud, epsilon=0.0), "epsilon must be positive"),
         (lambda: wasserstein.sliced(cloud, cloud, jax.random.key(0), projections=1), "projections must be >= 2"),
         (lambda: wasserstein.empirical_rate(2, (4, 8, 16), jax.random.key(0), repeats=1), "repeats must be >= 2"),
+        (
+            lambda: wasserstein.empirical_rate(
+                2, (4, 8, 16), jax.random.key(0), sample=lambda key, s: jnp.zeros((s[0], 1))
+            ),
+            "sample must return 4 points of at least 2 numbers",
+        ),
     ]
     for call, message in wrong:
         with pytest.raises(ValueError, match=message):
