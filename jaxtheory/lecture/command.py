@@ -15,7 +15,7 @@ import jax
 import tqdm
 import tyro
 
-from jaxtheory.lecture import claims, costs, site
+from jaxtheory.lecture import claims, costs, processes, site
 from jaxtheory.lecture.claims import ConfigurationError
 from jaxtheory.lecture.registry import TOPICS
 from jaxtheory.lecture.topic import Outcome, Topic, prepare, run, share
@@ -27,7 +27,7 @@ _compiling: list[float] = []
 
 @dataclass(frozen=True)
 class Lecture:
-    """The topics of the lecture, one after another, and a static site with their figures and claims."""
+    """The topics of the lecture, and a static site with their figures and claims."""
 
     topics: tyro.conf.Positional[tuple[str, ...]] = ()
     """which topics, by name; all by default"""
@@ -39,6 +39,8 @@ class Lecture:
     """of every random draw"""
     x64: bool | None = None
     """compute in float64; each topic's own choice by default"""
+    jobs: int | None = None
+    """topics at once, a process each; by default one for each core and 6 GiB of memory, and 1 on an accelerator"""
 
 
 def main(topic: Topic, arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +87,9 @@ def main_all(arguments: Sequence[str] | None = None) -> int:
     words = [Lecture.__doc__ or "", *(costs.summary(tuple(TOPICS), preset) for preset in ("quick", "paper"))]
     options = tyro.cli(Lecture, args=arguments, prog="jaxtheory lecture", description="\n\n".join(words))
     unknown = [name for name in options.topics if name not in TOPICS]
+    if options.jobs is not None and options.jobs < 1:
+        print(f"--jobs must be >= 1, got {options.jobs}; leave it out for what fits this machine", file=sys.stderr)
+        return 2
     if unknown:
         print(f"no topic is called {', '.join(unknown)}; the topics are {', '.join(TOPICS)}", file=sys.stderr)
         return 2
@@ -104,22 +109,23 @@ def _one(topic: Topic, config: Any) -> int:
 def _all(options: Lecture) -> int:
     out = _folder(Path("runs/lecture"), options.preset) if options.out is None else options.out
     chosen = {name: topic for name, topic in TOPICS.items() if not options.topics or name in options.topics}
+    jobs = processes.fitting(len(chosen)) if options.jobs is None else min(options.jobs, len(chosen))
     configs = {}
-    for name, topic in chosen.items():
+    for name in costs.longest_first(tuple(chosen), options.preset) if jobs > 1 else chosen:
+        topic = chosen[name]
         config = replace(topic.Config.of(options.preset), out=out / name, seed=options.seed)
         configs[name] = config if options.x64 is None else replace(config, x64=options.x64)
     print(costs.summary(tuple(chosen), options.preset), flush=True)
-    outcomes, failures = [], {}
-    for name, topic in tqdm.tqdm(chosen.items(), desc="topics"):
-        try:
-            outcomes.append(timed(topic, configs[name]))
-        except (OSError, ConfigurationError):
-            raise
-        except Exception as error:  # whatever a topic raises is reported, here and on the page
-            traceback.print_exc()
-            failures[name] = f"{type(error).__name__}: {error}"
-        site.write(out, outcomes, failures)  # after each topic: pages of what is there
-    verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+    outcomes, failures = {}, {}
+    for name, result in tqdm.tqdm(processes.results(named, configs, jobs), desc="topics", total=len(chosen)):
+        if isinstance(result, Exception):
+            traceback.print_exception(result)
+            failures[name] = f"{type(result).__name__}: {result}"
+        else:
+            outcomes[name] = result
+        # after each topic: pages of what is there
+        site.write(out, [outcomes[known] for known in chosen if known in outcomes], failures)
+    verdicts = [verdict for name in chosen if name in outcomes for verdict in outcomes[name].verdicts]
     print(f"\n{claims.table(verdicts)}\n\npage: {out / 'index.html'}")
     return 0 if not failures and all(verdict.holds for verdict in verdicts) else 1
 
@@ -139,6 +145,12 @@ def _explained(command: Callable[[], int]) -> int:
     except (OSError, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def named(name: str, config: Any) -> Outcome:
+    """Run a topic by its name, which another process can look up."""
+    keep_compilations()
+    return timed(TOPICS[name], config)
 
 
 def timed(topic: Topic, config: Any) -> Outcome:

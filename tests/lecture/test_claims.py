@@ -189,6 +189,8 @@ def test_topics_can_be_chosen(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "TOPICS", {"coin": COIN, "die": COIN._replace(name="die")})
     assert command.main_all(["dice"]) == 2
     assert "no topic is called dice; the topics are coin, die" in capsys.readouterr().err
+    assert command.main_all(["coin", "--jobs", "0"]) == 2
+    assert "--jobs must be >= 1, got 0" in capsys.readouterr().err
     assert command.main_all(["coin", "--out", str(tmp_path), "--seed", "3"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"coin", "coin.html", "index.html", "assets"}
 

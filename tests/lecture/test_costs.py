@@ -82,8 +82,14 @@ def test_the_whole_lecture_sums_its_topics(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "TOPICS", {"area": AREA, "disc": AREA._replace(name="disc")})
     costs.record(AREA, Config(seed=3), "1 × cpu", 20.0, 2**30)
     costs.record(AREA, Config(), "1 × cpu", 30.0, 2**30)  # the last run counts
-    assert command.main_all(["--out", str(tmp_path)]) == 0
+    assert command.main_all(["--out", str(tmp_path), "--jobs", "1"]) == 0
     assert "quick: about 30 s and up to 1.00 GiB, by the last runs of 1 of 2 topics" in capsys.readouterr().out
+
+
+def test_topics_at_once_begin_with_the_longest_and_those_unknown():
+    for name, seconds in (("area", 20.0), ("disc", 30.0)):
+        costs.record(AREA._replace(name=name), Config(), "1 × cpu", seconds, 2**30)
+    assert costs.longest_first(("area", "disc", "ball"), "quick") == ["ball", "disc", "area"]
 
 
 def test_lines_that_are_no_costs_and_folders_that_cannot_be_written_are_passed_over(cache, monkeypatch, tmp_path):
