@@ -30,7 +30,7 @@ def test_what_the_user_can_put_right_ends_all_at_once(jobs):
 def test_a_killed_process_is_told_with_what_helps():
     found = dict(processes.results(compute, {"killed": 0, "endless": 1}, 2))
     assert {str(error) for error in found.values()} == {
-        "a process was killed, perhaps for its memory; the same command with --jobs 1 keeps what is finished"
+        "a process was killed, perhaps for its memory; the same with --jobs 1 keeps what is finished"
     }
 
 
