@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import jax
+import tqdm
 
 from jaxtheory.lecture.claims import ConfigurationError
 from jaxtheory.lecture.topic import Outcome
@@ -79,5 +80,6 @@ def _outcome(compute: Callable[[], Outcome]) -> Outcome | Exception:
 
 def _begin() -> None:
     """In another process: no bars, which would write over each other, and an end without a word at Ctrl-C."""
-    os.environ["TQDM_DISABLE"] = "1"
+    bar: Any = tqdm.tqdm
+    bar.__init__ = functools.partialmethod(bar.__init__, disable=True)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))

@@ -11,10 +11,11 @@ from jaxtheory.lecture.claims import ConfigurationError
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_what_breaks_does_not_stop_the_others(jobs):
+def test_what_breaks_does_not_stop_the_others(jobs, capfd):
     configs = {"one": 1, "broken": 2, "three": 3}
     found = dict(processes.results(compute, configs, jobs))
     assert str(found.pop("broken")) == "no 2"
+    assert ("a bar" in capfd.readouterr().err) == (jobs == 1)  # bars of several processes would write over each other
     seen = {name: (result.topic, result.dataset) for name, result in found.items()}
     assert seen == {"one": ("one", Path("1")), "three": ("three", Path("3"))}
     assert all((result.figure == Path(str(os.getpid()))) == (jobs == 1) for result in found.values())
