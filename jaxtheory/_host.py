@@ -48,6 +48,8 @@ class Entries(NamedTuple):
         return entries if self.length in (None, len(entries)) else None
 
     def _entry(self, entry: Any) -> Any:
+        if is_masked(entry):
+            raise TypeError
         if self.kind is str or isinstance(entry, str):
             if self.kind is not str or not isinstance(entry, str):
                 raise TypeError
@@ -123,11 +125,30 @@ def host_numbers(name: str, value: object, axes: int | None = None) -> np.ndarra
     return np.asarray(array).astype(np.float64)
 
 
+def integers(name: str, value: Any) -> jax.Array:
+    """Integers as an array, refused where the type that JAX gives them cannot hold them.
+
+    >>> str(integers("labels", [1, 2]))
+    '[1 2]'
+    """
+    if isinstance(value, jax.Array):
+        return value
+    given = np.asarray(value) if not isinstance(value, int) else np.asarray(value, object)
+    wanted = jax.dtypes.canonicalize_dtype(given.dtype if given.dtype.kind in "iu" else int)
+    if given.dtype.kind in "iuO" and given.size:
+        low, high = int(given.min()), int(given.max())
+        limits = np.iinfo(wanted)
+        if low < limits.min or high > limits.max:
+            action = 'call jax.config.update("jax_enable_x64", True), or pass smaller ones'
+            raise ValueError(f"{name} must be integers within {wanted.name}, got {low} to {high}; {action}.")
+    return jnp.asarray(value)
+
+
 def labels_or_targets(name: str, value: object) -> jax.Array:
     """An array of real numbers in their own dtype: labels stay integers, targets floating.
 
     Raises:
-        ValueError: what is no array of numbers.
+        ValueError: what is no array of numbers, and integers that JAX's type cannot hold.
 
     >>> str(labels_or_targets("y", [0, 1]).dtype)
     'int32'
@@ -135,7 +156,7 @@ def labels_or_targets(name: str, value: object) -> jax.Array:
     array = as_array(value)
     if array is None or not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} must be labels or targets, got {name}={short(value)}; pass an array of numbers.")
-    return jnp.asarray(array)
+    return integers(name, array) if jnp.issubdtype(array.dtype, jnp.integer) else jnp.asarray(array)
 
 
 def require_arrays(name: str, tree: object) -> None:
@@ -159,14 +180,24 @@ def as_array(value: object) -> Numbers | None:
     """
     if isinstance(value, jax.Array):
         return value
-    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+    leaves = jax.tree.leaves(value)
+    if any(map(is_masked, leaves)):
         return None
     try:
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         array = jnp.asarray(value) if traced else np.asarray(value)
     except (TypeError, ValueError):
         return None
     return None if array.dtype.kind in "OSUMm" else array
+
+
+def is_masked(value: object) -> bool:
+    """Whether an array of NumPy has masked entries, which NumPy turns into NaN in a list and shows as they are beneath.
+
+    >>> is_masked(np.ma.masked), is_masked(np.ma.array([1.0], mask=[False]))
+    (True, False)
+    """
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any())
 
 
 def short(value: object) -> str:

@@ -24,6 +24,7 @@ from jaxtheory._host import (
     as_array,
     floating_dtype,
     host_numbers,
+    integers,
     labels_or_targets,
     require_arrays,
     short,
@@ -90,7 +91,11 @@ def boundary(function: Any = None, *, static: tuple[str, ...] = ()) -> Any:
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            names = ", ".join(signature.parameters)
+            raise TypeError(f"{function.__name__}(): {error}; its arguments are {names}.") from None
         given = {name: value for name, value in bound.arguments.items() if name in kinds}
         dtype = _common_dtype(value for name, value in given.items() if kinds[name].real is not None)
         for name, value in given.items():
@@ -236,7 +241,7 @@ class _Kind(NamedTuple):
         if self.whole and _is_integer_scalar(value):
             return value if isinstance(value, jax.core.Tracer) else int(np.asarray(value))
         if self.integer is not None and _is_integer(value):
-            return self.integer.fit(name, _integers(name, value))
+            return self.integer.fit(name, integers(name, value))
         if self.real is not None:
             value = _real(name, value, dtype, _described("numbers", self.real))
             return value if isinstance(value, float) and self.scalar else self.real.fit(name, jnp.asarray(value))
@@ -270,7 +275,13 @@ class _Kind(NamedTuple):
 def _real(name: str, value: object, dtype: DTypeLike | None, wanted: str) -> float | jax.Array:
     """`value` as a Python float or as a floating array."""
     if isinstance(value, (bool, int, float)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            action = "pass a number of at most 1.8e308"
+            raise ValueError(
+                f"{name} must be {wanted}, got an integer of {value.bit_length()} bits; {action}."
+            ) from None
     if isinstance(value, jax.Array) and value.dtype in _COMPUTED:
         return value
     array = as_array(value)
@@ -312,21 +323,6 @@ def _is_integer(value: object) -> bool:
     return array is not None and (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_)
 
 
-def _integers(name: str, value: Any) -> jax.Array:
-    """Integers as an array, refused where the type that JAX gives them cannot hold them."""
-    if isinstance(value, jax.Array):
-        return value
-    given = np.asarray(value) if not isinstance(value, int) else np.asarray(value, object)
-    wanted = jax.dtypes.canonicalize_dtype(given.dtype if given.dtype.kind in "iu" else int)
-    if given.dtype.kind in "iuO" and given.size:
-        low, high = int(given.min()), int(given.max())
-        limits = np.iinfo(wanted)
-        if low < limits.min or high > limits.max:
-            action = 'call jax.config.update("jax_enable_x64", True), or pass smaller ones'
-            raise ValueError(f"{name} must be integers within {wanted.name}, got {low} to {high}; {action}.")
-    return jnp.asarray(value)
-
-
 def _is_integer_scalar(value: object) -> bool:
     if isinstance(value, int):  # of any size: counts of neurons exceed 64 bits
         return not isinstance(value, bool)
@@ -342,7 +338,13 @@ def _is_key(value: object) -> bool:
 
 def _keys(name: str, value: Any, axes: _Axes) -> Any:
     """One key, or as many axes of keys as stated; a raw key is a row of integers."""
-    shape = value.shape if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value.shape[:-1]
+    raw = not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    words = jax.eval_shape(jax.random.PRNGKey, 0).shape[0]
+    if raw and value.shape[-1] != words:
+        raise ValueError(
+            f"{name} must be rows of {words} words if it is raw, got {value.shape}; pass jax.random.key(0)."
+        )
+    shape = value.shape[:-1] if raw else value.shape
     if not axes.least <= len(shape) <= axes.most:
         wanted = "one random key" if axes.most == 0 else f"random keys {axes.text}"
         raise ValueError(f"{name} must be {wanted}, got keys of shape {shape}; pass one, or map over them by jax.vmap.")

@@ -36,9 +36,31 @@ def test_one_key_is_one_key():
     for several in (keys, jax.random.key_data(keys)):
         with pytest.raises(ValueError, match=r"key must be one random key, got keys of shape \(3,\); pass one, or map"):
             draw(several)
+    with pytest.raises(
+        ValueError, match=r"key must be rows of 2 words if it is raw, got \(3,\); pass jax.random.key\(0\)"
+    ):
+        draw(jnp.zeros(3, jnp.uint32))
     single = [draw(key) for key in keys]
     np.testing.assert_array_equal(jax.vmap(draw)(keys), single)
     np.testing.assert_array_equal(jax.vmap(draw)(jax.random.key_data(keys)), single)
+
+
+def test_masked_entries_and_numbers_beyond_floats_are_no_numbers():
+    """NumPy makes NaN of a masked entry in a list, and Python cannot make a float of every integer."""
+
+    @boundary
+    def f(x: Float[Array, " n"], scale: float = 1.0, levels: tuple[float, ...] = ()) -> Float[Array, " n"]:
+        return x * scale
+
+    for wrong in ({"x": [1.0, np.ma.masked]}, {"x": [1.0], "scale": 10**400}, {"x": [1], "levels": [np.ma.masked]}):
+        with pytest.raises(ValueError, match=rf"{list(wrong)[-1]} must be .*, got .*; pass"):
+            f(**wrong)
+    with pytest.raises(
+        TypeError, match=r"f\(\): got an unexpected keyword argument 'scael'; its .* x, scale, levels\."
+    ):
+        f([1.0], scael=2.0)
+    with pytest.raises(ValueError, match=r"y must be integers within int32"):
+        labels_or_targets("y", np.array([2**40]))
 
 
 def test_sequences_become_tuples_of_python_numbers_or_are_refused():

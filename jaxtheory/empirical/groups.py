@@ -13,7 +13,7 @@ from jaxtheory._host import short
 from jaxtheory.checks import boundary, require
 from jaxtheory.empirical.kernel import ntk
 from jaxtheory.empirical.outputs import Output
-from jaxtheory.empirical.validation import Function, require_function
+from jaxtheory.empirical.validation import Function, examples, parameters, require_function
 from jaxtheory.programs.models import filter_params
 
 Groups = str | Mapping[str, str] | Callable[[str], str | None]
@@ -59,6 +59,8 @@ def ntk_by_group(
     {"['in']": 10.0, "['out']": 5.0}
     """
     require_function(f)
+    params, x1 = parameters(params, real=False), examples("x1", x1)
+    x2 = None if x2 is None else examples("x2", x2)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     members = tuple((name, tuple(found)) for name, found in _members(groups, paths).items())
     require(bool(members), "groups", groups, f"name at least one of {paths}", "match a path")

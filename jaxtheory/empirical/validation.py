@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from jaxtheory._host import as_array
 from jaxtheory.checks import require
 from jaxtheory.empirical import parts
 from jaxtheory.programs import mixing
@@ -223,10 +224,8 @@ def _dtype(leaf: object) -> np.dtype | None:
     """The dtype of an array or a number; None for anything else."""
     if isinstance(leaf, (bool, int, float, complex)):
         return jnp.result_type(leaf)
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "OSUMm"):
-        return None
-    return dtype
+    array = as_array(leaf)
+    return None if array is None else array.dtype
 
 
 def _single(leaf: object) -> Array:
@@ -234,7 +233,7 @@ def _single(leaf: object) -> Array:
     kind = _dtype(leaf)
     if kind is not None and jnp.issubdtype(kind, jax.dtypes.extended):
         return cast(Array, leaf)
-    array = jnp.asarray(cast(ArrayLike, leaf))
+    array = jnp.asarray(cast(ArrayLike, as_array(leaf)))
     half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits < 32
     return array.astype(jnp.float32) if half else array
 

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
+from jaxtheory._host import is_masked
 from jaxtheory.checks import boundary, require
 from jaxtheory.expressivity.relu_network import Network, network
 
@@ -112,7 +114,7 @@ def _propagate(net: Network, low: Any, high: Any, arithmetic: str) -> list[_Cell
 
 def _corner(name: str, numbers: Any, dim: int) -> np.ndarray:
     try:
-        corner = np.asarray(numbers, float)
+        corner = np.asarray(np.nan if any(map(is_masked, jax.tree.leaves(numbers))) else numbers, float)
     except (TypeError, ValueError):
         corner = np.array(np.nan)
     fits = corner.shape in ((), (dim,)) and bool(np.isfinite(corner).all())
@@ -232,7 +234,7 @@ def _widths(inputs: int, widths: Any) -> list[int]:
         whole = (
             len(listed) >= 1 and min(listed) >= 1 and all(n == given for n, given in zip(listed, widths, strict=True))
         )
-    except (TypeError, ValueError, OverflowError):  # no sequence, or no numbers
+    except (TypeError, ValueError, OverflowError, np.ma.MaskError):  # no sequence, or no numbers
         listed, whole = [], False
     require(whole, "widths", widths, "be >= 1 and whole, one a layer", "pass n_1, …, n_L")
     return listed

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from jaxtheory.checks import boundary, holds, positive, quantity, require
+from jaxtheory.checks import boundary, holds, labels_or_targets, positive, quantity, require
 from jaxtheory.generalization import bounds, norms
 from jaxtheory.generalization.capacity import log_growth, ntk_complexity, vc_dimension
 from jaxtheory.generalization.chain import Chain, chain, count_parameters, forward, is_list
@@ -133,7 +133,7 @@ def measures(
 def _data(data: Any) -> tuple[Array, Array]:
     pair = isinstance(data, (tuple, list)) and len(data) == 2
     require(pair, "data", type(data).__name__, "be a pair of inputs and labels", "pass (x, y)")
-    x, y = jnp.asarray(quantity("data", data[0])), jnp.asarray(data[1])
+    x, y = jnp.asarray(quantity("data", data[0])), labels_or_targets("data", data[1])
     paired = x.ndim >= 1 and y.ndim == 1 and len(x) == len(y) >= 1
     require(paired, "data", (x.shape, y.shape), "pair at least one input with a label", "pass (x, y)")
     whole = jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_

@@ -145,6 +145,8 @@ def spectral_pruning(
     require(0 < delta < 1, "delta", delta, "lie within (0, 1)", "pass e.g. delta=0.05")
     layers = matrices("net", net)
     sizes = [layer.shape[0] - 1 for layer in layers[:-1]]
+    listed = isinstance(widths, (tuple, list, range, np.ndarray, jax.Array)) and np.ndim(widths) == 1
+    require(listed, "widths", widths, f"be a sequence, one for each hidden layer, of at most {sizes}", "pass a tuple")
     whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in widths)
     fits = whole and len(widths) == len(sizes) and all(1 <= k <= m for k, m in zip(widths, sizes, strict=False))
     require(fits, "widths", tuple(widths), f"be one for each hidden layer, within 1..{sizes}", "keep at least one unit")

@@ -50,7 +50,11 @@ class Draws(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Expectations of x², xT, T², S, H with x = ‖h‖²/n, T = tr M, S = tr M², H = hᵀMh, M the NTK of the features."""
+    """What moments at l layers of n exceed those at infinite width, with x = ‖h‖²/n, T = tr M/n, S, H as below.
+
+    E x² = 1 + xx, E xT = l + xt, E T² = l² + tt, E tr M²/n² = s, E hᵀMh/n² = h, M the NTK of the features. All
+    are positive, so that nothing cancels at large widths.
+    """
 
     xx: float
     xt: float
@@ -89,11 +93,11 @@ def relu_moments(widths: Sequence[int]) -> ReluMoments:
     '1.1025'
     """
     widths = _hidden(widths)
-    state, below = _State(1.0, 0.0, 0.0, 0.0, 0.0), 1
-    for width in widths:
-        state, below = _layer(state, width, below), width
-    second = state.xx + 2 * state.xt / below + (state.tt + 2 * state.s) / below**2
-    return ReluMoments(state.xx, 3 * state.xx, second / (len(widths) + 1) ** 2 - 1)
+    state = _State(0.0, 0.0, 0.0, 0.0, 0.0)
+    for below, width in enumerate(widths):
+        state = _layer(state, width, below)
+    excess = state.xx + 2 * state.xt + state.tt + 2 * state.s
+    return ReluMoments(1 + state.xx, 3 * (1 + state.xx), excess / (len(widths) + 1) ** 2)
 
 
 def _hidden(widths: Sequence[int]) -> tuple[int, ...]:
@@ -104,18 +108,19 @@ def _hidden(widths: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(width) for width in array)
 
 
-def _layer(state: _State, n: int, m: int) -> _State:
-    """n units on m, each seeing t = 2d(x + wᵀMw/m) and z = 2d(wᵀh)²/m, d a fair coin."""
+def _layer(state: _State, n: int, below: int) -> _State:
+    """n units on `below` layers of m, each seeing t = 2d(x + wᵀMw/m) and z = 2d(wᵀh)²/m, d a fair coin."""
     xx, xt, tt, s, h = state
-    t_mean_squared = xx + 2 * xt / m + tt / m**2
-    t_squared = 2 * (t_mean_squared + 2 * s / m**2)
-    z_t = 2 * (xx + xt / m + 2 * h / m**2)
+    mixed, squared = xx + xt, xx + 2 * xt + tt  # of E x(x + T) = l + 1, of E (x + T)² = (l + 1)²
+    limit = below + 1
+    z_t = 2 * (limit + mixed + 2 * h)
+    t_squared = 2 * (limit**2 + squared + 2 * s)
     return _State(
-        xx=xx * (1 + 5 / n),
-        xt=z_t + (n - 1) * (xx + xt / m),
-        tt=n * t_squared + n * (n - 1) * t_mean_squared,
-        s=n * t_squared + n * (n - 1) * s / m**2,
-        h=n * z_t + n * (n - 1) * h / m**2,
+        xx=xx + 5 / n * (1 + xx),
+        xt=mixed + (z_t - limit - mixed) / n,
+        tt=squared + (t_squared - limit**2 - squared) / n,
+        s=s + (t_squared - s) / n,
+        h=h + (z_t - h) / n,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jax.tree_util import PyTreeDef
 from jaxtyping import Array, PyTree
 
+from jaxtheory._host import as_array, short
 from jaxtheory.checks import require
 from jaxtheory.conversion import quantity
 
@@ -21,7 +22,10 @@ def batch(name: str, x: PyTree) -> PyTree:
     Raises:
         ValueError: no array in it, strings and other objects, an array without axes, or batches of different length.
     """
-    x = np.asarray(x) if isinstance(x, list | tuple) and _plain(x) else x
+    if isinstance(x, list | tuple) and _plain(x):
+        array = as_array(x)
+        require(array is not None, name, short(x), "be numbers, in arrays", _HINT)
+        x = array
     leaves = jax.tree.leaves(x)
     require(len(leaves) > 0, name, repr(x), "hold at least one array", _HINT)
     x = jax.tree.map(lambda leaf: _array(name, leaf), x)
@@ -31,15 +35,19 @@ def batch(name: str, x: PyTree) -> PyTree:
 
 
 def _plain(x: PyTree) -> bool:
-    return all(isinstance(leaf, bool | int | float) for leaf in jax.tree.leaves(x)) and bool(jax.tree.leaves(x))
+    leaves = jax.tree.leaves(x)
+    return bool(leaves) and all(isinstance(leaf, bool | int | float | np.generic) for leaf in leaves)
 
 
 def _array(name: str, leaf: object) -> Array | jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         made: Array | jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(leaf.shape, computed(leaf.dtype))
     else:
-        real = not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jnp.floating)
-        made = jnp.asarray(quantity(name, leaf) if real else leaf)
+        given = as_array(leaf)
+        require(given is not None, name, short(leaf), "be numbers, in arrays", _HINT)
+        assert given is not None
+        real = not hasattr(leaf, "dtype") or jnp.issubdtype(given.dtype, jnp.floating)
+        made = jnp.asarray(quantity(name, given) if real else given)
     require(len(made.shape) > 0, name, "a single number", "have a batch axis first", _HINT)
     return made
 
@@ -78,16 +86,18 @@ def places(x: PyTree) -> Array:
 
 def like(name: str, x: PyTree, model: PyTree, other: PyTree = None) -> PyTree:
     """A batch for a network that takes batches like `model`, of the shapes of `other`."""
+    shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x))
+    require(not shapes, name, "shapes alone", "hold numbers", "pass arrays")
     x = batch(name, x)
     found, wanted = (str(jax.tree.structure(tree)) for tree in (x, model))
     require(found == wanted, name, found, f"have the structure {wanted}", "pass what f takes")
     x = jax.tree.map(lambda leaf, m: leaf[:, None] if leaf.ndim == 1 and m.shape[1:] == (1,) else leaf, x, model)
     if other is not None:
         ours, theirs = spec(x), spec(other)
-        shapes = [shape for shape, _ in theirs]
-        same = [shape for shape, _ in ours] == shapes
+        wish = [shape for shape, _ in theirs]
+        same = [shape for shape, _ in ours] == wish
         held = f"shapes {[leaf.shape for leaf in jax.tree.leaves(x)]}"
-        require(same, name, held, f"hold examples of shapes {shapes}", "check x2")
+        require(same, name, held, f"hold examples of shapes {wish}", "check x2")
         x = jax.tree.map(lambda leaf, o: leaf.astype(jnp.promote_types(leaf.dtype, o.dtype)), x, other)
     return x
 

@@ -25,7 +25,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxtheory.checks import boundary, constrain, nonnegative, positive, require
+from jaxtheory._host import as_array, short
+from jaxtheory.checks import boundary, constrain, nonnegative, positive, require, require_arrays
 
 Scalar = float | Float[Array, ""]
 
@@ -43,10 +44,14 @@ OfVariance = Callable[[Scalar], Scalar]
 
 
 class Role(NamedTuple):
-    """How a program uses a parameter: the axes that it contracts, if any, or as a table whose rows are looked up."""
+    """How a program uses a parameter: the axes that it contracts, if any, or as a table whose rows are looked up.
+
+    A `factor` is a vector or a number that multiplies activations.
+    """
 
     inputs: frozenset[int] = frozenset()
     table: bool = False
+    factor: bool = False
 
 
 @runtime_checkable
@@ -77,7 +82,8 @@ def ntk(sigma_w: Scalar = 1.0, sigma_b: Scalar = 0.0) -> Prior:
     Layers that are stacked into one leaf, as by `nn.scan` or `nn.vmap`, need a rule of their own, such as lambda path,
     shape: rule(path, shape[1:] if "stack" in path else shape). Leaves of one axis are biases, or, by their names,
     scales (1, not trained: `scale`, `gamma`, `g`, or a `weight` of one axis) and running averages (`mean` 0, `var` 1,
-    not trained). A leaf of several axes is no scale where a program contracts it, and by shape alone where it is
+    not trained). In a limit a vector that multiplies activations under another name is refused, and `by_path` says what
+    it is. A leaf of several axes is no scale where a program contracts it, and by shape alone where it is
     named `g` and two of its axes are longer than 1. Tables that a program looks up have variance σ_w², and so have
     leaves named `embedding` that none contracts.
 
@@ -208,6 +214,7 @@ def validate(prior: Prior, params: PyTree, *, errors: float = 6.0) -> None:
     """
     require_rule("prior", prior)
     positive("errors", errors, "use 6.0")
+    require_arrays("params", params)
     for path, leaf in named_leaves(params):
         values, moments = np.asarray(leaf, np.float64), check_moments(path, prior(path, np.shape(leaf)))
         mean, variance, n = float(moments.mean), float(moments.variance), values.size
@@ -220,6 +227,7 @@ def validate(prior: Prior, params: PyTree, *, errors: float = 6.0) -> None:
         require(not (off_mean or off_variance), "prior", told, requirement, "use the rule that the initializer follows")
 
 
+@boundary
 def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     """Independent Gaussian parameters with the moments of a prior: a network of finite width as its limit sees it.
 
@@ -232,7 +240,7 @@ def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
         Arrays of the shapes and dtypes of `shapes`.
 
     Raises:
-        ValueError: a prior that is no rule.
+        ValueError: a prior that is no rule, what is no array or shape.
 
     >>> shapes = {"w": jax.ShapeDtypeStruct((1000, 2), "float32")}
     >>> params = draw(jax.random.key(0), shapes, ntk(sigma_w=2.0))
@@ -241,11 +249,14 @@ def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     """
     require_rule("prior", prior)
 
-    def one(path: str, leaf: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> Array:
-        moments, dtype = check_moments(path, prior(path, leaf.shape)), jnp.result_type(leaf)
+    def one(path: str, leaf: Any) -> Array:
+        shaped = isinstance(leaf, jax.ShapeDtypeStruct) or as_array(leaf) is not None
+        require(shaped, "shapes", f"{short(leaf)} at {path!r}", "hold arrays or their shapes", "use jax.eval_shape")
+        shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
+        moments = check_moments(path, prior(path, shape))
         own = jax.random.fold_in(key, zlib.crc32(path.encode()))
         deviation = jnp.sqrt(jnp.asarray(moments.variance, dtype))
-        return jnp.asarray(moments.mean, dtype) + deviation * jax.random.normal(own, leaf.shape, dtype)
+        return jnp.asarray(moments.mean, dtype) + deviation * jax.random.normal(own, shape, dtype)
 
     return jax.tree.unflatten(jax.tree.structure(shapes), [one(path, leaf) for path, leaf in named_leaves(shapes)])
 
@@ -321,6 +332,10 @@ class _ByShape:
         name = _last(path)
         if role.table:
             return self._rows(shape)
+        scale = name in (*_SCALES, *_CONSTANTS, "embedding") or (name == "weight" and len(shape) == 1)
+        hint = f'pass prior.by_path({{"{path}": Moments(1.0, 0.0, 0.0)}}, prior.ntk()), with its own mean'
+        wish = f"give the mean of {path}, which multiplies activations"
+        require(scale or not role.factor, "prior", "a rule by names, of which it is none", wish, hint)
         # by shape alone the last axis is that of outputs, and names tell what is no weight
         if len(shape) - 1 in role.inputs or (role.inputs and name in (*_SCALES, *_CONSTANTS, "bias", "embedding")):
             return self._centered(self._kernel(math.prod(shape[axis] for axis in role.inputs)))

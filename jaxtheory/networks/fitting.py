@@ -17,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
-from jaxtheory.checks import holds, known, require, within
+from jaxtheory.checks import holds, known, labels_or_targets, require, within
 from jaxtheory.data import flip_labels, one_hot
 from jaxtheory.networks.multilayer import Draw, Multilayer, Width
 from jaxtheory.networks.training import Training, TrainingState, begin, minibatch, train
@@ -107,13 +107,9 @@ def known_number(name: str, value: SupportsFloat) -> float:
 
 def _targets(name: str, value: Any, dtype: DTypeLike) -> Array:
     """Labels as int32, or targets in the dtype of the points."""
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError):
-        array = jnp.zeros(())
+    array = labels_or_targets(name, value)
+    require(array.ndim >= 1, name, value, "be labels or real targets", "pass one row a point")
     real = jnp.issubdtype(array.dtype, jnp.floating)
-    whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_
-    require((real or whole) and array.ndim >= 1, name, value, "be labels or real targets", "pass one row a point")
     return array.astype(dtype if real else jnp.int32)
 
 

@@ -13,7 +13,7 @@ from jaxtheory.checks import require
 from jaxtheory.sweeps.content import NoContentError, digest
 
 RESERVED = ("key", "status", "provenance", "checkpoint")
-_LARGEST = 2**32  # points: more are not enumerated
+MOST_VALUES = 2**32  # points: more are not enumerated
 
 
 class Grid(NamedTuple):
@@ -90,7 +90,7 @@ def grid(*zips: Zipped, **axes: object) -> Grid:
     for name, given in labels.items():
         require(len(set(given)) == len(given), name, given, "have distinct labels, as text", "rename one of the keys")
     made = Grid({name: _axis(name, values) for name, values in named}, tuple(tuple(part.axes) for part in zips), labels)
-    require(made.size <= _LARGEST, "axes", made.shape, "span at most 2**32 points", "run several sweeps")
+    require(made.size <= MOST_VALUES, "axes", made.shape, "span at most 2**32 points", "run several sweeps")
     return made
 
 
@@ -143,7 +143,7 @@ def require_name(what: str, name: str) -> None:
 
 def _sequence(name: str, values: Any) -> np.ndarray:
     count = len(values) if isinstance(values, range) else 0
-    require(count <= _LARGEST, name, values, "hold at most 2**32 values", "run several sweeps")
+    require(count <= MOST_VALUES, name, values, "hold at most 2**32 values", "run several sweeps")
     listed = values if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") else list(values)
     require(isinstance(listed, list), name, values, "be a sequence", f"write {name}=[{values!r}]")
     if all(isinstance(value, bool | int | float | complex | np.generic) or _is_scalar(value) for value in listed):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxtheory.checks import boundary, require
-from jaxtheory.sweeps.axes import Zipped
+from jaxtheory.sweeps.axes import MOST_VALUES, Zipped
 
 Law = Callable[[float], float]
 
@@ -35,6 +35,7 @@ def random(count: int, seed: int = 0, /, **laws: Law) -> Zipped:
     for name, number, least in (("count", count, 1), ("seed", seed, 0)):
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= least)
         require(whole, name, repr(number), f"be an integer >= {least}", "write random(20, rate=uniform(0.0, 1.0))")
+    require(count <= MOST_VALUES, "count", count, "be at most 2**32", "run several sweeps")
     require(len(laws) > 0, "laws", laws, "name at least one axis", "write random(20, rate=log_uniform(1e-4, 1e-1))")
     for name, law in laws.items():
         require(callable(law), name, law, "be a law, a function of u in (0, 1)", "use uniform or log_uniform")

@@ -33,7 +33,7 @@ def test_moments_of_drawn_networks(widths, key):
     assert off((draws.ntk / mean - 1) ** 2, moments.ntk_variance) < ERRORS
 
 
-@pytest.mark.parametrize("width", [1, 7, 1000])
+@pytest.mark.parametrize("width", [1, 7, 1000, 2**60])
 def test_one_hidden_layer_by_hand(width):
     """Var Θ̂ = 12/n for mean 2: each unit contributes 2r² + 2a²1[r > 0], of second moment 16."""
     moments = relu_moments((width,))

@@ -175,6 +175,9 @@ REFUSED = {
     "one example": ({"x": X[0]}, r"x must have a batch axis first, got x=shape \(3,\).*x\[None\]"),
     "a single number": ({"x": 1.0}, "x must have a batch axis first"),
     "a string": ({"x": "abc"}, "x must be numbers"),
+    "objects": ({"x": np.full((2, 3), None)}, "x must be numbers"),
+    "a masked array": ({"x": np.ma.array(X, mask=X > 0)}, "x must be numbers"),
+    "ragged rows": ({"x": [[1.0, 2.0], [1.0]]}, r"x must be numbers, in arrays, got x=\[\[1.0, 2.0"),
     "None": ({"x": None}, "x must hold at least one array"),
     "no function": ({"f": "relu"}, "f must be a function"),
     "parameters that are none": ({"shapes": "abc"}, "params must hold arrays"),
@@ -189,6 +192,26 @@ def test_mistakes_are_named(name):
     arguments, words = REFUSED[name]
     with pytest.raises(ValueError, match=words):
         limit(**arguments)
+
+
+GAIN = {"a": (3, 16), "o": (16, 1), "alpha": (16,)}
+
+
+def gained(p, x):
+    return (x @ p["a"] + p["alpha"] * jax.nn.relu(x @ p["a"])) @ p["o"]
+
+
+def test_a_factor_is_named_by_the_prior():
+    """A vector that multiplies activations is no bias: its mean is asked for; one of 1 is no factor."""
+    with pytest.raises(ValueError, match=r"prior must give the mean of alpha, .*by_path\(\{\"alpha\": Moments"):
+        limit(gained, shapes=GAIN)
+    rule = prior.by_path({"alpha": Moments(1.0, 0.0, 0.0)}, prior.ntk())
+    plain = lambda p, x: (x @ p["a"] + jax.nn.relu(x @ p["a"])) @ p["o"]  # noqa: E731
+    found, expected = limit(gained, shapes=GAIN, rule=rule).nngp(X), limit(plain, shapes=GAIN, rule=rule).nngp(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    shapes = structs(GAIN, jnp.float32) | {"alpha": jax.ShapeDtypeStruct((16,), "bool")}
+    with pytest.raises(infinite.NoLimitError, match="parameter alpha is of type bool"):
+        infinite.limit(gained, shapes, X, prior=rule)
 
 
 WRONG = {"prior.unit": prior.unit, "a pair": lambda path, shape: (0.0, 1.0), "a number": 2.0}

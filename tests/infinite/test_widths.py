@@ -147,6 +147,10 @@ HELD = {
         lambda p, x: x * jax.random.bernoulli(KEY, 0.5, x.shape) @ p["a"] @ p["o"],
         "draws with a key.*deterministic=True",
     ),
+    "a mask of all inputs": (
+        lambda p, x: jnp.where(jax.random.bernoulli(KEY, 0.5, (3,)), x, 0.0) @ p["a"] @ p["o"],
+        "masks inputs by what the program draws with a key.*deterministic=True",
+    ),
 }
 
 

@@ -36,7 +36,7 @@ def decide(model: Model, prior: Prior, given: inputs.Spec, settings: Settings, c
     made = _first_reading(closed, trial, given, settings)
     if made is None:  # perhaps of what is assumed: without that it has a reason of its own, or none
         return trial._replace(assumed=False)
-    roles = find_roles(made.visited, model.paths, model.shapes)
+    roles = find_roles(made.visited, model.paths, model.shapes, made.factors)
     trial = trial._replace(leaves=leaves(prior, model.paths, model.shapes, roles), roles=roles)
     if any(map(_differ, made.decision.leaves, trial.leaves)):
         made = outside(compile_plans, closed, trial, given, settings)
@@ -93,7 +93,7 @@ def _powers_of_width(
     narrow, first = _measure(made, given), None
     roles = made.decision.roles
     used = [(i, roles.get(path, Role())) for i, path in enumerate(model.paths)]
-    fan_ins = [(i, tuple(role.inputs)) for i, role in used if role != Role()]
+    fan_ins = [(i, tuple(role.inputs)) for i, role in used if role.inputs or role.table]
     for widths in (frozenset[int](), widths_between(model.shapes, other.shapes, fan_ins)):
         decision = made.decision._replace(leaves=wide_leaves, widths=widths)
         try:

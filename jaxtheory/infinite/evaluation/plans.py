@@ -78,7 +78,8 @@ class Compiled(NamedTuple):
     """Kernel and tangent of a pair of examples, and of one with itself; the size of the largest array that they need.
 
     Each takes the key of its draws last (None without any). `sizes` of an example are the numbers of `probes` [k 2] and
-    of `uses`, None where these cannot be had; `constants` are sites of numbers that differ between hidden channels.
+    of `uses`, None where these cannot be had; `constants` are sites of numbers that differ between hidden channels,
+    `factors` paths of parameters that multiply random values.
     """
 
     pair: Callable[..., tuple[Array, Array]]
@@ -88,6 +89,7 @@ class Compiled(NamedTuple):
     probes: list[Probe]
     uses: list[Use]
     constants: list[Site]
+    factors: set[str]
     output: Output
     visited: list[Node]
     decision: Decision
@@ -149,7 +151,8 @@ def _compile(context: Context, closed: Program, decision: Decision, given: input
         lambda x, y, k: cross.answer((x, y), k, settings),
         lambda x, k: own.answer([x], k, settings),
         _largest(context, cross, settings),
-        sizes, chosen, uses, context.graph.constants, out, visited, decision, context.loops,
+        sizes, chosen, uses, context.graph.constants, context.graph.factors, out, visited, decision,
+        context.loops,
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from jaxtheory.infinite.models import Shapes
 from jaxtheory.infinite.prior import ByRole, Moments, Prior, Role, check_moments
 
 
-def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[str, Role]:
-    """Roles of all parameters by path; an empty one where a parameter is neither contracted nor looked up.
+def find_roles(visited: list[Node], paths: list[str], shapes: Shapes, factors: set[str]) -> dict[str, Role]:
+    """Roles of all parameters by path; an empty one where a parameter is only added.
 
     Raises:
         ValueError: a parameter that is contracted over different axes in different places.
@@ -27,7 +27,7 @@ def find_roles(visited: list[Node], paths: list[str], shapes: Shapes) -> dict[st
                 found = f"axes {sorted(roles[paths[number]].inputs)} in one place and {sorted(axes)} in another"
                 hint = "split it into a parameter for each place"
                 raise ValueError(f"parameter {paths[number]} must have one fan-in, got {found} contracted; {hint}.")
-    return dict.fromkeys(paths, Role()) | roles
+    return {path: Role(factor=path in factors) for path in paths} | roles
 
 
 def _fan_in_axes(use: n.LinearLayer, shape: tuple[int, ...]) -> frozenset[int]:

@@ -34,13 +34,15 @@ class Graph:
     """Gives each set of parameter numbers a bit, and remembers which overlap; whether to draw, scores and Gaussians.
 
     `record` holds sums that average to zero. `constants` are sites where known numbers differ between hidden channels,
-    `arguments` deterministic quantities that enter exp, tanh and the like: both may depend on the width.
+    `arguments` deterministic quantities that enter exp, tanh and the like: both may depend on the width. `factors` are
+    paths of parameters, vectors or numbers, that multiply random values.
     """
 
     def __init__(self, draws: bool, record: Record) -> None:
         self.record = record
         self.constants: list[Site] = []
         self.arguments: list[tuple[Site, Deterministic]] = []
+        self.factors: set[str] = set()
         self.bits: dict[Key, int] = {}
         self.touched: dict[int, int] = {FIXED: FIXED}
         self.products: dict[tuple[int, ...], Node] = {}

@@ -58,6 +58,8 @@ def elementwise(graph: Graph, where: Site, equation: Equation, values: list[Valu
     sources = [v.source if isinstance(v, Deterministic) and v.random else None for v in values]
     if any(sources) and not only(ChannelArray, values):
         refuse(where, "it draws with a key numbers for parameters", "draw them for activations, as dropout does")
+    if name == "mul" and only(ChannelArray, values):
+        graph.factors |= {v.leaf.path for v in only(Param, values) if sum(m > 1 for m in v.leaf.shape) < 2}
     rescaled = _scale_parameter(name, values, out.shape)
     if rescaled is not None:
         return [rescaled]

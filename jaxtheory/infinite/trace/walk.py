@@ -43,6 +43,7 @@ from jaxtheory.infinite.trace.program import require_derivative
 from jaxtheory.infinite.trace.reductions import RULES as REDUCTIONS
 from jaxtheory.infinite.trace.rules import Rewriting, Rule, part_of
 from jaxtheory.infinite.trace.scatters import RULES as SCATTERS
+from jaxtheory.infinite.trace.sources import law
 from jaxtheory.infinite.trace.stacking import stack
 from jaxtheory.infinite.trace.tiling import tile
 from jaxtheory.programs.calls import CALLS, CUSTOM, Atom, Equation, Program, body_of, opened
@@ -63,6 +64,14 @@ _WHY = {
     ),
 }
 _REPLACE = "replace it, e.g. by average pooling, a mean or an elementwise function"
+
+
+def _require_real(where: Site, equation: Equation, values: list[Value]) -> None:
+    """Raise where integers or booleans among the parameters, as masks, are computed with."""
+    for value, atom in zip(values, equation.invars, strict=True):
+        if isinstance(value, Param) and not jnp.issubdtype(atom.aval.dtype, jnp.inexact):
+            reason = f"parameter {value.leaf.path} is of type {atom.aval.dtype.name}, and no Gaussian"
+            refuse(where, reason, "keep it out of params: bind it to f, e.g. by functools.partial")
 
 
 class Context:
@@ -124,9 +133,12 @@ class Context:
         if len(dets) == len(values):
             if name in _BENDING:
                 self.graph.arguments += [(self._site(equation), v) for v in dets if v.value is None]
+            if name in ("mul", "select_n") and any(v.value is None and not v.random for v in dets):
+                self._require_no_mask(equation, dets)
             return [*arithmetic.apply(equation, dets)]
         where = known_site or self._site(equation)
         self._require_no_draw(where, name, values)
+        _require_real(where, equation, values)
         added = (
             tuple(node for v in values if isinstance(v, ChannelArray) for node, _ in v.pieces) if name in _SUMS else ()
         )
@@ -184,6 +196,16 @@ class Context:
                 "it is given numbers that the program draws with a key of its own, and the limit would be that draw's"
             )
             refuse(where, reason, "switch dropout off (deterministic=True, inference)")
+
+    def _require_no_mask(self, equation: Equation, dets: list[Deterministic]) -> None:
+        """Raise where zeros and other numbers that the program draws multiply the inputs."""
+        sources = [v.source for v in dets if v.random and v.source is not None]
+        steps = [law(source.draw.width, (source.make,)) for source in sources]
+        if any(found is not None and any(not step.values.any() for step in found) for found in steps):
+            reason = "it masks inputs by what the program draws with a key, and the limit would be that draw's"
+            refuse(
+                self._site(equation), reason, "switch dropout off (deterministic=True), or mask the inputs beforehand"
+            )
 
     def _rule(self, where: Site, equation: Equation, values: list[Value]) -> list[Value]:
         name = equation.primitive.name
