@@ -279,9 +279,8 @@ def _real(name: str, value: object, dtype: DTypeLike | None, wanted: str) -> flo
             return float(value)
         except OverflowError:
             action = "pass a number of at most 1.8e308"
-            raise ValueError(
-                f"{name} must be {wanted}, got an integer of {value.bit_length()} bits; {action}."
-            ) from None
+            bits = int(value).bit_length()
+            raise ValueError(f"{name} must be {wanted}, got an integer of {bits} bits; {action}.") from None
     if isinstance(value, jax.Array) and value.dtype in _COMPUTED:
         return value
     array = as_array(value)
