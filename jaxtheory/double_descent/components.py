@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtheory.checks import boundary, constrain, positive, within
 from jaxtheory.double_descent.asymptotics import Number, times
-from jaxtheory.double_descent.spectral import Balance, balance, common, is_legal, judged, powers, spectrum
+from jaxtheory.double_descent.spectral import Balance, balance, common, is_legal, judged, of_ridge, powers, spectrum
 
 
 class Components(NamedTuple):
@@ -168,6 +168,7 @@ def _variance_components(eigs: Array, beta: Array, numbers: _Numbers) -> Compone
 
     def one(n: Array, width: Array, lam: Array, noise: Array, tail: Array) -> Components:
         at = balance(eigs, n, width, n * lam, tail)
+        status = of_ridge(n, lam, at.status)
         bias, features = _missed(at, power)
         learned = jnp.sum(at.learned**2)
         alone = _ratio(learned, at.samples + at.spread)  # g/(1 − g)
@@ -178,9 +179,9 @@ def _variance_components(eigs: Array, beta: Array, numbers: _Numbers) -> Compone
         data_features_noise = times(noise, more)
         excess = bias + data + features + data_features + data_noise + data_features_noise
         parts = Components(
-            bias, data, features, data_features, data_noise, data_features_noise, excess, jnp.int32(at.status)
+            bias, data, features, data_features, data_noise, data_features_noise, excess, jnp.int32(status)
         )
-        return judged(parts, _is_valid(eigs, beta, n, width, lam, noise, tail=tail), at.status)
+        return judged(parts, _is_valid(eigs, beta, n, width, lam, noise, tail=tail), status)
 
     return jnp.vectorize(one)(*numbers)
 
@@ -194,6 +195,7 @@ def _ensemble_risk(
     def one(members: Array, bags: Array, overlap: Array, *numbers: Array) -> Ensemble:
         n, width, lam, noise, tail = numbers
         at = balance(eigs, n, width, n * lam, tail)
+        status = of_ridge(n, lam, at.status)
         bias, features = _missed(at, power)
         learned = jnp.sum(at.learned**2)
 
@@ -211,7 +213,7 @@ def _ensemble_risk(
         excess = jnp.sum(jnp.stack(pairs))
         valid = _is_valid(eigs, beta, n, width, lam, noise, tail=tail)
         valid = valid & (members >= 1) & (bags >= 1) & (overlap >= 0) & (overlap <= 1)
-        return judged(Ensemble(excess, jnp.int32(at.status)), valid, at.status)
+        return judged(Ensemble(excess, jnp.int32(status)), valid, status)
 
     return jnp.vectorize(one)(members, bags, overlap, *numbers)
 

@@ -89,7 +89,8 @@ def _general_covariance(eigs: Array, beta: Array, n: Array, lam: Array, noise: A
         risk = SpectralRisk(bias, variance, bias + variance, held * (missed_power + noise), kappa, curve.status[0])
         tiny = float(jnp.finfo(eigs.dtype).tiny)
         lost = (missed_power + noise < tiny) & ((missed > 0) & (eigs > 0) & (beta != 0)).any()
-        status = jnp.where((curve.status[0] == Status.OK) & lost, jnp.int32(Status.NOT_FINITE), curve.status[0])
+        status = of_ridge(n, lam, curve.status[0])
+        status = jnp.where((status == Status.OK) & lost, jnp.int32(Status.NOT_FINITE), status)
         return judged(risk, (n > 0) & (lam >= 0) & (noise >= 0) & is_legal(eigs, beta), status)
 
     return jnp.vectorize(one)(n, lam, noise)
@@ -171,6 +172,8 @@ def balance(eigs: Array, n: Array, k: Array, ridge: Array, tail: Array, counts: 
     `counts` are the multiplicities of the eigenvalues, 1 by default.
     """
     counts = jnp.ones_like(eigs) if counts is None else counts
+    # n/k below the square of rounding changes nothing, and k may be too large for its products
+    k = jnp.where(n < jnp.finfo(eigs.dtype).eps ** 2 * k, jnp.inf, k)
     rank = jnp.sum(jnp.where(eigs > 0, counts, 0))
     fewer = jnp.minimum(n, k)
     exact = (ridge == 0) & (tail == 0) & (rank <= fewer)  # every mode is fitted: γ = 0
@@ -244,6 +247,12 @@ def _excess(eigs: Array, counts: Array, n: Array, k: Array, ridge: Array, tail: 
     small = jnp.sum(counts * jnp.where(learned, -gamma, eigs) / (eigs + gamma)) + tail / gamma
     p_share, r = _left_over(n, k, ridge, gamma)
     return counted + (small + jnp.where(fewer_features, p_share * jnp.where(fewer_features, k, 1), r))
+
+
+def of_ridge(n: Array, lam: Array, status: Array) -> Array:
+    """The status, where n · lam is not lost: a ridge below the dtype's range would count as none."""
+    lost = (lam > 0) & (n * lam < jnp.finfo(lam.dtype).tiny)
+    return jnp.where((status == Status.OK) & lost, jnp.int32(Status.ILL_CONDITIONED), status)
 
 
 def spectrum(eigs: Array, beta: Array) -> tuple[Array, Array]:

@@ -187,3 +187,19 @@ def test_bad_counts_are_named(unchecked):
     inside = jax.jit(lambda bags: ensemble_risk(jnp.ones(3), jnp.ones(3), 5.0, 5.0, 0.1, 0.1, bags=bags))(0.0)
     assert inside.status == Status.INVALID_INPUT
     assert np.isnan(inside.excess)
+
+
+@pytest.mark.parametrize("risk", [variance_components, random_feature_spectrum])
+def test_a_width_whose_square_leaves_the_dtype_is_infinite(float64, risk):
+    """float32 at 1e30, against the kernel."""
+    eigs, beta = (v.astype(jnp.float32) for v in power_law())
+    found = risk(eigs, beta, 150, jnp.array([1e30, jnp.inf], jnp.float32), 1e-3, 0.25)
+    for name, values in found._asdict().items():
+        np.testing.assert_allclose(values[0], values[1], rtol=1e-6, err_msg=name)
+    assert found.status.tolist() == [Status.OK, Status.OK]
+
+
+def test_a_ridge_below_the_range_of_its_dtype_is_told(float64):
+    eigs, beta = (v.astype(jnp.float32) for v in power_law())
+    lost = general_covariance(eigs, beta, jnp.float32(1e-30), jnp.float32(1e-10), 0.25)
+    assert lost.status == Status.ILL_CONDITIONED
