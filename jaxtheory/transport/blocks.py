@@ -128,6 +128,19 @@ def plan_product(
     return _by_rows(row, pairs.block, len(problem.y), problem.x, F)
 
 
+def mean_cost(pairs: Pairs, problem: Problem) -> Float[Array, ""]:
+    """Σ_ij a_i b_j c_ij over both masses, without a derivative: the cost at ε = ∞."""
+    problem = jax.lax.stop_gradient(problem)
+    others = problem.y.T
+
+    def row(point: Array) -> Array:
+        return jnp.matmul(
+            pairs.cost(point, others, problem.parameters), problem.b / problem.b.sum(), precision="highest"
+        )
+
+    return weighted_sum(problem.a / problem.a.sum(), _by_rows(row, pairs.block, len(problem.y), problem.x))
+
+
 def dual_value(pairs: Pairs, problem: Problem, F: Float[Array, " n"], G: Float[Array, " m"]) -> Float[Array, ""]:
     """The dual objective, in units of ε; see `entropic`."""
     mass = weighted_sum(problem.a, plan_product(pairs, problem, F, G, problem.b))

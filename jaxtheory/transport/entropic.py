@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxtheory.checks import Checked, boundary, positive, require
 from jaxtheory.guarded import divided, power_of_two
 from jaxtheory.results import Status, status_where
-from jaxtheory.transport.blocks import Pairs, Problem, power_cost, squared_cost
+from jaxtheory.transport.blocks import Pairs, Problem, mean_cost, power_cost, squared_cost
 from jaxtheory.transport.costs import Number, masses, normalized, power, require_same_space, vanished, weighted_sum
 from jaxtheory.transport.potentials import Loop, marginal_error, potentials, stationary_value
 
@@ -93,7 +93,7 @@ def entropic(
     Returns:
         `Entropic`; `residual` is ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ (with a penalty, the distance to a exp(−f/ρ) and b exp(−g/ρ),
         over the mean mass), with NOT_CONVERGED above `tolerance`; NOT_FINITE; ILL_CONDITIONED where the cost is too
-        small for its dtype.
+        small for its dtype, or the mean cost of all pairs below √eps of ε, which it is computed in units of.
         The potentials satisfy ⟨a, f⟩ = ⟨b, g⟩ without a penalty.
 
     Raises:
@@ -286,13 +286,19 @@ def _entropic(given: Problem, tolerance: Array, start: Potentials | None, pairs:
     f, g = (unit.joined(problem.epsilon * F) for F in (found.F, found.G))
     cost = unit.joined(found.value)
     visible = jnp.abs(found.value) > 100 * jnp.finfo(cost.dtype).eps * problem.epsilon
-    faults = _faults((cost, f, g), found.residual, tolerance, vanished(cost, visible))
+    faults = _faults((cost, f, g), found.residual, tolerance, vanished(cost, visible), _drowned(pairs, problem))
     return Entropic(cost, found.residual, faults, found.iterations, Potentials(f, g))
 
 
-def _faults(numbers: tuple[Array, ...], residual: Array, tolerance: Array, small: tuple[Array, Status]) -> Array:
+def _drowned(pairs: Pairs, problem: Problem) -> tuple[Array, Status]:
+    """The fault of costs that are lost in ε: the dual is ε times numbers of order one, each with its rounding."""
+    held, rounding = mean_cost(pairs, problem), float(jnp.finfo(problem.x.dtype).eps)
+    return (held > 0) & (problem.epsilon * rounding**0.5 > held), Status.ILL_CONDITIONED
+
+
+def _faults(numbers: tuple[Array, ...], residual: Array, tolerance: Array, *others: tuple[Array, Status]) -> Array:
     lost = ~(jnp.isfinite(residual) & jnp.stack([jnp.isfinite(number).all() for number in numbers]).all())
-    return status_where((lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED), small)
+    return status_where((lost, Status.NOT_FINITE), (~(residual <= tolerance), Status.NOT_CONVERGED), *others)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -313,6 +319,6 @@ def _divergence(
     # below its rounding the divergence is 0 in any units
     small = vanished(cost, jnp.abs(value) > 100 * jnp.finfo(cost.dtype).eps * jnp.abs(cross.value))
     f, g, own_x, own_y = (unit.joined(problem.epsilon * F) for F in (cross.F, cross.G, first.F, second.F))
-    status = _faults((cost, f, g, own_x, own_y), residual, tolerance, small)
+    status = _faults((cost, f, g, own_x, own_y), residual, tolerance, small, _drowned(pairs, problem))
     count = cross.iterations + first.iterations + second.iterations
     return Divergence(cost, residual, status, count, DivergencePotentials(Potentials(f, g), own_x, own_y))

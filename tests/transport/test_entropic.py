@@ -58,6 +58,22 @@ def test_entropic_is_the_dual_program(pair, how, float64):
     assert int(found.status) == Status.OK
 
 
+@pytest.mark.parametrize("solve", [transport.entropic, transport.sinkhorn])
+def test_costs_that_are_lost_in_a_large_epsilon_are_told(pair, solve):
+    """float32: right to √eps of the mean cost up to ε = mean cost/√eps, and told above; where all costs are 0, OK."""
+    x, y = (jnp.asarray(points, jnp.float32) for points in pair)
+    mean = distances(*pair, 2.0).mean()
+    root = float(jnp.finfo(jnp.float32).eps) ** 0.5
+    at = jax.jit(jax.vmap(lambda epsilon: solve(x, y, epsilon=epsilon)))
+    found = at(jnp.float32([0.5 * mean / root, 2 * mean / root, 1e12]))
+    assert found.status.tolist() == [Status.OK, Status.ILL_CONDITIONED, Status.ILL_CONDITIONED]
+    limit = mean if solve is transport.entropic else ((pair[0].mean(0) - pair[1].mean(0)) ** 2).sum()
+    # of its value at ε = ∞ it misses a half of the costs' variance over ε, below mean²/ε times their kurtosis
+    np.testing.assert_allclose(found.cost[0], limit, atol=10 * root * mean)
+    same = solve(x[:1], x[:1], epsilon=1e12)
+    assert (float(same.cost), int(same.status)) == (0.0, Status.OK)
+
+
 def test_the_residual_is_that_of_the_plan(pair, float64):
     """After three iterations: the marginal error of the plan that numpy makes from the potentials."""
     x, y = pair
