@@ -138,7 +138,8 @@ def fixed_point(phi: str | Activation, sigma_w: Scalar, sigma_b: Scalar, *, scal
         σ_w² ≥ 2 and biases). ξ is infinite on the critical line. Where q* = 0, correlations mean nothing and are 1.
         Derivatives in both scales are those of the roots, and NaN where there is none: of q* where dq'/dq = 1, and of
         c* and χ(c*) where χ₁ is 1 to √eps, since c* leaves 1 there with a kink. ξ is right to eps/|1 − χ|.
-        `ILL_CONDITIONED` where q* is not, to ten √eps: 1 − dq'/dq is below √eps. `INVALID_INPUT`, with NaN, for
+        `ILL_CONDITIONED` where q* is not, to ten √eps: 1 − dq'/dq is below √eps; and where the square of a scale is
+        below the dtype's range, so that it counts as none. `INVALID_INPUT`, with NaN, for
         forbidden scales inside `jit`.
 
     Raises:
@@ -176,7 +177,7 @@ def _fixed_point(phi: str | Activation, sigma_w: Array, sigma_b: Array, *, scale
     status = status_where(
         (~_are_known(*scales), Status.INVALID_INPUT),
         (~found, Status.NOT_CONVERGED),
-        (unsure, Status.ILL_CONDITIONED),
+        (unsure | _vanish(*scales), Status.ILL_CONDITIONED),
     )
     return FixedPoint(q, correlation, slope, chi_one, chi, _depth(slope), _depth(chi), status)
 
@@ -214,7 +215,8 @@ def critical_point(phi: str | Activation, sigma_b: Scalar, *, scale: float = 3.0
         `CriticalPoint` with the least such q. Where φ is homogeneous and σ_b = 0 every q is kept, and q is 1. `status`
         is `NOT_CONVERGED`, and σ_w NaN, where there is none (a ReLU with biases), `INVALID_INPUT` for a forbidden σ_b
         inside `jit`, and `ILL_CONDITIONED` where rounding moves q by more than ten √eps of it (tanh in float32 with σ_b
-        below 1e-3). Where σ_b = 0 is on the line, q has a kink or an end there, and no derivative: NaN.
+        below 1e-3), or σ_b² is below the dtype's range.
+        Where σ_b = 0 is on the line, q has a kink or an end there, and no derivative: NaN.
 
     Raises:
         ValueError: a negative or non-finite σ_b.
@@ -248,7 +250,7 @@ def _critical_point(phi: str | Activation, sigma_b: Array, *, scale: float) -> C
     status = status_where(
         (~_are_known(sigma_b), Status.INVALID_INPUT),
         (~found, Status.NOT_CONVERGED),
-        (unsure, Status.ILL_CONDITIONED),
+        (unsure | _vanish(sigma_b), Status.ILL_CONDITIONED),
     )
     return CriticalPoint(sigma_w, sigma_b, jnp.where(found, q, jnp.nan), status)
 
@@ -378,6 +380,11 @@ def _check_deviations(sigma_w: Number, sigma_b: Number) -> tuple[Number, Number]
 
 def _are_known(*values: Array) -> Array:
     return ~jnp.isnan(jnp.stack(values)).any()
+
+
+def _vanish(*scales: Array) -> Array:
+    """Whether a scale that is not 0 has a square that is."""
+    return jnp.stack([(scale > 0) & (scale**2 < jnp.finfo(scale.dtype).tiny) for scale in scales]).any()
 
 
 def _is_one(chi: Array) -> Array:

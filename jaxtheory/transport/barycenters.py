@@ -63,7 +63,8 @@ def line_barycenter(
     given = given_masses("weights", weights, count, samples.dtype)
     shares = uniform(count, samples.dtype) if given is None else given
     if masses is None:
-        points = jnp.matmul(shares, jnp.sort(samples, axis=1), precision="highest")
+        unit = power_of_two(samples)  # so that no product with a share leaves the dtype
+        points = unit * jnp.matmul(shares, jnp.sort(samples / unit, axis=1), precision="highest")
         points = jnp.where(jnp.isfinite(samples).all(), points, jnp.nan)
         return LineBarycenter(points, uniform(len(points), samples.dtype))
     require(masses.shape == samples.shape, "masses", masses.shape, f"fit samples, {samples.shape}", "give one to each")
@@ -78,7 +79,8 @@ def _merged(samples: Array, shares: Array, masses: Array) -> LineBarycenter:
     left = jnp.concatenate([jnp.zeros_like(merged[:1]), merged[:-1]])
     middle = (left + merged) / 2  # all quantile functions are constant between the edges
     levels = jax.vmap(lambda x, e: x[index(e, middle)])(points, edges)
-    mean = jnp.matmul(shares, levels, precision="highest")
+    unit = power_of_two(samples)
+    mean = unit * jnp.matmul(shares, levels / unit, precision="highest")
     return LineBarycenter(jnp.where(jnp.isfinite(samples).all(), mean, jnp.nan), merged - left)
 
 

@@ -274,3 +274,13 @@ def test_a_variance_that_rounding_moves_is_not_ok():
     # σ_b² = 2 q² to leading order
     np.testing.assert_allclose(double[0].variance[4], 1e-5 / 2**0.5, rtol=1e-3)
     assert double[0].status[4] == Status.OK
+
+
+@pytest.mark.slow
+def test_scales_whose_squares_leave_the_dtype_are_told():
+    """float32: 1e-30 counts as 0, which has another depth; 0 itself has an answer."""
+    at = jax.vmap(lambda w, b: fixed_point("tanh", w, b).status)
+    small = jnp.float32(1e-30)
+    weights, biases = jnp.array([small, 0.5, 0.0, 0.5]), jnp.array([0.3, small, 0.3, 0.0])
+    assert at(weights, biases).tolist() == [Status.ILL_CONDITIONED] * 2 + [Status.OK] * 2
+    assert int(critical_point("tanh", small).status) == Status.ILL_CONDITIONED

@@ -81,3 +81,15 @@ def test_barycenters_say_what_is_wrong(unchecked):
         transport.line_barycenter(jnp.zeros((2, 3)), jnp.ones(3))
     with pytest.raises(ValueError, match="covariances must have shape"):
         transport.gaussian_barycenter(jnp.zeros((2, 3)), jnp.zeros((2, 2, 2)))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_numbers_near_the_end_of_the_range_have_a_barycenter(given):
+    """float32, at both ends: that of numbers of order one, bit for bit."""
+    samples, shares = jnp.float32([[1.0, 3.0, 2.0], [1.5, 1.0, 1.75]]), jnp.float32([0.3, 0.7])
+    masses = jnp.float32([[1.0, 2.0, 1.0], [3.0, 1.0, 1.0]]) if given else None
+    plain = transport.line_barycenter(samples, shares, masses=masses).points
+    for power in (-126, 126):
+        unit = jnp.ldexp(jnp.float32(1), power)
+        found = transport.line_barycenter(samples * unit, shares, masses=masses).points
+        np.testing.assert_array_equal(found, plain * unit)
