@@ -23,6 +23,7 @@ ACCURACY = 1e-11
 """A rule is refused where its estimated error exceeds this fraction of ∫|f|·weight."""
 
 _PANEL_ACCURACY = 1e-15  # of ∫|f|·weight: the round-off of a thousand panels stays below ACCURACY
+_LOOSER = (1.0, 10.0, 100.0)  # for a search of kinks: high derivatives are noise of so many round-offs
 _ORDER = 16
 _REACH = 37.0  # e^(−37²/2) = 1e-298: the density is still a normal number in float64
 _MUST_BE_FINITE = 13.0  # P(|G| > 13) = 1e-38: an overflow out there says nothing of the integral
@@ -133,15 +134,20 @@ def find_kinks(function: Callable, scale: float) -> list[float] | None:
     A kink is what is left of the panels after seven halvings; it is placed where the function departs from its
     continuation. Jumps of the function and of its first two derivatives are found; higher ones look smooth to the rule.
     """
-    return on_host(lambda: _find_kinks(function, scale))
+
+    def search() -> list[float] | None:
+        found = (_find_kinks(function, scale, looser * _PANEL_ACCURACY) for looser in _LOOSER)
+        return next((kinks for kinks in found if kinks is not None), None)
+
+    return on_host(search)
 
 
-def _find_kinks(function: Callable, scale: float) -> list[float] | None:
+def _find_kinks(function: Callable, scale: float, accuracy: float) -> list[float] | None:
     panels = _within_reach(function, scale, 0.25, _OFFSET)
     total = panels.mass(0.25).sum()
     for _ in range(_KINK_HALVINGS):
         halves = _halve(function, scale, panels)
-        unsettled = _disagreement(panels, halves, 0.25) > _PANEL_ACCURACY * total
+        unsettled = _disagreement(panels, halves, 0.25) > accuracy * total
         panels = halves.where(np.repeat(unsettled, 2))
         if not unsettled.any():
             return []

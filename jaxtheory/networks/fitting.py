@@ -137,7 +137,8 @@ def whole_numbers(name: str, values: object, least: int, hint: str) -> list[int]
     >>> whole_numbers("widths", [4.0, 2], 1, "round them")
     [4, 2]
     """
-    given = np.asarray(values).tolist() if hasattr(values, "dtype") else values
+    keys = isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key)
+    given = np.asarray(values).tolist() if hasattr(values, "dtype") and not keys else values
     if not isinstance(given, (list, tuple, range, set, frozenset)) or len(given) == 0:
         require(False, name, values, "be a sequence of integers", hint)
         raise AssertionError

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxtheory._host import as_array, short
 from jaxtheory.checks import boundary, known, quantity, require, require_arrays, returned
 from jaxtheory.results import finite_status
 
@@ -202,6 +203,11 @@ def _require_like(name: str, tree: PyTree, like: PyTree, kind: str, hint: str) -
     found: object = jax.tree.structure(tree)
     wanted: object = jax.tree.structure(like)
     require(found == wanted, name, found, f"be a tree like {kind}, {wanted}", hint)
+    kinds = [as_array(leaf) for leaf in jax.tree.leaves(tree)] if name == "mask" else []
+    flags = all(
+        kind is not None and (kind.dtype == jnp.bool_ or jnp.issubdtype(kind.dtype, jnp.integer)) for kind in kinds
+    )
+    require(flags, name, short(tree), "hold booleans", "pass True where a parameter is trained")
     for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
         shape, broad = jnp.shape(mine), name == "mask" and jnp.ndim(mine) == 0
         require(

@@ -530,6 +530,22 @@ def test_gradient_through_a_jump_without_closed_form_is_refused(float64):
 
 
 @pytest.mark.slow
+def test_high_derivatives_are_no_kinks(float64):
+    """The fourth derivative of GELU by tanh loses ten digits far out; its Hessian against Gauss-Hermite nodes."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+
+    def expected(q):
+        first = jnp.sqrt(q[0]) * nodes[:, None]
+        second = q[1] / q[0] * first + jnp.sqrt(q[2] - q[1] ** 2 / q[0]) * nodes[None]
+        return (weights * jax.nn.gelu(first) * jax.nn.gelu(second)).sum()
+
+    q = jnp.array([1.0, 0.3, 1.2])
+    found = jax.hessian(lambda q: dual(jax.nn.gelu)(*q))(q)
+    np.testing.assert_allclose(found, jax.hessian(expected)(q), rtol=1e-10)
+
+
+@pytest.mark.slow
 def test_what_has_no_dual_is_refused(unchecked):
     with pytest.raises(ValueError, match="at most eight kinks"):
         dual(jnp.ceil)

@@ -204,6 +204,8 @@ def test_minibatches_are_distinct_and_uniform():
         ({"record_every": 4}, "record_every must divide steps, 10, got record_every=4"),
         ({"record_every": 0}, "record_every must divide"),
         ({"mask": {"x": True}}, "mask must be a tree like params"),
+        ({"mask": jnp.full(3, 0.5)}, "mask must hold booleans"),
+        ({"mask": "abc"}, "mask must hold booleans"),
         ({"batches": jnp.zeros((9, 2))}, "batches must have a leading axis of 10 steps"),
         ({"mask": jnp.ones(2, bool)}, r"mask must have the shapes of params, \(3,\), got mask=shape \(2,\)"),
         ({"optimizer": 0.1}, r"optimizer must be an optax transformation, got optimizer=0.1; pass e.g. optax.adam"),
