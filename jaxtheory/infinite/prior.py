@@ -227,7 +227,6 @@ def validate(prior: Prior, params: PyTree, *, errors: float = 6.0) -> None:
         require(not (off_mean or off_variance), "prior", told, requirement, "use the rule that the initializer follows")
 
 
-@boundary
 def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     """Independent Gaussian parameters with the moments of a prior: a network of finite width as its limit sees it.
 
@@ -248,7 +247,11 @@ def draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     '4.1'
     """
     require_rule("prior", prior)
+    return _draw(key, shapes, prior)
 
+
+@boundary
+def _draw(key: Key[Array, ""], shapes: PyTree, prior: Prior) -> PyTree[Array]:
     def one(path: str, leaf: Any) -> Array:
         shaped = isinstance(leaf, jax.ShapeDtypeStruct) or as_array(leaf) is not None
         require(shaped, "shapes", f"{short(leaf)} at {path!r}", "hold arrays or their shapes", "use jax.eval_shape")

@@ -37,6 +37,21 @@ def test_a_contracted_leaf_is_a_weight_whatever_its_name(name, neutral):
     np.testing.assert_array_equal(found.ntk(X), neutral[1])
 
 
+@pytest.mark.slow
+def test_a_contracted_scale_stands_beside_one_that_multiplies():
+    """The row multiplies channels and stays a scale; the matrix is a weight as under any other name."""
+
+    def kernel(middle):
+        shapes = {"first": (2, WIDTH), "gamma": (1, WIDTH), middle: (WIDTH, WIDTH), "last": (WIDTH, 1)}
+        f = lambda p, x: jax.nn.relu(x @ p["first"] * p["gamma"]) @ p[middle] @ p["last"]  # noqa: E731
+        params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+        found = infinite.limit(f, params, X[:1], prior=prior.ntk(1.5, 0.1))
+        assert found.prior("gamma", (1, WIDTH)) == prior.Moments(1.0, 0.0, 0.0)
+        return found.ntk(X)
+
+    np.testing.assert_array_equal(kernel("scale"), kernel("w"))
+
+
 def test_by_shape_alone_g_of_two_axes_is_a_weight_and_a_column_a_scale():
     rule = prior.ntk(1.5, 0.1)
     assert rule("layer/g", (9, 4)) == rule("layer/w", (9, 4))

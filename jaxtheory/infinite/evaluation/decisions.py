@@ -64,7 +64,7 @@ def _first_reading(closed: Program, trial: Decision, given: inputs.Spec, setting
 
 
 def _named_scale(leaf: Leaf) -> bool:
-    return len(leaf.shape) > 1 and known(leaf.mean) and float(leaf.mean) != 0
+    return sum(size > 1 for size in leaf.shape) > 1 and known(leaf.mean) and float(leaf.mean) != 0
 
 
 def _differ(one: Leaf, other: Leaf) -> bool:
