@@ -41,6 +41,8 @@ __all__ = [
     "w1d",
 ]
 
+_PAIRS = 8  # of samples that one program matches
+
 
 class Rate(NamedTuple):
     """(E W_p^p)^(1/p) between two samples of each size, with standard errors, and the fitted power law."""
@@ -264,30 +266,53 @@ def empirical_rate(
     counts = [int(n) for n in np.asarray(sizes)]
     require(min(counts) >= 1, "sizes", sizes, "be >= 1", "use e.g. (32, 64, 128)")
     order = jnp.asarray(sorting_order(p), float)
-    keys = {n: jax.random.fold_in(key, n) for n in counts}
-    costs = jnp.stack([_matching_costs(dimension, n, keys[n], order, repeats, sample) for n in counts])
-    order = order.astype(costs.dtype)
+    pairs = repeats if dimension == 1 else _PAIRS
+    keys = _keys(key, tuple(counts), repeats, pairs)
+    # in several dimensions one program matches a size's pairs, whatever the dimension and the number of repeats
+    costs = [[_matched(_drawn(dimension, n, k, sample), order) for k in keys[i]] for i, n in enumerate(counts)]
+    return _rate(costs, tuple(counts), order, repeats)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _keys(key: Array, counts: tuple[int, ...], repeats: int, pairs: int) -> Key[Array, "sizes blocks pairs"]:
+    """For each size the keys of all its pairs, in blocks, the last of which begins anew with the first keys."""
+    filled = np.arange(-(-repeats // pairs) * pairs) % repeats
+    split = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key, n), repeats)[filled])
+    return split(np.array(counts)).reshape(len(counts), -1, pairs)
+
+
+@partial(jax.jit, static_argnums=(1, 3))
+def _rate(blocks: list[list[Array]], counts: tuple[int, ...], p: Array, repeats: int) -> Rate:
+    costs = jnp.stack([jnp.concatenate(block)[:repeats] for block in blocks])
+    p = p.astype(costs.dtype)
     mean, error = costs.mean(1), standard_error(costs, axis=1)
-    distance = mean ** (1 / order)
-    errors = error * distance / (order * mean)
+    distance = mean ** (1 / p)
+    errors = error * distance / (p * mean)
     return Rate(distance, errors, fit_slope(jnp.asarray(counts, distance.dtype), distance, errors))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
-def _matching_costs(dimension: int, n: int, key: Array, p: Array, repeats: int, sample: Any) -> Array:
+@partial(jax.jit, static_argnums=(0, 1, 3))
+def _drawn(dimension: int, n: int, keys: Array, sample: Any) -> Float[Array, "pairs 2 n columns"]:
+    """Pairs of samples; columns of zeros, which change no distance, fill eights where there are several."""
+
     def drawn(key: Array) -> Array:
         points = returned("sample", sample(key, (n, dimension)), (n, ...), whole=float)
         wish = f"return {n} points of at least {dimension} numbers"
         fits = points.ndim == 2 and points.shape[1] >= dimension
         require(fits, "sample", f"shape {list(points.shape)}", wish, "return an array [n, columns]")
-        return points
+        empty = -points.shape[1] % 8 if points.shape[1] > 1 else 0
+        return jnp.pad(points, ((0, 0), (0, empty)))
 
-    def cost(one: Array) -> Array:
-        first, second = (drawn(k) for k in jax.random.split(one))
-        order = p.astype(first.dtype)
-        if first.shape[1] == 1:
-            return line_cost(first[:, 0], second[:, 0], order, None, None)
-        found = matched_cost(first, second, order)
+    return jax.lax.map(drawn, jax.vmap(jax.random.split)(keys).ravel()).reshape(len(keys), 2, n, -1)
+
+
+@jax.jit
+def _matched(pairs: Float[Array, "pairs 2 n columns"], p: Array) -> Float[Array, " pairs"]:
+    def cost(pair: Array) -> Array:
+        order = p.astype(pair.dtype)
+        if pair.shape[-1] == 1:
+            return line_cost(pair[0, :, 0], pair[1, :, 0], order, None, None)
+        found = matched_cost(pair[0], pair[1], order)
         return jnp.where(found.status == Status.OK, found.cost, jnp.nan)
 
-    return jax.lax.map(cost, jax.random.split(key, repeats))
+    return jax.lax.map(cost, pairs)
