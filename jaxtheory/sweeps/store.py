@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import compress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,8 @@ def create(place: Place | None, content: Content) -> tuple[Store, bool]:
 def _create_folder(place: Place, content: Content) -> bool:
     if existing(place) is not None:
         return False
+    hint = "write out='runs/a.zarr'"
+    require(not _is_worked_in(place.root), "out", place.name, "be none of the folders that this process is in", hint)
     parent, name = os.path.split(place.root)
     os.makedirs(parent, exist_ok=True)
     beside = os.path.join(parent, f".{name}.partial")
@@ -101,6 +104,14 @@ def _create_folder(place: Place, content: Content) -> bool:
     build(LocalStore(beside), content)
     os.rename(beside, place.root)
     return True
+
+
+def _is_worked_in(folder: str) -> bool:
+    """Whether the working folder is inside: it would be replaced, and the process left in one that is no more."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except FileNotFoundError:  # it was removed
+        return False
 
 
 def _upload(place: Place, content: Content) -> bool:

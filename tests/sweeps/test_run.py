@@ -349,3 +349,12 @@ def test_outputs_must_agree_between_static_values():
         ValueError, match=r"point must return what it does at the first static values.*width_=2.*width_=3"
     ):
         run(point, sweeps.grid(width=[2, 3]), static="width")
+
+
+def test_the_working_folder_is_no_store(tmp_path, monkeypatch):
+    """The store takes the place of an empty folder, and the process would be left in one that is no more."""
+    monkeypatch.chdir(tmp_path)
+    for out in (".", tmp_path, tmp_path.parent / tmp_path.name):
+        with pytest.raises(ValueError, match=r"out must be none of the folders that this process is in, .*runs/a.zarr"):
+            run(draws, GRID, out=out)
+    assert list(tmp_path.iterdir()) == []
