@@ -140,8 +140,8 @@ def main(config: Config) -> None:
         print(head + "".join(f"{cell:>22}" for cell in cells) + told + f"  {row['difference']:.0e}", flush=True)
         rows.append(row)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    told = {"jax": jax.__version__, "device": str(jax.devices()[0]), "output": config.output, "rows": rows}
-    config.out.write_text(json.dumps(told, indent=1))
+    saved = {"jax": jax.__version__, "device": str(jax.devices()[0]), "output": config.output, "rows": rows}
+    config.out.write_text(json.dumps(saved, indent=1))
     print(f"saved {config.out}")
 
 
