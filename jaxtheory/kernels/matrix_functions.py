@@ -128,11 +128,11 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: PyTree,
     rotated = dot(dot(q.T, (dgram + dgram.T) / 2), q)
     projected, dprojected = dot(q.T, start), dot(q.T, dstart)
     lifted = None if cross is None else dot(cross, q)
-    close = _coincide(values, kept)
+    close, unit = _coincide(values, kept), power_of_two(values)
 
     def acted(f: Array, df: Array, slope: Array) -> tuple[Array, Array]:
         """f(Θ) start and its derivative, in the basis Q."""
-        turned = dot(_divided(f, slope, values, close) * rotated, projected)
+        turned = dot(_divided(f, slope, values / unit, close) * (rotated / unit), projected)
         return f[:, None] * projected, f[:, None] * dprojected + df[:, None] * projected + turned
 
     def at(time: Array, dtime: Any) -> PyTree:
@@ -156,9 +156,10 @@ def _evolve_jvp(solution: Solution, finish: Callable[..., Any], primals: PyTree,
 
 
 def _with_slopes(solution: Solution, pairs: Eigenpairs, time: Array, rates: tuple[Array, ...]) -> tuple[Any, Any]:
-    """The solution at the eigenvalues, and its derivative in them."""
+    """The solution at the eigenvalues, and its derivative in them times their unit: that of a gain is 1/Θ²."""
     values = pairs.values
-    return jax.jvp(lambda v: solution(v, pairs.kept, time, *rates), (values,), (jnp.ones_like(values),))
+    unit = jnp.full_like(values, power_of_two(values))
+    return jax.jvp(lambda v: solution(v, pairs.kept, time, *rates), (values,), (unit,))
 
 
 def _decided(
@@ -175,9 +176,9 @@ def _decided(
     values, near = pairs.values / unit, (start / weight) ** 2
     eps, largest = float(jnp.finfo(values.dtype).eps), values.max(initial=0)
     close = _coincide(values, pairs.kept)
-    # in units of Θ: left is a number, its slope 1/Θ, the gain 1/Θ, its slope 1/Θ²
+    # left and its slope are numbers, the gain and its slope 1/Θ
     (left, gain), (left_slope, gain_slope) = found, slopes
-    moved = eps * largest * _divided(left, left_slope * unit, values, close)
+    moved = eps * largest * _divided(left, left_slope, values, close)
     change = dot(moved**2, near)
     open_ = stopped & pairs.kept & (values <= 10 * len(values) * eps * largest)
     change = change.sum(0) + jnp.where(open_[:, None], near, jnp.zeros_like(near)).sum(0)
@@ -185,7 +186,7 @@ def _decided(
     bad = (change > _TOLERATED**2 * size).any()
     if lifted is not None:
         across = (lifted / power_of_two(lifted)) ** 2
-        gain, gain_slope = gain * unit, gain_slope * unit * unit
+        gain, gain_slope = gain * unit, gain_slope * unit
         top = power_of_two(gain)
         moved = eps * largest * _divided(gain / top, gain_slope / top, values, close)
         change = dot(across, dot(moved**2, near)).sum(0)

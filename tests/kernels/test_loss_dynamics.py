@@ -236,6 +236,30 @@ def test_units_of_the_kernel_do_not_matter(friction):
         np.testing.assert_allclose(g + jnp.exp(g), 1 + times / 2, rtol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [2.0**-83, 2.0**83])
+def test_units_of_the_kernel_do_not_matter_to_the_squared_loss(unit):
+    """To the bit: outputs, statuses (rounding decides what a small eigenvalue has learned) and derivatives in Θ."""
+    theta, y, cross = jnp.array([[1.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, -1.0]), jnp.array([[0.3, 0.2]])
+    singular = jnp.array([[1.0, 1.0], [1.0, 1.0 + 2.0**-22]])
+
+    def run(gram, unit, count):
+        rate = 0.25 / unit
+        step = kernels.gradient_descent(
+            unit * gram, y, learning_rate=rate, steps=[3, count], momentum=0.5, ntk_test=unit * cross
+        )
+        flow = kernels.gradient_flow(
+            unit * gram, y, learning_rate=rate, times=[1.0, float(count)], ntk_test=unit * cross
+        )
+        return [(found.train, found.test, found.status) for found in (step, flow)]
+
+    for gram, count, status in ((theta, 40, Status.OK), (singular, 10**6, Status.ILL_CONDITIONED)):
+        jax.tree.map(np.testing.assert_array_equal, run(gram, unit, count), run(gram, 1.0, count))
+        assert [int(found[2]) for found in run(gram, 1.0, count)] == [status] * 2
+    slope = jax.grad(lambda gram, unit: sum(jnp.sum(found[1]) for found in run(gram, unit, 40)))
+    np.testing.assert_array_equal(slope(theta, unit), slope(theta, 1.0))
+
+
 def test_labels_of_the_logistic_loss_are_signs():
     """0 and 1 would train nothing at 0: refused, by both functions."""
     labels = jnp.array([0.0, 1.0])
