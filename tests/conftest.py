@@ -63,10 +63,10 @@ def strict_promotion() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs() -> Iterator[None]:
-    """Compiled programs are maps of memory, and the kernel grants a process so many: past a quarter, begin anew."""
+    """Compiled programs are maps of memory, and the kernel grants a process so many: past a third, begin anew."""
     yield
     maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-    if maps.exists() and limit.exists() and 4 * maps.read_text().count("\n") > int(limit.read_text()):
+    if maps.exists() and limit.exists() and 3 * maps.read_text().count("\n") > int(limit.read_text()):
         jax.clear_caches()
         gc.collect()
 

@@ -125,6 +125,7 @@ def test_sizes_below_one_are_refused(unchecked):
         memory.fit(10, dimension=2, solver="eigenpro")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "features", "m", "outputs", "ridge"),
     [

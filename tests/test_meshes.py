@@ -255,6 +255,7 @@ def over_processes(count, devices, names=()):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_two_processes_are_one():
     """Two processes with two devices each hold the rows of one device's results."""

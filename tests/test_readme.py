@@ -17,6 +17,7 @@ DEVICES = (DOCS / "devices.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 
 
+@pytest.mark.example
 def test_three_things_to_try_run_as_printed(capsys):
     """One after another, as a reader would paste them; the third shows the peak where features equal samples."""
     scope = {}

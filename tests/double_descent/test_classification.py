@@ -95,6 +95,7 @@ def test_derivative_of_the_threshold(float64):
 # --- Penalized losses -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_reference_values_of_ridge_logistic_regression(float64):
     """δ = 2, ridge = .1, ρ = 2: seven digits; and Sur and Candès' maximum likelihood at d/n = .2, ρ² = 5."""

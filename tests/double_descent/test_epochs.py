@@ -64,6 +64,7 @@ def test_the_start_of_the_flow_keeps_small_units():
     np.testing.assert_allclose(found, np.full((1, 2), 2.0**-70), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_in_repeated_features_are_those_of_the_integral(float64):
     """XᵀX/n = s²: β = (1 − e^(−s²t))/s · Xᵀy/n for X of s = 1, where dβ/ds = (2t e^(−t) − (1 − e^(−t))) Xᵀy/n."""
     x, y, t = 2 * jnp.eye(4, 2), jnp.arange(1.0, 5.0), 0.7

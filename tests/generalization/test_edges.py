@@ -71,6 +71,7 @@ ENDS = [  # q, c, the slopes by q and c, and the second derivatives qq, qc, cc; 
 ]
 
 
+@pytest.mark.slow
 def test_kl_inverse_has_second_derivatives_at_the_ends(float64):
     """Forward over reverse and reverse over reverse, of a vector (q, c); at a tiny q, ∂²p/∂q² = −e^(−c)/q."""
     at = jnp.array([row[:2] for row in ENDS] + [(1e-300, 0.1)])

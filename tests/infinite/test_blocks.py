@@ -50,6 +50,7 @@ def positions_one_by_one(p, x):
     return (jnp.tanh(x @ p["in"] + p["s"]) + jnp.tanh(2 * x @ p["in"] + p["t"])) @ p["o"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("f", "plain"), [(gates, gates_one_by_one), (joined, joined_one_by_one), (positions, positions_one_by_one)]
 )

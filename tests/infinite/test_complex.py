@@ -54,6 +54,7 @@ def both(f, **options):
     return infinite.limit(as_written(f), structs(shapes(32, 1), jnp.float32), X, prior=RULE, **options).both(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -98,6 +98,7 @@ def limit(f, of=shapes, given=RULE, **options):
     return infinite.limit(as_written(f), structs(of(64, 1), jnp.float32), X, prior=given, **options)
 
 
+@pytest.mark.slow
 def test_weights_are_products_of_means_in_every_order():
     """E relu(q_t) relu(k_s) = √(K_tt K_ss)/2π for independent q and k, so that E o_t o_t' is a sum over s and s'."""
     kernel = SIGMA**2 * np.einsum("atc,bsc->abts", X, X) / CHANNELS

@@ -143,6 +143,7 @@ def expected_nngp(x, factor, draws):
     return values.mean(0), values.std(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("turn", "factor", "samples"),
     [

@@ -113,6 +113,7 @@ def written_out(name, x, draws):
     return 1.2**2 * np.einsum("zas,abst,zbt->zab", weights, k, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.first_case
 @pytest.mark.first_case

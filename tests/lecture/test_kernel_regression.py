@@ -77,6 +77,7 @@ def test_one_program_fits_every_number_of_images(float64):
             np.testing.assert_allclose([test[i, j], used[i, j]], [error, np.trace(gram @ inverse)], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s", [1, 2])
 def test_samples_beyond_the_first_n_on_the_circle_are_not_fitted(float64, s):
     """Against numpy on the first n samples alone."""

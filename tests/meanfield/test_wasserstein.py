@@ -147,6 +147,7 @@ def test_the_rate_in_one_dimension(key):
     assert (np.abs(np.asarray(rate.distance) - expected) < 4 * np.asarray(rate.standard_error)).all()
 
 
+@pytest.mark.slow
 def test_samples_of_a_set_in_a_larger_space_are_matched_there(key):
     """A square in space, turned: its distances are those in the plane."""
     turn = jnp.array([[2.0, 1.0, 2.0], [-2.0, 2.0, 1.0]]) / 3

@@ -74,6 +74,7 @@ def polynomial(w):
     return along + y**2 / 5 + x**2 * y / 3 + x**3 * z / 4 + z**2 / 3 + x * y * z / 2 + x**4 * y / 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 @pytest.mark.first_case
 def test_curvature_of_a_steady_oscillation_to_next_order(beta, float64):

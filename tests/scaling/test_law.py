@@ -53,6 +53,7 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(law.estimate.floor, moved.estimate.floor * np.log(2), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_few_runs_that_diverged_hardly_matter():
     """Three of 49 losses are doubled: 6 %, which least squares does not survive."""
     loss = noisy(loss_of(SIZES, TOKENS), 2, 0.003)
