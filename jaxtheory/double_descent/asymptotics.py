@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int
 from jaxtheory.activations import gaussian_moments
 from jaxtheory.activations.named import Activation
 from jaxtheory.checks import boundary, constrain, holds, nonnegative, positive, require
-from jaxtheory.guarded import power_of_two
 from jaxtheory.results import Status, status_where
 
 Number = float | Float[Array, "..."]
@@ -269,9 +268,8 @@ def _degrees(x: Array, zeta2: Array) -> tuple[Array, Array, Array]:
 
 def split(difference: Array, product: Array) -> tuple[Array, Array]:
     """The a, b ≥ 0 with a − b = difference and a b = product, both without cancellation."""
-    unit = power_of_two(jnp.stack([difference, jnp.sqrt(jax.lax.stop_gradient(product))]), axis=0)
-    square = (difference / unit) ** 2 + 4 * (product / unit / unit)  # whose terms are in range
-    root = unit * jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), square)
+    square = difference**2 + 4 * product
+    root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), square)
     positive = difference >= 0
     larger = (root + jnp.where(positive, difference, -difference)) / 2
     smaller = jnp.where(larger > 0, product / jnp.where(larger > 0, larger, 1), larger)
